@@ -1,0 +1,99 @@
+"""Own data in one flag: ``--train-data ANN.json:IMAGES``."""
+
+import json
+import logging
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
+
+from ..errors import UserError
+from .coco_format import check_coco, mask_format
+
+logger = logging.getLogger(__name__)
+
+
+def parse_data_flag(flag: str) -> tuple[Path, Path]:
+    """Split ``ANN.json:IMAGES`` into its two paths.
+
+    Raises:
+        UserError: if it has no colon, or one of the two does not exist.
+    """
+    annotations, colon, images = flag.rpartition(":")
+    if not colon or not annotations or not images:
+        raise UserError(f"'{flag}' is not of the form ANN.json:IMAGES")
+    if not Path(annotations).is_file():
+        raise UserError(f"annotation file '{annotations}' does not exist")
+    if not Path(images).is_dir():
+        raise UserError(f"image folder '{images}' does not exist")
+    return Path(annotations), Path(images)
+
+
+def load_checked(annotations: Path, images: Path) -> dict:
+    """Read a COCO-format file and check it.
+
+    Raises:
+        UserError: naming the file, the first bad record and its mend.
+    """
+    try:
+        content = json.loads(annotations.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{annotations} is not JSON: {error}") from error
+    problems = check_coco(content, images)
+    if problems:
+        more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise UserError(f"{annotations}: {problems[0]}{more}")
+    return content
+
+
+def use_data(cfg: CfgNode, train: str | None = None, val: str | None = None) -> None:
+    """Point a config at COCO-format data: datasets, number of classes, mask format.
+
+    Args:
+        cfg: changed in place.
+        train: ``ANN.json:IMAGES`` to train on; ``None`` leaves the config's own.
+        val: ``ANN.json:IMAGES`` to evaluate on; without one, a run that trains on own data
+            evaluates on nothing.
+
+    Raises:
+        UserError: if a file is missing or malformed, or the two have different categories.
+    """
+    contents = {}
+    for split, flag in (("train", train), ("val", val)):
+        if flag is None:
+            continue
+        annotations, images = parse_data_flag(flag)
+        contents[split] = load_checked(annotations, images)
+        # A dataset's name is its file: another file is another dataset in Detectron2's catalog.
+        name = f"{annotations.resolve()}:{images.resolve()}"
+        if name not in DatasetCatalog.list():
+            register_coco_instances(name, {}, str(annotations), str(images))
+            MetadataCatalog.get(name).thing_classes = _class_names(contents[split])
+        cfg.DATASETS["TRAIN" if split == "train" else "TEST"] = (name,)
+    if not contents:
+        return
+    if train is not None and val is None:
+        cfg.DATASETS.TEST = ()
+    classes = {split: _categories(content) for split, content in contents.items()}
+    if len(classes) == 2 and classes["train"] != classes["val"]:
+        raise UserError(
+            "training and validation data have different categories: "
+            f"{sorted(set(classes['train'].items()) ^ set(classes['val'].items()))} are in one "
+            "only; give both files the same 'categories'"
+        )
+    categories = next(iter(classes.values()))
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(categories)
+    cfg.INPUT.MASK_FORMAT = mask_format(next(iter(contents.values())))
+    logger.info(
+        "Own data: %d classes, masks as %s.", len(categories), cfg.INPUT.MASK_FORMAT
+    )
+
+
+def _categories(content: dict) -> dict[int, str]:
+    return {category["id"]: category["name"] for category in content["categories"]}
+
+
+def _class_names(content: dict) -> list[str]:
+    """Class names in the order of their ids, the order of Detectron2's class indices."""
+    return [name for _, name in sorted(_categories(content).items())]

@@ -1,0 +1,216 @@
+"""The made dataset: textured shapes in COCO format, seeded, needing nothing but this file.
+
+It is small enough to train on with a CPU and hard enough that predicted masks differ in
+quality: shapes hide one another, leave the image, have thin arms and holes, and take colours
+that say nothing about their class. It holds what COCO holds: polygons of several parts,
+compressed RLE (shapes with a hole), crowd regions as uncompressed RLE, images without any
+annotation.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pycocotools.mask as mask_util
+from PIL import Image
+from shapely import affinity
+from shapely.geometry import MultiPolygon, Point, Polygon, box
+from shapely.ops import unary_union
+
+CATEGORIES = ("disc", "box", "triangle", "star", "ring", "cross")
+SIZES = ((176, 144), (144, 176), (160, 160))  # width, height
+MIN_VISIBLE_AREA = 40  # pixels; what shows less of itself is painted but not annotated
+MIN_VISIBLE_FRACTION = 0.2
+CROWD_PROBABILITY = 0.06
+EMPTY_PROBABILITY = 0.04
+
+
+def _regular(num_points: int, radii) -> Polygon:
+    """A polygon around the origin whose corners cycle through the given radii."""
+    angles = 2 * np.pi * np.arange(num_points) / num_points
+    radius = np.resize(np.asarray(radii, dtype=float), num_points)
+    return Polygon(np.stack([radius * np.cos(angles), radius * np.sin(angles)], axis=1))
+
+
+def _outline(category: str, rng: np.random.Generator):
+    """A shape of the category around the origin, of radius about 1."""
+    if category == "disc":
+        return Point(0, 0).buffer(1, quad_segs=12)
+    if category == "box":
+        return box(-1, -0.8, 1, 0.8)
+    if category == "triangle":
+        return _regular(3, [1.15])
+    if category == "star":
+        return _regular(2 * rng.integers(5, 8), [1.2, rng.uniform(0.4, 0.55)])
+    if category == "ring":
+        disc = Point(0, 0).buffer(1, quad_segs=12)
+        return disc.difference(Point(0, 0).buffer(rng.uniform(0.45, 0.65), quad_segs=12))
+    arm = rng.uniform(0.15, 0.3)
+    return unary_union([box(-1.1, -arm, 1.1, arm), box(-arm, -1.1, arm, 1.1)])
+
+
+def _place(shape, width: int, height: int, radius: float, rng: np.random.Generator):
+    """Stretch, turn and move a shape to a random place of the image, partly outside perhaps."""
+    shape = affinity.scale(shape, radius, radius * rng.uniform(0.65, 1.0), origin=(0, 0))
+    shape = affinity.rotate(shape, rng.uniform(0, 360), origin=(0, 0))
+    return affinity.translate(shape, rng.uniform(0, width), rng.uniform(0, height))
+
+
+def _polygons(shape) -> list[Polygon]:
+    """The polygons with an area that a geometry consists of."""
+    parts = getattr(shape, "geoms", [shape])
+    return [part for part in parts if isinstance(part, Polygon) and part.area > 1]
+
+
+def _flat(ring) -> list[float]:
+    """A ring as COCO writes it: [x0, y0, x1, y1, ...], without the repeated last point."""
+    return np.asarray(ring.coords)[:-1].round(2).ravel().tolist()
+
+
+def _encode(shape, width: int, height: int) -> dict:
+    """The compressed RLE of a geometry, holes included."""
+    parts = _polygons(shape)
+    outer = mask_util.frPyObjects([_flat(part.exterior) for part in parts], height, width)
+    mask = mask_util.decode(mask_util.merge(outer))
+    holes = [_flat(ring) for part in parts for ring in part.interiors if Polygon(ring).area > 1]
+    if holes:
+        mask &= 1 - mask_util.decode(mask_util.merge(mask_util.frPyObjects(holes, height, width)))
+    return mask_util.encode(np.asfortranarray(mask))
+
+
+def _texture(width: int, height: int, color, rng: np.random.Generator) -> np.ndarray:
+    """An (height, width, 3) pattern around a colour: stripes, checks, blotches or plain."""
+    y, x = np.mgrid[:height, :width]
+    angle, period = rng.uniform(0, np.pi), rng.uniform(4, 14)
+    along = (x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi / period
+    across = (y * np.cos(angle) - x * np.sin(angle)) * 2 * np.pi / period
+    kind = rng.integers(4)
+    if kind == 0:
+        pattern = np.sin(along)
+    elif kind == 1:
+        pattern = np.sign(np.sin(along) * np.sin(across))
+    elif kind == 2:
+        coarse = rng.normal(size=(height // 8 + 1, width // 8 + 1))
+        pattern = np.kron(coarse, np.ones((8, 8)))[:height, :width]
+    else:
+        pattern = np.zeros((height, width))
+    amplitude = rng.uniform(8, 32) * rng.normal(1, 0.2, size=3)
+    return np.asarray(color) + pattern[..., None] * amplitude
+
+
+def _crowd(width: int, height: int, rng: np.random.Generator):
+    """A heap of small discs, annotated as one crowd region."""
+    x, y = rng.uniform(0.25, 0.75, size=2) * (width, height)
+    offsets = rng.normal(scale=10, size=(14, 2))
+    return unary_union([Point(x + dx, y + dy).buffer(rng.uniform(3, 5)) for dx, dy in offsets])
+
+
+def _annotate(shape, category: str, crowd: bool, width: int, height: int) -> dict:
+    """A COCO annotation (without ids) of what is visible of a shape."""
+    rle = _encode(shape, width, height)
+    if crowd:
+        # COCO's own crowd regions are uncompressed: run lengths in column order.
+        pixels = mask_util.decode(rle).ravel(order="F")
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], pixels, [1 - pixels[-1]]])))
+        counts = np.diff(np.concatenate([[0], edges])).tolist()
+        segmentation = {"size": [height, width], "counts": counts}
+    elif any(part.interiors for part in _polygons(shape)):
+        segmentation = {"size": [height, width], "counts": rle["counts"].decode("ascii")}
+    else:
+        segmentation = [_flat(part.exterior) for part in _polygons(shape)]
+    return {
+        "category_id": CATEGORIES.index(category) + 1,
+        "iscrowd": int(crowd),
+        "area": float(mask_util.area(rle)),
+        "bbox": [float(value) for value in mask_util.toBbox(rle)],
+        "segmentation": segmentation,
+    }
+
+
+def _visible(shapes: list, frame) -> list:
+    """What remains of each shape in the frame, later ones lying on top of earlier ones."""
+    visible, covered = [], Polygon()
+    for shape in reversed(shapes):
+        rest = shape.intersection(frame).difference(covered)
+        visible.append(MultiPolygon(_polygons(rest)))
+        covered = covered.union(shape)
+    return visible[::-1]
+
+
+def make_image(rng: np.random.Generator) -> tuple[np.ndarray, list[dict]]:
+    """Draw one image.
+
+    Args:
+        rng: the source of all its randomness.
+
+    Returns:
+        The (H, W, 3) uint8 RGB image, and its COCO annotations, which lack only the ids.
+    """
+    width, height = SIZES[rng.integers(len(SIZES))]
+    image = _texture(width, height, rng.uniform(60, 190, size=3), rng)
+    shapes = []
+    if rng.random() >= EMPTY_PROBABILITY:
+        for _ in range(rng.integers(2, 8)):
+            category = CATEGORIES[rng.integers(len(CATEGORIES))]
+            radius = float(np.exp(rng.uniform(np.log(12), np.log(44))))
+            placed = _place(_outline(category, rng), width, height, radius, rng)
+            shapes.append((placed, category, False))
+        if rng.random() < CROWD_PROBABILITY:
+            shapes.append((_crowd(width, height, rng), "disc", True))
+
+    annotations = []
+    frame = box(0, 0, width, height)
+    for (shape, category, crowd), seen in zip(shapes, _visible([s[0] for s in shapes], frame)):
+        if seen.is_empty:
+            continue
+        mask = mask_util.decode(_encode(seen, width, height)).astype(bool)
+        color = rng.uniform(20, 235, size=3)
+        image[mask] = _texture(width, height, color, rng)[mask]
+        if mask.sum() >= max(MIN_VISIBLE_AREA, MIN_VISIBLE_FRACTION * shape.area):
+            annotations.append(_annotate(seen, category, crowd, width, height))
+    image += rng.normal(scale=7, size=image.shape)
+    return image.clip(0, 255).astype(np.uint8), annotations
+
+
+def make_split(root: Path, split: str, num_images: int, seed: int) -> Path:
+    """Write one split as a COCO folder: ``root/split/*.jpg`` and its annotation file.
+
+    Image ``i`` depends on the split, the seed and ``i`` alone, so that a larger split begins
+    with the images of a smaller one.
+
+    Args:
+        root: the dataset's folder; made if missing.
+        split: the split's name; it also enters the seed.
+        num_images: number of images.
+        seed: any non-negative integer.
+
+    Returns:
+        The path of the annotation file, ``root/annotations/instances_{split}.json``.
+    """
+    folder = root / split
+    folder.mkdir(parents=True, exist_ok=True)
+    images, annotations = [], []
+    for index in range(num_images):
+        rng = np.random.default_rng([seed, *split.encode(), index])
+        pixels, records = make_image(rng)
+        image_id = index + 1
+        name = f"{image_id:012d}.jpg"
+        Image.fromarray(pixels).save(folder / name, quality=95)
+        height, width = pixels.shape[:2]
+        images.append({"id": image_id, "file_name": name, "width": width, "height": height})
+        for record in records:
+            annotations.append({"id": len(annotations) + 1, "image_id": image_id, **record})
+    path = root / "annotations" / f"instances_{split}.json"
+    path.parent.mkdir(exist_ok=True)
+    content = {
+        "info": {"description": "Made shapes of msrcnn", "seed": seed},
+        "licenses": [],
+        "images": images,
+        "annotations": annotations,
+        "categories": [
+            {"id": index + 1, "name": name, "supercategory": "shape"}
+            for index, name in enumerate(CATEGORIES)
+        ],
+    }
+    path.write_text(json.dumps(content))
+    return path

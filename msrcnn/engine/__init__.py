@@ -1,0 +1,16 @@
+"""Training and evaluation runs: set-up, the trainer, progress."""
+
+from .config_checks import check_config
+from .defaults import argument_parser, run_tool, setup
+from .schedule import scale_schedule
+from .trainer import Trainer, evaluate
+
+__all__ = [
+    "Trainer",
+    "argument_parser",
+    "check_config",
+    "evaluate",
+    "run_tool",
+    "scale_schedule",
+    "setup",
+]

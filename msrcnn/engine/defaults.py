@@ -1,0 +1,121 @@
+"""The common beginning of every tool: arguments, config, data, device, logging."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import default_argument_parser, default_setup
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+from ..config import CONFIG_ROOT, get_msrcnn_cfg
+from ..data.custom import use_data
+from ..errors import UserError
+from .config_checks import adopt_stock_mask_head, check_config
+from .schedule import scale_schedule
+
+# What a person at the terminal wants of Detectron2's log; all of it goes to log.txt.
+CONSOLE_LOGGERS = ("msrcnn", "detectron2.evaluation.evaluator", "fvcore.common.checkpoint")
+
+
+def argument_parser(description: str) -> argparse.ArgumentParser:
+    """Detectron2's arguments, and own data in one flag."""
+    parser = default_argument_parser()
+    parser.description = description
+    data = "COCO-format annotation file and image folder, joined by a colon"
+    parser.add_argument("--train-data", metavar="ANN.json:IMAGES", help=f"train on this {data}")
+    parser.add_argument("--val-data", metavar="ANN.json:IMAGES", help=f"evaluate on this {data}")
+    return parser
+
+
+def load_config(config_file: str, opts: list[str]) -> CfgNode:
+    """Read a config and apply ``KEY VALUE`` overrides.
+
+    Args:
+        config_file: a path, or a name below msrcnn's ``configs/``.
+        opts: keys and values in turn.
+
+    Raises:
+        UserError: if the file is missing, or a key or value does not fit.
+    """
+    path = Path(config_file)
+    if not path.is_file():
+        path = CONFIG_ROOT / config_file
+    if not config_file or not path.is_file():
+        raise UserError(f"--config-file '{config_file}': no such file")
+    cfg = get_msrcnn_cfg()
+    try:
+        cfg.merge_from_file(str(path))
+    except (AssertionError, KeyError, ValueError) as error:
+        raise UserError(f"config {path}: {_message(error)}") from error
+    try:
+        cfg.merge_from_list(opts)
+    except (AssertionError, KeyError, ValueError) as error:
+        raise UserError(f"command line: {_message(error)}") from error
+    return cfg
+
+
+def _message(error: Exception) -> str:
+    return str(error.args[0]) if error.args else type(error).__name__
+
+
+def setup(args: argparse.Namespace) -> CfgNode:
+    """Make the config of a run and start its log.
+
+    Args:
+        args: of :func:`argument_parser`.
+
+    Returns:
+        The complete config, frozen; also written to ``OUTPUT_DIR/config.yaml``.
+
+    Raises:
+        UserError: for a mistake in the config, the data or the command line.
+    """
+    cfg = load_config(args.config_file, args.opts)
+    _setup_logging(cfg.OUTPUT_DIR)
+    use_data(cfg, train=args.train_data, val=args.val_data)
+    adopt_stock_mask_head(cfg)
+    check_config(cfg)
+    scale_schedule(cfg)
+    _use_available_device(cfg)
+    cfg.freeze()
+    default_setup(cfg, args)
+    return cfg
+
+
+def _use_available_device(cfg: CfgNode) -> None:
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+        cfg.SOLVER.AMP.ENABLED = False  # Detectron2's mixed precision is for CUDA
+        logging.getLogger(__name__).info("No GPU found: running on the CPU.")
+
+
+def _setup_logging(output_dir: str) -> None:
+    """Start Detectron2's loggers as ``default_setup`` will, then keep the terminal readable."""
+    rank = comm.get_rank()
+    if comm.is_main_process():
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+    setup_logger(output_dir, distributed_rank=rank, name="fvcore")
+    setup_logger(output_dir, distributed_rank=rank)
+    setup_logger(output_dir, distributed_rank=rank, name="msrcnn")
+    for name in ("fvcore", "detectron2"):
+        for handler in logging.getLogger(name).handlers:
+            if type(handler) is logging.StreamHandler:
+                handler.addFilter(_for_console)
+
+
+def _for_console(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING or record.name.startswith(CONSOLE_LOGGERS)
+
+
+def run_tool(main: Callable[[], object]) -> None:
+    """Run a tool's main function; a user's mistake ends it with one line and exit status 1."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)

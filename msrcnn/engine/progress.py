@@ -1,0 +1,45 @@
+"""The live progress line of a training run."""
+
+import datetime
+import sys
+from typing import TextIO
+
+from detectron2.engine import HookBase
+
+WINDOW = 20  # steps over which shown values are a median, as in Detectron2's own printer
+
+
+class ProgressLine(HookBase):
+    """One line that says where training stands: redrawn at a terminal, else now and then."""
+
+    def __init__(self, stream: TextIO | None = None, period: int = WINDOW):
+        """
+        Args:
+            stream: where to write; standard error by default.
+            period: steps between two lines where the stream is no terminal.
+        """
+        self.stream = stream or sys.stderr
+        self.period = period
+
+    def after_step(self) -> None:
+        step, last = self.trainer.iter + 1, self.trainer.max_iter
+        if self.stream.isatty():
+            end = "\n" if step == last else ""
+            self.stream.write(f"\r\x1b[K{self._text(step, last)}{end}")
+        elif step % self.period == 0 or step == last:
+            self.stream.write(self._text(step, last) + "\n")
+        self.stream.flush()
+
+    def _text(self, step: int, last: int) -> str:
+        histories = self.trainer.storage.histories()
+        parts = [f"step {step}/{last}"]
+        if "total_loss" in histories:
+            parts.append(f"loss {histories['total_loss'].median(WINDOW):.3f}")
+        for name in ("mask", "maskiou"):
+            if f"loss_{name}" in histories:
+                parts.append(f"{name} {histories[f'loss_{name}'].median(WINDOW):.4f}")
+        if "time" in histories:
+            seconds = histories["time"].median(1000)
+            left = datetime.timedelta(seconds=round(seconds * (last - step)))
+            parts += [f"{seconds:.2f} s/step", f"{left} left"]
+        return "  ".join(parts)

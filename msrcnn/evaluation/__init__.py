@@ -1,0 +1,13 @@
+"""Evaluation: COCO metrics of boxes and masks, masks under both rankings."""
+
+from .coco_metrics import METRICS, coco_metrics
+from .evaluator import MaskScoringEvaluator, evaluate_records
+from .records import instances_to_records
+
+__all__ = [
+    "METRICS",
+    "MaskScoringEvaluator",
+    "coco_metrics",
+    "evaluate_records",
+    "instances_to_records",
+]

@@ -1,0 +1,193 @@
+"""The evaluator: one pass over a dataset, boxes and masks under each ranking."""
+
+import itertools
+import json
+import logging
+import time
+from collections import OrderedDict
+from pathlib import Path
+
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from pycocotools.coco import COCO
+from tabulate import tabulate
+
+from ..errors import UserError
+from .coco_metrics import METRICS, coco_metrics
+from .records import BOX_SCORE, MASK_SCORE, box_results, instances_to_records, mask_results
+
+logger = logging.getLogger(__name__)
+
+
+def load_ground_truth(dataset_name: str) -> COCO:
+    """The COCO annotations of a registered dataset.
+
+    Raises:
+        UserError: if the dataset has none.
+    """
+    path = MetadataCatalog.get(dataset_name).get("json_file")
+    if path is None:
+        raise UserError(f"dataset '{dataset_name}' has no COCO annotation file to evaluate with")
+    ground_truth = COCO()
+    ground_truth.dataset = json.loads(Path(path).read_text())
+    # Optional in the format, but the reference implementation reads it.
+    for annotation in ground_truth.dataset.get("annotations", []):
+        annotation.setdefault("iscrowd", 0)
+    ground_truth.createIndex()
+    return ground_truth
+
+
+def evaluate_records(ground_truth: COCO, records: list[dict], max_dets: int = 100) -> dict:
+    """Metrics of detections, as they stand in ``evaluation.json``.
+
+    Args:
+        ground_truth: the dataset.
+        records: see :mod:`msrcnn.evaluation.records`.
+        max_dets: detections of an image that count.
+
+    Returns:
+        ``bbox`` ranked by box score, ``segm_box_score`` and ``segm_mask_score``, each of
+        ``METRICS`` in percent, and ``delta``, what the mask score gains. What the model does
+        not predict, or is not measured, is ``None``.
+    """
+
+    def masks(ranking: str) -> dict | None:
+        if not all(ranking in record and "segmentation" in record for record in records):
+            return None
+        return coco_metrics(ground_truth, mask_results(records, ranking), "segm", max_dets)
+
+    by_box_score, by_mask_score = masks(BOX_SCORE), masks(MASK_SCORE)
+    gain = None
+    if by_box_score and by_mask_score and by_box_score["AP"] is not None:
+        gain = by_mask_score["AP"] - by_box_score["AP"]
+    return {
+        "bbox": coco_metrics(ground_truth, box_results(records), "bbox", max_dets),
+        "segm_box_score": by_box_score,
+        "segm_mask_score": by_mask_score,
+        "segm_mask_confidence": None,
+        "segm_oracle": None,
+        "delta": {"AP": gain, "ci95": None},
+        "maskiou": None,
+    }
+
+
+def metrics_table(evaluation: dict) -> str:
+    """The rankings side by side, for a person."""
+    rows = [
+        ("box AP", evaluation["bbox"]),
+        ("mask AP by box score", evaluation["segm_box_score"]),
+        ("mask AP by mask score", evaluation["segm_mask_score"]),
+    ]
+    cells = [
+        [name, *("-" if row[metric] is None else f"{row[metric]:.2f}" for metric in METRICS)]
+        for name, row in rows
+        if row is not None
+    ]
+    return tabulate(cells, headers=["", *METRICS], tablefmt="simple", stralign="right")
+
+
+class MaskScoringEvaluator(DatasetEvaluator):
+    """Evaluates boxes by box score, masks by box score and by mask score.
+
+    Works for plain Mask R-CNN and for box detectors too; what they lack is left out.
+    """
+
+    def __init__(self, dataset_name: str, output_dir: str, *, max_dets: int = 100):
+        """
+        Args:
+            dataset_name: a registered dataset with a COCO annotation file.
+            output_dir: where ``evaluation.json`` goes, and below ``inference/`` all detections
+                (``predictions.json``) and the COCO result files (``coco_results_*.json``).
+            max_dets: detections of an image that count.
+        """
+        self._ground_truth = load_ground_truth(dataset_name)
+        mapping = MetadataCatalog.get(dataset_name).thing_dataset_id_to_contiguous_id
+        self._category_ids = {index: category_id for category_id, index in mapping.items()}
+        self._output_dir = Path(output_dir)
+        self._max_dets = max_dets
+
+    def reset(self) -> None:
+        self._predictions: dict[int, list[dict]] = {}
+        self._start = time.perf_counter()
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        for image, output in zip(inputs, outputs):
+            instances = output["instances"].to("cpu")
+            self._predictions[image["image_id"]] = instances_to_records(
+                instances, image["image_id"], self._category_ids
+            )
+
+    def evaluate(self) -> OrderedDict:
+        """Gather all processes' detections, write the files and return the metrics.
+
+        Returns:
+            On the main process ``bbox``, ``segm_box_score``, ``segm_mask_score`` and ``delta``,
+            as far as they apply; empty on others.
+        """
+        inference_seconds = time.perf_counter() - self._start
+        gathered = comm.gather(self._predictions)
+        if not comm.is_main_process():
+            return OrderedDict()
+        # By image, so that an image two processes were given counts once.
+        predictions = dict(itertools.chain.from_iterable(part.items() for part in gathered))
+        records = [r for image_id in sorted(predictions) for r in predictions[image_id]]
+        write_results(records, self._output_dir / "inference")
+        return evaluate_and_write(
+            self._ground_truth,
+            records,
+            self._output_dir,
+            max_dets=self._max_dets,
+            seconds={"inference": inference_seconds},
+            num_images=len(predictions),
+        )
+
+
+def write_results(records: list[dict], folder: Path) -> None:
+    """Write all detections, and the COCO result files that the test server takes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"predictions": records, "coco_results_bbox": box_results(records)}
+    if all("segmentation" in record for record in records):
+        scored = all(MASK_SCORE in record for record in records)
+        files["coco_results_segm"] = mask_results(records, MASK_SCORE if scored else BOX_SCORE)
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+
+
+def evaluate_and_write(
+    ground_truth: COCO,
+    records: list[dict],
+    output_dir: Path,
+    *,
+    num_images: int,
+    max_dets: int = 100,
+    seconds: dict[str, float] | None = None,
+) -> OrderedDict:
+    """Evaluate detections, write ``evaluation.json``, log the table.
+
+    Args:
+        ground_truth: the dataset.
+        records: see :mod:`msrcnn.evaluation.records`.
+        output_dir: made if missing.
+        num_images: number of images the detections were made on.
+        max_dets: detections of an image that count.
+        seconds: times already spent, by stage.
+
+    Returns:
+        The metrics that apply, by task, without nulls; what Detectron2 logs and compares.
+    """
+    start = time.perf_counter()
+    evaluation = evaluate_records(ground_truth, records, max_dets)
+    evaluation["images"] = num_images
+    evaluation["seconds"] = {**(seconds or {}), "metrics": time.perf_counter() - start}
+    output_dir.mkdir(parents=True, exist_ok=True)
+    path = output_dir / "evaluation.json"
+    path.write_text(json.dumps(evaluation, indent=2) + "\n")
+    logger.info("%d images, results in %s\n%s", num_images, path, metrics_table(evaluation))
+    tasks = ("bbox", "segm_box_score", "segm_mask_score", "delta")
+    found = OrderedDict(
+        (task, {key: value for key, value in evaluation[task].items() if value is not None})
+        for task in tasks
+        if evaluation[task] is not None
+    )
+    return OrderedDict((task, metrics) for task, metrics in found.items() if metrics)

@@ -1,0 +1,16 @@
+"""The model: the mask head that also scores, and the parts it is made of."""
+
+from .mask_scoring import MaskScoringHead
+from .maskiou_head import ROI_MASKIOU_HEAD_REGISTRY, MaskIoUHead, build_maskiou_head
+from .maskiou_loss import maskiou_loss
+from .maskiou_target import instance_areas, maskiou_targets
+
+__all__ = [
+    "ROI_MASKIOU_HEAD_REGISTRY",
+    "MaskIoUHead",
+    "MaskScoringHead",
+    "build_maskiou_head",
+    "instance_areas",
+    "maskiou_loss",
+    "maskiou_targets",
+]

@@ -1,0 +1,43 @@
+"""Packaging of msrcnn."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "msrcnn" / "version.py").read_text())[1]
+
+setup(
+    name="msrcnn",
+    version=VERSION,
+    description="Mask Scoring R-CNN for Detectron2",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    packages=find_packages(include=["msrcnn", "msrcnn.*"]),
+    package_data={"msrcnn": ["configs/*.yaml", "configs/**/*.yaml"]},
+    # Detectron2 is not on PyPI under its name: tools/install_detectron2.py installs it.
+    install_requires=[
+        "torch>=2.4",
+        "torchvision>=0.19",
+        "cloudpickle",
+        "fvcore>=0.1.5,<0.1.6",
+        "hydra-core>=1.1",
+        "iopath>=0.1.9",
+        "matplotlib",
+        "numpy",
+        "omegaconf>=2.1",
+        "Pillow>=9.1",
+        "pycocotools>=2.0.7",
+        "shapely>=2.0",
+        "tabulate",
+        "tensorboard",
+        "termcolor>=1.1",
+        "tqdm",
+        "yacs>=0.1.8",
+    ],
+    extras_require={"dev": ["hypothesis", "pytest", "ruff"]},
+)
