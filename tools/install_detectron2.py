@@ -193,7 +193,9 @@ def unpack(sdist: Path, folder: Path) -> Path:
     """Unpack the sdist and return its top folder."""
     with tarfile.open(sdist) as archive:
         # Python older than 3.10.12 and 3.11.4 has no extraction filters; pip checked the hash.
-        archive.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+        archive.extractall(
+            folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {})
+        )
     return next(path.parent for path in folder.glob("*/setup.py"))
 
 

@@ -85,9 +85,7 @@ def use_data(cfg: CfgNode, train: str | None = None, val: str | None = None) -> 
     categories = next(iter(classes.values()))
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(categories)
     cfg.INPUT.MASK_FORMAT = mask_format(next(iter(contents.values())))
-    logger.info(
-        "Own data: %d classes, masks as %s.", len(categories), cfg.INPUT.MASK_FORMAT
-    )
+    logger.info("Own data: %d classes, masks as %s.", len(categories), cfg.INPUT.MASK_FORMAT)
 
 
 def _categories(content: dict) -> dict[int, str]:

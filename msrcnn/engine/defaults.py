@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import default_argument_parser, default_setup
+from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
@@ -80,11 +80,17 @@ def setup(args: argparse.Namespace) -> CfgNode:
     use_data(cfg, train=args.train_data, val=args.val_data)
     adopt_stock_mask_head(cfg)
     check_config(cfg)
+    _check_weights(cfg.MODEL.WEIGHTS)
     scale_schedule(cfg)
     _use_available_device(cfg)
     cfg.freeze()
     default_setup(cfg, args)
     return cfg
+
+
+def _check_weights(weights: str) -> None:
+    if weights and "://" not in weights and not Path(weights).is_file():
+        raise UserError(f"MODEL.WEIGHTS '{weights}': no such file")
 
 
 def _use_available_device(cfg: CfgNode) -> None:
@@ -119,3 +125,22 @@ def run_tool(main: Callable[[], object]) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def launch_tool(main: Callable[[argparse.Namespace], object], args: argparse.Namespace) -> None:
+    """:func:`run_tool` on the processes and machines that the arguments ask for.
+
+    Args:
+        main: called in every process with the arguments.
+        args: of :func:`argument_parser`.
+    """
+    run_tool(
+        lambda: launch(
+            main,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+        )
+    )

@@ -1,16 +1,23 @@
 """The trainer: Detectron2's, with our data mapper, evaluator and a complete checkpoint."""
 
 import logging
+import weakref
 from collections import OrderedDict
 from pathlib import Path
 
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.data import build_detection_train_loader
 from detectron2.engine import DefaultTrainer, TrainerBase
 from detectron2.utils import comm
 
+from ..checkpoint import MaskScoringCheckpointer
 from ..data import MaskScoringDatasetMapper
-from ..evaluation import MaskScoringEvaluator
+from ..evaluation import (
+    MaskScoringEvaluator,
+    evaluate_and_write,
+    load_ground_truth,
+    load_records,
+)
+from ..errors import UserError
 from .config_checks import check_config
 from .progress import ProgressLine
 
@@ -36,14 +43,17 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_evaluator(cls, cfg, dataset_name: str) -> MaskScoringEvaluator:
         """The evaluator of one dataset; where there are several, each has a folder."""
-        output_dir = Path(cfg.OUTPUT_DIR)
-        if len(cfg.DATASETS.TEST) > 1:
-            output_dir = output_dir / dataset_name
         return MaskScoringEvaluator(
-            dataset_name, str(output_dir), max_dets=cfg.TEST.DETECTIONS_PER_IMAGE
+            dataset_name,
+            str(_results_dir(cfg, dataset_name)),
+            max_dets=cfg.TEST.DETECTIONS_PER_IMAGE,
         )
 
     def build_hooks(self):
+        # The base class has just made its own checkpointer; the hooks are to save with ours.
+        self.checkpointer = MaskScoringCheckpointer(
+            self.model, self.cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+        )
         hooks = super().build_hooks()
         if comm.is_main_process():
             hooks.insert(1, ProgressLine())  # behind the timer, before a checkpoint's log lines
@@ -70,6 +80,12 @@ class Trainer(DefaultTrainer):
             )
 
 
+def _results_dir(cfg, dataset_name: str) -> Path:
+    """Where a dataset's results go: the output folder, or a folder each where there are several."""
+    output_dir = Path(cfg.OUTPUT_DIR)
+    return output_dir if len(cfg.DATASETS.TEST) == 1 else output_dir / dataset_name
+
+
 def evaluate(cfg, resume: bool = False) -> OrderedDict:
     """Evaluate the weights of a config on its test datasets.
 
@@ -82,6 +98,31 @@ def evaluate(cfg, resume: bool = False) -> OrderedDict:
     """
     check_config(cfg)
     model = Trainer.build_model(cfg)
-    checkpointer = DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
+    checkpointer = MaskScoringCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     return Trainer.test(cfg, model)
+
+
+def evaluate_predictions(cfg, path: str) -> OrderedDict:
+    """Evaluate detections that an earlier evaluation saved, without a model.
+
+    Args:
+        cfg: names the dataset, the output folder and the limit of detections.
+        path: ``predictions.json``.
+
+    Returns:
+        The metrics, as :class:`MaskScoringEvaluator` returns them.
+
+    Raises:
+        UserError: if the file is not of that kind, or the config names several datasets.
+    """
+    if len(cfg.DATASETS.TEST) != 1:
+        raise UserError(
+            f"--predictions are of one dataset; DATASETS.TEST names {len(cfg.DATASETS.TEST)}"
+        )
+    return evaluate_and_write(
+        load_ground_truth(cfg.DATASETS.TEST[0]),
+        load_records(Path(path)),
+        Path(cfg.OUTPUT_DIR),
+        max_dets=cfg.TEST.DETECTIONS_PER_IMAGE,
+    )

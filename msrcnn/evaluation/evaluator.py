@@ -1,5 +1,7 @@
 """The evaluator: one pass over a dataset, boxes and masks under each ranking."""
 
+import contextlib
+import io
 import itertools
 import json
 import logging
@@ -34,7 +36,8 @@ def load_ground_truth(dataset_name: str) -> COCO:
     # Optional in the format, but the reference implementation reads it.
     for annotation in ground_truth.dataset.get("annotations", []):
         annotation.setdefault("iscrowd", 0)
-    ground_truth.createIndex()
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints as it goes
+        ground_truth.createIndex()
     return ground_truth
 
 
@@ -102,8 +105,8 @@ class MaskScoringEvaluator(DatasetEvaluator):
             max_dets: detections of an image that count.
         """
         self._ground_truth = load_ground_truth(dataset_name)
-        mapping = MetadataCatalog.get(dataset_name).thing_dataset_id_to_contiguous_id
-        self._category_ids = {index: category_id for category_id, index in mapping.items()}
+        # Detectron2 numbers the classes in the order of the dataset's category ids.
+        self._category_ids = dict(enumerate(sorted(self._ground_truth.getCatIds())))
         self._output_dir = Path(output_dir)
         self._max_dets = max_dets
 
@@ -159,8 +162,8 @@ def evaluate_and_write(
     records: list[dict],
     output_dir: Path,
     *,
-    num_images: int,
     max_dets: int = 100,
+    num_images: int | None = None,
     seconds: dict[str, float] | None = None,
 ) -> OrderedDict:
     """Evaluate detections, write ``evaluation.json``, log the table.
@@ -169,8 +172,8 @@ def evaluate_and_write(
         ground_truth: the dataset.
         records: see :mod:`msrcnn.evaluation.records`.
         output_dir: made if missing.
-        num_images: number of images the detections were made on.
         max_dets: detections of an image that count.
+        num_images: images the detections were made on, all of the dataset by default.
         seconds: times already spent, by stage.
 
     Returns:
@@ -178,12 +181,14 @@ def evaluate_and_write(
     """
     start = time.perf_counter()
     evaluation = evaluate_records(ground_truth, records, max_dets)
-    evaluation["images"] = num_images
+    evaluation["images"] = len(ground_truth.imgs) if num_images is None else num_images
     evaluation["seconds"] = {**(seconds or {}), "metrics": time.perf_counter() - start}
     output_dir.mkdir(parents=True, exist_ok=True)
     path = output_dir / "evaluation.json"
     path.write_text(json.dumps(evaluation, indent=2) + "\n")
-    logger.info("%d images, results in %s\n%s", num_images, path, metrics_table(evaluation))
+    logger.info(
+        *("%d images, results in %s\n%s", evaluation["images"], path, metrics_table(evaluation))
+    )
     tasks = ("bbox", "segm_box_score", "segm_mask_score", "delta")
     found = OrderedDict(
         (task, {key: value for key, value in evaluation[task].items() if value is not None})

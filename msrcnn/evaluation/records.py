@@ -5,10 +5,15 @@ h), ``score`` (the box score), ``mask_score`` (with mask scoring only) and ``seg
 (compressed RLE, for models with masks).
 """
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pycocotools.mask as mask_util
 import torch
 from detectron2.structures import BoxMode, Instances
+
+from ..errors import UserError
 
 BOX_SCORE, MASK_SCORE = "score", "mask_score"
 
@@ -45,6 +50,29 @@ def _encode(mask: torch.Tensor) -> dict:
     """Compressed RLE of a bool (H, W) mask, ready for JSON."""
     rle = mask_util.encode(np.asfortranarray(mask.numpy().astype(np.uint8)))
     return {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
+
+
+def load_records(path: Path) -> list[dict]:
+    """Read the records that an evaluation saved as ``inference/predictions.json``.
+
+    Raises:
+        UserError: if the file is missing or is of another kind.
+    """
+    try:
+        records = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"predictions '{path}': no such file") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"predictions '{path}' are not JSON: {error}") from error
+    needed = {"image_id", "category_id", "bbox", BOX_SCORE}
+    if not isinstance(records, list) or not all(
+        isinstance(record, dict) and needed <= record.keys() for record in records
+    ):
+        raise UserError(
+            f"'{path}' does not hold detections: it must be a list of records with "
+            f"{', '.join(sorted(needed))}, as inference/predictions.json is"
+        )
+    return records
 
 
 def box_results(records: list[dict]) -> list[dict]:

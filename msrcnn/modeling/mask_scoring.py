@@ -170,9 +170,7 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
             if proposals.has("gt_mask_area"):
                 areas.append(proposals.gt_mask_area)
             else:
-                areas.append(
-                    instance_areas(proposals.gt_masks, proposals.image_size, boxes.device)
-                )
+                areas.append(instance_areas(proposals.gt_masks, proposals.image_size, boxes.device))
 
         none = mask_logits.new_zeros(0)  # torch.cat wants at least one tensor
         classes = torch.cat([none.long(), *(i.gt_classes for i in cropped)])

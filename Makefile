@@ -1,0 +1,76 @@
+# Mask Scoring R-CNN. The two commands for a newcomer: `make demo` and `make test`.
+
+VENV ?= .venv
+# The first Python that is 3.10 to 3.13 and can make a virtual environment.
+SUITABLE := import sys, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.10; do \
+  $$p -c '$(SUITABLE)' 2>/dev/null && echo $$p && break; done)
+PY := $(VENV)/bin/python
+# pip's own words are few; what matters is said by us.
+PIP := $(PY) -m pip --quiet --disable-pip-version-check
+STAMP := $(VENV)/.installed
+
+DEMO_CONFIG := configs/quick/shapes_ms_rcnn_R_18_FPN.yaml
+DEMO_OUTPUT := output/demo
+SHAPES := datasets/shapes/annotations/instances_val.json
+
+.PHONY: help setup demo test lint format wheelhouse clean
+
+help:
+	@echo "make demo        install, make a small dataset, train, evaluate, draw (minutes on a CPU)"
+	@echo "make test        install, run the tests"
+	@echo "make setup       install into $(VENV)"
+	@echo "make lint        check style"
+	@echo "make format      mend style"
+	@echo "make wheelhouse  PYTHON=... DEST=...: collect wheels for a machine without internet"
+	@echo "make clean       remove what the above made, but for trained models"
+
+setup: $(STAMP)
+
+$(STAMP): setup.py constraints.txt tools/install_detectron2.py
+	@$(PYTHON) -c '$(SUITABLE)' 2>/dev/null || { echo "make: found no Python 3.10 to 3.13 with venv and pip.\
+	 Install one (Debian, Ubuntu: apt-get install python3-venv) or name it: make PYTHON=/path/to/python3.12"; exit 1; }
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@echo "Installing PyTorch and the other packages (a minute or two) ..."
+	@$(PIP) install -c constraints.txt pip setuptools wheel torch torchvision
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
+	@$(PY) tools/install_detectron2.py
+	@$(PY) -m pip check
+	@touch $@
+
+$(SHAPES): msrcnn/data/shapes.py datasets/prepare_shapes.py | setup
+	$(PY) datasets/prepare_shapes.py --output datasets/shapes
+
+demo: export DETECTRON2_DATASETS = datasets
+demo: setup $(SHAPES)
+	$(PY) tools/train_net.py --config-file $(DEMO_CONFIG) OUTPUT_DIR $(DEMO_OUTPUT)
+	$(PY) tools/draw_predictions.py --dataset shapes_val \
+	  --predictions $(DEMO_OUTPUT)/inference/predictions.json --output $(DEMO_OUTPUT)/predictions.png
+	@echo
+	@echo "Look at   $(DEMO_OUTPUT)/predictions.png    ground truth beside predictions, both scores"
+	@echo "          $(DEMO_OUTPUT)/evaluation.json    the table above, and more, for a program"
+	@echo "          $(VENV)/bin/tensorboard --logdir $(DEMO_OUTPUT)    the training curves"
+	@echo "Go on     README.md: train on COCO, on your own data, fine-tune"
+
+test: setup
+	$(PY) -m pytest
+
+lint: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format: setup
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+DEST ?= wheelhouse
+wheelhouse: setup
+	@echo "Collecting in $(DEST) the wheels for $$($(PYTHON) --version), all but torch and torchvision ..."
+	@rm -rf build/wheelhouse && $(PYTHON) -m venv build/wheelhouse && mkdir -p $(DEST)
+	@awk '/^##/ { keep = /Runtime|Tests/ } keep' constraints.txt > build/wheelhouse/pins.txt
+	@build/wheelhouse/bin/python -m pip --quiet wheel --no-deps --wheel-dir $(DEST) -r build/wheelhouse/pins.txt .
+	@$(PY) tools/install_detectron2.py --wheel-dir $(DEST)
+	@echo "There: pip install --no-index --no-deps $(DEST)/*.whl"
+
+clean:
+	rm -rf $(VENV) datasets/shapes build *.egg-info .pytest_cache .ruff_cache .hypothesis

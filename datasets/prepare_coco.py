@@ -1,0 +1,31 @@
+#!/usr/bin/env python
+"""Download COCO 2017 (20 GB), or check the copy that is there."""
+
+import argparse
+from pathlib import Path
+
+from msrcnn.data.coco2017 import SPLITS, check_split, fetch
+from msrcnn.data.datasets import datasets_root
+from msrcnn.engine import run_tool
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=datasets_root() / "coco",
+        help="the dataset's folder (default: coco/ below $DETECTRON2_DATASETS, or datasets/coco)",
+    )
+    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=SPLITS, metavar="SPLIT")
+    parser.add_argument("--check", action="store_true", help="only check, download nothing")
+    parser.add_argument("--keep-archives", action="store_true", help="keep the zip files")
+    args = parser.parse_args()
+    for split in args.splits:
+        if not args.check:
+            fetch(args.output, split, keep_archives=args.keep_archives)
+        print(f"Complete: {check_split(args.output, split)}")
+
+
+if __name__ == "__main__":
+    run_tool(main)

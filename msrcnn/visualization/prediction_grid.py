@@ -1,0 +1,106 @@
+"""A grid of images: ground truth beside predictions, both scores printed on each."""
+
+from pathlib import Path
+
+import numpy as np
+import pycocotools.mask as mask_util
+from detectron2.utils.visualizer import Visualizer
+from PIL import Image, ImageDraw, ImageFont
+from pycocotools.coco import COCO
+
+from ..evaluation.records import BOX_SCORE, MASK_SCORE
+
+MARGIN, TITLE = 8, 24  # pixels
+# Neighbouring instances get different colours, the same in every picture.
+COLORS = [
+    tuple(int(code[i : i + 2], 16) / 255 for i in (0, 2, 4))
+    for code in ("e6194b", "4363d8", "ffe119", "3cb44b", "f58231", "911eb4", "46f0f0", "f032e6")
+]
+
+
+def draw_prediction_grid(
+    ground_truth: COCO,
+    image_root: Path,
+    records: list[dict],
+    output: Path,
+    *,
+    num_images: int = 8,
+    columns: int = 2,
+    min_score: float = 0.5,
+    height: int = 360,
+) -> None:
+    """Write a picture of ground truth and predictions side by side.
+
+    Args:
+        ground_truth: the dataset; its first images with annotations are shown.
+        image_root: the folder of its images.
+        records: detections, see :mod:`msrcnn.evaluation.records`.
+        output: the picture's path; its folder is made if missing.
+        num_images: images shown.
+        columns: images in a row of the grid.
+        min_score: detections of a lower box score are left out.
+        height: of each image in the picture, in pixels.
+    """
+    shown = [i for i in sorted(ground_truth.imgs) if ground_truth.getAnnIds(imgIds=i)]
+    shown = shown[:num_images]
+    by_image: dict[int, list[dict]] = {image_id: [] for image_id in shown}
+    for record in records:
+        if record["image_id"] in by_image and record[BOX_SCORE] >= min_score:
+            by_image[record["image_id"]].append(record)
+
+    pairs = []
+    for image_id in shown:
+        info = ground_truth.imgs[image_id]
+        pixels = np.asarray(Image.open(image_root / info["file_name"]).convert("RGB"))
+        scale = height / pixels.shape[0]
+        annotations = ground_truth.imgToAnns[image_id]
+        truth = _draw(pixels, scale, [_truth(ground_truth, a) for a in annotations])
+        found = _draw(pixels, scale, [_found(ground_truth, r) for r in by_image[image_id]])
+        pairs.append((truth, found))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    _compose(pairs, columns).save(output)
+
+
+def _truth(ground_truth: COCO, annotation: dict) -> tuple[np.ndarray, str]:
+    name = ground_truth.cats[annotation["category_id"]]["name"]
+    return ground_truth.annToMask(annotation), name + (" crowd" if annotation["iscrowd"] else "")
+
+
+def _found(ground_truth: COCO, record: dict) -> tuple[np.ndarray, str]:
+    name = ground_truth.cats[record["category_id"]]["name"]
+    scores = [f"{record[key]:.2f}" for key in (BOX_SCORE, MASK_SCORE) if key in record]
+    return mask_util.decode(record["segmentation"]), f"{name} {' | '.join(scores)}"
+
+
+def _draw(pixels: np.ndarray, scale: float, objects: list[tuple[np.ndarray, str]]) -> Image.Image:
+    visualizer = Visualizer(pixels, scale=scale)
+    if objects:
+        masks, labels = zip(*objects)
+        colors = [COLORS[index % len(COLORS)] for index in range(len(objects))]
+        visualizer.overlay_instances(masks=masks, labels=labels, assigned_colors=colors, alpha=0.4)
+    return Image.fromarray(visualizer.get_output().get_image())
+
+
+def _compose(pairs: list[tuple[Image.Image, Image.Image]], columns: int) -> Image.Image:
+    cell_width = max(2 * max(truth.width, found.width) + MARGIN for truth, found in pairs)
+    cell_height = max(truth.height for truth, _ in pairs)
+    rows = -(-len(pairs) // columns)
+    size = (
+        columns * (cell_width + 2 * MARGIN),
+        TITLE + rows * (cell_height + MARGIN),
+    )
+    canvas = Image.new("RGB", size, "white")
+    write = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(size=15)
+    for column in range(min(columns, len(pairs))):
+        left = column * (cell_width + 2 * MARGIN) + MARGIN
+        write.text((left, 3), "ground truth", "black", font)
+        middle = left + (cell_width + MARGIN) // 2
+        write.text((middle, 3), "predicted: box score | mask score", "black", font)
+    for index, (truth, found) in enumerate(pairs):
+        row, column = divmod(index, columns)
+        left = column * (cell_width + 2 * MARGIN) + MARGIN
+        top = TITLE + row * (cell_height + MARGIN)
+        canvas.paste(truth, (left, top))
+        canvas.paste(found, (left + (cell_width + MARGIN) // 2, top))
+    return canvas

@@ -1,0 +1,29 @@
+#!/usr/bin/env python
+"""Evaluate weights, or detections that an earlier evaluation saved, under both rankings."""
+
+from msrcnn.engine import argument_parser, evaluate, evaluate_predictions, launch_tool, setup
+
+
+def parse_args():
+    parser = argument_parser(__doc__)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--weights", metavar="W", help="checkpoint to evaluate")
+    source.add_argument(
+        "--predictions", metavar="P", help="inference/predictions.json of an earlier evaluation"
+    )
+    parser.add_argument("--output-dir", metavar="D", help="where results go (default: OUTPUT_DIR)")
+    args = parser.parse_args()
+    # What the config alone would train from is not needed here, and may not be there.
+    args.opts += ["MODEL.WEIGHTS", args.weights or ""]
+    if args.output_dir:
+        args.opts += ["OUTPUT_DIR", args.output_dir]
+    return args
+
+
+def main(args):
+    cfg = setup(args)
+    return evaluate_predictions(cfg, args.predictions) if args.predictions else evaluate(cfg)
+
+
+if __name__ == "__main__":
+    launch_tool(main, parse_args())
