@@ -32,21 +32,28 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def load_config(config_file: str, opts: list[str]) -> CfgNode:
+def find_config(config_file: str) -> Path:
+    """The path of a config given as a path, or as a name below msrcnn's ``configs/``.
+
+    Raises:
+        UserError: if there is none.
+    """
+    for path in (Path(config_file), CONFIG_ROOT / config_file):
+        if path.is_file():
+            return path
+    raise UserError(f"--config-file '{config_file}': no such file")
+
+
+def load_config(path: Path, opts: list[str]) -> CfgNode:
     """Read a config and apply ``KEY VALUE`` overrides.
 
     Args:
-        config_file: a path, or a name below msrcnn's ``configs/``.
+        path: of the config file.
         opts: keys and values in turn.
 
     Raises:
-        UserError: if the file is missing, or a key or value does not fit.
+        UserError: if a key or value does not fit.
     """
-    path = Path(config_file)
-    if not path.is_file():
-        path = CONFIG_ROOT / config_file
-    if not config_file or not path.is_file():
-        raise UserError(f"--config-file '{config_file}': no such file")
     cfg = get_msrcnn_cfg()
     try:
         cfg.merge_from_file(str(path))
@@ -75,7 +82,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     Raises:
         UserError: for a mistake in the config, the data or the command line.
     """
-    cfg = load_config(args.config_file, args.opts)
+    args.config_file = str(find_config(args.config_file))
+    cfg = load_config(Path(args.config_file), args.opts)
     _setup_logging(cfg.OUTPUT_DIR)
     use_data(cfg, train=args.train_data, val=args.val_data)
     adopt_stock_mask_head(cfg)

@@ -11,13 +11,13 @@ from detectron2.utils import comm
 
 from ..checkpoint import MaskScoringCheckpointer
 from ..data import MaskScoringDatasetMapper
+from ..errors import UserError
 from ..evaluation import (
     MaskScoringEvaluator,
     evaluate_and_write,
     load_ground_truth,
     load_records,
 )
-from ..errors import UserError
 from .config_checks import check_config
 from .progress import ProgressLine
 

@@ -25,9 +25,7 @@ def instance_areas(
     if isinstance(masks, BitMasks):
         return masks.tensor.flatten(1).sum(dim=1).to(device=device, dtype=torch.float32)
     if not isinstance(masks, PolygonMasks):
-        raise TypeError(
-            f"gt_masks are {type(masks).__name__}; the MaskIoU target knows BitMasks and PolygonMasks"
-        )
+        raise TypeError(f"gt_masks are {type(masks).__name__}; expected BitMasks or PolygonMasks")
     # Sampled proposals repeat the few instances of the image.
     known: dict[tuple[bytes, ...], float] = {}
     areas = []

@@ -1,0 +1,53 @@
+import pytest
+import torch
+import torchvision
+from detectron2.modeling import build_model
+
+from msrcnn import get_config
+from msrcnn.checkpoint import MaskScoringCheckpointer, convert_torchvision_resnet
+
+
+def detectron2_model(depth, tmp_path, state):
+    """A Mask R-CNN whose backbone is loaded from a torchvision file."""
+    cfg = get_config("COCO-InstanceSegmentation/mask_rcnn_R_18_FPN_1x.yaml")
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.RESNETS.DEPTH = depth
+    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64 if depth < 50 else 256
+    path = tmp_path / "resnet.pth"
+    torch.save(state, path)
+    model = build_model(cfg)
+    MaskScoringCheckpointer(model).load(str(path))
+    return model
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50, 101])
+def test_features_are_equal_layer_by_layer(depth, tmp_path):
+    torch.manual_seed(0)
+    theirs = getattr(torchvision.models, f"resnet{depth}")(weights=None).eval()
+    for module in theirs.modules():  # statistics that matter
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.8, 1.2)
+    model = detectron2_model(depth, tmp_path, theirs.state_dict()).eval()
+
+    image = torch.rand(3, 64, 96)  # RGB in [0, 1], torchvision's convention
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    x = ((image - mean[:, None, None]) / std[:, None, None])[None]
+    ours = model.preprocess_image([{"image": image * 255}]).tensor
+    assert torch.allclose(ours, x, atol=1e-5)  # the config's input is the weights' own
+
+    with torch.no_grad():
+        features = model.backbone.bottom_up(ours)
+        x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x))))
+        for stage in range(1, 5):
+            x = getattr(theirs, f"layer{stage}")(x)
+            found = features[f"res{stage + 1}"]
+            assert torch.allclose(found, x, atol=1e-4 * x.abs().max().item())
+
+
+def test_classifier_and_counters_are_left_out():
+    converted = convert_torchvision_resnet(torchvision.models.resnet18().state_dict())
+    assert not any("fc." in name or "num_batches" in name for name in converted)
+    assert "res2.0.conv1.norm.running_var" in converted
+    assert "res3.0.shortcut.norm.weight" in converted
+    assert "stem.conv1.norm.bias" in converted

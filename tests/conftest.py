@@ -1,0 +1,73 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+from detectron2.utils.events import EventStorage
+
+from msrcnn import get_config
+from msrcnn.data.shapes import make_split
+
+ROOT = Path(__file__).parent.parent
+
+
+def pytest_configure():
+    torch.set_num_threads(os.cpu_count() or 1)
+
+
+def _real_data(name: str) -> Path:
+    """A folder of real data: below $DETECTRON2_DATASETS, or in shared/data beside the checkout."""
+    candidates = [os.getenv("DETECTRON2_DATASETS"), ROOT.parent / "shared" / "data"]
+    for candidate in candidates:
+        if candidate and (Path(candidate) / name).is_dir():
+            return (Path(candidate) / name).resolve()
+    pytest.skip(f"no folder '{name}' below $DETECTRON2_DATASETS or ../shared/data")
+
+
+@pytest.fixture(scope="session")
+def coco_root() -> Path:
+    """COCO 2017 or a part of it, in COCO's own layout."""
+    return _real_data("coco")
+
+
+@pytest.fixture(scope="session")
+def nuclei_root() -> Path:
+    """Microscopy images with RLE masks, one class."""
+    return _real_data("nuclei")
+
+
+@pytest.fixture(scope="session")
+def shapes_root(tmp_path_factory) -> Path:
+    """A small made dataset: train (12 images) and val (6), with an empty image and a crowd."""
+    root = tmp_path_factory.mktemp("shapes")
+    make_split(root, "train", 12, seed=3)
+    make_split(root, "val", 6, seed=3)
+    return root
+
+
+@pytest.fixture
+def tiny_cfg():
+    """The smoke config, for the CPU, not frozen."""
+    cfg = get_config("quick/smoke_ms_rcnn_R_18_FPN.yaml")
+    cfg.MODEL.DEVICE = "cpu"
+    return cfg
+
+
+@pytest.fixture
+def build():
+    """Build a config's model with fixed random weights."""
+
+    def build(cfg):
+        torch.manual_seed(0)
+        return build_model(cfg)
+
+    return build
+
+
+@pytest.fixture
+def storage():
+    with EventStorage() as storage:
+        yield storage

@@ -1,0 +1,86 @@
+import json
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from msrcnn.data.custom import use_data
+from msrcnn.errors import UserError
+
+
+def flag(root, split):
+    return f"{root}/annotations/instances_{split}.json:{root}/{split}"
+
+
+def test_own_data_in_one_flag(tiny_cfg, shapes_root):
+    tiny_cfg.MODEL.ROI_HEADS.NUM_CLASSES = 80
+    use_data(tiny_cfg, train=flag(shapes_root, "train"), val=flag(shapes_root, "val"))
+    assert tiny_cfg.MODEL.ROI_HEADS.NUM_CLASSES == 6
+    assert tiny_cfg.INPUT.MASK_FORMAT == "bitmask"
+    (name,) = tiny_cfg.DATASETS.TRAIN
+    assert len(DatasetCatalog.get(name)) == 12
+    assert MetadataCatalog.get(name).thing_classes[0] == "disc"
+    assert len(DatasetCatalog.get(tiny_cfg.DATASETS.TEST[0])) == 6
+
+
+def test_rle_of_one_class(tiny_cfg, nuclei_root):
+    val = f"{nuclei_root}/val.json:{nuclei_root}/val"
+    use_data(tiny_cfg, val=val)
+    assert tiny_cfg.MODEL.ROI_HEADS.NUM_CLASSES == 1
+    assert tiny_cfg.INPUT.MASK_FORMAT == "bitmask"
+    assert tiny_cfg.DATASETS.TRAIN == ("shapes_train",)  # untouched
+
+
+def test_polygons_of_coco(tiny_cfg, coco_root):
+    use_data(tiny_cfg, train=flag(coco_root, "train2017"))
+    assert tiny_cfg.MODEL.ROI_HEADS.NUM_CLASSES == 80
+    assert tiny_cfg.INPUT.MASK_FORMAT == "polygon"
+    assert tiny_cfg.DATASETS.TEST == ()
+
+
+def test_no_flag_changes_nothing(tiny_cfg):
+    before = tiny_cfg.clone()
+    use_data(tiny_cfg)
+    assert tiny_cfg == before
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("no-colon.json", "not of the form ANN.json:IMAGES"),
+        ("/nowhere/a.json:/tmp", "annotation file '/nowhere/a.json' does not exist"),
+    ],
+)
+def test_bad_flag(tiny_cfg, value, message):
+    with pytest.raises(UserError, match=message):
+        use_data(tiny_cfg, train=value)
+
+
+def test_missing_image_folder(tiny_cfg, shapes_root):
+    with pytest.raises(UserError, match="image folder .* does not exist"):
+        use_data(tiny_cfg, train=f"{shapes_root}/annotations/instances_val.json:/nowhere")
+
+
+def test_file_that_is_not_json(tiny_cfg, tmp_path):
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(UserError, match=r"a\.json is not JSON"):
+        use_data(tiny_cfg, train=f"{tmp_path}/a.json:{tmp_path}")
+
+
+def test_record_and_file_are_named(tiny_cfg, shapes_root, tmp_path):
+    content = json.loads((shapes_root / "annotations/instances_val.json").read_text())
+    content["annotations"][1]["category_id"] = 99
+    (tmp_path / "bad.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"bad\.json: annotation 2: category_id 99"):
+        use_data(tiny_cfg, val=f"{tmp_path}/bad.json:{shapes_root}/val")
+
+
+def test_different_categories(tiny_cfg, shapes_root, tmp_path):
+    content = json.loads((shapes_root / "annotations/instances_val.json").read_text())
+    content["categories"][0]["name"] = "circle"
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="different categories: .*circle.*disc"):
+        use_data(
+            tiny_cfg,
+            train=flag(shapes_root, "train"),
+            val=f"{tmp_path}/other.json:{shapes_root}/val",
+        )

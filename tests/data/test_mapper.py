@@ -1,0 +1,67 @@
+import pytest
+import torch
+from detectron2.data.datasets import load_coco_json
+from detectron2.structures import BitMasks, PolygonMasks
+
+from msrcnn.data import MaskScoringDatasetMapper
+
+
+def mapped(cfg, records):
+    mapper = MaskScoringDatasetMapper(cfg, True)
+    return [mapper(record)["instances"] for record in records]
+
+
+@pytest.fixture
+def records(shapes_root):
+    annotations = shapes_root / "annotations" / "instances_train.json"
+    return load_coco_json(str(annotations), str(shapes_root / "train"))
+
+
+def test_area_is_that_of_the_whole_instance(tiny_cfg, records):
+    for instances in mapped(tiny_cfg, records):
+        expected = instances.gt_masks.tensor.sum(dim=(1, 2)).float()
+        assert torch.equal(instances.gt_mask_area, expected)
+
+
+def test_polygons(tiny_cfg, coco_root):
+    tiny_cfg.INPUT.MASK_FORMAT = "polygon"
+    annotations = coco_root / "annotations" / "instances_val2017.json"
+    coco = load_coco_json(str(annotations), str(coco_root / "val2017"))[:8]
+    for instances in mapped(tiny_cfg, coco):
+        if len(instances):
+            assert isinstance(instances.gt_masks, PolygonMasks)
+            # Shoelace areas count what overlaps twice; of most instances nothing does.
+            ratio = instances.gt_mask_area / torch.as_tensor(instances.gt_masks.area()).float()
+            assert ratio.median().item() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("mask_format", ["bitmask", "polygon"])
+@pytest.mark.parametrize("crop", [False, True])
+def test_image_without_annotations_has_every_field(tiny_cfg, records, mask_format, crop):
+    tiny_cfg.INPUT.MASK_FORMAT = mask_format
+    tiny_cfg.INPUT.CROP.ENABLED = crop
+    crowd = {**records[0], "annotations": [{**records[0]["annotations"][0], "iscrowd": 1}]}
+    for record in ({**records[0], "annotations": []}, crowd):
+        (instances,) = mapped(tiny_cfg, [record])
+        assert len(instances) == 0
+        assert isinstance(
+            instances.gt_masks, {"bitmask": BitMasks, "polygon": PolygonMasks}[mask_format]
+        )
+        assert instances.gt_mask_area.shape == (0,)
+
+
+@pytest.mark.parametrize("mask_format", ["bitmask", "polygon"])
+def test_random_crops(tiny_cfg, coco_root, mask_format):
+    """Crops that lose some or all instances of an image."""
+    tiny_cfg.INPUT.MASK_FORMAT = mask_format
+    tiny_cfg.INPUT.CROP.ENABLED = True
+    tiny_cfg.INPUT.CROP.TYPE, tiny_cfg.INPUT.CROP.SIZE = "absolute", [80, 80]
+    annotations = coco_root / "annotations" / "instances_val2017.json"
+    coco = load_coco_json(str(annotations), str(coco_root / "val2017"))
+    sizes = []
+    for instances in mapped(tiny_cfg, coco[:12] * 4):
+        assert len(instances.gt_mask_area) == len(instances)
+        assert (instances.gt_mask_area >= 0).all()
+        sizes.append(len(instances))
+    assert 0 in sizes
+    assert max(sizes) > 0

@@ -1,0 +1,78 @@
+import json
+
+import pytest
+import torch
+
+from msrcnn.engine.defaults import argument_parser, find_config, load_config, run_tool, setup
+from msrcnn.errors import UserError
+
+SMOKE = "quick/smoke_ms_rcnn_R_18_FPN.yaml"
+
+
+def parse(*arguments):
+    return argument_parser("test").parse_args(list(arguments))
+
+
+def test_config_by_path_or_name(tmp_path):
+    (tmp_path / "own.yaml").write_text("SEED: 7\n")
+    assert find_config(str(tmp_path / "own.yaml")) == tmp_path / "own.yaml"
+    assert find_config(SMOKE).name == "smoke_ms_rcnn_R_18_FPN.yaml"
+
+
+@pytest.mark.parametrize("file", ["nowhere.yaml", ""])
+def test_missing_config(file):
+    with pytest.raises(UserError, match=f"--config-file '{file}': no such file"):
+        find_config(file)
+
+
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        (["MODEL.MASKIOU", "True"], "command line: .*MODEL.MASKIOU"),
+        (["SEED"], "command line"),
+        (["SEED", "often"], "command line: .*SEED"),
+    ],
+)
+def test_bad_override_is_one_clear_message(opts, message):
+    with pytest.raises(UserError, match=message):
+        load_config(find_config(SMOKE), opts)
+
+
+def test_unknown_key_in_a_file_names_the_file(tmp_path):
+    (tmp_path / "own.yaml").write_text("MODEL:\n  MASKIOU_OFF: True\n")
+    with pytest.raises(UserError, match=r"own\.yaml: .*MASKIOU_OFF"):
+        load_config(tmp_path / "own.yaml", [])
+
+
+def test_setup(tmp_path, shapes_root, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    val = f"{shapes_root}/annotations/instances_val.json:{shapes_root}/val"
+    cfg = setup(
+        parse("--config-file", SMOKE, "--val-data", val, "OUTPUT_DIR", str(tmp_path), "SEED", "1")
+    )
+    assert cfg.is_frozen()
+    assert cfg.MODEL.DEVICE == "cpu"
+    assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 6
+    assert "No GPU found: running on the CPU." in capsys.readouterr().out
+    assert load_config(tmp_path / "config.yaml", []).MODEL.MASKIOU_ON
+
+
+def test_missing_weights(tmp_path):
+    args = parse("--config-file", SMOKE, "OUTPUT_DIR", str(tmp_path), "MODEL.WEIGHTS", "/no.pth")
+    with pytest.raises(UserError, match=r"MODEL.WEIGHTS '/no\.pth': no such file"):
+        setup(args)
+
+
+def test_mistake_of_the_user_ends_a_tool_with_one_line(capsys):
+    def main():
+        raise UserError("annotation 5 is bad: remove it")
+
+    with pytest.raises(SystemExit) as stop:
+        run_tool(main)
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == "error: annotation 5 is bad: remove it\n"
+
+
+def test_other_errors_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run_tool(lambda: json.loads("1") / 0)

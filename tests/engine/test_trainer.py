@@ -1,0 +1,117 @@
+import io
+import json
+
+import pytest
+import torch
+from detectron2.data import DatasetCatalog
+from detectron2.data.datasets import register_coco_instances
+
+from msrcnn.engine import Trainer
+from msrcnn.engine.progress import ProgressLine
+
+
+@pytest.fixture
+def cfg(tiny_cfg, shapes_root, tmp_path):
+    """A few steps on the small made dataset."""
+    names = {}
+    for split in ("train", "val"):
+        names[split] = f"{split}_{shapes_root.name}"
+        if names[split] not in DatasetCatalog.list():
+            annotations = shapes_root / "annotations" / f"instances_{split}.json"
+            register_coco_instances(names[split], {}, str(annotations), str(shapes_root / split))
+    tiny_cfg.DATASETS.TRAIN, tiny_cfg.DATASETS.TEST = (names["train"],), (names["val"],)
+    tiny_cfg.OUTPUT_DIR = str(tmp_path)
+    return tiny_cfg
+
+
+def train(cfg, resume=False):
+    torch.manual_seed(0)
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=resume)
+    trainer.train()
+    return trainer
+
+
+def log_of(tmp_path):
+    lines = (tmp_path / "metrics.json").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.slow
+def test_loss_falls_and_everything_is_written(cfg, tmp_path):
+    cfg.SOLVER.MAX_ITER, cfg.SOLVER.BASE_LR = 40, 0.02
+    trainer = train(cfg)
+    # Not the total: that of the boxes grows first, as more proposals become foreground.
+    for name in ("loss_rpn_cls", "loss_cls", "loss_mask", "loss_maskiou"):
+        losses = [value for value, _ in trainer.storage.history(name).values()]
+        assert sum(losses[-10:]) < sum(losses[:10]), name
+
+    evaluation = json.loads((tmp_path / "evaluation.json").read_text())
+    assert evaluation["images"] == 6
+    assert evaluation["segm_mask_score"]["AP"] >= 0
+    (line, *_) = log_of(tmp_path)
+    for key in ("loss_maskiou", "maskiou/target", "maskiou/prediction", "maskiou/abs_error"):
+        assert key in line
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+    assert (tmp_path / "model_final.pth").is_file()
+
+
+def test_resume_continues_with_the_optimizer(cfg):
+    cfg.DATASETS.TEST = ()
+    cfg.SOLVER.MAX_ITER = 2
+    first = train(cfg)
+    momentum = [s["momentum_buffer"].clone() for s in first.optimizer.state.values()]
+    assert momentum
+
+    cfg.SOLVER.MAX_ITER = 4
+    resumed = Trainer(cfg)
+    resumed.resume_or_load(resume=True)
+    assert resumed.start_iter == 2
+    restored = [s["momentum_buffer"] for s in resumed.optimizer.state.values()]
+    assert len(restored) == len(momentum)
+    assert all(torch.equal(a, b) for a, b in zip(momentum, restored))
+    resumed.train()
+    assert resumed.iter == 4
+
+
+def test_checkpoint_of_plain_detectron2_is_resumed_with_a_warning(cfg, tmp_path, caplog):
+    """Detectron2 v0.6 saves no optimizer."""
+    cfg.DATASETS.TEST = ()
+    cfg.SOLVER.MAX_ITER = 1
+    train(cfg)
+    checkpoint = torch.load(tmp_path / "model_final.pth")
+    del checkpoint["trainer"]["_trainer"]
+    torch.save(checkpoint, tmp_path / "model_final.pth")
+    cfg.SOLVER.MAX_ITER = 2
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=True)
+    assert trainer.start_iter == 1
+    assert "no optimizer state" in caplog.text
+
+
+def test_results_of_several_datasets_have_a_folder_each(cfg, tmp_path):
+    cfg.DATASETS.TEST = (cfg.DATASETS.TEST[0], cfg.DATASETS.TRAIN[0])
+    Trainer.test(cfg, Trainer.build_model(cfg))
+    for name in cfg.DATASETS.TEST:
+        assert (tmp_path / name / "evaluation.json").is_file()
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_line(cfg, monkeypatch):
+    cfg.DATASETS.TEST = ()
+    terminal, log = Terminal(), io.StringIO()
+    hooks = Trainer.build_hooks
+    monkeypatch.setattr(
+        Trainer,
+        "build_hooks",
+        lambda self: [*hooks(self), ProgressLine(terminal), ProgressLine(log, period=3)],
+    )
+    train(cfg)
+    assert terminal.getvalue().count("\r") == 4
+    assert "step 4/4  loss " in terminal.getvalue()
+    assert [line.split("  ")[0] for line in log.getvalue().splitlines()] == ["step 3/4", "step 4/4"]
+    assert "maskiou 0." in log.getvalue()

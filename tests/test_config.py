@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import pytest
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+
+import msrcnn
+from msrcnn.config import CONFIG_ROOT, check_choice, get_config_file
+
+NAMES = sorted(
+    str(path.relative_to(CONFIG_ROOT))
+    for path in CONFIG_ROOT.rglob("*.yaml")
+    if not path.name.startswith("Base-")
+)
+COCO = "COCO-InstanceSegmentation"
+
+
+def test_there_are_pairs_of_all_sizes_and_schedules():
+    for backbone in ("R_18", "R_50", "R_101"):
+        for schedule in ("1x", "3x", "18ep"):
+            for kind in ("mask_rcnn", "ms_rcnn"):
+                assert f"{COCO}/{kind}_{backbone}_FPN_{schedule}.yaml" in NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_config_builds(name):
+    cfg = msrcnn.get_config(name)
+    cfg.MODEL.DEVICE = "cpu"
+    mask_head = build_model(cfg).roi_heads.mask_head
+    assert (mask_head.maskiou_head is not None) == ("ms_rcnn" in name)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "ms_rcnn" in name])
+def test_a_pair_differs_in_mask_scoring_alone(name):
+    plain = name.replace("ms_rcnn", "mask_rcnn")
+    if plain not in NAMES:  # the smoke run stands alone
+        return
+    cfg = msrcnn.get_config(name)
+    assert cfg.MODEL.MASKIOU_ON
+    cfg.MODEL.MASKIOU_ON = False
+    assert cfg == msrcnn.get_config(plain)
+
+
+def test_paper_schedule():
+    solver = msrcnn.get_config(f"{COCO}/ms_rcnn_R_18_FPN_18ep.yaml").SOLVER
+    epoch = 117266 / 16
+    assert solver.MAX_ITER == pytest.approx(18 * epoch, abs=1)
+    assert solver.STEPS == pytest.approx((14 * epoch, 17 * epoch), abs=1)
+
+
+def test_defaults_leave_detectron2_as_it_is():
+    from detectron2.config import get_cfg
+
+    cfg = get_cfg()
+    msrcnn.add_msrcnn_config(cfg)
+    assert isinstance(cfg.MODEL.ROI_MASKIOU_HEAD, CfgNode)
+    assert cfg.MODEL.MASKIOU_ON is False
+    assert cfg.SOLVER.AUTO_SCALE is False
+
+
+def test_unknown_config_names_the_nearest():
+    with pytest.raises(FileNotFoundError, match="ms_rcnn_R_50_FPN_1x.yaml"):
+        get_config_file(f"{COCO}/ms_rcnn_R_50_FPN.yaml")
+
+
+def test_configs_are_found_from_the_package():
+    assert Path(get_config_file(NAMES[0])).is_file()
+
+
+def test_check_choice():
+    check_choice("KEY", "a", ["a", "b"])
+    with pytest.raises(ValueError, match="KEY is 'c'; allowed: 'a', 'b'"):
+        check_choice("KEY", "c", {"a": 1, "b": 2})
