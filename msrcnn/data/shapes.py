@@ -18,9 +18,9 @@ from shapely.geometry import MultiPolygon, Point, Polygon, box
 from shapely.ops import unary_union
 
 CATEGORIES = ("disc", "box", "triangle", "star", "ring", "cross")
-SIZES = ((176, 144), (144, 176), (160, 160))  # width, height
+SIZES = ((144, 120), (120, 144), (128, 128))  # width, height
 MIN_VISIBLE_AREA = 40  # pixels; what shows less of itself is painted but not annotated
-MIN_VISIBLE_FRACTION = 0.2
+MIN_VISIBLE_FRACTION = 0.3
 CROWD_PROBABILITY = 0.06
 EMPTY_PROBABILITY = 0.04
 
@@ -150,9 +150,9 @@ def make_image(rng: np.random.Generator) -> tuple[np.ndarray, list[dict]]:
     image = _texture(width, height, rng.uniform(60, 190, size=3), rng)
     shapes = []
     if rng.random() >= EMPTY_PROBABILITY:
-        for _ in range(rng.integers(2, 8)):
+        for _ in range(rng.integers(1, 6)):
             category = CATEGORIES[rng.integers(len(CATEGORIES))]
-            radius = float(np.exp(rng.uniform(np.log(12), np.log(44))))
+            radius = float(np.exp(rng.uniform(np.log(13), np.log(38))))
             placed = _place(_outline(category, rng), width, height, radius, rng)
             shapes.append((placed, category, False))
         if rng.random() < CROWD_PROBABILITY:

@@ -1,0 +1,144 @@
+"""The command lines, run as a user runs them."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+SMOKE = "configs/quick/smoke_ms_rcnn_R_18_FPN.yaml"
+# ResNet-18 FPN of the real COCO config, at a size for a CPU; its weights need the internet.
+SMALL_COCO = [
+    *("--config-file", "configs/COCO-InstanceSegmentation/ms_rcnn_R_18_FPN_1x.yaml"),
+    *("MODEL.WEIGHTS", "", "MODEL.RESNETS.NORM", "GN", "MODEL.FPN.NORM", "GN"),
+    *("MODEL.BACKBONE.FREEZE_AT", "0", "MODEL.FPN.OUT_CHANNELS", "64"),
+    *("MODEL.ROI_BOX_HEAD.FC_DIM", "64", "MODEL.ROI_MASK_HEAD.CONV_DIM", "32"),
+    *("MODEL.ROI_MASKIOU_HEAD.CONV_DIM", "32", "MODEL.ROI_MASKIOU_HEAD.FC_DIM", "64"),
+    *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "32", "INPUT.MIN_SIZE_TRAIN", "(128,)"),
+    *("INPUT.MIN_SIZE_TEST", "128", "SOLVER.IMS_PER_BATCH", "2", "SOLVER.MAX_ITER", "4"),
+    *("SOLVER.BASE_LR", "0.002", "SOLVER.STEPS", "()", "DATALOADER.NUM_WORKERS", "0"),
+    *("TEST.DETECTIONS_PER_IMAGE", "20"),
+]
+
+
+def tool(name, *arguments, datasets=None):
+    environment = {**os.environ, **({"DETECTRON2_DATASETS": str(datasets)} if datasets else {})}
+    return subprocess.run(
+        [sys.executable, str(ROOT / name), *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+    )
+
+
+def own_data(root, train="train", val="val"):
+    annotations = f"{root}/annotations/instances_"
+    return [
+        *("--train-data", f"{annotations}{train}.json:{root}/{train}"),
+        *("--val-data", f"{annotations}{val}.json:{root}/{val}"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, shapes_root):
+    """A smoke run on own data, with its output folder."""
+    output = tmp_path_factory.mktemp("run")
+    done = tool(
+        *("tools/train_net.py", "--config-file", SMOKE, *own_data(shapes_root)),
+        *("OUTPUT_DIR", str(output), "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"),
+    )
+    assert done.returncode == 0, done.stderr
+    return output, done
+
+
+@pytest.mark.slow
+def test_train_on_own_data(trained):
+    output, done = trained
+    evaluation = json.loads((output / "evaluation.json").read_text())
+    assert evaluation["images"] == 6
+    assert evaluation["segm_mask_score"]["AP"] is not None
+    assert "step 4/4" in done.stderr
+    assert "mask AP by mask score" in done.stdout
+    assert "Own data: 6 classes, masks as bitmask." in done.stdout
+
+
+@pytest.mark.slow
+def test_eval_net_gives_the_same_from_weights_and_from_predictions(trained, shapes_root, tmp_path):
+    output, _ = trained
+    expected = json.loads((output / "evaluation.json").read_text())
+    data = own_data(shapes_root)[2:]
+    sources = {
+        "weights": str(output / "model_final.pth"),
+        "predictions": str(output / "inference" / "predictions.json"),
+    }
+    for source, path in sources.items():
+        done = tool(
+            *("tools/eval_net.py", "--config-file", str(output / "config.yaml"), *data),
+            *(f"--{source}", path, "--output-dir", str(tmp_path / source)),
+        )
+        assert done.returncode == 0, done.stderr
+        found = json.loads((tmp_path / source / "evaluation.json").read_text())
+        for key in ("bbox", "segm_box_score", "segm_mask_score", "delta", "images"):
+            assert found[key] == expected[key], (source, key)
+
+
+@pytest.mark.slow
+def test_draw_predictions(trained, shapes_root, tmp_path):
+    output, _ = trained
+    folder = tmp_path / "datasets"
+    folder.mkdir()
+    (folder / "shapes").symlink_to(shapes_root)
+    done = tool(
+        *("tools/draw_predictions.py", "--dataset", "shapes_val", "--output"),
+        *(str(tmp_path / "grid.png"), "--predictions"),
+        str(output / "inference" / "predictions.json"),
+        datasets=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_real_coco_trains_and_evaluates(coco_root, tmp_path):
+    """``coco_2017_train`` and ``coco_2017_val`` through Detectron2's own registration."""
+    done = tool(
+        *("tools/train_net.py", *SMALL_COCO, "OUTPUT_DIR", str(tmp_path)),
+        datasets=coco_root.parent,
+    )
+    assert done.returncode == 0, done.stderr
+    evaluation = json.loads((tmp_path / "evaluation.json").read_text())
+    images = json.loads((coco_root / "annotations/instances_val2017.json").read_text())["images"]
+    assert evaluation["images"] == len(images)
+    assert evaluation["bbox"]["AP"] is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config-file", "nowhere.yaml"], "'nowhere.yaml': no such file"),
+        (["--config-file", SMOKE, "--train-data", "a:b"], "annotation file 'a' does not exist"),
+        (["--config-file", SMOKE, "SOLVER.LR", "1"], "SOLVER.LR"),
+    ],
+)
+def test_mistake_gives_one_line_and_a_non_zero_exit(arguments, message, tmp_path):
+    done = tool("tools/train_net.py", *arguments)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert message in done.stderr.splitlines()[-1]
+
+
+def test_prepare_shapes(tmp_path):
+    output = str(tmp_path / "shapes")
+    done = tool("datasets/prepare_shapes.py", "--output", output, "--train", "2", "--val", "1")
+    assert done.returncode == 0, done.stderr
+    assert "Wrote 2 images" in done.stdout
+    assert len(list((tmp_path / "shapes" / "train").iterdir())) == 2
+
+
+def test_prepare_coco_check(tmp_path):
+    done = tool("datasets/prepare_coco.py", "--check", "--output", str(tmp_path))
+    assert done.returncode == 1
+    assert "instances_val2017.json is missing" in done.stderr
