@@ -1,7 +1,7 @@
 """Mask Scoring R-CNN (Huang et al., CVPR 2019, arXiv 1903.00241) as an extension of Detectron2.
 
-Importing the package registers the mask-scoring mask head and the MaskIoU head, so that
-Detectron2's own ``build_model(cfg)`` finds them by name.
+Importing the package registers what it adds, so that Detectron2 finds it by name: the mask head
+that scores and the MaskIoU head, the made dataset, ``torchvision://`` weights.
 """
 
 try:
@@ -12,7 +12,7 @@ except ImportError as error:
         "PyPI, pure Python), or `make setup`, which does that and everything else."
     ) from error
 
-from . import modeling  # noqa: F401  (registers the heads)
+from . import checkpoint, data, modeling  # noqa: F401  (they register what they have)
 from .config import add_msrcnn_config, get_config
 from .version import __version__
 

@@ -37,6 +37,9 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     head.LOSS_TYPE = "l2"
     head.LOSS_WEIGHT = 1.0
 
+    # "sgd" (Detectron2's, with momentum), or "adamw", which gets further from scratch in the few
+    # steps of a quick run.
+    cfg.SOLVER.OPTIMIZER = "sgd"
     # Scale learning rate, schedule, warm-up and periods linearly from the 16 images a step that
     # the configs are written for to SOLVER.IMS_PER_BATCH.
     cfg.SOLVER.AUTO_SCALE = False

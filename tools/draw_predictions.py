@@ -6,7 +6,6 @@ from pathlib import Path
 
 from detectron2.data import MetadataCatalog
 
-import msrcnn  # noqa: F401  (registers the made dataset)
 from msrcnn.engine import run_tool
 from msrcnn.evaluation import load_ground_truth, load_records
 from msrcnn.visualization import draw_prediction_grid

@@ -1,12 +1,13 @@
 """The made dataset: textured shapes in COCO format, seeded, needing nothing but this file.
 
 It is small enough to train on with a CPU and hard enough that predicted masks differ in
-quality: shapes hide one another, leave the image, have thin arms and holes, and take colours
-that say nothing about their class. It holds what COCO holds: polygons of several parts,
-compressed RLE (shapes with a hole), crowd regions as uncompressed RLE, images without any
-annotation.
+quality: shapes hide one another, leave the image, have thin arms and holes. A class has colours of
+its own, but the ranges of neighbouring classes overlap. The dataset holds what COCO holds:
+polygons of several parts, compressed RLE (shapes with a hole), crowd regions as uncompressed RLE,
+images without any annotation.
 """
 
+import colorsys
 import json
 from pathlib import Path
 
@@ -21,6 +22,7 @@ CATEGORIES = ("disc", "box", "triangle", "star", "ring", "cross")
 SIZES = ((144, 120), (120, 144), (128, 128))  # width, height
 MIN_VISIBLE_AREA = 40  # pixels; what shows less of itself is painted but not annotated
 MIN_VISIBLE_FRACTION = 0.3
+HUE_SPREAD = 0.05  # a sixth of the circle lies between two classes
 CROWD_PROBABILITY = 0.06
 EMPTY_PROBABILITY = 0.04
 
@@ -76,6 +78,13 @@ def _encode(shape, width: int, height: int) -> dict:
     if holes:
         mask &= 1 - mask_util.decode(mask_util.merge(mask_util.frPyObjects(holes, height, width)))
     return mask_util.encode(np.asfortranarray(mask))
+
+
+def _color(category: str, rng: np.random.Generator) -> np.ndarray:
+    """A colour of the class, (3,) RGB in 0 to 255: its place on the colour circle, blurred."""
+    hue = CATEGORIES.index(category) / len(CATEGORIES) + rng.normal(scale=HUE_SPREAD)
+    rgb = colorsys.hsv_to_rgb(hue % 1, rng.uniform(0.4, 1), rng.uniform(0.45, 1))
+    return 255 * np.asarray(rgb)
 
 
 def _texture(width: int, height: int, color, rng: np.random.Generator) -> np.ndarray:
@@ -164,8 +173,7 @@ def make_image(rng: np.random.Generator) -> tuple[np.ndarray, list[dict]]:
         if seen.is_empty:
             continue
         mask = mask_util.decode(_encode(seen, width, height)).astype(bool)
-        color = rng.uniform(20, 235, size=3)
-        image[mask] = _texture(width, height, color, rng)[mask]
+        image[mask] = _texture(width, height, _color(category, rng), rng)[mask]
         if mask.sum() >= max(MIN_VISIBLE_AREA, MIN_VISIBLE_FRACTION * shape.area):
             annotations.append(_annotate(seen, category, crowd, width, height))
     image += rng.normal(scale=7, size=image.shape)

@@ -19,6 +19,7 @@ from ..evaluation import (
     load_records,
 )
 from .config_checks import check_config
+from .optimizer import build_optimizer
 from .progress import ProgressLine
 
 
@@ -35,6 +36,10 @@ class Trainer(DefaultTrainer):
         """
         check_config(cfg)
         super().__init__(cfg)
+
+    @classmethod
+    def build_optimizer(cls, cfg, model):
+        return build_optimizer(cfg, model)
 
     @classmethod
     def build_train_loader(cls, cfg):

@@ -153,34 +153,17 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
 
     def _losses(self, features, mask_logits, instances: list[Instances]) -> dict:
         # An image without a foreground proposal may lack every ground-truth field but the class.
-        instances = [i for i in instances if len(i) > 0]
-        cropped, areas = [], []
-        for proposals in instances:
-            boxes = proposals.proposal_boxes.tensor
-            crops = proposals.gt_masks.crop_and_resize(boxes, mask_logits.shape[-1])
-            crops = CroppedMasks(crops.to(mask_logits.device) > 0.5)
-            cropped.append(
-                Instances(
-                    proposals.image_size,
-                    proposal_boxes=proposals.proposal_boxes,
-                    gt_classes=proposals.gt_classes,
-                    gt_masks=crops,
-                )
-            )
-            if proposals.has("gt_mask_area"):
-                areas.append(proposals.gt_mask_area)
-            else:
-                areas.append(instance_areas(proposals.gt_masks, proposals.image_size, boxes.device))
+        side = mask_logits.shape[-1]
+        cropped = [_with_cropped_masks(i, side) for i in instances if len(i) > 0]
 
         none = mask_logits.new_zeros(0)  # torch.cat wants at least one tensor
         classes = torch.cat([none.long(), *(i.gt_classes for i in cropped)])
         prediction = self._predict(features, mask_logits, classes)
         with torch.no_grad():
-            side = mask_logits.shape[-1]
             target = maskiou_targets(
                 select_class_masks(mask_logits, classes) > 0,  # a probability above 0.5
                 torch.cat([none.bool().view(0, side, side), *(i.gt_masks.crops for i in cropped)]),
-                torch.cat([none, *areas]),
+                torch.cat([none, *(i.gt_mask_area for i in cropped)]),
                 torch.cat([none.view(0, 4), *(i.proposal_boxes.tensor for i in cropped)]),
             )
         _log_maskiou(prediction, target)
@@ -204,6 +187,28 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
         """Predicted MaskIoU of each mask's class, of shape (N,), not clamped."""
         maskiou = self.maskiou_head(features, mask_logits, classes)
         return maskiou.gather(1, classes[:, None])[:, 0]
+
+
+def _with_cropped_masks(proposals: Instances, side: int) -> Instances:
+    """What the two losses need of an image's proposals, the masks cropped and rasterised.
+
+    Args:
+        proposals: foreground proposals of one image.
+        side: height and width of the crops.
+    """
+    boxes = proposals.proposal_boxes.tensor
+    crops = proposals.gt_masks.crop_and_resize(boxes, side).to(boxes.device)
+    if proposals.has("gt_mask_area"):
+        areas = proposals.gt_mask_area
+    else:
+        areas = instance_areas(proposals.gt_masks, proposals.image_size, boxes.device)
+    return Instances(
+        proposals.image_size,
+        proposal_boxes=proposals.proposal_boxes,
+        gt_classes=proposals.gt_classes,
+        gt_masks=CroppedMasks(crops > 0.5),
+        gt_mask_area=areas,
+    )
 
 
 def _log_maskiou(prediction: torch.Tensor, target: torch.Tensor) -> None:

@@ -1,9 +1,11 @@
 """A grid of images: ground truth beside predictions, both scores printed on each."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pycocotools.mask as mask_util
+from detectron2.structures import BoxMode
 from detectron2.utils.visualizer import Visualizer
 from PIL import Image, ImageDraw, ImageFont
 from pycocotools.coco import COCO
@@ -11,7 +13,7 @@ from pycocotools.coco import COCO
 from ..evaluation.records import BOX_SCORE, MASK_SCORE
 
 MARGIN, TITLE = 8, 24  # pixels
-# Neighbouring instances get different colours, the same in every picture.
+# Of the classes, in turn.
 COLORS = [
     tuple(int(code[i : i + 2], 16) / 255 for i in (0, 2, 4))
     for code in ("e6194b", "4363d8", "ffe119", "3cb44b", "f58231", "911eb4", "46f0f0", "f032e6")
@@ -61,23 +63,47 @@ def draw_prediction_grid(
     _compose(pairs, columns).save(output)
 
 
-def _truth(ground_truth: COCO, annotation: dict) -> tuple[np.ndarray, str]:
-    name = ground_truth.cats[annotation["category_id"]]["name"]
-    return ground_truth.annToMask(annotation), name + (" crowd" if annotation["iscrowd"] else "")
+class _Object(NamedTuple):
+    """What is drawn of an instance or a detection."""
+
+    mask: np.ndarray  # (H, W)
+    bbox: list[float]  # x, y, w, h
+    label: str
+    color: tuple[float, float, float]
 
 
-def _found(ground_truth: COCO, record: dict) -> tuple[np.ndarray, str]:
-    name = ground_truth.cats[record["category_id"]]["name"]
+def _color(ground_truth: COCO, category_id: int) -> tuple[float, float, float]:
+    return COLORS[sorted(ground_truth.cats).index(category_id) % len(COLORS)]
+
+
+def _truth(ground_truth: COCO, annotation: dict) -> _Object:
+    category_id = annotation["category_id"]
+    label = ground_truth.cats[category_id]["name"] + (" crowd" if annotation["iscrowd"] else "")
+    mask = ground_truth.annToMask(annotation)
+    return _Object(mask, annotation["bbox"], label, _color(ground_truth, category_id))
+
+
+def _found(ground_truth: COCO, record: dict) -> _Object:
+    category_id = record["category_id"]
     scores = [f"{record[key]:.2f}" for key in (BOX_SCORE, MASK_SCORE) if key in record]
-    return mask_util.decode(record["segmentation"]), f"{name} {' | '.join(scores)}"
+    label = f"{ground_truth.cats[category_id]['name']} {' | '.join(scores)}"
+    mask = mask_util.decode(record["segmentation"])
+    return _Object(mask, record["bbox"], label, _color(ground_truth, category_id))
 
 
-def _draw(pixels: np.ndarray, scale: float, objects: list[tuple[np.ndarray, str]]) -> Image.Image:
+def _draw(pixels: np.ndarray, scale: float, objects: list[_Object]) -> Image.Image:
     visualizer = Visualizer(pixels, scale=scale)
     if objects:
-        masks, labels = zip(*objects)
-        colors = [COLORS[index % len(COLORS)] for index in range(len(objects))]
-        visualizer.overlay_instances(masks=masks, labels=labels, assigned_colors=colors, alpha=0.4)
+        boxes = BoxMode.convert(
+            np.array([o.bbox for o in objects]), BoxMode.XYWH_ABS, BoxMode.XYXY_ABS
+        )
+        visualizer.overlay_instances(
+            boxes=boxes,
+            masks=[o.mask for o in objects],
+            labels=[o.label for o in objects],
+            assigned_colors=[o.color for o in objects],
+            alpha=0.4,
+        )
     return Image.fromarray(visualizer.get_output().get_image())
 
 
