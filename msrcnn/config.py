@@ -22,20 +22,30 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
 
     cfg.MODEL.ROI_MASKIOU_HEAD = CfgNode()
     head = cfg.MODEL.ROI_MASKIOU_HEAD
-    head.NAME = "MaskIoUHead"
+    head.NAME = "MaskIoUHead"  # or "MaskIoULiteHead", which has no convolutions
     head.NUM_CONV = 4  # 3 x 3 convolutions, the last with stride 2
     head.CONV_DIM = 256
     head.NUM_FC = 2  # hidden fully connected layers
     head.FC_DIM = 1024
     head.NORM = ""  # of the convolutions, see detectron2.layers.get_norm
-    # How RoI feature and predicted mask make up the input (paper table 1): "concat".
+    # How RoI feature and predicted mask make up the input (paper table 1): "concat", "multiply",
+    # "all_masks", "high_res".
     head.INPUT = "concat"
-    # Which outputs are trained (paper table 2): "target_class".
+    # Which outputs are trained (paper table 2): "target_class", "all_classes",
+    # "positive_classes".
     head.TARGET = "target_class"
-    # Train on samples whose MaskIoU is above it (paper table 3).
+    # Train on samples whose MaskIoU is above it (paper table 3); TARGET "target_class" alone.
     head.MASKIOU_THRESH = 0.0
     head.LOSS_TYPE = "l2"
     head.LOSS_WEIGHT = 1.0
+
+    # "nms", "soft_linear" or "soft_gaussian". Soft-NMS, the input "high_res" and the targets but
+    # "target_class" need MODEL.ROI_HEADS.NAME MaskScoring{,Res5,Cascade}ROIHeads.
+    cfg.MODEL.ROI_HEADS.NMS_TYPE = "nms"
+    cfg.MODEL.ROI_HEADS.SOFT_NMS_SIGMA = 0.5  # of "soft_gaussian"
+    # A box whose score Soft-NMS has lowered below it is dropped. NMS_THRESH_TEST is the IoU from
+    # which "soft_linear" lowers scores.
+    cfg.MODEL.ROI_HEADS.SOFT_NMS_MIN_SCORE = 0.001
 
     # "sgd" (Detectron2's, with momentum), or "adamw", which gets further from scratch in the few
     # steps of a quick run.

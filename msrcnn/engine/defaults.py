@@ -3,6 +3,7 @@
 import argparse
 import logging
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from detectron2.utils.logger import setup_logger
 from ..config import CONFIG_ROOT, get_msrcnn_cfg
 from ..data.custom import use_data
 from ..errors import UserError
-from .config_checks import adopt_stock_mask_head, check_config
+from .config_checks import adopt_stock_parts, check_config
 from .schedule import scale_schedule
 
 # What a person at the terminal wants of Detectron2's log; all of it goes to log.txt.
@@ -85,8 +86,9 @@ def setup(args: argparse.Namespace) -> CfgNode:
     args.config_file = str(find_config(args.config_file))
     cfg = load_config(Path(args.config_file), args.opts)
     _setup_logging(cfg.OUTPUT_DIR)
+    _silence_known_warnings()
     use_data(cfg, train=args.train_data, val=args.val_data)
-    adopt_stock_mask_head(cfg)
+    adopt_stock_parts(cfg)
     check_config(cfg)
     _check_weights(cfg.MODEL.WEIGHTS)
     scale_schedule(cfg)
@@ -120,6 +122,15 @@ def _setup_logging(output_dir: str) -> None:
         for handler in logging.getLogger(name).handlers:
             if type(handler) is logging.StreamHandler:
                 handler.addFilter(_for_console)
+
+
+def _silence_known_warnings() -> None:
+    """Hush what every run would say and nobody can act on."""
+    # Of Detectron2 v0.6, on current PyTorch and NumPy.
+    warnings.filterwarnings("ignore", message="torch.meshgrid: in an upcoming release")
+    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+    # Detectron2 asks PyTorch for its compilers when it lists the environment.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
 def _for_console(record: logging.LogRecord) -> bool:

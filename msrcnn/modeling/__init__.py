@@ -4,11 +4,17 @@ from .mask_scoring import MaskScoringHead
 from .maskiou_head import ROI_MASKIOU_HEAD_REGISTRY, MaskIoUHead, build_maskiou_head
 from .maskiou_loss import maskiou_loss
 from .maskiou_target import instance_areas, maskiou_targets
+from .roi_heads import MaskScoringCascadeROIHeads, MaskScoringRes5ROIHeads, MaskScoringROIHeads
+from .soft_nms import SoftNMS
 
 __all__ = [
     "ROI_MASKIOU_HEAD_REGISTRY",
     "MaskIoUHead",
+    "MaskScoringCascadeROIHeads",
     "MaskScoringHead",
+    "MaskScoringROIHeads",
+    "MaskScoringRes5ROIHeads",
+    "SoftNMS",
     "build_maskiou_head",
     "instance_areas",
     "maskiou_loss",

@@ -19,11 +19,11 @@ from detectron2.utils.events import get_event_storage
 from torch import nn
 
 from ..config import check_choice
-from .maskiou_head import build_maskiou_head, select_class_masks
+from .maskiou_head import INPUT_DESIGNS, build_maskiou_head
 from .maskiou_loss import LOSSES, maskiou_loss
-from .maskiou_target import instance_areas, maskiou_targets
-
-TARGETS = ("target_class",)
+from .maskiou_samples import TARGETS
+from .maskiou_target import instance_areas
+from .roi_heads import HighResMixin, ImageInstancesMixin
 
 
 class CroppedMasks:
@@ -63,6 +63,40 @@ def _feature_shape(cfg, input_shape: ShapeSpec) -> ShapeSpec:
     )
 
 
+def _check_choices(cfg) -> None:
+    """Refuse unknown choices, and those that the ROI heads cannot serve.
+
+    Raises:
+        ValueError: naming the key and what is allowed.
+    """
+    head = cfg.MODEL.ROI_MASKIOU_HEAD
+    check_choice("MODEL.ROI_MASKIOU_HEAD.LOSS_TYPE", head.LOSS_TYPE, LOSSES)
+    check_choice("MODEL.ROI_MASKIOU_HEAD.TARGET", head.TARGET, TARGETS)
+    check_choice("MODEL.ROI_MASKIOU_HEAD.INPUT", head.INPUT, INPUT_DESIGNS)
+    name = cfg.MODEL.ROI_HEADS.NAME
+    roi_heads = ROI_HEADS_REGISTRY.get(name)
+    served = {
+        f"INPUT {head.INPUT}": INPUT_DESIGNS[head.INPUT].feature_scale == 1
+        or issubclass(roi_heads, HighResMixin),
+        f"TARGET {head.TARGET}": not TARGETS[head.TARGET].needs_image_instances
+        or issubclass(roi_heads, ImageInstancesMixin),
+    }
+    for choice, is_served in served.items():
+        if not is_served:
+            able = [f"MaskScoring{kind}ROIHeads" for kind in ("", "Res5", "Cascade")]
+            if choice == "INPUT high_res":
+                able.remove("MaskScoringRes5ROIHeads")
+            raise ValueError(
+                f"MODEL.ROI_HEADS.NAME '{name}' cannot serve MODEL.ROI_MASKIOU_HEAD.{choice}; "
+                f"these can: {', '.join(able)}"
+            )
+    if head.MASKIOU_THRESH != 0 and TARGETS[head.TARGET].counts_zero:
+        raise ValueError(
+            "MODEL.ROI_MASKIOU_HEAD.MASKIOU_THRESH is for TARGET 'target_class' alone: the other "
+            "targets train samples of MaskIoU 0 too"
+        )
+
+
 @ROI_MASK_HEAD_REGISTRY.register()
 class MaskScoringHead(MaskRCNNConvUpsampleHead):
     """Detectron2's mask head, which also predicts how good its masks are.
@@ -80,6 +114,7 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
         maskiou_head: nn.Module | None = None,
         maskiou_loss_type: str = "l2",
         maskiou_loss_weight: float = 1.0,
+        maskiou_target: str = "target_class",
         maskiou_thresh: float = 0.0,
         **kwargs,
     ):
@@ -90,6 +125,7 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
                 MaskIoU of every class, of shape (N, num_classes).
             maskiou_loss_type: see :func:`maskiou_loss`.
             maskiou_loss_weight: factor of ``loss_maskiou``.
+            maskiou_target: which outputs are trained, a key of ``TARGETS``.
             maskiou_thresh: samples of a true MaskIoU at or below it do not train the head.
             **kwargs: of Detectron2's ``MaskRCNNConvUpsampleHead``.
         """
@@ -97,6 +133,7 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
         self.maskiou_head = maskiou_head
         self.maskiou_loss_type = maskiou_loss_type
         self.maskiou_loss_weight = maskiou_loss_weight
+        self.maskiou_samples = TARGETS[maskiou_target]()
         self.maskiou_thresh = maskiou_thresh
 
     @classmethod
@@ -104,38 +141,49 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
         ret = super().from_config(cfg, input_shape)
         if not cfg.MODEL.MASKIOU_ON:
             return ret
+        _check_choices(cfg)
         head = cfg.MODEL.ROI_MASKIOU_HEAD
-        check_choice("MODEL.ROI_MASKIOU_HEAD.LOSS_TYPE", head.LOSS_TYPE, LOSSES)
-        check_choice("MODEL.ROI_MASKIOU_HEAD.TARGET", head.TARGET, TARGETS)
-        feature_shape = _feature_shape(cfg, input_shape)
+        shape = _feature_shape(cfg, input_shape)
         mask_shape = ShapeSpec(  # the deconvolution doubles the size
-            channels=ret["num_classes"],
-            height=2 * feature_shape.height,
-            width=2 * feature_shape.width,
+            channels=ret["num_classes"], height=2 * shape.height, width=2 * shape.width
         )
         ret.update(
-            maskiou_head=build_maskiou_head(cfg, feature_shape, mask_shape),
+            maskiou_head=build_maskiou_head(cfg, shape, mask_shape),
             maskiou_loss_type=head.LOSS_TYPE,
             maskiou_loss_weight=head.LOSS_WEIGHT,
+            maskiou_target=head.TARGET,
             maskiou_thresh=head.MASKIOU_THRESH,
         )
         return ret
 
     def layers(self, x: torch.Tensor) -> torch.Tensor:
         """The stock mask layers; the base class would run every child in turn."""
+        return self._layers(x)[1]
+
+    def _layers(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The feature before the upsampling, (N, channels, H, W), and the mask logits."""
         for layer in self.children():
+            if layer is self.deconv:
+                feature = x
             if layer is not self.maskiou_head:
                 x = layer(x)
-        return x
+        return feature, x
 
-    def forward(self, x: torch.Tensor, instances: list[Instances]):
+    def forward(
+        self,
+        x: torch.Tensor,
+        instances: list[Instances],
+        maskiou_features: torch.Tensor | None = None,
+    ):
         """
         Args:
             x: RoI features of all images together, of shape (N, channels, H, W).
             instances: one per image, N in all; in training foreground proposals with
                 ``proposal_boxes``, ``gt_classes``, ``gt_masks`` and perhaps ``gt_mask_area``,
                 at test time detections with ``pred_boxes``, ``pred_classes`` and perhaps
-                ``scores``.
+                ``scores``, and ``given_masks`` of shape (n, 1, M, M) to score in the place of
+                the predicted ones.
+            maskiou_features: RoI features for the MaskIoU head, where they are not ``x``.
 
         Returns:
             In training the losses ``loss_mask`` and ``loss_maskiou``; at test time the
@@ -144,49 +192,56 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
         """
         if self.maskiou_head is None:
             return super().forward(x, instances)
-        mask_logits = self.layers(x)
+        mask_features, mask_logits = self._layers(x)
+        if maskiou_features is None:
+            maskiou_features = mask_features if self.maskiou_head.uses_mask_features else x
         if self.training:
-            return self._losses(x, mask_logits, instances)
+            return self._losses(maskiou_features, mask_logits, instances)
+        mask_logits = _with_given_masks(mask_logits, instances)
         mask_rcnn_inference(mask_logits, instances)
-        self._score(x, mask_logits, instances)
+        self._score(maskiou_features, mask_logits, instances)
         return instances
 
     def _losses(self, features, mask_logits, instances: list[Instances]) -> dict:
         # An image without a foreground proposal may lack every ground-truth field but the class.
-        side = mask_logits.shape[-1]
-        cropped = [_with_cropped_masks(i, side) for i in instances if len(i) > 0]
-
-        none = mask_logits.new_zeros(0)  # torch.cat wants at least one tensor
-        classes = torch.cat([none.long(), *(i.gt_classes for i in cropped)])
-        prediction = self._predict(features, mask_logits, classes)
-        with torch.no_grad():
-            target = maskiou_targets(
-                select_class_masks(mask_logits, classes) > 0,  # a probability above 0.5
-                torch.cat([none.bool().view(0, side, side), *(i.gt_masks.crops for i in cropped)]),
-                torch.cat([none, *(i.gt_mask_area for i in cropped)]),
-                torch.cat([none.view(0, 4), *(i.proposal_boxes.tensor for i in cropped)]),
-            )
-        _log_maskiou(prediction, target)
+        proposals = [_with_cropped_masks(i, mask_logits.shape[-1]) for i in instances if len(i) > 0]
+        classes = torch.cat([mask_logits.new_zeros(0).long(), *(p.gt_classes for p in proposals)])
+        maskiou = self.maskiou_head(features, mask_logits, classes)
+        samples = self.maskiou_samples(maskiou, mask_logits.detach(), proposals)
+        _log_maskiou(samples.prediction, samples.target)
         loss = maskiou_loss(
-            prediction, target, loss_type=self.maskiou_loss_type, threshold=self.maskiou_thresh
+            samples.prediction,
+            samples.target,
+            loss_type=self.maskiou_loss_type,
+            threshold=-1.0 if self.maskiou_samples.counts_zero else self.maskiou_thresh,
         )
         return {
-            "loss_mask": mask_rcnn_loss(mask_logits, cropped, self.vis_period) * self.loss_weight,
+            "loss_mask": mask_rcnn_loss(mask_logits, proposals, self.vis_period) * self.loss_weight,
             "loss_maskiou": loss * self.maskiou_loss_weight,
         }
 
     def _score(self, features, mask_logits, instances: list[Instances]) -> None:
         classes = torch.cat([i.pred_classes for i in instances])
-        maskiou = self._predict(features, mask_logits, classes).float().clamp(0, 1)
+        maskiou = self.maskiou_head(features, mask_logits, classes)
+        maskiou = maskiou.gather(1, classes[:, None])[:, 0].float().clamp(0, 1)
         for detections, pred in zip(instances, maskiou.split([len(i) for i in instances])):
             detections.pred_maskiou = pred
             if detections.has("scores"):
                 detections.mask_scores = detections.scores * pred
 
-    def _predict(self, features, mask_logits, classes) -> torch.Tensor:
-        """Predicted MaskIoU of each mask's class, of shape (N,), not clamped."""
-        maskiou = self.maskiou_head(features, mask_logits, classes)
-        return maskiou.gather(1, classes[:, None])[:, 0]
+
+def _with_given_masks(mask_logits: torch.Tensor, instances: list[Instances]) -> torch.Tensor:
+    """The logits, with those of ``given_masks`` put where the instances' classes have theirs."""
+    if not instances or not all(i.has("given_masks") for i in instances):
+        return mask_logits
+    given = torch.cat([i.given_masks for i in instances])[:, 0].logit(eps=1e-6)
+    classes = torch.cat([i.pred_classes for i in instances])
+    if mask_logits.shape[1] == 1:
+        classes = torch.zeros_like(classes)
+    mask_logits = mask_logits.clone()
+    rows = torch.arange(len(classes), device=classes.device)
+    mask_logits[rows, classes] = given.to(mask_logits.dtype)
+    return mask_logits
 
 
 def _with_cropped_masks(proposals: Instances, side: int) -> Instances:
@@ -202,13 +257,16 @@ def _with_cropped_masks(proposals: Instances, side: int) -> Instances:
         areas = proposals.gt_mask_area
     else:
         areas = instance_areas(proposals.gt_masks, proposals.image_size, boxes.device)
-    return Instances(
+    cropped = Instances(
         proposals.image_size,
         proposal_boxes=proposals.proposal_boxes,
         gt_classes=proposals.gt_classes,
         gt_masks=CroppedMasks(crops > 0.5),
         gt_mask_area=areas,
     )
+    if proposals.has("gt_image_instances"):
+        cropped.gt_image_instances = proposals.gt_image_instances
+    return cropped
 
 
 def _log_maskiou(prediction: torch.Tensor, target: torch.Tensor) -> None:

@@ -15,8 +15,9 @@ ROI_MASKIOU_HEAD_REGISTRY.__doc__ = """
 Registry for MaskIoU heads, which predict one MaskIoU per class for every predicted mask.
 
 The registered object is called with ``obj(cfg, input_shape, mask_shape)``, the shapes of the
-RoI feature and of the mask logits. Its ``forward`` takes the RoI features, the mask logits and
-the class of each mask (see :class:`MaskIoUHead`).
+feature it will see and of the mask logits. Its ``forward`` takes the features, the mask logits
+and the class of each mask (see :class:`MaskIoUHead`); its ``uses_mask_features`` says whether the
+features are the mask head's own, before its upsampling, instead of the RoI's.
 """
 
 
@@ -38,6 +39,8 @@ def select_class_masks(mask_logits: torch.Tensor, classes: torch.Tensor) -> torc
 class ConcatInput:
     """RoI feature and max-pooled mask of the target class, concatenated (paper, design a)."""
 
+    feature_scale = 1  # side of the RoI feature it wants, in units of the mask head's
+
     def __init__(self, input_shape: ShapeSpec, mask_shape: ShapeSpec):
         """
         Args:
@@ -54,23 +57,66 @@ class ConcatInput:
             )
         self.stride = mask_shape.height // input_shape.height
         self.output_shape = ShapeSpec(
-            channels=input_shape.channels + 1, height=input_shape.height, width=input_shape.width
+            channels=self._channels(input_shape.channels, mask_shape.channels),
+            height=input_shape.height,
+            width=input_shape.width,
         )
+
+    def _channels(self, feature_channels: int, mask_channels: int) -> int:
+        """Number of channels of the input."""
+        return feature_channels + 1
+
+    def pooled_mask(self, mask_logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        """Probabilities of the target class's mask at the feature's size, (N, 1, H, W)."""
+        masks = select_class_masks(mask_logits, classes)[:, None].sigmoid()
+        return F.max_pool2d(masks, self.stride)
 
     def __call__(
         self, features: torch.Tensor, mask_logits: torch.Tensor, classes: torch.Tensor
     ) -> torch.Tensor:
-        """Tensors as in :meth:`MaskIoUHead.forward`; returns (N, channels + 1, H, W)."""
-        masks = select_class_masks(mask_logits, classes)[:, None].sigmoid()
-        return torch.cat([features, F.max_pool2d(masks, self.stride)], dim=1)
+        """Tensors as in :meth:`MaskIoUHead.forward`; returns (N, *output_shape)."""
+        return torch.cat([features, self.pooled_mask(mask_logits, classes)], dim=1)
 
 
-INPUT_DESIGNS = {"concat": ConcatInput}
+class MultiplyInput(ConcatInput):
+    """RoI feature times the max-pooled mask of the target class (paper, design b)."""
+
+    def _channels(self, feature_channels: int, mask_channels: int) -> int:
+        return feature_channels
+
+    def __call__(self, features, mask_logits, classes):
+        return features * self.pooled_mask(mask_logits, classes)
+
+
+class AllMasksInput(ConcatInput):
+    """RoI feature and the max-pooled masks of all classes, concatenated (paper, design c)."""
+
+    def _channels(self, feature_channels: int, mask_channels: int) -> int:
+        return feature_channels + mask_channels
+
+    def __call__(self, features, mask_logits, classes):
+        return torch.cat([features, F.max_pool2d(mask_logits.sigmoid(), self.stride)], dim=1)
+
+
+class HighResInput(ConcatInput):
+    """A RoI feature of the mask's size and the mask, not pooled, concatenated (paper, design d)."""
+
+    feature_scale = 2
+
+
+INPUT_DESIGNS = {
+    "concat": ConcatInput,
+    "multiply": MultiplyInput,
+    "all_masks": AllMasksInput,
+    "high_res": HighResInput,
+}
 
 
 @ROI_MASKIOU_HEAD_REGISTRY.register()
 class MaskIoUHead(nn.Module):
     """Convolutions, the last with stride 2, then fully connected layers, one output per class."""
+
+    uses_mask_features = False  # it sees the RoI feature, not the mask head's own
 
     @configurable
     def __init__(
@@ -118,23 +164,11 @@ class MaskIoUHead(nn.Module):
             channels = dim
             height, width = -(-height // stride), -(-width // stride)
 
-        self.fcs = []
-        size = channels * height * width
-        for index, dim in enumerate(fc_dims, start=1):
-            fc = nn.Linear(size, dim)
-            weight_init.c2_xavier_fill(fc)
-            self.add_module(f"maskiou_fc{index}", fc)
-            self.fcs.append(fc)
-            size = dim
-
-        self.maskiou = nn.Linear(size, num_classes)
-        nn.init.normal_(self.maskiou.weight, std=0.01)
-        nn.init.zeros_(self.maskiou.bias)
+        self.fcs = _add_fcs(self, channels * height * width, fc_dims, num_classes)
 
     @classmethod
     def from_config(cls, cfg, input_shape: ShapeSpec, mask_shape: ShapeSpec) -> dict:
         head = cfg.MODEL.ROI_MASKIOU_HEAD
-        check_choice("MODEL.ROI_MASKIOU_HEAD.INPUT", head.INPUT, INPUT_DESIGNS)
         return {
             "input_shape": input_shape,
             "mask_shape": mask_shape,
@@ -167,12 +201,109 @@ class MaskIoUHead(nn.Module):
         return self.maskiou(x)
 
 
+@ROI_MASKIOU_HEAD_REGISTRY.register()
+class MaskIoULiteHead(nn.Module):
+    """A MaskIoU head without convolutions of its own (a direction the paper leaves open).
+
+    The mask head has looked at the RoI already: its last feature before the upsampling is
+    averaged over the whole RoI and over the predicted mask alone, and fully connected layers
+    read MaskIoU from the two averages and the mask's share of the RoI.
+    """
+
+    uses_mask_features = True
+
+    @configurable
+    def __init__(
+        self,
+        input_shape: ShapeSpec,
+        mask_shape: ShapeSpec,
+        *,
+        num_classes: int,
+        fc_dims: list[int],
+    ):
+        """
+        Args:
+            input_shape: channels, height and width of the mask head's feature.
+            mask_shape: channels, height and width of the mask logits.
+            num_classes: number of foreground classes.
+            fc_dims: output sizes of the hidden fully connected layers.
+        """
+        super().__init__()
+        self.input_design = ConcatInput(input_shape, mask_shape)
+        self.fcs = _add_fcs(self, 2 * input_shape.channels + 1, fc_dims, num_classes)
+
+    @classmethod
+    def from_config(cls, cfg, input_shape: ShapeSpec, mask_shape: ShapeSpec) -> dict:
+        head = cfg.MODEL.ROI_MASKIOU_HEAD
+        # It has one way to take its input.
+        check_choice("MODEL.ROI_MASKIOU_HEAD.INPUT", head.INPUT, ["concat"])
+        return {
+            "input_shape": input_shape,
+            "mask_shape": mask_shape,
+            "num_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+            "fc_dims": [head.FC_DIM] * head.NUM_FC,
+        }
+
+    def forward(
+        self, features: torch.Tensor, mask_logits: torch.Tensor, classes: torch.Tensor
+    ) -> torch.Tensor:
+        """As :meth:`MaskIoUHead.forward`, with the mask head's feature."""
+        mask = self.input_design.pooled_mask(mask_logits, classes)
+        share = mask.mean(dim=(2, 3))
+        inside = (features * mask).mean(dim=(2, 3)) / share.clamp(min=1e-6)
+        x = torch.cat([features.mean(dim=(2, 3)), inside, share], dim=1)
+        for fc in self.fcs:
+            x = F.relu(fc(x))
+        return self.maskiou(x)
+
+
+def _add_fcs(head: nn.Module, size: int, fc_dims: list[int], num_classes: int) -> list[nn.Linear]:
+    """Give a head its fully connected layers ``maskiou_fc1...`` and its output ``maskiou``.
+
+    Args:
+        head: changed in place.
+        size: of the input.
+        fc_dims: output sizes of the hidden layers.
+        num_classes: size of the output.
+
+    Returns:
+        The hidden layers.
+    """
+    fcs = []
+    for index, dim in enumerate(fc_dims, start=1):
+        fc = nn.Linear(size, dim)
+        weight_init.c2_xavier_fill(fc)
+        head.add_module(f"maskiou_fc{index}", fc)
+        fcs.append(fc)
+        size = dim
+    head.maskiou = nn.Linear(size, num_classes)
+    nn.init.normal_(head.maskiou.weight, std=0.01)
+    nn.init.zeros_(head.maskiou.bias)
+    return fcs
+
+
 def build_maskiou_head(cfg, input_shape: ShapeSpec, mask_shape: ShapeSpec) -> nn.Module:
     """Build the MaskIoU head named ``cfg.MODEL.ROI_MASKIOU_HEAD.NAME``.
 
+    Args:
+        cfg: the config.
+        input_shape: shape of the mask head's RoI feature; the head is given the shape of what
+            it will see, which may be a finer feature or the mask head's own.
+        mask_shape: shape of the mask logits.
+
     Raises:
-        ValueError: if no head of that name is registered.
+        ValueError: if no head of that name is registered, or the input design is unknown.
     """
     name = cfg.MODEL.ROI_MASKIOU_HEAD.NAME
     check_choice("MODEL.ROI_MASKIOU_HEAD.NAME", name, dict(ROI_MASKIOU_HEAD_REGISTRY))
-    return ROI_MASKIOU_HEAD_REGISTRY.get(name)(cfg, input_shape, mask_shape)
+    check_choice("MODEL.ROI_MASKIOU_HEAD.INPUT", cfg.MODEL.ROI_MASKIOU_HEAD.INPUT, INPUT_DESIGNS)
+    head = ROI_MASKIOU_HEAD_REGISTRY.get(name)
+    if head.uses_mask_features and cfg.MODEL.ROI_MASK_HEAD.NUM_CONV > 0:
+        channels, scale = cfg.MODEL.ROI_MASK_HEAD.CONV_DIM, 1
+    else:
+        channels = input_shape.channels
+        scale = INPUT_DESIGNS[cfg.MODEL.ROI_MASKIOU_HEAD.INPUT].feature_scale
+    shape = ShapeSpec(
+        channels=channels, height=input_shape.height * scale, width=input_shape.width * scale
+    )
+    return head(cfg, shape, mask_shape)

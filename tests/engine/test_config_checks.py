@@ -3,7 +3,7 @@ from detectron2 import model_zoo
 
 from msrcnn.config import get_msrcnn_cfg
 from msrcnn.engine import check_config
-from msrcnn.engine.config_checks import adopt_stock_mask_head
+from msrcnn.engine.config_checks import adopt_stock_parts
 from msrcnn.errors import UserError
 
 
@@ -14,7 +14,7 @@ def test_zoo_config_gains_mask_scoring_by_one_key():
     cfg.MODEL.MASKIOU_ON = True
     with pytest.raises(UserError, match="MaskRCNNConvUpsampleHead' does not score masks"):
         check_config(cfg)
-    adopt_stock_mask_head(cfg)
+    adopt_stock_parts(cfg)
     check_config(cfg)
     assert cfg.MODEL.ROI_MASK_HEAD.NAME == "MaskScoringHead"
 

@@ -1,0 +1,208 @@
+"""ROI heads, for what the mask head's call does not carry; the stock ones serve otherwise.
+
+* Soft-NMS takes the place of NMS in the box predictor (in the cascade, behind the last one).
+* The MaskIoU head's input ``high_res`` needs a second, finer pooling.
+* The MaskIoU targets ``all_classes`` and ``positive_classes`` need all instances of the image.
+"""
+
+import torch
+from detectron2.config import configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.modeling.roi_heads import (
+    ROI_HEADS_REGISTRY,
+    CascadeROIHeads,
+    FastRCNNOutputLayers,
+    Res5ROIHeads,
+    StandardROIHeads,
+    select_foreground_proposals,
+)
+from detectron2.structures import Instances
+from torch import nn
+
+from .maskiou_head import INPUT_DESIGNS
+from .soft_nms import SoftNMS, soft_nms_inference
+
+
+class SharedField:
+    """The same object for every proposal of an image, as a field that follows indexing.
+
+    ``Instances`` lets proposals be selected; this stays with those that are.
+    """
+
+    def __init__(self, value, length: int):
+        """
+        Args:
+            value: what all proposals share.
+            length: number of proposals.
+        """
+        self.value, self.length = value, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, item) -> "SharedField":
+        item = item.cpu() if isinstance(item, torch.Tensor) else item
+        return SharedField(self.value, len(torch.arange(self.length)[item]))
+
+
+class SoftNMSOutputLayers(FastRCNNOutputLayers):
+    """Detectron2's box predictor with Soft-NMS."""
+
+    @configurable
+    def __init__(self, input_shape: ShapeSpec, *, soft_nms: SoftNMS, **kwargs):
+        """
+        Args:
+            input_shape: shape of the box feature.
+            soft_nms: the suppression.
+            **kwargs: of ``FastRCNNOutputLayers``.
+        """
+        super().__init__(input_shape, **kwargs)
+        self.soft_nms = soft_nms
+
+    @classmethod
+    def from_config(cls, cfg, input_shape: ShapeSpec) -> dict:
+        return {**super().from_config(cfg, input_shape), "soft_nms": SoftNMS.from_config(cfg)}
+
+    def inference(self, predictions, proposals: list[Instances]):
+        return soft_nms_inference(
+            self.predict_boxes(predictions, proposals),
+            self.predict_probs(predictions, proposals),
+            [p.image_size for p in proposals],
+            self.test_score_thresh,
+            self.soft_nms,
+            self.test_topk_per_image,
+        )
+
+
+class ImageInstancesMixin:
+    """Lets every sampled proposal know all ground-truth instances of its image."""
+
+    @torch.no_grad()
+    def label_and_sample_proposals(self, proposals, targets):
+        sampled = super().label_and_sample_proposals(proposals, targets)
+        for proposals_per_image, targets_per_image in zip(sampled, targets):
+            proposals_per_image.gt_image_instances = SharedField(
+                targets_per_image, len(proposals_per_image)
+            )
+        return sampled
+
+
+class HighResMixin:
+    """Pools a second feature for the MaskIoU head where its input design asks for one."""
+
+    def __init__(self, *, maskiou_pooler: nn.Module | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.maskiou_pooler = maskiou_pooler
+
+    @classmethod
+    def _init_mask_head(cls, cfg, input_shape: dict[str, ShapeSpec]) -> dict:
+        ret = super()._init_mask_head(cfg, input_shape)
+        scale = _feature_scale(cfg)
+        if ret and scale > 1:
+            head = cfg.MODEL.ROI_MASK_HEAD
+            ret["maskiou_pooler"] = ROIPooler(
+                output_size=head.POOLER_RESOLUTION * scale,
+                scales=tuple(1.0 / input_shape[name].stride for name in ret["mask_in_features"]),
+                sampling_ratio=head.POOLER_SAMPLING_RATIO,
+                pooler_type=head.POOLER_TYPE,
+            )
+        return ret
+
+    def _forward_mask(self, features: dict[str, torch.Tensor], instances: list[Instances]):
+        if not self.mask_on or self.maskiou_pooler is None:
+            return super()._forward_mask(features, instances)
+        if self.training:
+            instances, _ = select_foreground_proposals(instances, self.num_classes)
+        maps = [features[name] for name in self.mask_in_features]
+        boxes = [i.proposal_boxes if self.training else i.pred_boxes for i in instances]
+        return self.mask_head(
+            self.mask_pooler(maps, boxes), instances, self.maskiou_pooler(maps, boxes)
+        )
+
+
+def _feature_scale(cfg) -> int:
+    """How much finer than the mask head's the MaskIoU head's feature is."""
+    if not cfg.MODEL.MASKIOU_ON:
+        return 1
+    return INPUT_DESIGNS[cfg.MODEL.ROI_MASKIOU_HEAD.INPUT].feature_scale
+
+
+@ROI_HEADS_REGISTRY.register()
+class MaskScoringROIHeads(ImageInstancesMixin, HighResMixin, StandardROIHeads):
+    """``StandardROIHeads`` (FPN) for every choice of mask scoring."""
+
+    @configurable
+    def __init__(self, **kwargs):
+        """
+        Args:
+            **kwargs: of ``StandardROIHeads``, and ``maskiou_pooler``, which pools the MaskIoU
+                head's own feature.
+        """
+        super().__init__(**kwargs)
+
+    @classmethod
+    def _init_box_head(cls, cfg, input_shape: dict[str, ShapeSpec]) -> dict:
+        ret = super()._init_box_head(cfg, input_shape)
+        if SoftNMS.from_config(cfg):
+            ret["box_predictor"] = SoftNMSOutputLayers(cfg, ret["box_head"].output_shape)
+        return ret
+
+
+@ROI_HEADS_REGISTRY.register()
+class MaskScoringRes5ROIHeads(ImageInstancesMixin, Res5ROIHeads):
+    """``Res5ROIHeads`` (C4) for every choice of mask scoring but ``high_res``."""
+
+    @configurable
+    def __init__(self, **kwargs):
+        """
+        Args:
+            **kwargs: of ``Res5ROIHeads``.
+        """
+        super().__init__(**kwargs)
+
+    @classmethod
+    def from_config(cls, cfg, input_shape: dict[str, ShapeSpec]) -> dict:
+        ret = super().from_config(cfg, input_shape)
+        if SoftNMS.from_config(cfg):
+            channels = ret["box_predictor"].cls_score.in_features
+            shape = ShapeSpec(channels=channels, height=1, width=1)
+            ret["box_predictor"] = SoftNMSOutputLayers(cfg, shape)
+        return ret
+
+
+@ROI_HEADS_REGISTRY.register()
+class MaskScoringCascadeROIHeads(ImageInstancesMixin, HighResMixin, CascadeROIHeads):
+    """``CascadeROIHeads`` for every choice of mask scoring."""
+
+    @configurable
+    def __init__(self, *, soft_nms: SoftNMS | None = None, **kwargs):
+        """
+        Args:
+            soft_nms: the suppression behind the last stage; plain NMS without one.
+            **kwargs: of ``CascadeROIHeads``, and ``maskiou_pooler``, which pools the MaskIoU
+                head's own feature.
+        """
+        super().__init__(**kwargs)
+        self.soft_nms = soft_nms
+
+    @classmethod
+    def from_config(cls, cfg, input_shape: dict[str, ShapeSpec]) -> dict:
+        return {**super().from_config(cfg, input_shape), "soft_nms": SoftNMS.from_config(cfg)}
+
+    def _forward_box(self, features, proposals: list[Instances], targets=None):
+        # The stock method ends in NMS without asking a predictor.
+        if self.training or self.soft_nms is None:
+            return super()._forward_box(features, proposals, targets)
+        maps = [features[name] for name in self.box_in_features]
+        sizes = [p.image_size for p in proposals]
+        stage_scores = []
+        for stage, predictor in enumerate(self.box_predictor):
+            if stage > 0:
+                proposals = self._create_proposals_from_boxes(boxes, sizes)  # noqa: F821
+            predictions = self._run_stage(maps, proposals, stage)
+            boxes = predictor.predict_boxes(predictions, proposals)
+            stage_scores.append(predictor.predict_probs(predictions, proposals))
+        scores = [torch.stack(of_image).mean(dim=0) for of_image in zip(*stage_scores)]
+        thresh, topk = predictor.test_score_thresh, predictor.test_topk_per_image
+        return soft_nms_inference(boxes, scores, sizes, thresh, self.soft_nms, topk)[0]

@@ -1,0 +1,121 @@
+import pytest
+import torch
+from detectron2.structures import Boxes, Instances
+from test_mask_scoring import SIZE, batch, ground_truth, losses_of
+
+from msrcnn.modeling.mask_scoring import CroppedMasks
+from msrcnn.modeling.maskiou_samples import TARGETS, class_targets
+from msrcnn.modeling.maskiou_target import maskiou_targets
+from msrcnn.modeling.roi_heads import SharedField
+
+M, C = 28, 6
+
+
+def proposals_of(instances, boxes, matched):
+    """Foreground proposals of one image, matched to its instances."""
+    boxes = torch.tensor(boxes, dtype=torch.float32)
+    masks = instances.gt_masks[matched]
+    return Instances(
+        SIZE,
+        proposal_boxes=Boxes(boxes),
+        gt_classes=instances.gt_classes[matched],
+        gt_masks=CroppedMasks(masks.crop_and_resize(boxes, M)),
+        gt_mask_area=masks.tensor.sum(dim=(1, 2)).float(),
+        gt_image_instances=SharedField(instances, len(boxes)),
+    )
+
+
+@pytest.fixture
+def image():
+    """Instances of classes 0, 1, 2 side by side; the third is made a second one of class 0."""
+    instances = ground_truth(3)
+    instances.gt_classes = torch.tensor([0, 1, 0])
+    return instances
+
+
+@pytest.fixture
+def samples(image):
+    first, second, _ = image.gt_boxes.tensor.tolist()
+    wide = [first[0], 10, second[2], 60]  # the first two wholly, a part of the third
+    proposals = [proposals_of(image, [first, wide], torch.tensor([0, 1]))]
+    torch.manual_seed(0)
+    return torch.rand(2, C), torch.randn(2, C, M, M), proposals
+
+
+def test_target_class_alone(samples):
+    maskiou, logits, proposals = samples
+    found = TARGETS["target_class"]()(maskiou, logits, proposals)
+    assert torch.equal(found.prediction, torch.stack([maskiou[0, 0], maskiou[1, 1]]))
+    p = proposals[0]
+    pred = torch.stack([logits[0, 0], logits[1, 1]]) > 0
+    expected = maskiou_targets(pred, p.gt_masks.crops, p.gt_mask_area, p.proposal_boxes.tensor)
+    assert torch.equal(found.target, expected)
+    assert torch.equal(found.area, p.gt_mask_area)
+
+
+def test_every_class_against_every_instance_by_hand(samples, image):
+    maskiou, logits, proposals = samples
+    target, _, positive = class_targets(maskiou, logits, proposals)
+    boxes = proposals[0].proposal_boxes.tensor
+    for row, box in enumerate(boxes):
+        for label in range(C):
+            values = []
+            for j in range(3):
+                crop = image.gt_masks[j].crop_and_resize(box[None], M)
+                if image.gt_classes[j] == label and crop.any():
+                    area = image.gt_masks.tensor[j].sum()[None].float()
+                    pred = (logits[row, label] > 0)[None]
+                    values.append(maskiou_targets(pred, crop, area, box[None]).item())
+            assert positive[row, label].item() == bool(values)
+            assert target[row, label].item() == pytest.approx(max(values, default=0))
+    assert positive.sum(dim=1).tolist() == [2, 2]
+
+
+def test_all_classes_and_positive_classes(samples):
+    maskiou, logits, proposals = samples
+    target, _, positive = class_targets(maskiou, logits, proposals)
+    everything = TARGETS["all_classes"]()(maskiou, logits, proposals)
+    assert torch.equal(everything.prediction, maskiou.flatten())
+    assert torch.equal(everything.target, target.flatten())
+    chosen = TARGETS["positive_classes"]()(maskiou, logits, proposals)
+    assert torch.equal(chosen.prediction, maskiou[positive])
+    assert (chosen.area > 0).all()
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("agnostic", [False, True])
+def test_training_step(tiny_cfg, build, storage, name, agnostic):
+    tiny_cfg.MODEL.ROI_HEADS.NAME = "MaskScoringROIHeads"
+    tiny_cfg.MODEL.ROI_MASKIOU_HEAD.TARGET = name
+    tiny_cfg.MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK = agnostic
+    model = build(tiny_cfg)
+    for images in ([ground_truth(2, "polygon"), ground_truth(0)], [ground_truth(0)]):
+        losses = losses_of(model, batch(*images))
+        sum(losses.values()).backward()
+        assert torch.isfinite(losses["loss_maskiou"])
+
+
+@pytest.mark.parametrize("name", ["multiply", "all_masks"])
+@pytest.mark.parametrize("agnostic", [False, True])
+def test_inputs(tiny_cfg, build, storage, name, agnostic):
+    tiny_cfg.MODEL.ROI_MASKIOU_HEAD.INPUT = name
+    tiny_cfg.MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK = agnostic
+    model = build(tiny_cfg)
+    channels = {"multiply": 64, "all_masks": 64 + (1 if agnostic else 6)}[name]
+    assert model.roi_heads.mask_head.maskiou_head.maskiou_fcn1.in_channels == channels
+    assert torch.isfinite(losses_of(model, batch(ground_truth(2)))["loss_maskiou"])
+    assert model.eval()(batch(ground_truth(2)))[0]["instances"].has("mask_scores")
+
+
+def test_lite_head(tiny_cfg, build, storage):
+    full = build(tiny_cfg).roi_heads.mask_head.maskiou_head
+    tiny_cfg.MODEL.ROI_MASKIOU_HEAD.NAME = "MaskIoULiteHead"
+    model = build(tiny_cfg)
+    head = model.roi_heads.mask_head.maskiou_head
+    assert not any(isinstance(module, torch.nn.Conv2d) for module in head.modules())
+    count = [sum(p.numel() for p in h.parameters()) for h in (head, full)]
+    assert count[0] < count[1] / 5
+    losses = losses_of(model, batch(ground_truth(2)))
+    losses["loss_maskiou"].backward()
+    assert model.roi_heads.mask_head.mask_fcn1.weight.grad.abs().sum() > 0  # it reads its feature
+    assert model.eval()(batch(ground_truth(2)))[0]["instances"].has("mask_scores")

@@ -1,0 +1,78 @@
+import pytest
+import torch
+from detectron2.modeling import GeneralizedRCNNWithTTA
+from detectron2.structures import Boxes, Instances
+from test_mask_scoring import SIZE, batch, ground_truth
+
+from msrcnn.modeling.test_time_augmentation import MaskScoringRCNNWithTTA
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def cfg(tiny_cfg):
+    tiny_cfg.TEST.AUG.MIN_SIZES = (64, 96, 128)
+    tiny_cfg.TEST.AUG.MAX_SIZE = 200
+    tiny_cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
+    tiny_cfg.TEST.DETECTIONS_PER_IMAGE = 20
+    return tiny_cfg
+
+
+@pytest.fixture(autouse=True)
+def _no_grad():
+    with torch.no_grad():
+        yield
+
+
+def inputs():
+    (record,) = batch(ground_truth())
+    return [{"image": record["image"].byte(), "height": SIZE[0], "width": SIZE[1]}]
+
+
+def test_both_scores_and_stock_boxes_and_masks(cfg, build):
+    model = build(cfg).eval()
+    ours = MaskScoringRCNNWithTTA(cfg, model)(inputs())[0]["instances"]
+    theirs = GeneralizedRCNNWithTTA(cfg, model)(inputs())[0]["instances"]
+    assert len(ours) > 5
+    assert torch.equal(ours.scores, theirs.scores)
+    assert torch.equal(ours.pred_boxes.tensor, theirs.pred_boxes.tensor)
+    assert torch.equal(ours.pred_masks, theirs.pred_masks)
+    assert torch.equal(ours.mask_scores, ours.scores * ours.pred_maskiou)
+
+
+def test_the_merged_mask_is_scored_on_the_plain_view(cfg, build):
+    model = build(cfg).eval()
+    tta = MaskScoringRCNNWithTTA(cfg, model)
+    views, transforms = tta._get_augmented_inputs(inputs()[0])
+    index = tta._plain_view(views, transforms)
+    assert min(views[index]["image"].shape[1:]) == cfg.INPUT.MIN_SIZE_TEST == 96
+    assert torch.equal(views[index]["image"], inputs()[0]["image"])  # neither flipped nor resized
+
+    merged = Instances(SIZE)
+    merged.pred_boxes = Boxes(torch.tensor([[5.0, 5, 60, 60], [20, 10, 90, 80]]))
+    merged.pred_classes, merged.scores = torch.tensor([1, 4]), torch.tensor([0.9, 0.5])
+    merged.pred_masks = torch.rand(2, 1, 28, 28)
+    tta._score(merged, views, transforms)
+
+    # The same by hand: the head on the view's RoI features and the merged masks.
+    features = model.backbone(model.preprocess_image([views[index]]).tensor)
+    maps = [features[name] for name in model.roi_heads.mask_in_features]
+    x = model.roi_heads.mask_pooler(maps, [merged.pred_boxes])
+    logits = merged.pred_masks.logit(eps=1e-6).expand(2, 6, 28, 28)
+    head = model.roi_heads.mask_head.maskiou_head
+    expected = head(x, logits, merged.pred_classes)[[0, 1], merged.pred_classes]
+    assert torch.allclose(merged.pred_maskiou, expected.clamp(0, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("nms_type", ["soft_linear", "soft_gaussian"])
+def test_soft_nms(cfg, build, nms_type):
+    cfg.MODEL.ROI_HEADS.NAME, cfg.MODEL.ROI_HEADS.NMS_TYPE = "MaskScoringROIHeads", nms_type
+    instances = MaskScoringRCNNWithTTA(cfg, build(cfg).eval())(inputs())[0]["instances"]
+    assert (instances.scores[:-1] >= instances.scores[1:]).all()
+    assert instances.has("mask_scores")
+
+
+def test_plain_mask_rcnn_is_left_as_it_is(cfg, build):
+    cfg.MODEL.MASKIOU_ON = False
+    instances = MaskScoringRCNNWithTTA(cfg, build(cfg).eval())(inputs())[0]["instances"]
+    assert not instances.has("mask_scores")
