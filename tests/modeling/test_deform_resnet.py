@@ -1,17 +1,21 @@
 """Deformable layers against plain loops, the backbone against Detectron2's."""
 
 import math
+import pickle
 
 import pytest
 import torch
+import torchvision
 from detectron2.layers import ShapeSpec
+from detectron2.modeling import build_model
 from detectron2.modeling.backbone.resnet import (
     DeformBottleneckBlock as Detectron2DeformBottleneckBlock,
 )
 from detectron2.modeling.backbone.resnet import build_resnet_backbone
 from torch.nn import functional as F
 
-from msrcnn.config import get_msrcnn_cfg
+from msrcnn.checkpoint import MaskScoringCheckpointer
+from msrcnn.config import get_config, get_msrcnn_cfg
 from msrcnn.modeling.deform_resnet import (
     DeformBasicBlock,
     DeformBottleneckBlock,
@@ -347,3 +351,61 @@ def test_c4_res5_equals_detectron2s_unless_deformable():
     assert shapes(ours[0]) == shapes(theirs[0])
     assert channels == ours[1] == theirs[1]
     assert set(shapes(ours[0])) < set(shapes(deformable))
+
+
+# --- pretrained weights --------------------------------------------------------------------
+
+
+def stock_and_deformable(path, name):
+    """The backbones of a config and of its deformable twin, with the weights of a file."""
+    for twin in (f"{name}_1x", f"{name}_dconv_1x"):
+        cfg = get_config(f"COCO-InstanceSegmentation/mask_rcnn_{twin}.yaml")
+        cfg.MODEL.DEVICE = "cpu"
+        model = build_model(cfg).eval()
+        MaskScoringCheckpointer(model).load(str(path))
+        yield model.backbone.bottom_up
+
+
+def assert_equal_features(stock, deformable):
+    image = torch.randn(1, 3, 32, 64)
+    with torch.no_grad():
+        expected, found = stock(image), deformable(image)
+    for name in expected:
+        assert torch.allclose(found[name], expected[name], rtol=1e-3, atol=1e-3), name
+
+
+def test_torchvision_weights_start_undeformed(tmp_path):
+    torch.manual_seed(0)
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "resnet18.pth")
+    assert_equal_features(*stock_and_deformable(tmp_path / "resnet18.pth", "R_18_FPN"))
+
+
+CAFFE2 = {"conv1": "branch2a", "conv2": "branch2b", "conv3": "branch2c", "shortcut": "branch1"}
+
+
+def caffe2_name(key):
+    """Caffe2's name of a ResNet's parameter; None for statistics, folded into the others."""
+    parts = key.split(".")
+    if "running" in key:
+        return None
+    if parts[0] == "stem":
+        return "res_conv1_bn_" + parts[-1][0].replace("w", "s") if "norm" in key else "conv1_w"
+    parts = [CAFFE2.get(part, part) for part in parts]
+    if "norm" in key:
+        parts[-2:] = ["bn", {"weight": "s", "bias": "b"}[parts[-1]]]
+    else:
+        parts[-1] = "w"
+    return "_".join(parts)
+
+
+def test_imagenet_weights_start_undeformed(tmp_path):
+    """A file like Detectron2's ``ImageNetPretrained/MSRA/R-50.pkl``, found by heuristics."""
+    torch.manual_seed(0)
+    state = build_resnet_backbone(resnet_cfg(50), RGB).state_dict()
+    blobs = {caffe2_name(key): tensor.numpy() for key, tensor in state.items() if caffe2_name(key)}
+    with (tmp_path / "R-50.pkl").open("wb") as file:
+        pickle.dump(blobs, file)
+    stock, deformable = stock_and_deformable(tmp_path / "R-50.pkl", "R_50_FPN")
+    found = deformable.state_dict()
+    assert all(torch.equal(found[key], state[key]) for key in state if "running" not in key)
+    assert_equal_features(stock, deformable)
