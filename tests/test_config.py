@@ -22,6 +22,45 @@ def test_there_are_pairs_of_all_sizes_and_schedules():
                 assert f"{COCO}/{kind}_{backbone}_FPN_{schedule}.yaml" in NAMES
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        "R_50_C4_1x",
+        "R_50_C4_3x",
+        "R_101_C4_3x",
+        "R_18_FPN_dconv_1x",
+        "R_50_FPN_dconv_1x",
+        "R_50_FPN_dconv_3x",
+        "R_101_FPN_dconv_1x",
+        "R_101_FPN_dconv_18ep",
+        "R_50_FPN_cascade_1x",
+        "R_50_FPN_cascade_3x",
+        "R_101_FPN_dconv_cascade_1x",
+        "X_101_32x8d_FPN_1x",
+        "X_101_32x8d_FPN_3x",
+    ],
+)
+def test_there_is_a_pair_of_every_framework(model):
+    assert {f"{COCO}/{kind}_{model}.yaml" for kind in ("mask_rcnn", "ms_rcnn")} <= set(NAMES)
+
+
+def test_names_say_what_a_config_is():
+    for path in (CONFIG_ROOT / COCO).glob("*.yaml"):
+        name = path.stem
+        cfg = msrcnn.get_config(f"{COCO}/{path.name}")
+        resnets = cfg.MODEL.RESNETS
+        groups = "32x8d_" if (resnets.NUM_GROUPS, resnets.WIDTH_PER_GROUP) == (32, 8) else ""
+        backbone = f"{'X' if groups else 'R'}_{resnets.DEPTH}_{groups}"
+        assert f"rcnn_{backbone}" in name
+        assert ("FPN" in name) == ("fpn" in cfg.MODEL.BACKBONE.NAME)
+        assert ("C4" in name) == (cfg.MODEL.ROI_HEADS.NAME == "Res5ROIHeads")
+        assert ("dconv" in name) == any(resnets.DEFORM_ON_PER_STAGE)
+        assert ("dconv" in name) == (cfg.MODEL.BACKBONE.NAME == "build_deform_resnet_fpn_backbone")
+        assert ("cascade" in name) == (cfg.MODEL.ROI_HEADS.NAME == "CascadeROIHeads")
+        iterations = {"1x": 90000, "3x": 270000, "18ep": 131924}[name.split("_")[-1]]
+        assert cfg.SOLVER.MAX_ITER == iterations
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_config_builds(name):
     cfg = msrcnn.get_config(name)

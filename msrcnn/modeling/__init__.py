@@ -1,5 +1,10 @@
 """The model: the mask head that also scores, and the parts it is made of."""
 
+from .deform_resnet import (
+    DeformRes5ROIHeads,
+    build_deform_resnet_backbone,
+    build_deform_resnet_fpn_backbone,
+)
 from .mask_scoring import MaskScoringHead
 from .maskiou_head import ROI_MASKIOU_HEAD_REGISTRY, MaskIoUHead, build_maskiou_head
 from .maskiou_loss import maskiou_loss
@@ -9,12 +14,15 @@ from .soft_nms import SoftNMS
 
 __all__ = [
     "ROI_MASKIOU_HEAD_REGISTRY",
+    "DeformRes5ROIHeads",
     "MaskIoUHead",
     "MaskScoringCascadeROIHeads",
     "MaskScoringHead",
     "MaskScoringROIHeads",
     "MaskScoringRes5ROIHeads",
     "SoftNMS",
+    "build_deform_resnet_backbone",
+    "build_deform_resnet_fpn_backbone",
     "build_maskiou_head",
     "instance_areas",
     "maskiou_loss",
