@@ -1,11 +1,16 @@
 from pathlib import Path
 
 import pytest
+import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
 import msrcnn
 from msrcnn.config import CONFIG_ROOT, check_choice, get_config_file
+from msrcnn.modeling import ROI_MASKIOU_HEAD_REGISTRY
+from msrcnn.modeling.maskiou_head import INPUT_DESIGNS
+from msrcnn.modeling.maskiou_loss import LOSSES
+from msrcnn.modeling.maskiou_samples import TARGETS
 
 NAMES = sorted(
     str(path.relative_to(CONFIG_ROOT))
@@ -44,6 +49,28 @@ def test_there_is_a_pair_of_every_framework(model):
     assert {f"{COCO}/{kind}_{model}.yaml" for kind in ("mask_rcnn", "ms_rcnn")} <= set(NAMES)
 
 
+@pytest.mark.parametrize(
+    ("table", "key", "rows"),
+    [
+        ("head_input", "INPUT", INPUT_DESIGNS),
+        ("training_target", "TARGET", TARGETS),
+        ("sample_threshold", "MASKIOU_THRESH", [0.0, 0.3, 0.5, 0.7]),
+        ("loss", "LOSS_TYPE", LOSSES),
+        ("head_cost", "NAME", dict(ROI_MASKIOU_HEAD_REGISTRY)),
+    ],
+)
+def test_there_is_a_config_of_every_row_of_a_table(table, key, rows):
+    baseline = msrcnn.get_config(f"{COCO}/ms_rcnn_R_18_FPN_18ep.yaml")
+    found = []
+    for name in NAMES:
+        if name.startswith(f"ablations/{table}/"):
+            cfg = msrcnn.get_config(name)
+            found.append(cfg.MODEL.ROI_MASKIOU_HEAD[key])
+            cfg.MODEL.ROI_MASKIOU_HEAD[key] = baseline.MODEL.ROI_MASKIOU_HEAD[key]
+            assert cfg == baseline  # it differs in nothing else
+    assert sorted(found) == sorted(rows)
+
+
 def test_names_say_what_a_config_is():
     for path in (CONFIG_ROOT / COCO).glob("*.yaml"):
         name = path.stem
@@ -64,9 +91,11 @@ def test_names_say_what_a_config_is():
 @pytest.mark.parametrize("name", NAMES)
 def test_every_config_builds(name):
     cfg = msrcnn.get_config(name)
-    cfg.MODEL.DEVICE = "cpu"
-    mask_head = build_model(cfg).roi_heads.mask_head
-    assert (mask_head.maskiou_head is not None) == ("ms_rcnn" in name)
+    cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):  # without memory, and so without time
+        mask_head = build_model(cfg).roi_heads.mask_head
+    assert (mask_head.maskiou_head is not None) == cfg.MODEL.MASKIOU_ON
+    assert cfg.MODEL.MASKIOU_ON == ("mask_rcnn" not in name)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "ms_rcnn" in name])
