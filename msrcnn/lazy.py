@@ -4,7 +4,7 @@ from detectron2.config import LazyCall
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.roi_heads import MaskRCNNConvUpsampleHead, Res5ROIHeads
 from detectron2.utils.registry import locate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from .modeling import MaskIoUHead, MaskScoringHead
 
@@ -24,7 +24,7 @@ def add_mask_scoring(model: DictConfig, **maskiou_head) -> None:
     Raises:
         ValueError: if the model has no mask head, or one that is not Detectron2's.
     """
-    mask_head = model.roi_heads.get("mask_head")
+    mask_head = OmegaConf.select(model, "roi_heads.mask_head")
     if mask_head is None:
         raise ValueError("the model has no roi_heads.mask_head, whose masks could be scored")
     target = _target(mask_head)

@@ -212,9 +212,9 @@ def test_a_second_call_replaces_the_first():
     )
 
 
-def test_model_without_masks_is_refused():
-    config = model_config(FPN)
-    del config.roi_heads["mask_head"]
+@pytest.mark.parametrize("name", ["keypoint_rcnn_fpn", "retinanet"])
+def test_model_without_masks_is_refused(name):
+    config = model_zoo.get_config(f"common/models/{name}.py").model
     with pytest.raises(ValueError, match="no roi_heads.mask_head"):
         add_mask_scoring(config)
 
