@@ -1,9 +1,10 @@
-"""Results for the record: an evaluation with the command and the hardware that made it."""
+"""Results for the record: what was measured, with the command and the hardware that made it."""
 
 import json
 import platform
 from pathlib import Path
 
+import detectron2
 import torch
 
 
@@ -14,6 +15,28 @@ def hardware() -> str:
     return f"{torch.get_num_threads()} CPU cores ({platform.machine()})"
 
 
+def write_result(output: Path, command: str, **content) -> None:
+    """Write a result with the command that made it, hardware and versions.
+
+    Args:
+        output: the file to write, below ``docs/results/`` if it is to be kept.
+        command: what was run.
+        **content: what was measured, ready for JSON.
+    """
+    result = {
+        "command": command,
+        "hardware": hardware(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "detectron2": detectron2.__version__,
+        },
+        **content,
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, indent=2) + "\n")
+
+
 def record_result(evaluation: Path, command: str, output: Path) -> None:
     """Write an evaluation with its command, hardware and versions.
 
@@ -22,11 +45,4 @@ def record_result(evaluation: Path, command: str, output: Path) -> None:
         command: what was run.
         output: the file to write, below ``docs/results/``.
     """
-    content = {
-        "command": command,
-        "hardware": hardware(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "evaluation": json.loads(evaluation.read_text()),
-    }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(content, indent=2) + "\n")
+    write_result(output, command, evaluation=json.loads(evaluation.read_text()))
