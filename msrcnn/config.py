@@ -22,7 +22,7 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
 
     cfg.MODEL.ROI_MASKIOU_HEAD = CfgNode()
     head = cfg.MODEL.ROI_MASKIOU_HEAD
-    head.NAME = "MaskIoUHead"  # or "MaskIoULiteHead", which has no convolutions
+    head.NAME = "MaskIoUHead"  # or "MaskIoULiteHead", "MaskConfidenceHead"
     head.NUM_CONV = 4  # 3 x 3 convolutions, the last with stride 2
     head.CONV_DIM = 256
     head.NUM_FC = 2  # hidden fully connected layers
@@ -36,7 +36,7 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     head.TARGET = "target_class"
     # Train on samples whose MaskIoU is above it (paper table 3); TARGET "target_class" alone.
     head.MASKIOU_THRESH = 0.0
-    head.LOSS_TYPE = "l2"
+    head.LOSS_TYPE = "l2"  # or "area_weighted_l2", "l2_rank"
     head.LOSS_WEIGHT = 1.0
 
     # "nms", "soft_linear" or "soft_gaussian". Soft-NMS, the input "high_res" and the targets but

@@ -214,6 +214,7 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
             samples.target,
             loss_type=self.maskiou_loss_type,
             threshold=-1.0 if self.maskiou_samples.counts_zero else self.maskiou_thresh,
+            area=samples.area,
         )
         return {
             "loss_mask": mask_rcnn_loss(mask_logits, proposals, self.vis_period) * self.loss_weight,

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..config import check_choice
+from .mask_confidence import mask_confidence
 
 ROI_MASKIOU_HEAD_REGISTRY = Registry("ROI_MASKIOU_HEAD")
 ROI_MASKIOU_HEAD_REGISTRY.__doc__ = """
@@ -255,6 +256,41 @@ class MaskIoULiteHead(nn.Module):
         for fc in self.fcs:
             x = F.relu(fc(x))
         return self.maskiou(x)
+
+
+@ROI_MASKIOU_HEAD_REGISTRY.register()
+class MaskConfidenceHead(nn.Module):
+    """No head at all: takes a mask's own mean foreground probability for its MaskIoU.
+
+    Free, and without training; the baseline that every learned score must beat.
+    """
+
+    uses_mask_features = False
+
+    @configurable
+    def __init__(self, input_shape: ShapeSpec, mask_shape: ShapeSpec, *, num_classes: int):
+        """
+        Args:
+            input_shape, mask_shape: as of the other heads; not used.
+            num_classes: number of foreground classes.
+        """
+        super().__init__()
+        self.num_classes = num_classes
+
+    @classmethod
+    def from_config(cls, cfg, input_shape: ShapeSpec, mask_shape: ShapeSpec) -> dict:
+        return {
+            "input_shape": input_shape,
+            "mask_shape": mask_shape,
+            "num_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+        }
+
+    def forward(
+        self, features: torch.Tensor, mask_logits: torch.Tensor, classes: torch.Tensor
+    ) -> torch.Tensor:
+        """As :meth:`MaskIoUHead.forward`; the same value for every class, without a gradient."""
+        masks = select_class_masks(mask_logits.detach(), classes).sigmoid()
+        return mask_confidence(masks)[:, None].expand(-1, self.num_classes)
 
 
 def _add_fcs(head: nn.Module, size: int, fc_dims: list[int], num_classes: int) -> list[nn.Linear]:

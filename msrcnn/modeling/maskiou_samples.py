@@ -9,13 +9,15 @@ from detectron2.structures.boxes import pairwise_intersection
 from .maskiou_head import select_class_masks
 from .maskiou_target import instance_areas, maskiou_targets
 
+SMALL_AREA = 32.0**2  # pixels; where COCO's small objects end
+
 
 class MaskIoUSamples(NamedTuple):
     """Outputs to train; all tensors of shape (K,)."""
 
     prediction: torch.Tensor
     target: torch.Tensor
-    area: torch.Tensor  # of the instance, in image pixels; 0 where there is none
+    area: torch.Tensor  # of the instance, in image pixels
 
 
 class TargetClass:
@@ -55,7 +57,9 @@ class AllClasses:
 
     def __call__(self, maskiou, mask_logits, proposals) -> MaskIoUSamples:
         """Arguments as of :class:`TargetClass`."""
-        target, area, _ = class_targets(maskiou, mask_logits, proposals)
+        target, area, positive = class_targets(maskiou, mask_logits, proposals)
+        # A class without an instance is neither small nor large.
+        area = area.where(positive, torch.full_like(area, SMALL_AREA))
         return MaskIoUSamples(maskiou.flatten(), target.flatten(), area.flatten())
 
 

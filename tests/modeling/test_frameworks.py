@@ -191,3 +191,15 @@ def test_c4_with_deformable_res5(depth, build, storage, records):
     assert isinstance(model.roi_heads, DeformRes5ROIHeads)
     assert isinstance(model.backbone.res4[0], DeformBottleneckBlock) == (depth == 50)
     assert model.roi_heads.res5[0].conv2_offset.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        str(path.relative_to(CONFIG_ROOT)) for path in (CONFIG_ROOT / "ablations").rglob("*.yaml")
+    ),
+)
+def test_every_row_of_the_ablations(name, build, records, storage):
+    """Each head input, target, threshold, loss and head on real images."""
+    check_training_and_inference(small(get_config(name)), build, records)

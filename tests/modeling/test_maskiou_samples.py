@@ -3,6 +3,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 from test_mask_scoring import SIZE, batch, ground_truth, losses_of
 
+from msrcnn.modeling.mask_confidence import mask_confidence
 from msrcnn.modeling.mask_scoring import CroppedMasks
 from msrcnn.modeling.maskiou_samples import TARGETS, class_targets
 from msrcnn.modeling.maskiou_target import maskiou_targets
@@ -119,3 +120,18 @@ def test_lite_head(tiny_cfg, build, storage):
     losses["loss_maskiou"].backward()
     assert model.roi_heads.mask_head.mask_fcn1.weight.grad.abs().sum() > 0  # it reads its feature
     assert model.eval()(batch(ground_truth(2)))[0]["instances"].has("mask_scores")
+
+
+def test_mask_confidence_in_the_place_of_a_head(tiny_cfg, build, storage):
+    """Nothing to train, no parameters, but the scores are there."""
+    tiny_cfg.MODEL.ROI_MASKIOU_HEAD.NAME = "MaskConfidenceHead"
+    tiny_cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
+    model = build(tiny_cfg)
+    assert not list(model.roi_heads.mask_head.maskiou_head.parameters())
+    losses = losses_of(model, batch(ground_truth(2)))
+    sum(losses.values()).backward()
+    assert not losses["loss_maskiou"].requires_grad
+    with torch.no_grad():
+        (instances,) = model.eval().inference(batch(ground_truth(2)), do_postprocess=False)
+    assert len(instances) > 0
+    assert torch.allclose(instances.pred_maskiou, mask_confidence(instances.pred_masks))
