@@ -1,12 +1,12 @@
 """Mask scoring for Detectron2's Python configs (``LazyConfig``), in one call."""
 
 from detectron2.config import LazyCall
-from detectron2.layers import ShapeSpec
 from detectron2.modeling.roi_heads import MaskRCNNConvUpsampleHead, Res5ROIHeads
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
 
 from .modeling import MaskIoUHead, MaskScoringHead
+from .modeling.mask_scoring import feature_shape, mask_shape
 
 
 def add_mask_scoring(model: DictConfig, **maskiou_head) -> None:
@@ -54,24 +54,3 @@ def _target(config: DictConfig):
     """What a config calls; one that was saved as YAML has its name alone."""
     target = config._target_
     return locate(target) if isinstance(target, str) else target
-
-
-def feature_shape(declared: ShapeSpec, through_res5: bool) -> ShapeSpec:
-    """The true shape of the RoI feature that the mask head is given.
-
-    Args:
-        declared: the shape the mask head is declared with.
-        through_res5: the ROI heads are ``Res5ROIHeads``, which declare the size before res5,
-            whose stride halves it.
-    """
-    shrink = 2 if through_res5 else 1
-    return ShapeSpec(
-        channels=declared.channels,
-        height=declared.height // shrink,
-        width=declared.width // shrink,
-    )
-
-
-def mask_shape(feature: ShapeSpec, channels: int) -> ShapeSpec:
-    """The shape of the mask logits: the deconvolution doubles the feature's size."""
-    return ShapeSpec(channels=channels, height=2 * feature.height, width=2 * feature.width)

@@ -10,7 +10,7 @@ from fvcore.nn import FlopCountAnalysis
 from tabulate import tabulate
 from torch import nn
 
-from ..engine.config_checks import adopt_stock_mask_head, check_config
+from ..engine.config_checks import adopt_stock_parts, check_config
 from ..engine.defaults import find_config, load_config
 
 DEFAULT_CONFIG = "COCO-InstanceSegmentation/ms_rcnn_R_50_FPN_1x.yaml"
@@ -47,7 +47,7 @@ def measure(args: argparse.Namespace) -> dict:
         UserError: for a mistake in the config or the command line.
     """
     cfg = load_config(find_config(args.config_file), args.opts)
-    adopt_stock_mask_head(cfg)
+    adopt_stock_parts(cfg)
     check_config(cfg)
     return {"config": args.config_file, "heads": head_costs(cfg)}
 

@@ -18,6 +18,7 @@ from ..evaluation import (
     load_ground_truth,
     load_records,
 )
+from ..modeling.test_time_augmentation import MaskScoringRCNNWithTTA
 from .config_checks import check_config
 from .optimizer import build_optimizer
 from .progress import ProgressLine
@@ -53,6 +54,13 @@ class Trainer(DefaultTrainer):
             str(_results_dir(cfg, dataset_name)),
             max_dets=cfg.TEST.DETECTIONS_PER_IMAGE,
         )
+
+    @classmethod
+    def test(cls, cfg, model, evaluators=None) -> OrderedDict:
+        """Detectron2's, with test-time augmentation where ``TEST.AUG.ENABLED``."""
+        if cfg.TEST.AUG.ENABLED:
+            model = MaskScoringRCNNWithTTA(cfg, model)
+        return super().test(cfg, model, evaluators)
 
     def build_hooks(self):
         # The base class has just made its own checkpointer; the hooks are to save with ours.

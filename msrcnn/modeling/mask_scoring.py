@@ -49,18 +49,25 @@ class CroppedMasks:
         return self.crops
 
 
-def _feature_shape(cfg, input_shape: ShapeSpec) -> ShapeSpec:
+def feature_shape(declared: ShapeSpec, through_res5: bool) -> ShapeSpec:
     """The true shape of the RoI feature that the mask head is given.
 
-    ``Res5ROIHeads`` declares the size before res5, whose stride halves it.
+    Args:
+        declared: the shape the mask head is declared with.
+        through_res5: the ROI heads are ``Res5ROIHeads``, which declare the size before res5,
+            whose stride halves it.
     """
-    roi_heads = ROI_HEADS_REGISTRY.get(cfg.MODEL.ROI_HEADS.NAME)
-    shrink = 2 if issubclass(roi_heads, Res5ROIHeads) else 1
+    shrink = 2 if through_res5 else 1
     return ShapeSpec(
-        channels=input_shape.channels,
-        height=input_shape.height // shrink,
-        width=input_shape.width // shrink,
+        channels=declared.channels,
+        height=declared.height // shrink,
+        width=declared.width // shrink,
     )
+
+
+def mask_shape(feature: ShapeSpec, channels: int) -> ShapeSpec:
+    """The shape of the mask logits: the deconvolution doubles the feature's size."""
+    return ShapeSpec(channels=channels, height=2 * feature.height, width=2 * feature.width)
 
 
 def _check_choices(cfg) -> None:
@@ -75,20 +82,22 @@ def _check_choices(cfg) -> None:
     check_choice("MODEL.ROI_MASKIOU_HEAD.INPUT", head.INPUT, INPUT_DESIGNS)
     name = cfg.MODEL.ROI_HEADS.NAME
     roi_heads = ROI_HEADS_REGISTRY.get(name)
+    nms_type = cfg.MODEL.ROI_HEADS.NMS_TYPE
+    own_heads = issubclass(roi_heads, ImageInstancesMixin)
     served = {
-        f"INPUT {head.INPUT}": INPUT_DESIGNS[head.INPUT].feature_scale == 1
+        f"MODEL.ROI_HEADS.NMS_TYPE {nms_type}": nms_type == "nms" or own_heads,
+        f"MODEL.ROI_MASKIOU_HEAD.INPUT {head.INPUT}": INPUT_DESIGNS[head.INPUT].feature_scale == 1
         or issubclass(roi_heads, HighResMixin),
-        f"TARGET {head.TARGET}": not TARGETS[head.TARGET].needs_image_instances
-        or issubclass(roi_heads, ImageInstancesMixin),
+        f"MODEL.ROI_MASKIOU_HEAD.TARGET {head.TARGET}": own_heads
+        or not TARGETS[head.TARGET].needs_image_instances,
     }
     for choice, is_served in served.items():
         if not is_served:
             able = [f"MaskScoring{kind}ROIHeads" for kind in ("", "Res5", "Cascade")]
-            if choice == "INPUT high_res":
+            if choice.endswith("high_res"):
                 able.remove("MaskScoringRes5ROIHeads")
             raise ValueError(
-                f"MODEL.ROI_HEADS.NAME '{name}' cannot serve MODEL.ROI_MASKIOU_HEAD.{choice}; "
-                f"these can: {', '.join(able)}"
+                f"MODEL.ROI_HEADS.NAME '{name}' cannot serve {choice}; these can: {', '.join(able)}"
             )
     if head.MASKIOU_THRESH != 0 and TARGETS[head.TARGET].counts_zero:
         raise ValueError(
@@ -143,12 +152,10 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
             return ret
         _check_choices(cfg)
         head = cfg.MODEL.ROI_MASKIOU_HEAD
-        shape = _feature_shape(cfg, input_shape)
-        mask_shape = ShapeSpec(  # the deconvolution doubles the size
-            channels=ret["num_classes"], height=2 * shape.height, width=2 * shape.width
-        )
+        roi_heads = ROI_HEADS_REGISTRY.get(cfg.MODEL.ROI_HEADS.NAME)
+        shape = feature_shape(input_shape, issubclass(roi_heads, Res5ROIHeads))
         ret.update(
-            maskiou_head=build_maskiou_head(cfg, shape, mask_shape),
+            maskiou_head=build_maskiou_head(cfg, shape, mask_shape(shape, ret["num_classes"])),
             maskiou_loss_type=head.LOSS_TYPE,
             maskiou_loss_weight=head.LOSS_WEIGHT,
             maskiou_target=head.TARGET,

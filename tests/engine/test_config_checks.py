@@ -29,3 +29,22 @@ def test_plain_mask_rcnn_may_have_any_head(tiny_cfg):
     tiny_cfg.MODEL.MASKIOU_ON = False
     tiny_cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskRCNNConvUpsampleHead"
     check_config(tiny_cfg)
+
+
+@pytest.mark.parametrize(
+    ("keys", "name"),
+    [
+        (["MODEL.ROI_HEADS.NMS_TYPE", "soft_linear"], "MaskScoringROIHeads"),
+        (["MODEL.ROI_MASKIOU_HEAD.INPUT", "high_res"], "MaskScoringROIHeads"),
+        (["MODEL.ROI_MASKIOU_HEAD.TARGET", "all_classes"], "MaskScoringROIHeads"),
+        (["MODEL.ROI_MASKIOU_HEAD.INPUT", "multiply"], "StandardROIHeads"),
+    ],
+)
+def test_own_roi_heads_only_where_a_config_asks(tiny_cfg, keys, name):
+    tiny_cfg.merge_from_list(keys)
+    if name != "StandardROIHeads":
+        with pytest.raises(UserError, match="'StandardROIHeads' knows neither Soft-NMS"):
+            check_config(tiny_cfg)
+    adopt_stock_parts(tiny_cfg)
+    check_config(tiny_cfg)
+    assert tiny_cfg.MODEL.ROI_HEADS.NAME == name

@@ -60,16 +60,16 @@ def test_resume_continues_with_the_optimizer(cfg):
     cfg.DATASETS.TEST = ()
     cfg.SOLVER.MAX_ITER = 2
     first = train(cfg)
-    momentum = [s["momentum_buffer"].clone() for s in first.optimizer.state.values()]
-    assert momentum
+    averages = [s["exp_avg"].clone() for s in first.optimizer.state.values()]
+    assert averages
 
     cfg.SOLVER.MAX_ITER = 4
     resumed = Trainer(cfg)
     resumed.resume_or_load(resume=True)
     assert resumed.start_iter == 2
-    restored = [s["momentum_buffer"] for s in resumed.optimizer.state.values()]
-    assert len(restored) == len(momentum)
-    assert all(torch.equal(a, b) for a, b in zip(momentum, restored))
+    restored = [s["exp_avg"] for s in resumed.optimizer.state.values()]
+    assert len(restored) == len(averages)
+    assert all(torch.equal(a, b) for a, b in zip(averages, restored))
     resumed.train()
     assert resumed.iter == 4
 
@@ -94,6 +94,17 @@ def test_results_of_several_datasets_have_a_folder_each(cfg, tmp_path):
     Trainer.test(cfg, Trainer.build_model(cfg))
     for name in cfg.DATASETS.TEST:
         assert (tmp_path / name / "evaluation.json").is_file()
+
+
+@pytest.mark.slow
+def test_test_time_augmentation_by_config(cfg, tmp_path):
+    cfg.TEST.AUG.ENABLED, cfg.TEST.AUG.MIN_SIZES, cfg.TEST.AUG.MAX_SIZE = True, (64, 96), 200
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
+    model = Trainer.build_model(cfg)
+    augmented = Trainer.test(cfg, model)
+    assert "segm_mask_score" in augmented
+    cfg.TEST.AUG.ENABLED = False
+    assert Trainer.test(cfg, model)["bbox"] != augmented["bbox"]
 
 
 class Terminal(io.StringIO):

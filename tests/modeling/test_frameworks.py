@@ -132,13 +132,18 @@ def check_training_and_inference(cfg, build, records):
 
     mapper = MaskScoringDatasetMapper(cfg, is_train=True)
     losses = model.train()([mapper(record) for record in records])
-    assert losses["loss_maskiou"] > 0
+    head = cfg.MODEL.ROI_MASKIOU_HEAD
+    # An untrained mask may not reach a threshold; a mask's own confidence has nothing to learn.
+    learns = head.MASKIOU_THRESH == 0 and head.NAME != "MaskConfidenceHead"
+    assert losses["loss_maskiou"] >= 0
     assert all(torch.isfinite(loss) for loss in losses.values()), losses
     sum(losses.values()).backward()
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             assert torch.isfinite(parameter.grad).all(), name
-    assert model.roi_heads.mask_head.maskiou_head.maskiou.weight.grad.abs().sum() > 0
+    if learns:
+        assert losses["loss_maskiou"] > 0
+        assert model.roi_heads.mask_head.maskiou_head.maskiou.weight.grad.abs().sum() > 0
 
     mapper = DatasetMapper(cfg, is_train=False)
     with torch.no_grad():

@@ -97,6 +97,13 @@ def test_stock_roi_heads_cannot_serve_it(choice, named):
         build_model(cfg)
 
 
+def test_stock_roi_heads_know_no_soft_nms():
+    cfg = framework_cfg("fpn")
+    cfg.MODEL.ROI_HEADS.NAME, cfg.MODEL.ROI_HEADS.NMS_TYPE = "StandardROIHeads", "soft_linear"
+    with pytest.raises(ValueError, match="'StandardROIHeads' cannot serve.*NMS_TYPE soft_linear"):
+        build_model(cfg)
+
+
 def test_c4_has_no_high_res():
     with pytest.raises(ValueError, match="'MaskScoringRes5ROIHeads' cannot serve.*high_res"):
         build_model(framework_cfg("c4", INPUT="high_res"))
