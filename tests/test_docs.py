@@ -19,6 +19,25 @@ def test_demo_table_is_the_recorded_one():
         assert line.strip() in README
 
 
+def test_costs_are_the_recorded_ones():
+    heads = json.loads((ROOT / "docs" / "results" / "cost.json").read_text())["heads"]
+    method = (ROOT / "docs" / "method.md").read_text()
+    maskiou, mask = (heads[name]["multiply_adds"] / 1e9 for name in ("maskiou_head", "mask_head"))
+    assert f"{maskiou:.3f} G multiply-adds a proposal, mask head {mask:.3f} G" in method
+
+
+def test_code_named_in_the_method_exists():
+    """Files by path, and names in backticks beside them somewhere in the package."""
+    method = (ROOT / "docs" / "method.md").read_text()
+    source = "\n".join(path.read_text() for path in (ROOT / "msrcnn").rglob("*.py"))
+    for path in re.findall(r"`(\w+/\w+\.py)`", method):
+        assert (ROOT / "msrcnn" / path).is_file(), path
+    for folder in re.findall(r"`(configs/ablations/\w+/)`", method):
+        assert list((ROOT / folder).glob("*.yaml")), folder
+    for name in re.findall(r"`([A-Z]\w+(?:\.\w+)*)`", method):
+        assert name.split(".")[-1] in source, name
+
+
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"configs/[\w/.-]+\.yaml", README))))
 def test_configs_named_in_the_readme_exist(path):
     assert (CONFIG_ROOT.parent / path).is_file()

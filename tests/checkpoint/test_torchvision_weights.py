@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torchvision
@@ -43,6 +45,27 @@ def test_features_are_equal_layer_by_layer(depth, tmp_path):
             x = getattr(theirs, f"layer{stage}")(x)
             found = features[f"res{stage + 1}"]
             assert torch.allclose(found, x, atol=1e-4 * x.abs().max().item())
+
+
+def test_torchvision_name_and_local_file_give_the_same(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    state = torchvision.models.resnet18(weights=None).state_dict()
+    local = detectron2_model(18, tmp_path, state)
+    # What the name stands for is downloaded; here the address is the file itself.
+    asked = []
+    address = SimpleNamespace(IMAGENET1K_V1=SimpleNamespace(url=str(tmp_path / "resnet.pth")))
+    monkeypatch.setattr(
+        torchvision.models, "get_model_weights", lambda name: asked.append(name) or address
+    )
+    cfg = get_config("COCO-InstanceSegmentation/mask_rcnn_R_18_FPN_1x.yaml")
+    assert cfg.MODEL.WEIGHTS == "torchvision://resnet18"
+    cfg.MODEL.DEVICE = "cpu"
+    model = build_model(cfg)
+    MaskScoringCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+    assert asked == ["resnet18"]
+    expected = local.backbone.bottom_up.state_dict()
+    found = model.backbone.bottom_up.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def test_classifier_and_counters_are_left_out():
