@@ -33,7 +33,7 @@ $(STAMP): setup.py constraints.txt tools/install_detectron2.py
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@echo "Installing PyTorch and the other packages (a minute or two) ..."
 	@$(PIP) install -c constraints.txt pip setuptools wheel torch torchvision
-	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]' 2> $(VENV)/pip.log || { cat $(VENV)/pip.log; exit 1; }
 	@$(PY) tools/install_detectron2.py
 	@$(PY) -m pip check
 	@touch $@

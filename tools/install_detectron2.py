@@ -13,6 +13,7 @@ own ``setup.py`` imports torch while pip reads its metadata).
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from typing import NamedTuple
 
 SDIST_NAME = "pb1-detectron2"
 SDIST_VERSION = "0.6"
+# pip 26.3 refuses the sdist, because one of its optional extras names a URL; this one does not.
+DOWNLOAD_PIP = "pip==26.2"
 SDIST_SHA256 = "5d2e9e51e523ec72f6a31cca04b0a515492e9514b773a3d134cedc0677170b29"
 # The local suffix tells our build from an official one. Raise it when the fixes change.
 WHEEL_VERSION = "0.6+msrcnn1"
@@ -173,18 +176,21 @@ def run(*command: str, **kwargs) -> str:
     return done.stdout
 
 
-def pip(*arguments: str) -> str:
+def pip(*arguments: str, **kwargs) -> str:
     """Run this interpreter's pip."""
-    return run(sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments)
+    return run(sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments, **kwargs)
 
 
 def download_sdist(folder: Path) -> Path:
     """Fetch the pinned sdist through pip, which refuses it if the hash differs."""
     requirements = folder / "detectron2-sdist.txt"
     requirements.write_text(f"{SDIST_NAME}=={SDIST_VERSION} --hash=sha256:{SDIST_SHA256}\n")
+    own_pip = folder / "pip"
+    pip("install", "--quiet", "--target", str(own_pip), DOWNLOAD_PIP)
     pip(
         *("download", "--quiet", "--no-deps", "--no-binary", ":all:", "--no-build-isolation"),
         *("--require-hashes", "--dest", str(folder), "-r", str(requirements)),
+        env={**os.environ, "PYTHONPATH": str(own_pip)},
     )
     return next(folder.glob("*.tar.gz"))
 
