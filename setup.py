@@ -30,6 +30,7 @@ setup(
         "matplotlib",
         "numpy",
         "omegaconf>=2.1",
+        "opencv-python-headless",  # of detectron2.utils.visualizer
         "Pillow>=9.1",
         "pycocotools>=2.0.7",
         "shapely>=2.0",

@@ -28,7 +28,7 @@ SDIST_VERSION = "0.6"
 DOWNLOAD_PIP = "pip==26.2"
 SDIST_SHA256 = "5d2e9e51e523ec72f6a31cca04b0a515492e9514b773a3d134cedc0677170b29"
 # The local suffix tells our build from an official one. Raise it when the fixes change.
-WHEEL_VERSION = "0.6+msrcnn1"
+WHEEL_VERSION = "0.6+msrcnn2"
 
 MODULES = ("config", "data", "engine", "evaluation", "model_zoo", "modeling")
 
@@ -42,6 +42,7 @@ REQUIREMENTS = (
     "matplotlib",
     "numpy",
     "omegaconf>=2.1",
+    "opencv-python-headless",  # upstream leaves it to the user, but its visualizer imports it
     "pycocotools>=2.0.2",
     "tabulate",
     "tensorboard",

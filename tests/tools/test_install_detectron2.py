@@ -63,7 +63,7 @@ def test_wheel_is_pure_python_and_complete(source, tmp_path, monkeypatch):
         archive.add(source, arcname=source.name)
     monkeypatch.setattr(installer, "download_sdist", lambda folder: sdist)
     wheel = installer.build_wheel(tmp_path / "wheels")
-    assert wheel.name == "detectron2-0.6+msrcnn1-py3-none-any.whl"
+    assert wheel.name == "detectron2-0.6+msrcnn2-py3-none-any.whl"
     names = zipfile.ZipFile(wheel).namelist()
     for name in (
         "detectron2/config/config.py",
@@ -99,8 +99,12 @@ def run(monkeypatch, capsys, version):
 @pytest.mark.parametrize(
     ("version", "builds", "says"),
     [
-        (None, True, "Installed detectron2 0.6+msrcnn1"),
-        ("0.6+msrcnn0", True, "Installed detectron2 0.6+msrcnn1"),  # an older build of ours
+        (None, True, f"Installed detectron2 {installer.WHEEL_VERSION}"),
+        (
+            "0.6+msrcnn0",
+            True,
+            f"Installed detectron2 {installer.WHEEL_VERSION}",
+        ),  # an older build of ours
         (installer.WHEEL_VERSION, False, "nothing to do"),
         ("0.6+cu121", False, "detectron2 0.6+cu121 was found and is kept"),
         ("of unknown version", False, "was found and is kept"),
