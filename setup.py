@@ -28,10 +28,10 @@ setup(
         "hydra-core>=1.1",
         "iopath>=0.1.9",
         "matplotlib",
-        "numpy",
+        "numpy>=2",  # Detectron2 v0.6 says np.bool
         "omegaconf>=2.1",
         "opencv-python-headless",  # of detectron2.utils.visualizer
-        "Pillow>=9.1",
+        "Pillow>=10.1",
         "pycocotools>=2.0.7",
         "shapely>=2.0",
         "tabulate",

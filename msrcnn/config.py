@@ -6,6 +6,8 @@ from pathlib import Path
 
 from detectron2.config import CfgNode, get_cfg
 
+from .errors import UserError
+
 CONFIG_ROOT = Path(__file__).parent / "configs"
 
 
@@ -98,8 +100,8 @@ def check_choice(key: str, value: str, allowed: Iterable[str]) -> None:
     """Refuse an unknown value of a config key that is a choice.
 
     Raises:
-        ValueError: naming the key, the value and what is allowed.
+        UserError: naming the key, the value and what is allowed; a ``ValueError``.
     """
     allowed = list(allowed)
     if value not in allowed:
-        raise ValueError(f"{key} is '{value}'; allowed: {', '.join(map(repr, allowed))}")
+        raise UserError(f"{key} is '{value}'; allowed: {', '.join(map(repr, allowed))}")

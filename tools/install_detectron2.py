@@ -34,13 +34,13 @@ MODULES = ("config", "data", "engine", "evaluation", "model_zoo", "modeling")
 
 # The upstream pins are from 2021 (black==21.4b2, iopath<0.1.10) and partly serve Caffe2 only.
 REQUIREMENTS = (
-    "Pillow>=7.1",
+    "Pillow>=10.1",
     "cloudpickle",
     "fvcore>=0.1.5,<0.1.6",
     "hydra-core>=1.1",
     "iopath>=0.1.9",
     "matplotlib",
-    "numpy",
+    "numpy>=2",  # np.bool, which was gone from 1.24 to 1.26
     "omegaconf>=2.1",
     "opencv-python-headless",  # upstream leaves it to the user, but its visualizer imports it
     "pycocotools>=2.0.2",

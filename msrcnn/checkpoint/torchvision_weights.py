@@ -11,6 +11,8 @@ import torchvision
 from detectron2.utils.file_io import PathHandler, PathManager
 from torch import Tensor
 
+from ..errors import UserError
+
 _BLOCK = re.compile(r"layer(\d)\.(\d+)\.(.+)")
 _PARTS = (
     (re.compile(r"downsample\.0\."), "shortcut."),
@@ -57,7 +59,10 @@ class TorchvisionHandler(PathHandler):
         return [self.PREFIX]
 
     def _get_local_path(self, path: str, **kwargs) -> str:
-        weights = torchvision.models.get_model_weights(path[len(self.PREFIX) :])
+        try:
+            weights = torchvision.models.get_model_weights(path[len(self.PREFIX) :])
+        except ValueError as error:
+            raise UserError(f"'{path}': torchvision has no such model") from error
         return PathManager.get_local_path(weights.IMAGENET1K_V1.url, **kwargs)
 
     def _open(self, path: str, mode: str = "r", **kwargs):

@@ -43,11 +43,10 @@ def check_split(root: Path, split: str) -> str:
     """
     path = annotation_file(root, split)
     if not path.is_file():
-        raise UserError(f"{path} is missing")
-    try:
-        content = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is damaged ({error}): remove it and download again") from error
+        raise UserError(f"{path} is missing: run this again without --check")
+    content = _read(path)
+    if content is None:
+        raise UserError(f"{path} is damaged: run this again without --check")
     missing = missing_files(root / split, [image["file_name"] for image in content["images"]])
     if missing:
         raise UserError(
@@ -68,19 +67,26 @@ def fetch(root: Path, split: str, *, keep_archives: bool = False) -> None:
     Raises:
         UserError: if a download fails or is damaged.
     """
-    for name, complete in (
-        ("annotations", annotation_file(root, split).is_file()),
-        (split, (root / split).is_dir() and not _lacks_images(root, split)),
-    ):
-        if complete:
-            continue
-        archive = download(ARCHIVES[name], root)
-        with zipfile.ZipFile(archive) as content:
-            content.extractall(root)
-        if not keep_archives:
-            archive.unlink()
+    if _read(annotation_file(root, split)) is None:
+        _fetch_archive("annotations", root, keep_archives)
+    content = _read(annotation_file(root, split))
+    if content is None:
+        raise UserError(f"{ARCHIVES['annotations'].url} holds no annotations of {split}")
+    if missing_files(root / split, (image["file_name"] for image in content["images"])):
+        _fetch_archive(split, root, keep_archives)
 
 
-def _lacks_images(root: Path, split: str) -> bool:
-    content = json.loads(annotation_file(root, split).read_text())
-    return bool(missing_files(root / split, (image["file_name"] for image in content["images"])))
+def _fetch_archive(name: str, root: Path, keep: bool) -> None:
+    archive = download(ARCHIVES[name], root)
+    with zipfile.ZipFile(archive) as content:
+        content.extractall(root)
+    if not keep:
+        archive.unlink()
+
+
+def _read(annotations: Path) -> dict | None:
+    """The content of an annotation file; ``None`` if it is missing or damaged."""
+    try:
+        return json.loads(annotations.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        return None

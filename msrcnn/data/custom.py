@@ -1,7 +1,8 @@
 """Own data in one flag: ``--train-data ANN.json:IMAGES``."""
 
+import difflib
 import json
-import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -10,8 +11,6 @@ from detectron2.data.datasets import register_coco_instances
 
 from ..errors import UserError
 from .coco_format import check_coco, mask_format
-
-logger = logging.getLogger(__name__)
 
 
 def parse_data_flag(flag: str) -> tuple[Path, Path]:
@@ -85,7 +84,29 @@ def use_data(cfg: CfgNode, train: str | None = None, val: str | None = None) -> 
     categories = next(iter(classes.values()))
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(categories)
     cfg.INPUT.MASK_FORMAT = mask_format(next(iter(contents.values())))
-    logger.info("Own data: %d classes, masks as %s.", len(categories), cfg.INPUT.MASK_FORMAT)
+
+
+def check_registered(names: Iterable[str]) -> None:
+    """Check that registered datasets are on disk.
+
+    Args:
+        names: of the datasets.
+
+    Raises:
+        UserError: for an unknown name, or a missing file or folder, with what to do.
+    """
+    known = DatasetCatalog.list()
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known)
+            raise UserError(f"no dataset '{name}' is registered; nearest: {', '.join(near)}")
+        metadata = MetadataCatalog.get(name)
+        for path in (metadata.get("json_file"), metadata.get("image_root")):
+            if path is not None and "://" not in path and not Path(path).exists():
+                raise UserError(
+                    f"dataset '{name}': '{path}' does not exist. Set DETECTRON2_DATASETS to the "
+                    "folder of datasets, or make the dataset: datasets/README.md says how"
+                )
 
 
 def _categories(content: dict) -> dict[int, str]:

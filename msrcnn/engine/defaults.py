@@ -8,17 +8,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import yaml
 from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from ..config import CONFIG_ROOT, get_msrcnn_cfg
-from ..data.custom import use_data
+from ..data.custom import check_registered, use_data
 from ..errors import UserError
 from .config_checks import adopt_stock_parts, check_config
 from .schedule import scale_schedule
 
+logger = logging.getLogger(__name__)
+
+# What yacs raises for a key or value that does not fit.
+MERGE_ERRORS = (AssertionError, KeyError, TypeError, ValueError)
 # What a person at the terminal wants of Detectron2's log; all of it goes to log.txt.
 CONSOLE_LOGGERS = ("msrcnn", "detectron2.evaluation.evaluator", "fvcore.common.checkpoint")
 
@@ -58,17 +63,37 @@ def load_config(path: Path, opts: list[str]) -> CfgNode:
     cfg = get_msrcnn_cfg()
     try:
         cfg.merge_from_file(str(path))
-    except (AssertionError, KeyError, ValueError) as error:
+    except (*MERGE_ERRORS, AttributeError, OSError, yaml.YAMLError) as error:
         raise UserError(f"config {path}: {_message(error)}") from error
     try:
         cfg.merge_from_list(opts)
-    except (AssertionError, KeyError, ValueError) as error:
+    except MERGE_ERRORS as error:
         raise UserError(f"command line: {_message(error)}") from error
     return cfg
 
 
 def _message(error: Exception) -> str:
-    return str(error.args[0]) if error.args else type(error).__name__
+    # A KeyError's own text is in quotes; an OSError's first argument is a number.
+    return str(error.args[0]) if isinstance(error, KeyError) else str(error)
+
+
+def complete_config(args: argparse.Namespace) -> CfgNode:
+    """The config that a tool's arguments ask for, checked.
+
+    Args:
+        args: of :func:`argument_parser`; ``config_file`` becomes a path.
+
+    Raises:
+        UserError: for a mistake in the config, the data or the command line.
+    """
+    args.config_file = str(find_config(args.config_file))
+    cfg = load_config(Path(args.config_file), args.opts)
+    use_data(cfg, train=args.train_data, val=args.val_data)
+    adopt_stock_parts(cfg)
+    check_config(cfg)
+    _check_weights(cfg.MODEL.WEIGHTS)
+    check_registered((*(() if args.eval_only else cfg.DATASETS.TRAIN), *cfg.DATASETS.TEST))
+    return cfg
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
@@ -83,14 +108,14 @@ def setup(args: argparse.Namespace) -> CfgNode:
     Raises:
         UserError: for a mistake in the config, the data or the command line.
     """
-    args.config_file = str(find_config(args.config_file))
-    cfg = load_config(Path(args.config_file), args.opts)
+    cfg = complete_config(args)
     _setup_logging(cfg.OUTPUT_DIR)
     _silence_known_warnings()
-    use_data(cfg, train=args.train_data, val=args.val_data)
-    adopt_stock_parts(cfg)
-    check_config(cfg)
-    _check_weights(cfg.MODEL.WEIGHTS)
+    if args.train_data or args.val_data:
+        logger.info(
+            *("Own data: %d classes, masks as %s.", cfg.MODEL.ROI_HEADS.NUM_CLASSES),
+            cfg.INPUT.MASK_FORMAT,
+        )
     scale_schedule(cfg)
     _use_available_device(cfg)
     cfg.freeze()
@@ -107,7 +132,7 @@ def _use_available_device(cfg: CfgNode) -> None:
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
         cfg.SOLVER.AMP.ENABLED = False  # Detectron2's mixed precision is for CUDA
-        logging.getLogger(__name__).info("No GPU found: running on the CPU.")
+        logger.info("No GPU found: running on the CPU.")
 
 
 def _setup_logging(output_dir: str) -> None:
@@ -153,8 +178,17 @@ def launch_tool(main: Callable[[argparse.Namespace], object], args: argparse.Nam
         main: called in every process with the arguments.
         args: of :func:`argument_parser`.
     """
-    run_tool(
-        lambda: launch(
+
+    def launched() -> None:
+        processes = args.num_gpus * args.num_machines
+        if processes > 1:
+            complete_config(args)  # a mistake is better found here than in every process
+        if args.num_gpus > 1 and args.num_gpus > torch.cuda.device_count():
+            raise UserError(
+                f"--num-gpus {args.num_gpus}, but this machine has {torch.cuda.device_count()}; "
+                "with none, leave the flag out to run on the CPU"
+            )
+        launch(
             main,
             args.num_gpus,
             num_machines=args.num_machines,
@@ -162,4 +196,5 @@ def launch_tool(main: Callable[[argparse.Namespace], object], args: argparse.Nam
             dist_url=args.dist_url,
             args=(args,),
         )
-    )
+
+    run_tool(launched)

@@ -19,12 +19,15 @@ def coco_metrics(
         ground_truth: the dataset.
         results: COCO results, none perhaps.
         iou_type: ``"bbox"`` or ``"segm"``.
-        max_dets: detections of an image that count, the best by score; COCO's own is 100.
+        max_dets: detections of an image that count, the best by score; COCO's own is 100, a
+            negative number is all.
 
     Returns:
         A value for each of ``METRICS``; ``None`` where the dataset has no instance to find.
     """
     with contextlib.redirect_stdout(io.StringIO()):  # the reference prints as it goes
+        if max_dets < 0:  # Detectron2's way to say all
+            max_dets = max(len(results), 1)
         if results:
             detections = ground_truth.loadRes(copy.deepcopy(results))  # it adds fields
         else:

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from pathlib import Path
 
+import pycocotools.mask as mask_util
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
@@ -17,7 +18,14 @@ from tabulate import tabulate
 
 from ..errors import UserError
 from .coco_metrics import METRICS, coco_metrics
-from .records import BOX_SCORE, MASK_SCORE, box_results, instances_to_records, mask_results
+from .records import (
+    BOX_SCORE,
+    MASK_SCORE,
+    box_results,
+    instances_fields,
+    instances_to_records,
+    mask_results,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -26,37 +34,54 @@ def load_ground_truth(dataset_name: str) -> COCO:
     """The COCO annotations of a registered dataset.
 
     Raises:
-        UserError: if the dataset has none.
+        UserError: if the dataset has none, or they cannot be read.
     """
     path = MetadataCatalog.get(dataset_name).get("json_file")
     if path is None:
         raise UserError(f"dataset '{dataset_name}' has no COCO annotation file to evaluate with")
     ground_truth = COCO()
-    ground_truth.dataset = json.loads(Path(path).read_text())
+    try:
+        ground_truth.dataset = json.loads(Path(path).read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"dataset '{dataset_name}': cannot read '{path}': {error}") from error
     # Optional in the format, but the reference implementation reads it.
-    for annotation in ground_truth.dataset.get("annotations", []):
+    for annotation in ground_truth.dataset.setdefault("annotations", []):
         annotation.setdefault("iscrowd", 0)
     with contextlib.redirect_stdout(io.StringIO()):  # it prints as it goes
         ground_truth.createIndex()
+    for annotation in ground_truth.dataset["annotations"]:
+        if "area" not in annotation:
+            annotation["area"] = float(mask_util.area(ground_truth.annToRLE(annotation)))
     return ground_truth
 
 
-def evaluate_records(ground_truth: COCO, records: list[dict], max_dets: int = 100) -> dict:
+def predicted_fields(records: list[dict]) -> set[str]:
+    """Which fields all records have; without any record, those of mask scoring."""
+    everything = {BOX_SCORE, MASK_SCORE, "segmentation"}
+    return everything.intersection(*(record.keys() for record in records))
+
+
+def evaluate_records(
+    ground_truth: COCO, records: list[dict], max_dets: int = 100, fields: set[str] | None = None
+) -> dict:
     """Metrics of detections, as they stand in ``evaluation.json``.
 
     Args:
         ground_truth: the dataset.
         records: see :mod:`msrcnn.evaluation.records`.
         max_dets: detections of an image that count.
+        fields: what the model predicts, of ``score``, ``mask_score`` and ``segmentation``; by
+            default what all records have.
 
     Returns:
         ``bbox`` ranked by box score, ``segm_box_score`` and ``segm_mask_score``, each of
         ``METRICS`` in percent, and ``delta``, what the mask score gains. What the model does
         not predict, or is not measured, is ``None``.
     """
+    fields = predicted_fields(records) if fields is None else fields
 
     def masks(ranking: str) -> dict | None:
-        if not all(ranking in record and "segmentation" in record for record in records):
+        if not {ranking, "segmentation"} <= fields:
             return None
         return coco_metrics(ground_truth, mask_results(records, ranking), "segm", max_dets)
 
@@ -112,11 +137,13 @@ class MaskScoringEvaluator(DatasetEvaluator):
 
     def reset(self) -> None:
         self._predictions: dict[int, list[dict]] = {}
+        self._fields: set[str] = set()
         self._start = time.perf_counter()
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         for image, output in zip(inputs, outputs):
             instances = output["instances"].to("cpu")
+            self._fields = instances_fields(instances)
             self._predictions[image["image_id"]] = instances_to_records(
                 instances, image["image_id"], self._category_ids
             )
@@ -130,29 +157,37 @@ class MaskScoringEvaluator(DatasetEvaluator):
         """
         inference_seconds = time.perf_counter() - self._start
         gathered = comm.gather(self._predictions)
+        fields = set().union(*comm.gather(self._fields))
         if not comm.is_main_process():
             return OrderedDict()
         # By image, so that an image two processes were given counts once.
         predictions = dict(itertools.chain.from_iterable(part.items() for part in gathered))
         records = [r for image_id in sorted(predictions) for r in predictions[image_id]]
-        write_results(records, self._output_dir / "inference")
+        write_results(records, self._output_dir / "inference", fields)
         return evaluate_and_write(
             self._ground_truth,
             records,
             self._output_dir,
             max_dets=self._max_dets,
+            fields=fields,
             seconds={"inference": inference_seconds},
             num_images=len(predictions),
         )
 
 
-def write_results(records: list[dict], folder: Path) -> None:
-    """Write all detections, and the COCO result files that the test server takes."""
+def write_results(records: list[dict], folder: Path, fields: set[str]) -> None:
+    """Write all detections, and the COCO result files that the test server takes.
+
+    Args:
+        records: see :mod:`msrcnn.evaluation.records`.
+        folder: made if missing.
+        fields: what the model predicts, see :func:`evaluate_records`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     files = {"predictions": records, "coco_results_bbox": box_results(records)}
-    if all("segmentation" in record for record in records):
-        scored = all(MASK_SCORE in record for record in records)
-        files["coco_results_segm"] = mask_results(records, MASK_SCORE if scored else BOX_SCORE)
+    if "segmentation" in fields:
+        ranking = MASK_SCORE if MASK_SCORE in fields else BOX_SCORE
+        files["coco_results_segm"] = mask_results(records, ranking)
     for name, content in files.items():
         (folder / f"{name}.json").write_text(json.dumps(content))
 
@@ -163,6 +198,7 @@ def evaluate_and_write(
     output_dir: Path,
     *,
     max_dets: int = 100,
+    fields: set[str] | None = None,
     num_images: int | None = None,
     seconds: dict[str, float] | None = None,
 ) -> OrderedDict:
@@ -173,6 +209,7 @@ def evaluate_and_write(
         records: see :mod:`msrcnn.evaluation.records`.
         output_dir: made if missing.
         max_dets: detections of an image that count.
+        fields: what the model predicts, see :func:`evaluate_records`.
         num_images: images the detections were made on, all of the dataset by default.
         seconds: times already spent, by stage.
 
@@ -180,14 +217,15 @@ def evaluate_and_write(
         The metrics that apply, by task, without nulls; what Detectron2 logs and compares.
     """
     start = time.perf_counter()
-    evaluation = evaluate_records(ground_truth, records, max_dets)
+    evaluation = evaluate_records(ground_truth, records, max_dets, fields)
     evaluation["images"] = len(ground_truth.imgs) if num_images is None else num_images
     evaluation["seconds"] = {**(seconds or {}), "metrics": time.perf_counter() - start}
     output_dir.mkdir(parents=True, exist_ok=True)
     path = output_dir / "evaluation.json"
     path.write_text(json.dumps(evaluation, indent=2) + "\n")
     logger.info(
-        *("%d images, results in %s\n%s", evaluation["images"], path, metrics_table(evaluation))
+        *("%d images, at most %d detections each; results in %s\n%s", evaluation["images"]),
+        *(max_dets, path, metrics_table(evaluation)),
     )
     tasks = ("bbox", "segm_box_score", "segm_mask_score", "delta")
     found = OrderedDict(

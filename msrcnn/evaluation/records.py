@@ -18,6 +18,12 @@ from ..errors import UserError
 BOX_SCORE, MASK_SCORE = "score", "mask_score"
 
 
+def instances_fields(instances: Instances) -> set[str]:
+    """Which of a record's scores and mask a model predicts, detections or none."""
+    of_field = {"scores": BOX_SCORE, "mask_scores": MASK_SCORE, "pred_masks": "segmentation"}
+    return {name for field, name in of_field.items() if instances.has(field)}
+
+
 def instances_to_records(
     instances: Instances, image_id: int, category_ids: dict[int, int]
 ) -> list[dict]:
@@ -60,8 +66,8 @@ def load_records(path: Path) -> list[dict]:
     """
     try:
         records = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"predictions '{path}': no such file") from error
+    except OSError as error:
+        raise UserError(f"predictions '{path}': {error.strerror}") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"predictions '{path}' are not JSON: {error}") from error
     needed = {"image_id", "category_id", "bbox", BOX_SCORE}

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import statistics
 from pathlib import Path
 
 import detectron2
@@ -40,9 +41,20 @@ def write_result(output: Path, command: str, **content) -> None:
 def record_result(evaluation: Path, command: str, output: Path) -> None:
     """Write an evaluation with its command, hardware and versions.
 
+    Where a training log lies beside it, the number of steps and the median time of one too.
+
     Args:
         evaluation: an ``evaluation.json``.
         command: what was run.
         output: the file to write, below ``docs/results/``.
     """
-    write_result(output, command, evaluation=json.loads(evaluation.read_text()))
+    content = {"evaluation": json.loads(evaluation.read_text())}
+    log = evaluation.with_name("metrics.json")  # Detectron2's training log
+    if log.is_file():
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        times = [line["time"] for line in lines if "time" in line]
+        content["training"] = {
+            "steps": max(line["iteration"] for line in lines) + 1,
+            "seconds_per_step": statistics.median(times),
+        }
+    write_result(output, command, **content)

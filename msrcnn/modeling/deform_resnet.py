@@ -11,10 +11,12 @@ from detectron2.modeling import BACKBONE_REGISTRY
 from detectron2.modeling.backbone import FPN, ResNet
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
-from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, Res5ROIHeads
+from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY
 from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import deform_conv2d
+
+from .roi_heads import MaskScoringRes5ROIHeads
 
 NUM_BLOCKS = {
     18: (2, 2, 2, 2),
@@ -259,7 +261,7 @@ def build_deform_resnet_fpn_backbone(cfg, input_shape: ShapeSpec) -> FPN:
 
 
 @ROI_HEADS_REGISTRY.register()
-class DeformRes5ROIHeads(Res5ROIHeads):
+class DeformRes5ROIHeads(MaskScoringRes5ROIHeads):
     """C4's ROI heads with a res5 that may be deformable, and of any depth."""
 
     @classmethod

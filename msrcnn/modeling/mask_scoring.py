@@ -19,11 +19,13 @@ from detectron2.utils.events import get_event_storage
 from torch import nn
 
 from ..config import check_choice
+from ..errors import UserError
 from .maskiou_head import INPUT_DESIGNS, build_maskiou_head
 from .maskiou_loss import LOSSES, maskiou_loss
 from .maskiou_samples import TARGETS
 from .maskiou_target import instance_areas
 from .roi_heads import HighResMixin, ImageInstancesMixin
+from .soft_nms import NMS_TYPES
 
 
 class CroppedMasks:
@@ -70,37 +72,49 @@ def mask_shape(feature: ShapeSpec, channels: int) -> ShapeSpec:
     return ShapeSpec(channels=channels, height=2 * feature.height, width=2 * feature.width)
 
 
-def _check_choices(cfg) -> None:
+def own_roi_heads_needs(cfg) -> dict[str, type]:
+    """What a config asks for that the stock ROI heads cannot serve, and what can.
+
+    Returns:
+        By config key and value, the class that ROI heads must have among their bases.
+    """
+    head, nms_type = cfg.MODEL.ROI_MASKIOU_HEAD, cfg.MODEL.ROI_HEADS.NMS_TYPE
+    needs = {}
+    if nms_type != "nms":
+        needs[f"MODEL.ROI_HEADS.NMS_TYPE {nms_type}"] = ImageInstancesMixin
+    if cfg.MODEL.MASKIOU_ON and INPUT_DESIGNS[head.INPUT].feature_scale > 1:
+        needs[f"MODEL.ROI_MASKIOU_HEAD.INPUT {head.INPUT}"] = HighResMixin
+    if cfg.MODEL.MASKIOU_ON and TARGETS[head.TARGET].needs_image_instances:
+        needs[f"MODEL.ROI_MASKIOU_HEAD.TARGET {head.TARGET}"] = ImageInstancesMixin
+    return needs
+
+
+def check_choices(cfg) -> None:
     """Refuse unknown choices, and those that the ROI heads cannot serve.
 
     Raises:
-        ValueError: naming the key and what is allowed.
+        UserError: naming the key and what is allowed; a ``ValueError``.
     """
+    check_choice("MODEL.ROI_HEADS.NMS_TYPE", cfg.MODEL.ROI_HEADS.NMS_TYPE, NMS_TYPES)
     head = cfg.MODEL.ROI_MASKIOU_HEAD
     check_choice("MODEL.ROI_MASKIOU_HEAD.LOSS_TYPE", head.LOSS_TYPE, LOSSES)
     check_choice("MODEL.ROI_MASKIOU_HEAD.TARGET", head.TARGET, TARGETS)
     check_choice("MODEL.ROI_MASKIOU_HEAD.INPUT", head.INPUT, INPUT_DESIGNS)
+    if head.LOSS_TYPE == "l2_rank" and TARGETS[head.TARGET].counts_zero:
+        raise UserError(
+            "MODEL.ROI_MASKIOU_HEAD.LOSS_TYPE 'l2_rank' compares masks in pairs, and is for TARGET "
+            "'target_class' alone, one sample a mask"
+        )
     name = cfg.MODEL.ROI_HEADS.NAME
-    roi_heads = ROI_HEADS_REGISTRY.get(name)
-    nms_type = cfg.MODEL.ROI_HEADS.NMS_TYPE
-    own_heads = issubclass(roi_heads, ImageInstancesMixin)
-    served = {
-        f"MODEL.ROI_HEADS.NMS_TYPE {nms_type}": nms_type == "nms" or own_heads,
-        f"MODEL.ROI_MASKIOU_HEAD.INPUT {head.INPUT}": INPUT_DESIGNS[head.INPUT].feature_scale == 1
-        or issubclass(roi_heads, HighResMixin),
-        f"MODEL.ROI_MASKIOU_HEAD.TARGET {head.TARGET}": own_heads
-        or not TARGETS[head.TARGET].needs_image_instances,
-    }
-    for choice, is_served in served.items():
-        if not is_served:
-            able = [f"MaskScoring{kind}ROIHeads" for kind in ("", "Res5", "Cascade")]
-            if choice.endswith("high_res"):
-                able.remove("MaskScoringRes5ROIHeads")
-            raise ValueError(
+    check_choice("MODEL.ROI_HEADS.NAME", name, dict(ROI_HEADS_REGISTRY))
+    for choice, mixin in own_roi_heads_needs(cfg).items():
+        if not issubclass(ROI_HEADS_REGISTRY.get(name), mixin):
+            able = [n for n, heads in ROI_HEADS_REGISTRY if issubclass(heads, mixin)]
+            raise UserError(
                 f"MODEL.ROI_HEADS.NAME '{name}' cannot serve {choice}; these can: {', '.join(able)}"
             )
     if head.MASKIOU_THRESH != 0 and TARGETS[head.TARGET].counts_zero:
-        raise ValueError(
+        raise UserError(
             "MODEL.ROI_MASKIOU_HEAD.MASKIOU_THRESH is for TARGET 'target_class' alone: the other "
             "targets train samples of MaskIoU 0 too"
         )
@@ -148,9 +162,9 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
     @classmethod
     def from_config(cls, cfg, input_shape: ShapeSpec) -> dict:
         ret = super().from_config(cfg, input_shape)
+        check_choices(cfg)
         if not cfg.MODEL.MASKIOU_ON:
             return ret
-        _check_choices(cfg)
         head = cfg.MODEL.ROI_MASKIOU_HEAD
         roi_heads = ROI_HEADS_REGISTRY.get(cfg.MODEL.ROI_HEADS.NAME)
         shape = feature_shape(input_shape, issubclass(roi_heads, Res5ROIHeads))

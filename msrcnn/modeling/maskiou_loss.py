@@ -14,10 +14,10 @@ def area_weights(area: torch.Tensor) -> torch.Tensor:
     """Weights that fall with the side of an instance.
 
     The weight is 32 / sqrt(area), held in [1/4, 4] and then divided by its mean: a pixel of
-    boundary is worth about 1 / side of the IoU, and 32 x 32 is where COCO's small objects end.
-    Between sides of 8 and of 128 pixels, where the bounds do not act, 32 only sets the scale,
-    which the mean takes out again. With a mean of 1 the loss keeps its size beside the others,
-    so that no other weight has to be tuned again.
+    boundary is worth about 1 / side of the IoU. Areas are those in the network's input, after
+    resizing. Between sides of 8 and of 128 pixels, where the bounds do not act, 32 only sets the
+    scale, which the mean takes out again. With a mean of 1 the loss keeps its size beside the
+    others, so that no other weight has to be tuned again.
 
     Args:
         area: tensor of shape (N,), areas of the whole instances in image pixels.

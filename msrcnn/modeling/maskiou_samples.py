@@ -3,13 +3,14 @@
 from typing import NamedTuple
 
 import torch
-from detectron2.structures import Instances
+from detectron2.layers import ROIAlign
+from detectron2.structures import BitMasks, Instances
 from detectron2.structures.boxes import pairwise_intersection
 
 from .maskiou_head import select_class_masks
 from .maskiou_target import instance_areas, maskiou_targets
 
-SMALL_AREA = 32.0**2  # pixels; where COCO's small objects end
+NEUTRAL_AREA = 32.0**2  # pixels; has weight 1 before weights are normalised
 
 
 class MaskIoUSamples(NamedTuple):
@@ -59,7 +60,7 @@ class AllClasses:
         """Arguments as of :class:`TargetClass`."""
         target, area, positive = class_targets(maskiou, mask_logits, proposals)
         # A class without an instance is neither small nor large.
-        area = area.where(positive, torch.full_like(area, SMALL_AREA))
+        area = area.where(positive, torch.full_like(area, NEUTRAL_AREA))
         return MaskIoUSamples(maskiou.flatten(), target.flatten(), area.flatten())
 
 
@@ -80,6 +81,26 @@ TARGETS = {
     "all_classes": AllClasses,
     "positive_classes": PositiveClasses,
 }
+
+
+def _crop(masks, instance: torch.Tensor, boxes: torch.Tensor, side: int) -> torch.Tensor:
+    """Crops of an image's instances, each to a box of its own.
+
+    Args:
+        masks: all instances of the image.
+        instance: int64 tensor of shape (K,), which one is cropped.
+        boxes: tensor of shape (K, 4).
+        side: height and width of the crops.
+
+    Returns:
+        Bool tensor of shape (K, side, side), as ``masks[instance].crop_and_resize`` gives it.
+    """
+    if not isinstance(masks, BitMasks):
+        return masks[instance].crop_and_resize(boxes, side).to(boxes.device)
+    # Indexing would copy a mask of the image's size for every crop.
+    rois = torch.cat([instance[:, None].to(boxes.dtype), boxes], dim=1)
+    align = ROIAlign((side, side), 1.0, 0, aligned=True)
+    return align(masks.tensor[:, None].to(boxes.dtype), rois)[:, 0] >= 0.5
 
 
 def class_targets(
@@ -109,12 +130,13 @@ def class_targets(
         boxes = of_image.proposal_boxes.tensor[proposal]
         classes = instances.gt_classes[instance]
         side = mask_logits.shape[-1]
-        crops = instances.gt_masks[instance].crop_and_resize(boxes, side).to(boxes.device) > 0.5
+        crops = _crop(instances.gt_masks, instance, boxes, side)
         if instances.has("gt_mask_area"):
             areas = instances.gt_mask_area[instance]
         else:
             areas = instance_areas(instances.gt_masks, instances.image_size, boxes.device)[instance]
-        pred_masks = select_class_masks(mask_logits[rows][proposal], classes) > 0
+        channels = classes if mask_logits.shape[1] > 1 else torch.zeros_like(classes)
+        pred_masks = mask_logits[rows][proposal, channels] > 0
         iou = maskiou_targets(pred_masks, crops, areas, boxes)
         inside = crops.flatten(1).any(dim=1)
         place = proposal[inside] * maskiou.shape[1] + classes[inside]

@@ -71,18 +71,20 @@ class SoftNMS:
             Indices of the kept boxes, best first, of shape (K,), and their lowered scores.
         """
         steps = len(boxes) if max_detections < 0 else min(max_detections, len(boxes))
-        left = scores.clone()
+        left, removed = scores.clone(), torch.zeros_like(scores, dtype=torch.bool)
         keep = torch.zeros(steps, dtype=torch.int64, device=boxes.device)
         kept_scores = scores.new_zeros(steps)
         corners = boxes.float()
         areas = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
         for step in range(steps):
             best = left.argmax(keepdim=True)
-            keep[step] = best[0]
-            kept_scores[step] = left[best[0]]
+            # By slice and by a tensor of one index: an index of no dimension would wait.
+            keep[step : step + 1] = best
+            kept_scores[step : step + 1] = left[best]
+            removed = removed.scatter(0, best, True)
             iou = _iou_with(corners, areas, best)
             factor = torch.where(classes == classes[best], self._factor(iou), torch.ones_like(iou))
-            left = (left * factor).scatter(0, best, -1.0)
+            left = (left * factor).masked_fill(removed, -1.0)
         good = kept_scores >= self.min_score
         return keep[good], kept_scores[good]
 
@@ -134,7 +136,7 @@ def _single_image(boxes, scores, image_shape, score_thresh, soft_nms, topk):
     finite = torch.isfinite(boxes).all(dim=1) & torch.isfinite(scores).all(dim=1)
     scores = torch.where(finite[:, None], scores, torch.zeros_like(scores))[:, :-1]
     rows, classes = (scores > score_thresh).nonzero(as_tuple=True)
-    boxes = boxes.view(len(boxes), -1, 4)
+    boxes = boxes.view(len(boxes), boxes.shape[1] // 4, 4)
     boxes = Boxes(boxes[rows, classes if boxes.shape[1] > 1 else torch.zeros_like(classes)])
     boxes.clip(image_shape)
     keep, kept_scores = soft_nms(boxes.tensor, scores[rows, classes], classes, topk)

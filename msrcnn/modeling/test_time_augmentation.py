@@ -64,9 +64,12 @@ class MaskScoringRCNNWithTTA(GeneralizedRCNNWithTTA):
 
     def _plain_view(self, views: list[dict], transforms: list) -> int:
         """The unflipped view whose short side is nearest to the test scale."""
+        height, width = views[0]["height"], views[0]["width"]
+        test_size, limit = self.cfg.INPUT.MIN_SIZE_TEST, self.cfg.INPUT.MAX_SIZE_TEST
+        wanted = min(test_size, limit * min(height, width) / max(height, width))
 
-        def distance(index: int) -> int:
-            return abs(min(views[index]["image"].shape[1:]) - self.cfg.INPUT.MIN_SIZE_TEST)
+        def distance(index: int) -> float:
+            return abs(min(views[index]["image"].shape[1:]) - wanted)
 
         unflipped = [
             index

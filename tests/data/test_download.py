@@ -122,6 +122,19 @@ def test_incomplete_coco_is_noticed_and_mended(fake_coco):
     coco2017.check_split(fake_coco, "val2017")
 
 
+def test_images_without_annotations_are_completed(fake_coco):
+    coco2017.fetch(fake_coco, "val2017")
+    annotations = coco2017.annotation_file(fake_coco, "val2017")
+    annotations.write_text('{"images": [')  # an interrupted unpacking
+    with pytest.raises(UserError, match="is damaged"):
+        coco2017.check_split(fake_coco, "val2017")
+    coco2017.fetch(fake_coco, "val2017")
+    coco2017.check_split(fake_coco, "val2017")
+    annotations.unlink()
+    coco2017.fetch(fake_coco, "val2017")
+    coco2017.check_split(fake_coco, "val2017")
+
+
 def test_absent_coco_is_noticed(tmp_path):
     with pytest.raises(UserError, match=r"instances_val2017\.json is missing"):
         coco2017.check_split(tmp_path, "val2017")

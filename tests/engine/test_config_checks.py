@@ -43,7 +43,7 @@ def test_plain_mask_rcnn_may_have_any_head(tiny_cfg):
 def test_own_roi_heads_only_where_a_config_asks(tiny_cfg, keys, name):
     tiny_cfg.merge_from_list(keys)
     if name != "StandardROIHeads":
-        with pytest.raises(UserError, match="'StandardROIHeads' knows neither Soft-NMS"):
+        with pytest.raises(UserError, match="'StandardROIHeads' cannot serve"):
             check_config(tiny_cfg)
     adopt_stock_parts(tiny_cfg)
     check_config(tiny_cfg)

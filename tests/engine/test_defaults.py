@@ -3,7 +3,15 @@ import json
 import pytest
 import torch
 
-from msrcnn.engine.defaults import argument_parser, find_config, load_config, run_tool, setup
+from msrcnn.engine import defaults
+from msrcnn.engine.defaults import (
+    argument_parser,
+    find_config,
+    launch_tool,
+    load_config,
+    run_tool,
+    setup,
+)
 from msrcnn.errors import UserError
 
 SMOKE = "quick/smoke_ms_rcnn_R_18_FPN.yaml"
@@ -42,6 +50,37 @@ def test_unknown_key_in_a_file_names_the_file(tmp_path):
     (tmp_path / "own.yaml").write_text("MODEL:\n  MASKIOU_OFF: True\n")
     with pytest.raises(UserError, match=r"own\.yaml: .*MASKIOU_OFF"):
         load_config(tmp_path / "own.yaml", [])
+
+
+@pytest.mark.parametrize("text", ["MODEL: [", "_BASE_: nowhere.yaml", "just words", "MODEL: 5"])
+def test_file_that_is_no_config(tmp_path, text):
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"config .*own\.yaml: "):
+        load_config(tmp_path / "own.yaml", [])
+
+
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        (["DATASETS.TRAIN", "('coco_2017',)"], "no dataset 'coco_2017' is registered; nearest: "),
+        (["DATASETS.TRAIN", "('lvis_v1_train',)"], "lvis_v1_train.json' does not exist"),
+        (["MODEL.ROI_HEADS.NAME", "Nonsense"], "ROI_HEADS.NAME is 'Nonsense'; allowed"),
+        (["MODEL.ROI_MASKIOU_HEAD.INPUT", "Nonsense"], "INPUT is 'Nonsense'; allowed"),
+    ],
+)
+def test_what_cannot_run_is_refused_before_it_runs(opts, message, tmp_path):
+    output = tmp_path / "run"
+    with pytest.raises(UserError, match=message):
+        setup(parse("--config-file", SMOKE, "OUTPUT_DIR", str(output), *opts))
+    assert not output.exists()
+
+
+def test_more_gpus_than_there_are(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(defaults, "complete_config", lambda args: None)
+    with pytest.raises(SystemExit):
+        launch_tool(lambda args: None, parse("--num-gpus", "8"))
+    assert "--num-gpus 8, but this machine has 0" in capsys.readouterr().err
 
 
 def test_setup(tmp_path, shapes_root, monkeypatch, capsys):

@@ -10,7 +10,12 @@ from pycocotools.coco import COCO
 from test_coco_metrics import by_hand
 
 from msrcnn.errors import UserError
-from msrcnn.evaluation import MaskScoringEvaluator, load_records
+from msrcnn.evaluation import (
+    MaskScoringEvaluator,
+    evaluate_records,
+    load_ground_truth,
+    load_records,
+)
 
 KEYS = ["bbox", "segm_box_score", "segm_mask_score", "segm_mask_confidence", "segm_oracle"]
 KEYS += ["delta", "maskiou", "images", "seconds"]
@@ -108,6 +113,37 @@ def test_no_detection_at_all(dataset, tmp_path):
     evaluator.evaluate()
     evaluation = json.loads((tmp_path / "evaluation.json").read_text())
     assert evaluation["bbox"]["AP"] == evaluation["segm_mask_score"]["AP"] == 0
+
+
+def test_plain_model_without_a_detection_has_no_mask_score(dataset, tmp_path):
+    evaluator = MaskScoringEvaluator(dataset[0], str(tmp_path))
+    evaluator.reset()
+    for inputs, outputs in predictions(dataset[1], mask_scores=False):
+        evaluator.process(inputs, [{"instances": outputs[0]["instances"][:0]}])
+    evaluator.evaluate()
+    evaluation = json.loads((tmp_path / "evaluation.json").read_text())
+    assert evaluation["segm_box_score"]["AP"] == 0
+    assert evaluation["segm_mask_score"] is None
+
+
+def test_annotations_without_areas(shapes_root, tmp_path):
+    content = json.loads((shapes_root / "annotations" / "instances_val.json").read_text())
+    areas = [annotation.pop("area") for annotation in content["annotations"]]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    name = f"without_areas_{tmp_path.name}"
+    register_coco_instances(name, {}, str(tmp_path / "a.json"), str(shapes_root / "val"))
+    found = [a["area"] for a in load_ground_truth(name).dataset["annotations"]]
+    assert found == pytest.approx(areas, abs=3, rel=0.02)
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(UserError, match=r"cannot read .*a\.json"):
+        load_ground_truth(name)
+
+
+def test_all_detections_count_where_the_limit_is_negative(dataset, tmp_path):
+    _, evaluation = run(dataset, tmp_path)
+    records = load_records(tmp_path / "inference" / "predictions.json")
+    everything = evaluate_records(dataset[1], records, max_dets=-1)
+    assert everything["segm_mask_score"] == evaluation["segm_mask_score"]
 
 
 def test_dataset_without_annotations_is_refused(tmp_path):

@@ -5,7 +5,7 @@ from test_mask_scoring import SIZE, batch, ground_truth, losses_of
 
 from msrcnn.modeling.mask_confidence import mask_confidence
 from msrcnn.modeling.mask_scoring import CroppedMasks
-from msrcnn.modeling.maskiou_samples import TARGETS, class_targets
+from msrcnn.modeling.maskiou_samples import TARGETS, _crop, class_targets
 from msrcnn.modeling.maskiou_target import maskiou_targets
 from msrcnn.modeling.roi_heads import SharedField
 
@@ -70,6 +70,13 @@ def test_every_class_against_every_instance_by_hand(samples, image):
             assert positive[row, label].item() == bool(values)
             assert target[row, label].item() == pytest.approx(max(values, default=0))
     assert positive.sum(dim=1).tolist() == [2, 2]
+
+
+def test_bitmask_crops_are_detectron2s(image):
+    instance = torch.tensor([2, 0, 0, 1])
+    boxes = torch.tensor([[0.0, 0, 50, 50], [3, 7, 61, 80], [20, 20, 21, 90], [8, 8, 70, 60]])
+    expected = image.gt_masks[instance].crop_and_resize(boxes, M)
+    assert torch.equal(_crop(image.gt_masks, instance, boxes, M), expected)
 
 
 def test_all_classes_and_positive_classes(samples):

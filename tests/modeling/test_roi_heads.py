@@ -112,3 +112,16 @@ def test_c4_has_no_high_res():
 def test_threshold_is_for_the_target_class_alone():
     with pytest.raises(ValueError, match="MASKIOU_THRESH is for TARGET 'target_class'"):
         build_model(framework_cfg("fpn", TARGET="all_classes", MASKIOU_THRESH=0.5))
+
+
+def test_rank_loss_is_for_the_target_class_alone():
+    with pytest.raises(ValueError, match="'l2_rank' compares masks in pairs"):
+        build_model(framework_cfg("fpn", TARGET="all_classes", LOSS_TYPE="l2_rank"))
+
+
+@pytest.mark.parametrize("maskiou_on", [True, False])
+def test_unknown_nms_type_names_what_is_allowed(maskiou_on):
+    cfg = framework_cfg("fpn")
+    cfg.MODEL.MASKIOU_ON, cfg.MODEL.ROI_HEADS.NMS_TYPE = maskiou_on, "nonsense"
+    with pytest.raises(ValueError, match="NMS_TYPE is 'nonsense'; allowed: 'nms', 'soft_linear'"):
+        build_model(cfg)

@@ -5,6 +5,7 @@ import torch
 from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from msrcnn.modeling import SoftNMS
 from msrcnn.modeling.soft_nms import soft_nms_inference
@@ -120,6 +121,35 @@ def test_inference_without_overlap_equals_plain_nms():
         assert torch.equal(ours[0].pred_classes, theirs[0].pred_classes)
         if not torch.isnan(boxes).any():
             assert torch.equal(own_rows[0], rows[0])
+
+
+@pytest.mark.parametrize("columns", [4, 12])
+def test_image_without_candidates(columns):
+    found, rows = soft_nms_inference(
+        [torch.zeros(0, columns)], [torch.zeros(0, 4)], [(10, 10)], 0.1, SoftNMS("soft_linear"), 5
+    )
+    assert len(found[0]) == len(rows[0]) == 0
+    assert found[0].has("scores")
+
+
+def test_a_box_is_kept_once_even_without_a_least_score():
+    boxes = torch.tensor([[0.0, 0, 10, 10]]).expand(4, 4)
+    soft_nms = SoftNMS("soft_linear", min_score=0.0)
+    keep, _ = soft_nms(boxes, torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.zeros(4), -1)
+    assert sorted(keep.tolist()) == [0, 1, 2, 3]
+
+
+def test_nothing_waits_for_the_device():
+    class Count(TorchDispatchMode):
+        waits = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.waits += "_local_scalar_dense" in str(func)
+            return func(*args, **(kwargs or {}))
+
+    with Count() as count:
+        SoftNMS("soft_gaussian")(*candidates(30, 2, 0), 20)
+    assert count.waits == 0
 
 
 def test_unknown_type():

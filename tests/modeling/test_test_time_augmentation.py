@@ -3,6 +3,7 @@ import torch
 from detectron2.modeling import GeneralizedRCNNWithTTA
 from detectron2.structures import Boxes, Instances
 from test_mask_scoring import SIZE, batch, ground_truth
+from test_roi_heads import framework_cfg
 
 from msrcnn.modeling.test_time_augmentation import MaskScoringRCNNWithTTA
 
@@ -70,6 +71,26 @@ def test_soft_nms(cfg, build, nms_type):
     instances = MaskScoringRCNNWithTTA(cfg, build(cfg).eval())(inputs())[0]["instances"]
     assert (instances.scores[:-1] >= instances.scores[1:]).all()
     assert instances.has("mask_scores")
+
+
+@pytest.mark.parametrize("nms_type", ["nms", "soft_linear"])
+def test_no_detection(cfg, build, nms_type):
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 1.0
+    cfg.MODEL.ROI_HEADS.NAME, cfg.MODEL.ROI_HEADS.NMS_TYPE = "MaskScoringROIHeads", nms_type
+    instances = MaskScoringRCNNWithTTA(cfg, build(cfg).eval())(inputs())[0]["instances"]
+    assert len(instances) == 0
+    assert instances.mask_scores.shape == (0,)
+
+
+@pytest.mark.parametrize("name", ["c4", "cascade"])
+def test_every_framework(name, build):
+    cfg = framework_cfg(name)
+    cfg.TEST.AUG.MIN_SIZES, cfg.TEST.AUG.MAX_SIZE = (64, 96), 200
+    cfg.TEST.DETECTIONS_PER_IMAGE = 5
+    cfg.MODEL.ROI_HEADS.NMS_TYPE = "soft_linear"
+    instances = MaskScoringRCNNWithTTA(cfg, build(cfg).eval())(inputs())[0]["instances"]
+    assert len(instances) == 5
+    assert torch.equal(instances.mask_scores, instances.scores * instances.pred_maskiou)
 
 
 def test_plain_mask_rcnn_is_left_as_it_is(cfg, build):

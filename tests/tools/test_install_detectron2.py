@@ -1,4 +1,5 @@
 import importlib.util
+import re
 import subprocess
 import sys
 import tarfile
@@ -21,6 +22,8 @@ def source(tmp_path_factory):
     try:
         sdist = installer.download_sdist(folder)
     except installer.InstallError as error:
+        if not re.search("NewConnectionError|name resolution|timed out", str(error)):
+            raise  # a wrong hash, say, must not pass for a missing network
         pytest.skip(f"PyPI cannot be reached: {error}")
     return installer.unpack(sdist, folder)
 

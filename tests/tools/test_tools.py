@@ -112,7 +112,9 @@ def test_real_coco_trains_and_evaluates(coco_root, tmp_path):
     evaluation = json.loads((tmp_path / "evaluation.json").read_text())
     images = json.loads((coco_root / "annotations/instances_val2017.json").read_text())["images"]
     assert evaluation["images"] == len(images)
-    assert evaluation["bbox"]["AP"] is not None
+    for key in ("bbox", "segm_box_score", "segm_mask_score"):
+        assert evaluation[key]["AP"] is not None
+    assert json.loads((tmp_path / "inference" / "coco_results_segm.json").read_text())
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ def pinned(section: str) -> set[str]:
 
 @pytest.mark.slow
 def test_wheels_of_all_but_pytorch(tmp_path):
-    if not (ROOT / ".venv" / ".installed").exists():
-        pytest.skip("make setup has not been run here")
+    if subprocess.run(["make", "--question", "setup"], cwd=ROOT, capture_output=True).returncode:
+        pytest.skip("make setup has something to do, which is not a test's to do")
     done = subprocess.run(
         ["make", "wheelhouse", f"PYTHON={sys.executable}", f"DEST={tmp_path}"],
         cwd=ROOT,
