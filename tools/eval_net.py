@@ -13,6 +13,7 @@ def parse_args():
     )
     parser.add_argument("--output-dir", metavar="D", help="where results go (default: OUTPUT_DIR)")
     args = parser.parse_args()
+    args.eval_only = True
     # What the config alone would train from is not needed here, and may not be there.
     args.opts += ["MODEL.WEIGHTS", args.weights or ""]
     if args.output_dir:
