@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import pycocotools.mask as mask_util
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
@@ -18,9 +19,11 @@ from tabulate import tabulate
 
 from ..errors import UserError
 from .coco_metrics import METRICS, coco_metrics
+from .mask_quality import best_maskiou, maskiou_statistics, matched_maskiou
 from .records import (
     BOX_SCORE,
     MASK_SCORE,
+    MASKIOU,
     box_results,
     instances_fields,
     instances_to_records,
@@ -75,8 +78,9 @@ def evaluate_records(
 
     Returns:
         ``bbox`` ranked by box score, ``segm_box_score`` and ``segm_mask_score``, each of
-        ``METRICS`` in percent, and ``delta``, what the mask score gains. What the model does
-        not predict, or is not measured, is ``None``.
+        ``METRICS`` in percent, ``segm_oracle``, ranked by box score times true MaskIoU, the
+        paper's upper bound; ``delta``, what the mask score gains; ``maskiou``, how well predicted
+        MaskIoU agrees with the true one. What does not apply, or is not measured, is ``None``.
     """
     fields = predicted_fields(records) if fields is None else fields
 
@@ -89,14 +93,24 @@ def evaluate_records(
     gain = None
     if by_box_score and by_mask_score and by_box_score["AP"] is not None:
         gain = by_mask_score["AP"] - by_box_score["AP"]
+    oracle = maskiou = None
+    if "segmentation" in fields:
+        true = best_maskiou(ground_truth, records)
+        results = mask_results(records, BOX_SCORE)
+        for result, value in zip(results, true.tolist()):
+            result["score"] *= value
+        oracle = coco_metrics(ground_truth, results, "segm", max_dets)
+    if {MASK_SCORE, "segmentation"} <= fields and all(MASKIOU in r for r in records):
+        predicted = np.array([record[MASKIOU] for record in records])
+        maskiou = maskiou_statistics(predicted, matched_maskiou(ground_truth, records))
     return {
         "bbox": coco_metrics(ground_truth, box_results(records), "bbox", max_dets),
         "segm_box_score": by_box_score,
         "segm_mask_score": by_mask_score,
         "segm_mask_confidence": None,
-        "segm_oracle": None,
+        "segm_oracle": oracle,
         "delta": {"AP": gain, "ci95": None},
-        "maskiou": None,
+        "maskiou": maskiou,
     }
 
 
@@ -106,6 +120,7 @@ def metrics_table(evaluation: dict) -> str:
         ("box AP", evaluation["bbox"]),
         ("mask AP by box score", evaluation["segm_box_score"]),
         ("mask AP by mask score", evaluation["segm_mask_score"]),
+        ("mask AP by true MaskIoU", evaluation["segm_oracle"]),
     ]
     cells = [
         [name, *("-" if row[metric] is None else f"{row[metric]:.2f}" for metric in METRICS)]

@@ -1,8 +1,8 @@
 """Detections as plain records: what is kept of a prediction, and COCO results made of it.
 
 A record is a dict with ``image_id``, ``category_id`` (the dataset's own), ``bbox`` as (x, y, w,
-h), ``score`` (the box score), ``mask_score`` (with mask scoring only) and ``segmentation``
-(compressed RLE, for models with masks).
+h), ``score`` (the box score), with mask scoring ``maskiou`` (the predicted MaskIoU) and
+``mask_score``, and ``segmentation`` (compressed RLE, for models with masks).
 """
 
 import json
@@ -15,7 +15,7 @@ from detectron2.structures import BoxMode, Instances
 
 from ..errors import UserError
 
-BOX_SCORE, MASK_SCORE = "score", "mask_score"
+BOX_SCORE, MASK_SCORE, MASKIOU = "score", "mask_score", "maskiou"
 
 
 def instances_fields(instances: Instances) -> set[str]:
@@ -31,7 +31,8 @@ def instances_to_records(
 
     Args:
         instances: on the CPU, in the image's own size, with ``pred_boxes``, ``scores``,
-            ``pred_classes`` and perhaps ``pred_masks`` of shape (N, H, W) and ``mask_scores``.
+            ``pred_classes`` and perhaps ``pred_masks`` of shape (N, H, W), ``pred_maskiou`` and
+            ``mask_scores``.
         image_id: the dataset's id of the image.
         category_ids: the dataset's category id of each class index.
     """
@@ -44,6 +45,7 @@ def instances_to_records(
         BOX_SCORE: instances.scores.tolist(),
     }
     if instances.has("mask_scores"):
+        columns[MASKIOU] = instances.pred_maskiou.tolist()
         columns[MASK_SCORE] = instances.mask_scores.tolist()
     if instances.has("pred_masks"):
         columns["segmentation"] = [_encode(mask) for mask in instances.pred_masks]

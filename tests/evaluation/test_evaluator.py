@@ -16,6 +16,7 @@ from msrcnn.evaluation import (
     load_ground_truth,
     load_records,
 )
+from msrcnn.evaluation.mask_quality import best_maskiou
 
 KEYS = ["bbox", "segm_box_score", "segm_mask_score", "segm_mask_confidence", "segm_oracle"]
 KEYS += ["delta", "maskiou", "images", "seconds"]
@@ -42,7 +43,8 @@ def predictions(ground_truth, *, mask_scores=True, masks=True, seed=0):
         instances.pred_classes = torch.tensor([a["category_id"] - 1 for a in annotations]).long()
         instances.scores = torch.from_numpy(rng.random(len(annotations), dtype=np.float32))
         if mask_scores:
-            instances.mask_scores = instances.scores * torch.rand(len(annotations))
+            instances.pred_maskiou = torch.rand(len(annotations))
+            instances.mask_scores = instances.scores * instances.pred_maskiou
         if masks:
             shape = (0, info["height"], info["width"])
             crops = [np.roll(ground_truth.annToMask(a), 2, axis=0)[None] for a in annotations]
@@ -71,7 +73,8 @@ def test_both_rankings_from_one_pass(dataset, tmp_path):
     gain = evaluation["segm_mask_score"]["AP"] - evaluation["segm_box_score"]["AP"]
     assert evaluation["delta"] == {"AP": gain, "ci95": None}
     assert results["segm_mask_score"]["AP"] == evaluation["segm_mask_score"]["AP"]
-    assert evaluation["maskiou"] is evaluation["segm_oracle"] is None
+    assert evaluation["maskiou"]["n"] > 10
+    assert -1 <= evaluation["maskiou"]["pearson"] <= 1
 
 
 def test_result_files_give_the_same_numbers_by_hand(dataset, tmp_path):
@@ -88,12 +91,18 @@ def test_result_files_give_the_same_numbers_by_hand(dataset, tmp_path):
     ]
     expected = by_hand(ground_truth, by_box_score, "segm")
     assert evaluation["segm_box_score"]["AP"] == expected["AP"]
+    for result, true in zip(by_box_score, best_maskiou(ground_truth, records)):
+        result["score"] *= float(true)
+    expected = by_hand(ground_truth, by_box_score, "segm")
+    assert evaluation["segm_oracle"]["AP"] == expected["AP"]
 
 
 def test_plain_mask_rcnn(dataset, tmp_path):
     results, evaluation = run(dataset, tmp_path, mask_scores=False)
     assert evaluation["segm_mask_score"] is None
     assert evaluation["delta"] == {"AP": None, "ci95": None}
+    assert evaluation["maskiou"] is None
+    assert evaluation["segm_oracle"]["AP"] > 0  # the upper bound needs no predicted MaskIoU
     assert list(results) == ["bbox", "segm_box_score"]
     assert (tmp_path / "inference" / "coco_results_segm.json").is_file()
 
