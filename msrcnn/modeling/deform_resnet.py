@@ -66,6 +66,26 @@ class DeformConv2d(Conv2d):
 class _DeformConv2:
     """For residual blocks: makes their ``conv2`` deformable, steered by a ``conv2_offset``."""
 
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        deform_modulated: bool = False,
+        deform_num_groups: int = 1,
+        **kwargs,
+    ):
+        """
+        Args:
+            in_channels: number of input channels.
+            out_channels: number of output channels.
+            deform_modulated: also weight the kernel points (DCN v2).
+            deform_num_groups: groups of channels with offsets of their own.
+            **kwargs: of the block that is made deformable.
+        """
+        super().__init__(in_channels, out_channels, **kwargs)
+        self._make_conv2_deformable(deform_modulated, deform_num_groups)
+
     def _make_conv2_deformable(self, modulated: bool, num_groups: int) -> None:
         conv = self.conv2
         num_points = num_groups * conv.kernel_size[0] * conv.kernel_size[1]
@@ -106,26 +126,6 @@ class _DeformConv2:
 class DeformBasicBlock(_DeformConv2, BasicBlock):
     """The block of ResNet-18 and 34, its second convolution deformable."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        deform_modulated: bool = False,
-        deform_num_groups: int = 1,
-        **kwargs,
-    ):
-        """
-        Args:
-            in_channels: number of input channels.
-            out_channels: number of output channels.
-            deform_modulated: also weight the kernel points (DCN v2).
-            deform_num_groups: groups of channels with offsets of their own.
-            **kwargs: of Detectron2's ``BasicBlock``.
-        """
-        super().__init__(in_channels, out_channels, **kwargs)
-        self._make_conv2_deformable(deform_modulated, deform_num_groups)
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = F.relu_(self.conv1(x))
         return self._add_shortcut(x, self._deformed_conv2(out))
@@ -133,26 +133,6 @@ class DeformBasicBlock(_DeformConv2, BasicBlock):
 
 class DeformBottleneckBlock(_DeformConv2, BottleneckBlock):
     """The block of ResNet-50, 101 and 152, its 3 x 3 convolution deformable."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        deform_modulated: bool = False,
-        deform_num_groups: int = 1,
-        **kwargs,
-    ):
-        """
-        Args:
-            in_channels: number of input channels.
-            out_channels: number of output channels.
-            deform_modulated: also weight the kernel points (DCN v2).
-            deform_num_groups: groups of channels with offsets of their own.
-            **kwargs: of Detectron2's ``BottleneckBlock``.
-        """
-        super().__init__(in_channels, out_channels, **kwargs)
-        self._make_conv2_deformable(deform_modulated, deform_num_groups)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = F.relu_(self.conv1(x))
