@@ -52,9 +52,9 @@ def record_result(evaluation: Path, command: str, output: Path) -> None:
     log = evaluation.with_name("metrics.json")  # Detectron2's training log
     if log.is_file():
         lines = [json.loads(line) for line in log.read_text().splitlines()]
-        times = [line["time"] for line in lines if "time" in line]
+        steps = [line for line in lines if "total_loss" in line]  # not the evaluation's
         content["training"] = {
-            "steps": max(line["iteration"] for line in lines) + 1,
-            "seconds_per_step": statistics.median(times),
+            "steps": max(line["iteration"] for line in steps) + 1,
+            "seconds_per_step": statistics.median(line["time"] for line in steps),
         }
     write_result(output, command, **content)

@@ -1,0 +1,25 @@
+import json
+
+from msrcnn.evaluation.results import record_result
+
+
+def test_evaluation_is_kept_with_what_made_it(tmp_path):
+    evaluation = {"segm_mask_score": {"AP": 51.5}}
+    (tmp_path / "evaluation.json").write_text(json.dumps(evaluation))
+    record_result(tmp_path / "evaluation.json", "make demo", tmp_path / "docs" / "a.json")
+    result = json.loads((tmp_path / "docs" / "a.json").read_text())
+    assert result["command"] == "make demo"
+    assert result["evaluation"] == evaluation
+    assert result["hardware"]
+    assert set(result["versions"]) == {"python", "torch", "detectron2"}
+    assert "training" not in result
+
+
+def test_training_beside_it(tmp_path):
+    (tmp_path / "evaluation.json").write_text("{}")
+    steps = [{"iteration": i, "total_loss": 1.0, "time": t} for i, t in ((19, 0.3), (39, 0.5))]
+    lines = [*steps, {"iteration": 40, "bbox/AP": 12.0}]
+    (tmp_path / "metrics.json").write_text("\n".join(map(json.dumps, lines)))
+    record_result(tmp_path / "evaluation.json", "make demo", tmp_path / "a.json")
+    training = json.loads((tmp_path / "a.json").read_text())["training"]
+    assert training == {"steps": 40, "seconds_per_step": 0.4}
