@@ -19,7 +19,7 @@ from tabulate import tabulate
 
 from ..errors import UserError
 from .coco_metrics import METRICS, coco_metrics
-from .mask_quality import best_maskiou, maskiou_statistics, matched_maskiou
+from .mask_quality import maskiou_statistics, true_maskiou
 from .records import (
     BOX_SCORE,
     MASK_SCORE,
@@ -60,7 +60,7 @@ def load_ground_truth(dataset_name: str) -> COCO:
 
 def predicted_fields(records: list[dict]) -> set[str]:
     """Which fields all records have; without any record, those of mask scoring."""
-    everything = {BOX_SCORE, MASK_SCORE, "segmentation"}
+    everything = {BOX_SCORE, MASKIOU, MASK_SCORE, "segmentation"}
     return everything.intersection(*(record.keys() for record in records))
 
 
@@ -73,8 +73,8 @@ def evaluate_records(
         ground_truth: the dataset.
         records: see :mod:`msrcnn.evaluation.records`.
         max_dets: detections of an image that count.
-        fields: what the model predicts, of ``score``, ``mask_score`` and ``segmentation``; by
-            default what all records have.
+        fields: what the model predicts, of ``score``, ``maskiou``, ``mask_score`` and
+            ``segmentation``; by default what all records have.
 
     Returns:
         ``bbox`` ranked by box score, ``segm_box_score`` and ``segm_mask_score``, each of
@@ -95,14 +95,14 @@ def evaluate_records(
         gain = by_mask_score["AP"] - by_box_score["AP"]
     oracle = maskiou = None
     if "segmentation" in fields:
-        true = best_maskiou(ground_truth, records)
+        best, matched = true_maskiou(ground_truth, records)
         results = mask_results(records, BOX_SCORE)
-        for result, value in zip(results, true.tolist()):
+        for result, value in zip(results, best.tolist()):
             result["score"] *= value
         oracle = coco_metrics(ground_truth, results, "segm", max_dets)
-    if {MASK_SCORE, "segmentation"} <= fields and all(MASKIOU in r for r in records):
-        predicted = np.array([record[MASKIOU] for record in records])
-        maskiou = maskiou_statistics(predicted, matched_maskiou(ground_truth, records))
+        if MASKIOU in fields:
+            predicted = np.array([record[MASKIOU] for record in records])
+            maskiou = maskiou_statistics(predicted, matched)
     return {
         "bbox": coco_metrics(ground_truth, box_results(records), "bbox", max_dets),
         "segm_box_score": by_box_score,

@@ -39,42 +39,27 @@ def _ious(ground_truth: COCO, records: list[dict]):
         yield indices, np.asarray(mask_iou), np.asarray(box_iou)
 
 
-def best_maskiou(ground_truth: COCO, records: list[dict]) -> np.ndarray:
-    """The MaskIoU of each detection with the best non-crowd instance of its class.
-
-    In the place of the predicted MaskIoU it gives the paper's upper bound.
+def true_maskiou(ground_truth: COCO, records: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+    """The MaskIoU that detections really have, by both definitions from one look at the masks.
 
     Args:
         ground_truth: the dataset.
         records: detections with masks, see :mod:`msrcnn.evaluation.records`.
 
     Returns:
-        Array of shape (N,); 0 where the image has no instance of the class.
+        Two arrays of shape (N,). With the best non-crowd instance of the class, 0 where the
+        image has none; in the place of the predicted MaskIoU it gives the paper's upper bound.
+        With the instance of the class whose box overlaps most, if by ``MIN_BOX_IOU`` or more,
+        else NaN; what predicted MaskIoU is compared with.
     """
-    best = np.zeros(len(records))
-    for indices, mask_iou, _ in _ious(ground_truth, records):
-        best[indices] = mask_iou.max(axis=1)
-    return best
-
-
-def matched_maskiou(ground_truth: COCO, records: list[dict]) -> np.ndarray:
-    """The MaskIoU of each detection with the instance that its box lies on.
-
-    That is the instance of its class whose box overlaps most, if by ``MIN_BOX_IOU`` or more.
-
-    Args:
-        ground_truth, records: as of :func:`best_maskiou`.
-
-    Returns:
-        Array of shape (N,); NaN where no instance is matched.
-    """
-    matched = np.full(len(records), np.nan)
+    best, matched = np.zeros(len(records)), np.full(len(records), np.nan)
     for indices, mask_iou, box_iou in _ious(ground_truth, records):
+        best[indices] = mask_iou.max(axis=1)
         nearest = box_iou.argmax(axis=1)
         rows = np.arange(len(indices))
         good = box_iou[rows, nearest] >= MIN_BOX_IOU
         matched[np.asarray(indices)[good]] = mask_iou[rows, nearest][good]
-    return matched
+    return best, matched
 
 
 def maskiou_statistics(predicted: np.ndarray, true: np.ndarray) -> dict[str, float | int | None]:

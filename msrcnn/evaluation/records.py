@@ -20,7 +20,12 @@ BOX_SCORE, MASK_SCORE, MASKIOU = "score", "mask_score", "maskiou"
 
 def instances_fields(instances: Instances) -> set[str]:
     """Which of a record's scores and mask a model predicts, detections or none."""
-    of_field = {"scores": BOX_SCORE, "mask_scores": MASK_SCORE, "pred_masks": "segmentation"}
+    of_field = {
+        "scores": BOX_SCORE,
+        "pred_maskiou": MASKIOU,
+        "mask_scores": MASK_SCORE,
+        "pred_masks": "segmentation",
+    }
     return {name for field, name in of_field.items() if instances.has(field)}
 
 

@@ -3,7 +3,7 @@ import pycocotools.mask as mask_util
 import pytest
 from pycocotools.coco import COCO
 
-from msrcnn.evaluation.mask_quality import best_maskiou, maskiou_statistics, matched_maskiou
+from msrcnn.evaluation.mask_quality import maskiou_statistics, true_maskiou
 
 SIZE = 20
 
@@ -55,16 +55,16 @@ RECORDS = [
 
 
 def test_best_maskiou(ground_truth):
-    assert best_maskiou(ground_truth, RECORDS).tolist() == [1, 0.5, 0.5, 0, 0, 0]
+    assert true_maskiou(ground_truth, RECORDS)[0].tolist() == [1, 0.5, 0.5, 0, 0, 0]
 
 
 def test_matched_maskiou(ground_truth):
     expected = [1, 0.5, 0, np.nan, np.nan, np.nan]
-    np.testing.assert_array_equal(matched_maskiou(ground_truth, RECORDS), expected)
+    np.testing.assert_array_equal(true_maskiou(ground_truth, RECORDS)[1], expected)
 
 
 def test_no_detections(ground_truth):
-    assert best_maskiou(ground_truth, []).shape == (0,)
+    assert [a.shape for a in true_maskiou(ground_truth, [])] == [(0,), (0,)]
     assert maskiou_statistics(np.zeros(0), np.zeros(0)) == {
         "pearson": None,
         "spearman": None,
