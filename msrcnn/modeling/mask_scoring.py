@@ -23,7 +23,7 @@ from ..errors import UserError
 from .maskiou_head import INPUT_DESIGNS, build_maskiou_head
 from .maskiou_loss import LOSSES, maskiou_loss
 from .maskiou_samples import TARGETS
-from .maskiou_target import instance_areas
+from .maskiou_target import ground_truth_areas
 from .roi_heads import HighResMixin, ImageInstancesMixin
 from .soft_nms import NMS_TYPES
 
@@ -275,16 +275,12 @@ def _with_cropped_masks(proposals: Instances, side: int) -> Instances:
     """
     boxes = proposals.proposal_boxes.tensor
     crops = proposals.gt_masks.crop_and_resize(boxes, side).to(boxes.device)
-    if proposals.has("gt_mask_area"):
-        areas = proposals.gt_mask_area
-    else:
-        areas = instance_areas(proposals.gt_masks, proposals.image_size, boxes.device)
     cropped = Instances(
         proposals.image_size,
         proposal_boxes=proposals.proposal_boxes,
         gt_classes=proposals.gt_classes,
         gt_masks=CroppedMasks(crops > 0.5),
-        gt_mask_area=areas,
+        gt_mask_area=ground_truth_areas(proposals, boxes.device),
     )
     if proposals.has("gt_image_instances"):
         cropped.gt_image_instances = proposals.gt_image_instances

@@ -8,7 +8,7 @@ from detectron2.structures import BitMasks, Instances
 from detectron2.structures.boxes import pairwise_intersection
 
 from .maskiou_head import select_class_masks
-from .maskiou_target import instance_areas, maskiou_targets
+from .maskiou_target import ground_truth_areas, maskiou_targets
 
 NEUTRAL_AREA = 32.0**2  # pixels; has weight 1 before weights are normalised
 
@@ -131,10 +131,7 @@ def class_targets(
         classes = instances.gt_classes[instance]
         side = mask_logits.shape[-1]
         crops = _crop(instances.gt_masks, instance, boxes, side)
-        if instances.has("gt_mask_area"):
-            areas = instances.gt_mask_area[instance]
-        else:
-            areas = instance_areas(instances.gt_masks, instances.image_size, boxes.device)[instance]
+        areas = ground_truth_areas(instances, boxes.device)[instance]
         channels = classes if mask_logits.shape[1] > 1 else torch.zeros_like(classes)
         pred_masks = mask_logits[rows][proposal, channels] > 0
         iou = maskiou_targets(pred_masks, crops, areas, boxes)

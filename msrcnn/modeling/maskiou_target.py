@@ -2,7 +2,7 @@
 
 import pycocotools.mask as mask_util
 import torch
-from detectron2.structures import BitMasks, PolygonMasks
+from detectron2.structures import BitMasks, Instances, PolygonMasks
 
 
 def instance_areas(
@@ -35,6 +35,13 @@ def instance_areas(
             known[key] = _polygon_area(polygons, image_size)
         areas.append(known[key])
     return torch.tensor(areas, dtype=torch.float32, device=device)
+
+
+def ground_truth_areas(instances: Instances, device: torch.device) -> torch.Tensor:
+    """The areas of whole instances, (N,): ``gt_mask_area``, or computed where that is missing."""
+    if instances.has("gt_mask_area"):
+        return instances.gt_mask_area
+    return instance_areas(instances.gt_masks, instances.image_size, device)
 
 
 def _polygon_area(polygons: list, image_size: tuple[int, int]) -> float:
