@@ -1,21 +1,28 @@
-"""Evaluation: COCO metrics of boxes and masks, masks under both rankings."""
+"""Evaluation: COCO metrics of boxes, and of masks under every ranking."""
 
-from .coco_metrics import METRICS, coco_metrics
-from .evaluator import (
-    MaskScoringEvaluator,
-    evaluate_and_write,
-    evaluate_records,
-    load_ground_truth,
-)
-from .records import instances_to_records, load_records
+from .coco_metrics import ENGINES, METRICS, AveragePrecision
+from .detections import Detections
+from .evaluate import RANKINGS, Evaluation, evaluate_detections, metrics_table
+from .evaluator import MaskScoringEvaluator, evaluate_and_write, write_results
+from .ground_truth import load_ground_truth
+from .inference import postprocess_to_rle, with_encoded_masks
+from .predictions_file import load_predictions, save_predictions
 
 __all__ = [
+    "ENGINES",
     "METRICS",
+    "RANKINGS",
+    "AveragePrecision",
+    "Detections",
+    "Evaluation",
     "MaskScoringEvaluator",
-    "coco_metrics",
     "evaluate_and_write",
-    "evaluate_records",
-    "instances_to_records",
+    "evaluate_detections",
     "load_ground_truth",
-    "load_records",
+    "load_predictions",
+    "metrics_table",
+    "postprocess_to_rle",
+    "save_predictions",
+    "with_encoded_masks",
+    "write_results",
 ]

@@ -1,0 +1,134 @@
+"""Predictions on disk: our compact file, and COCO result files of any origin."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pycocotools.mask as mask_util
+
+from ..errors import UserError
+from .detections import OPTIONAL_SCORES, Detections
+
+FORMAT = 1  # to be raised with any change that older code could not read
+COLUMNS = ("images", "image_id", "category_id", "bbox", "score")
+
+
+def save_predictions(detections: Detections, path: Path) -> None:
+    """Write detections, all columns, into one compact file (``.npz``).
+
+    Masks are stored as the RLE strings of all of them in a row, with their lengths and sizes.
+    """
+    columns = {name: getattr(detections, name) for name in (*COLUMNS, *OPTIONAL_SCORES)}
+    columns = {name: column for name, column in columns.items() if column is not None}
+    if detections.segmentation is not None:
+        counts = [rle["counts"] for rle in detections.segmentation]
+        sizes = [rle["size"] for rle in detections.segmentation]
+        columns["mask_counts"] = np.frombuffer(b"".join(counts), dtype=np.uint8)
+        columns["mask_length"] = np.array([len(c) for c in counts], dtype=np.int32)
+        columns["mask_size"] = np.array(sizes, dtype=np.int32).reshape(-1, 2)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:  # given a name, NumPy would add its own suffix
+        np.savez_compressed(file, format=np.array(FORMAT), **columns)
+
+
+def load_predictions(path: Path) -> Detections:
+    """Read detections that an evaluation saved, or a COCO result file.
+
+    Args:
+        path: ``predictions.npz``, or a JSON list of COCO results with a box, a mask or both.
+
+    Raises:
+        UserError: if the file is missing, damaged or of another kind.
+    """
+    try:
+        with path.open("rb") as file:
+            is_npz = zipfile.is_zipfile(file)
+        return _load_npz(path) if is_npz else _load_results(path)
+    except OSError as error:
+        raise UserError(f"predictions '{path}': {error.strerror or error}") from error
+
+
+def _load_npz(path: Path) -> Detections:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            columns = dict(file)
+        if int(columns.pop("format")) != FORMAT:
+            raise UserError(f"predictions '{path}' are of another version of msrcnn: evaluate anew")
+        if "mask_counts" in columns:
+            columns["segmentation"] = _split_masks(columns)
+        detections = Detections(**columns)
+        lengths = {name: len(column) for name, column in columns.items() if name != "images"}
+    except (KeyError, TypeError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise UserError(f"predictions '{path}' are damaged or of another kind: {error}") from error
+    if len(set(lengths.values())) > 1:
+        raise UserError(f"predictions '{path}' are damaged: columns of different length {lengths}")
+    return detections
+
+
+def _split_masks(columns: dict[str, np.ndarray]) -> list[dict]:
+    """Take the columns of masks out, and give the masks."""
+    counts = columns.pop("mask_counts").tobytes()
+    ends = np.cumsum(columns.pop("mask_length"), dtype=np.int64).tolist()
+    sizes = columns.pop("mask_size").tolist()
+    return [
+        {"size": size, "counts": counts[start:end]}
+        for size, start, end in zip(sizes, [0, *ends], ends)
+    ]
+
+
+def _load_results(path: Path) -> Detections:
+    try:
+        results = json.loads(path.read_bytes())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"predictions '{path}' are neither .npz nor JSON: {error}") from error
+    if not isinstance(results, list):
+        raise UserError(f"'{path}' does not hold COCO results: it must be a list")
+    segmentation = None
+    try:
+        if results and all("segmentation" in result for result in results):
+            segmentation = [_compressed(result["segmentation"]) for result in results]
+        if segmentation is not None and not all("bbox" in result for result in results):
+            boxes = [mask_util.toBbox(rle) for rle in segmentation]
+        else:
+            boxes = [result["bbox"] for result in results]
+        scores = {
+            name: np.array([result[name] for result in results], dtype=np.float64)
+            for name in OPTIONAL_SCORES
+            if results and all(name in result for result in results)
+        }
+        return Detections(
+            images=None,
+            image_id=np.array([result["image_id"] for result in results], dtype=np.int64),
+            category_id=np.array([result["category_id"] for result in results], dtype=np.int64),
+            bbox=np.array(boxes, dtype=np.float64).reshape(-1, 4),
+            score=np.array([result["score"] for result in results], dtype=np.float64),
+            segmentation=segmentation,
+            **scores,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"'{path}' does not hold COCO results: each must be a record with image_id, "
+            f"category_id, score, and bbox or segmentation ({_first_bad(results, error)})"
+        ) from error
+
+
+def _first_bad(results: list, error: Exception) -> str:
+    """Which record is at fault, as far as its keys tell."""
+    needed = {"image_id", "category_id", "score"}
+    for index, result in enumerate(results):
+        if not isinstance(result, dict):
+            return f"record {index} is no object"
+        missing = needed - result.keys()
+        if missing or not {"bbox", "segmentation"} & result.keys():
+            return f"record {index} lacks {', '.join(sorted(missing)) or 'bbox or segmentation'}"
+    return f"{type(error).__name__}: {error}"
+
+
+def _compressed(segmentation: dict) -> dict:
+    """A result's mask as compressed RLE with counts in bytes."""
+    height, width = segmentation["size"]
+    counts = segmentation["counts"]
+    if isinstance(counts, list):
+        return mask_util.frPyObjects(segmentation, height, width)
+    return {"size": [height, width], "counts": counts.encode("ascii")}
