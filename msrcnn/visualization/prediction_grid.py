@@ -10,7 +10,7 @@ from detectron2.utils.visualizer import Visualizer
 from PIL import Image, ImageDraw, ImageFont
 from pycocotools.coco import COCO
 
-from ..evaluation.records import BOX_SCORE, MASK_SCORE
+from ..evaluation import Detections
 
 MARGIN, TITLE = 8, 24  # pixels
 # Of the classes, in turn.
@@ -23,7 +23,7 @@ COLORS = [
 def draw_prediction_grid(
     ground_truth: COCO,
     image_root: Path,
-    records: list[dict],
+    detections: Detections,
     output: Path,
     *,
     num_images: int = 8,
@@ -36,7 +36,7 @@ def draw_prediction_grid(
     Args:
         ground_truth: the dataset; its first images with annotations are shown.
         image_root: the folder of its images.
-        records: detections, see :mod:`msrcnn.evaluation.records`.
+        detections: with masks.
         output: the picture's path; its folder is made if missing.
         num_images: images shown.
         columns: images in a row of the grid.
@@ -45,11 +45,6 @@ def draw_prediction_grid(
     """
     shown = [i for i in sorted(ground_truth.imgs) if ground_truth.getAnnIds(imgIds=i)]
     shown = shown[:num_images]
-    by_image: dict[int, list[dict]] = {image_id: [] for image_id in shown}
-    for record in records:
-        if record["image_id"] in by_image and record[BOX_SCORE] >= min_score:
-            by_image[record["image_id"]].append(record)
-
     pairs = []
     for image_id in shown:
         info = ground_truth.imgs[image_id]
@@ -57,7 +52,7 @@ def draw_prediction_grid(
         scale = height / pixels.shape[0]
         annotations = ground_truth.imgToAnns[image_id]
         truth = _draw(pixels, scale, [_truth(ground_truth, a) for a in annotations])
-        found = _draw(pixels, scale, [_found(ground_truth, r) for r in by_image[image_id]])
+        found = _draw(pixels, scale, _found(ground_truth, detections.of_image(image_id), min_score))
         pairs.append((truth, found))
     output.parent.mkdir(parents=True, exist_ok=True)
     _compose(pairs, columns).save(output)
@@ -83,12 +78,21 @@ def _truth(ground_truth: COCO, annotation: dict) -> _Object:
     return _Object(mask, annotation["bbox"], label, _color(ground_truth, category_id))
 
 
-def _found(ground_truth: COCO, record: dict) -> _Object:
-    category_id = record["category_id"]
-    scores = [f"{record[key]:.2f}" for key in (BOX_SCORE, MASK_SCORE) if key in record]
-    label = f"{ground_truth.cats[category_id]['name']} {' | '.join(scores)}"
-    mask = mask_util.decode(record["segmentation"])
-    return _Object(mask, record["bbox"], label, _color(ground_truth, category_id))
+def _found(ground_truth: COCO, detections: Detections, min_score: float) -> list[_Object]:
+    objects = []
+    for index in (detections.score >= min_score).nonzero()[0].tolist():
+        category_id = int(detections.category_id[index])
+        scores = [detections.score, detections.mask_score]
+        scores = " | ".join(f"{score[index]:.2f}" for score in scores if score is not None)
+        objects.append(
+            _Object(
+                mask_util.decode(detections.segmentation[index]),
+                detections.bbox[index].tolist(),
+                f"{ground_truth.cats[category_id]['name']} {scores}",
+                _color(ground_truth, category_id),
+            )
+        )
+    return objects
 
 
 def _draw(pixels: np.ndarray, scale: float, objects: list[_Object]) -> Image.Image:
