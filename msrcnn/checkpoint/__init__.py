@@ -1,7 +1,13 @@
-"""Checkpoints: loading whatever a user has, as data alone; converters."""
+"""Checkpoints: loading whatever a user has, as data alone; writing; converters."""
 
 from .checkpointer import MaskScoringCheckpointer
 from .safe_load import load_checkpoint_file
 from .torchvision_weights import convert_torchvision_resnet
+from .write_weights import write_weights
 
-__all__ = ["MaskScoringCheckpointer", "convert_torchvision_resnet", "load_checkpoint_file"]
+__all__ = [
+    "MaskScoringCheckpointer",
+    "convert_torchvision_resnet",
+    "load_checkpoint_file",
+    "write_weights",
+]
