@@ -3,11 +3,13 @@
 from .checkpointer import MaskScoringCheckpointer
 from .safe_load import load_checkpoint_file
 from .torchvision_weights import convert_torchvision_resnet
+from .weights_names import resolve_weights
 from .write_weights import write_weights
 
 __all__ = [
     "MaskScoringCheckpointer",
     "convert_torchvision_resnet",
     "load_checkpoint_file",
+    "resolve_weights",
     "write_weights",
 ]
