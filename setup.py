@@ -34,6 +34,7 @@ setup(
         "opencv-python-headless",  # of detectron2.utils.visualizer
         "Pillow>=10.1",
         "pycocotools>=2.0.7",
+        "safetensors>=0.5",
         "shapely>=2.0",
         "tabulate",
         "tensorboard",

@@ -27,7 +27,9 @@ def parse_args():
 
 def main(args):
     cfg = setup(args)
-    return evaluate_predictions(cfg, args.predictions) if args.predictions else evaluate(cfg)
+    if args.predictions:
+        return evaluate_predictions(cfg, args.predictions)
+    return evaluate(cfg, trust_weights=args.trust_weights)
 
 
 if __name__ == "__main__":

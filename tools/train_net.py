@@ -7,8 +7,8 @@ from msrcnn.engine import Trainer, argument_parser, evaluate, launch_tool, setup
 def main(args):
     cfg = setup(args)
     if args.eval_only:
-        return evaluate(cfg, resume=args.resume)
-    trainer = Trainer(cfg)
+        return evaluate(cfg, resume=args.resume, trust_weights=args.trust_weights)
+    trainer = Trainer(cfg, trust_weights=args.trust_weights)
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()
 

@@ -1,6 +1,15 @@
-"""Checkpoints: loading whatever a user has, and converters."""
+"""Checkpoints: loading whatever a user has, as data alone; writing; converters."""
 
 from .checkpointer import MaskScoringCheckpointer
+from .safe_load import load_checkpoint_file
 from .torchvision_weights import convert_torchvision_resnet
+from .weights_names import resolve_weights
+from .write_weights import write_weights
 
-__all__ = ["MaskScoringCheckpointer", "convert_torchvision_resnet"]
+__all__ = [
+    "MaskScoringCheckpointer",
+    "convert_torchvision_resnet",
+    "load_checkpoint_file",
+    "resolve_weights",
+    "write_weights",
+]

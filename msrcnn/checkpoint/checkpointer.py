@@ -1,38 +1,119 @@
-"""Loading of weights: Detectron2's checkpointer, which also reads torchvision's ResNets."""
+"""Loading of weights: Detectron2's checkpointer, made safe, and saying what it did."""
+
+import logging
 
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
+from torch import Tensor
 
 from ..errors import UserError
+from .load_report import Mismatch, make_report
+from .safe_load import load_checkpoint_file
 from .torchvision_weights import convert_torchvision_resnet, is_torchvision_resnet
+from .weights_names import resolve_weights
+
+logger = logging.getLogger(__name__)
 
 
 class MaskScoringCheckpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer, to which a torchvision ResNet is as good as its own.
+    """Detectron2's checkpointer for which a file is data, and which says what it loaded.
 
-    A file that is no checkpoint, or of which nothing fits the model, is a ``UserError``.
+    It reads what Detectron2's reads, torchvision's ResNets, safetensors, and the names of
+    Detectron2's model zoo. A file that holds more than data is refused, as is one of another
+    model: only layers that depend on the number of classes or anchors may differ.
     """
 
-    def _load_file(self, filename: str) -> dict:
+    def __init__(self, model, save_dir="", *, trusted: bool = False, **kwargs):
+        """
+        Args:
+            model: to load into and to save.
+            save_dir: where checkpoints are saved and found.
+            trusted: also load what is not plain data, and run the code in it.
+            **kwargs: of Detectron2's checkpointer.
+        """
+        super().__init__(model, save_dir, **kwargs)
+        self.trusted = trusted
+        self._source = ""  # what is being loaded, by the name it was given
+
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
+        """Load weights, and say in one message of the log what came of it.
+
+        Args:
+            path: a file, an address, or a name of Detectron2's model zoo; if empty, nothing is
+                loaded.
+            checkpointables: what else to load, as for Detectron2's checkpointer.
+
+        Returns:
+            What else the file holds.
+
+        Raises:
+            UserError: if the file cannot be had, is refused, or is not of this model.
+        """
+        if not path:
+            logger.info("No weights are given: the whole model starts fresh.")
+            return {}
+        self._source = path
+        address = resolve_weights(path)
         try:
-            loaded = super()._load_file(filename)
-            names = set(loaded["model"])
-        except Exception as error:  # whatever a file of another kind makes of the unpickler
-            raise UserError(f"'{filename}' is not a checkpoint: {error}") from error
-        if not any(isinstance(name, str) for name in names):
-            raise UserError(f"'{filename}' holds no named weights")
-        if is_torchvision_resnet(loaded["model"]):
+            file = self.path_manager.get_local_path(address)
+        except (OSError, RuntimeError, KeyError) as error:  # of the net, of Detectron2's catalog
+            raise UserError(f"cannot get the weights '{address}': {error}") from error
+        return super().load(file, checkpointables)
+
+    def _load_file(self, filename: str) -> dict:
+        checkpoint = load_checkpoint_file(filename, trusted=self.trusted)
+        if is_torchvision_resnet(checkpoint["model"]):
             # The heuristics put a backbone's names below the model's own prefix.
             return {
-                "model": convert_torchvision_resnet(loaded["model"]),
+                "model": convert_torchvision_resnet(checkpoint["model"]),
                 "__author__": "torchvision",
                 "matching_heuristics": True,
             }
-        return loaded
+        return checkpoint
 
     def _load_model(self, checkpoint: dict):
-        result = super()._load_model(checkpoint)
-        own = set(self.model.state_dict())
-        missed = {*result.missing_keys, *(name for name, *_ in result.incorrect_shapes)}
-        if own and own <= missed:
-            raise UserError("no weight of the checkpoint fits the model: is it of another kind?")
-        return result
+        if checkpoint.pop("matching_heuristics", False):
+            try:
+                checkpoint["model"] = self._match_names(
+                    checkpoint["model"], is_caffe2=checkpoint.get("__author__") == "Caffe2"
+                )
+            except Exception as error:  # what the heuristics make of names they do not know
+                raise UserError(
+                    f"'{self._source}': its names cannot be matched with the model's: "
+                    f"{_one_line(error)}"
+                ) from error
+        try:
+            return super()._load_model(checkpoint)
+        except RuntimeError as error:
+            raise UserError(f"'{self._source}' cannot be loaded: {_one_line(error)}") from error
+
+    def _match_names(self, weights: dict[str, Tensor], is_caffe2: bool) -> dict[str, Tensor]:
+        """Names of other libraries, or of a part of the model, as the model's."""
+        model = self.model.state_dict()
+        matched = align_and_update_state_dicts(model, weights, c2_conversion=is_caffe2)
+        # What it leaves out for its shape keeps its own name, and would look as if the model had
+        # no such layer. By the model's name it is seen for what it is.
+        for name in sorted(model.keys() - matched.keys()):
+            parts = name.split(".")
+            suffixes = (".".join(parts[start:]) for start in range(1, len(parts)))
+            own = next((suffix for suffix in suffixes if suffix in matched), None)
+            if own is not None:
+                matched[name] = matched.pop(own)
+        return matched
+
+    def _log_incompatible_keys(self, incompatible) -> None:
+        # Detectron2's words are a line for each name; here is one message instead of them.
+        report = make_report(
+            self._source,
+            self.model.state_dict(),
+            incompatible.missing_keys,
+            incompatible.unexpected_keys,
+            [Mismatch(*mismatch) for mismatch in incompatible.incorrect_shapes],
+        )
+        logger.log(logging.WARNING if report.backbone_gap else logging.INFO, "%s", report)
+        if details := report.details():
+            logger.debug("%s\n%s", self._source, details)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

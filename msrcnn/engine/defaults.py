@@ -14,6 +14,7 @@ from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
+from ..checkpoint import resolve_weights
 from ..config import CONFIG_ROOT, get_msrcnn_cfg
 from ..data.custom import check_registered, use_data
 from ..errors import UserError
@@ -25,16 +26,24 @@ logger = logging.getLogger(__name__)
 # What yacs raises for a key or value that does not fit.
 MERGE_ERRORS = (AssertionError, KeyError, TypeError, ValueError)
 # What a person at the terminal wants of Detectron2's log; all of it goes to log.txt.
-CONSOLE_LOGGERS = ("msrcnn", "detectron2.evaluation.evaluator", "fvcore.common.checkpoint")
+CONSOLE_LOGGERS = ("msrcnn", "detectron2.evaluation.evaluator")
+# What Detectron2 says of loading, a line for each name; MaskScoringCheckpointer says it in one.
+CHECKPOINT_LOGGERS = ("fvcore.common.checkpoint", "detectron2.checkpoint")
 
 
 def argument_parser(description: str) -> argparse.ArgumentParser:
-    """Detectron2's arguments, and own data in one flag."""
+    """Detectron2's arguments, own data in one flag, and trust in a file of weights."""
     parser = default_argument_parser()
     parser.description = description
     data = "COCO-format annotation file and image folder, joined by a colon"
     parser.add_argument("--train-data", metavar="ANN.json:IMAGES", help=f"train on this {data}")
     parser.add_argument("--val-data", metavar="ANN.json:IMAGES", help=f"evaluate on this {data}")
+    # Not a config key: a config travels with the weights that it would trust.
+    parser.add_argument(
+        "--trust-weights",
+        action="store_true",
+        help="load weights that are not plain data; this RUNS any code that the file holds",
+    )
     return parser
 
 
@@ -91,7 +100,8 @@ def complete_config(args: argparse.Namespace) -> CfgNode:
     use_data(cfg, train=args.train_data, val=args.val_data)
     adopt_stock_parts(cfg)
     check_config(cfg)
-    _check_weights(cfg.MODEL.WEIGHTS)
+    if cfg.MODEL.WEIGHTS:
+        _check_weights(cfg.MODEL.WEIGHTS)
     check_registered((*(() if args.eval_only else cfg.DATASETS.TRAIN), *cfg.DATASETS.TEST))
     return cfg
 
@@ -124,8 +134,10 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
 
 def _check_weights(weights: str) -> None:
-    if weights and "://" not in weights and not Path(weights).is_file():
-        raise UserError(f"MODEL.WEIGHTS '{weights}': no such file")
+    try:
+        resolve_weights(weights)
+    except UserError as error:
+        raise UserError(f"MODEL.WEIGHTS {error}") from error
 
 
 def _use_available_device(cfg: CfgNode) -> None:
@@ -143,9 +155,9 @@ def _setup_logging(output_dir: str) -> None:
     setup_logger(output_dir, distributed_rank=rank, name="fvcore")
     setup_logger(output_dir, distributed_rank=rank)
     setup_logger(output_dir, distributed_rank=rank, name="msrcnn")
-    for name in ("fvcore", "detectron2"):
+    for name in ("fvcore", "detectron2", "msrcnn"):
         for handler in logging.getLogger(name).handlers:
-            if type(handler) is logging.StreamHandler:
+            if handler.stream is sys.stdout:  # log.txt is a stream handler too
                 handler.addFilter(_for_console)
 
 
@@ -159,7 +171,11 @@ def _silence_known_warnings() -> None:
 
 
 def _for_console(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.WARNING or record.name.startswith(CONSOLE_LOGGERS)
+    if record.name.startswith(CHECKPOINT_LOGGERS):
+        return record.levelno >= logging.ERROR or record.funcName == "save"
+    return record.levelno >= logging.WARNING or (
+        record.name.startswith(CONSOLE_LOGGERS) and record.levelno >= logging.INFO
+    )
 
 
 def run_tool(main: Callable[[], object]) -> None:

@@ -22,15 +22,17 @@ from .progress import ProgressLine
 class Trainer(DefaultTrainer):
     """Detectron2's default trainer for Mask R-CNN with or without mask scoring."""
 
-    def __init__(self, cfg):
+    def __init__(self, cfg, *, trust_weights: bool = False):
         """
         Args:
             cfg: a complete config.
+            trust_weights: load weights that are not plain data, and run the code in them.
 
         Raises:
             UserError: if the config asks for mask scoring but would not get it.
         """
         check_config(cfg)
+        self.trust_weights = trust_weights
         super().__init__(cfg)
 
     @classmethod
@@ -61,7 +63,10 @@ class Trainer(DefaultTrainer):
     def build_hooks(self):
         # The base class has just made its own checkpointer; the hooks are to save with ours.
         self.checkpointer = MaskScoringCheckpointer(
-            self.model, self.cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+            self.model,
+            self.cfg.OUTPUT_DIR,
+            trusted=self.trust_weights,
+            trainer=weakref.proxy(self),
         )
         hooks = super().build_hooks()
         if comm.is_main_process():
@@ -89,18 +94,19 @@ class Trainer(DefaultTrainer):
             )
 
 
-def evaluate(cfg, resume: bool = False) -> OrderedDict:
+def evaluate(cfg, resume: bool = False, *, trust_weights: bool = False) -> OrderedDict:
     """Evaluate the weights of a config on its test datasets.
 
     Args:
         cfg: a complete config.
         resume: take the last checkpoint of the output folder instead of ``MODEL.WEIGHTS``.
+        trust_weights: load weights that are not plain data, and run the code in them.
 
     Returns:
         The results that :class:`MaskScoringEvaluator` returns, by dataset if there are several.
     """
     check_config(cfg)
     model = Trainer.build_model(cfg)
-    checkpointer = MaskScoringCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
+    checkpointer = MaskScoringCheckpointer(model, cfg.OUTPUT_DIR, trusted=trust_weights)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     return Trainer.test(cfg, model)

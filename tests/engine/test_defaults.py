@@ -1,4 +1,5 @@
 import json
+import logging
 
 import pytest
 import torch
@@ -92,7 +93,10 @@ def test_setup(tmp_path, shapes_root, monkeypatch, capsys):
     assert cfg.is_frozen()
     assert cfg.MODEL.DEVICE == "cpu"
     assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 6
-    assert "No GPU found: running on the CPU." in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "No GPU found: running on the CPU." in shown
+    assert "Running with full config" not in shown
+    assert "Running with full config" in (tmp_path / "log.txt").read_text()
     assert load_config(tmp_path / "config.yaml", []).MODEL.MASKIOU_ON
 
 
@@ -100,6 +104,41 @@ def test_missing_weights(tmp_path):
     args = parse("--config-file", SMOKE, "OUTPUT_DIR", str(tmp_path), "MODEL.WEIGHTS", "/no.pth")
     with pytest.raises(UserError, match=r"MODEL.WEIGHTS '/no\.pth': no such file"):
         setup(args)
+
+
+def test_weights_of_an_unknown_model(tmp_path):
+    name = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_4x"
+    args = parse("--config-file", SMOKE, "OUTPUT_DIR", str(tmp_path), "MODEL.WEIGHTS", name)
+    with pytest.raises(UserError, match=f"MODEL.WEIGHTS '{name}': no such file, nor .*FPN_3x"):
+        setup(args)
+
+
+def test_no_config_key_trusts_weights():
+    """A config travels with the weights that it would trust."""
+    assert not parse("--config-file", SMOKE).trust_weights
+    assert parse("--config-file", SMOKE, "--trust-weights").trust_weights
+    assert "trust" not in load_config(find_config(SMOKE), []).dump().lower()
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "level", "shown"),
+    [
+        ("msrcnn.checkpoint.checkpointer", "load", "INFO", True),
+        ("msrcnn.checkpoint.checkpointer", "load", "DEBUG", False),
+        ("fvcore.common.checkpoint", "save", "INFO", True),
+        ("fvcore.common.checkpoint", "load", "INFO", False),
+        ("fvcore.common.checkpoint", "_log_incompatible_keys", "WARNING", False),
+        ("detectron2.checkpoint.c2_model_loading", "align", "WARNING", False),
+        ("detectron2.checkpoint.c2_model_loading", "align", "ERROR", True),
+        ("detectron2.evaluation.evaluator", "inference", "INFO", True),
+        ("detectron2.data.build", "build", "INFO", False),
+        ("detectron2.data.build", "build", "WARNING", True),
+    ],
+)
+def test_what_the_terminal_shows(name, function, level, shown):
+    level = getattr(logging, level)
+    record = logging.LogRecord(name, level, "file", 1, "message", None, None, function)
+    assert defaults._for_console(record) == shown
 
 
 def test_mistake_of_the_user_ends_a_tool_with_one_line(capsys):

@@ -5,9 +5,11 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
+from exploits import EXPLOITS
 
-from msrcnn.engine import Trainer
+from msrcnn.engine import Trainer, evaluate
 from msrcnn.engine.progress import ProgressLine
+from msrcnn.errors import UserError
 
 
 @pytest.fixture
@@ -87,6 +89,23 @@ def test_checkpoint_of_plain_detectron2_is_resumed_with_a_warning(cfg, tmp_path,
     trainer.resume_or_load(resume=True)
     assert trainer.start_iter == 1
     assert "no optimizer state" in caplog.text
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_weights_are_trusted_where_that_is_said_alone(trust, cfg, tmp_path):
+    cfg.DATASETS.TEST = ()
+    marker = tmp_path / "it_ran"
+    path = tmp_path / "w.pkl"
+    cfg.MODEL.WEIGHTS = str(path)
+    for run in (
+        lambda: evaluate(cfg, trust_weights=trust),
+        lambda: Trainer(cfg, trust_weights=trust).resume_or_load(resume=False),
+    ):
+        marker.unlink(missing_ok=True)
+        path.write_bytes(EXPLOITS["reduce_2.pkl"](f"touch {marker}", tmp_path / "beside"))
+        with pytest.raises(UserError, match="is refused" if not trust else "is not a checkpoint"):
+            run()
+        assert marker.exists() == trust
 
 
 def test_results_of_several_datasets_have_a_folder_each(cfg, tmp_path):

@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from exploits import EXPLOITS
 
 SMOKE = "configs/quick/smoke_ms_rcnn_R_18_FPN.yaml"
 # ResNet-18 FPN of the real COCO config, at a size for a CPU; its weights need the internet.
@@ -152,6 +154,51 @@ def test_real_coco_trains_and_evaluates(coco_root, tmp_path):
     for key in ("bbox", "segm_box_score", "segm_mask_score"):
         assert evaluation[key]["AP"] is not None
     assert json.loads((tmp_path / "inference" / "coco_results_segm.json").read_text())
+
+
+@pytest.mark.slow
+def test_fine_tuning_says_what_it_starts_from_once(trained, shapes_root, tmp_path):
+    """On two of the classes; the terminal has a message, the log has the names."""
+    output, _ = trained
+    data = own_data(shapes_root)
+    for split, argument in (("train", 1), ("val", 3)):
+        annotations, images = data[argument].split(":")
+        content = json.loads(Path(annotations).read_text())
+        content["categories"] = content["categories"][:2]
+        kept = {category["id"] for category in content["categories"]}
+        content["annotations"] = [a for a in content["annotations"] if a["category_id"] in kept]
+        (tmp_path / f"{split}.json").write_text(json.dumps(content))
+        data[argument] = f"{tmp_path / split}.json:{images}"
+    done = tool(
+        *("tools/train_net.py", "--config-file", SMOKE, *data, "OUTPUT_DIR", str(tmp_path)),
+        *("MODEL.WEIGHTS", str(output / "model_final.pth"), "SOLVER.MAX_ITER", "1"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("6 classes in the file, 2 in the model: box_predictor.cls_score") == 1
+    assert done.stdout.count("tensors loaded") == 1
+    assert "Saving checkpoint to" in done.stdout
+    for words in ("Skip loading parameter", "not found in the checkpoint", "Loading from"):
+        assert words not in done.stdout + done.stderr
+    assert "roi_heads.mask_head.predictor.weight" not in done.stdout
+    assert "roi_heads.mask_head.predictor.weight" in (tmp_path / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("flag", [[], ["--trust-weights"]])
+def test_code_in_weights_runs_with_the_flag_alone(flag, shapes_root, tmp_path):
+    marker = tmp_path / "it_ran"
+    path = tmp_path / "w.pth"
+    path.write_bytes(EXPLOITS["reduce.pth"](f"touch {marker}", tmp_path / "beside"))
+    done = tool(
+        *("tools/eval_net.py", "--config-file", SMOKE, *own_data(shapes_root)[2:], *flag),
+        *("--weights", str(path), "--output-dir", str(tmp_path)),
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    (error,) = [line for line in done.stderr.splitlines() if "error" in line]
+    assert error == done.stderr.splitlines()[-1]
+    assert marker.exists() == bool(flag)
+    refused = "is refused, it holds more than weights: the name 'posix.system'" in error
+    assert refused == (not flag)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,150 @@
+import contextlib
+import io
+import pickle
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from msrcnn.checkpoint.restricted_pickle import NUMBERS, RefusedError, load_pickle
+
+PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
+# As Python 2 wrote Caffe2's models: text and array bytes are of one kind.
+PYTHON2 = (
+    b"\x80\x02}U\x06conv_wcnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b"
+    b"\x87R(K\x01K\x01K\x02\x86cnumpy\ndtype\nU\x02f4K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff"
+    b"\xffJ\xff\xff\xff\xffK\x00tb\x89U\x08\x00\x00\x80\x3f\x00\x00\x20\xc0tbs."
+)
+
+
+def load(content: bytes):
+    return load_pickle(io.BytesIO(content))
+
+
+@given(
+    array=npst.arrays(
+        st.sampled_from([np.dtype(order + code) for code in sorted(NUMBERS) for order in "<>"]),
+        npst.array_shapes(min_dims=0, min_side=0, max_side=4),
+    ),
+    transposed=st.booleans(),
+    protocol=st.sampled_from(PROTOCOLS),
+)
+def test_arrays_are_what_they_were(array, transposed, protocol):
+    array = array.T if transposed else array
+    found = load(pickle.dumps({"w": array}, protocol))["w"].array()
+    assert found.dtype == array.dtype.newbyteorder("=")
+    assert found.dtype.isnative
+    assert found.flags.writeable
+    np.testing.assert_array_equal(found, array)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_containers_and_numpy_scalars(protocol):
+    content = OrderedDict(a=[1, 2.5, None, True, "ä"], b=("x", {"y": b"bytes"}))
+    assert load(pickle.dumps(content, protocol)) == content
+    assert load(pickle.dumps(np.float32(1.5), protocol)).array() == np.float32(1.5)
+
+
+def test_versions_of_a_state_dict_are_kept():
+    content = OrderedDict(w=1)
+    content._metadata = {"": {"version": 3}}
+    assert load(pickle.dumps(content))._metadata == {"": {"version": 3}}
+
+
+def test_python_2():
+    expected = pickle.loads(PYTHON2, encoding="latin1")["conv_w"]
+    assert expected.tolist() == [[1.0, -2.5]]
+    np.testing.assert_array_equal(load(PYTHON2)["conv_w"].array(), expected)
+
+
+class Reduce:
+    """Pickles as a call of a function, perhaps with a state."""
+
+    def __init__(self, *reduced):
+        self.reduced = reduced
+
+    def __reduce__(self):
+        return self.reduced
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([None]),
+        np.zeros(2, [("a", "O")]),
+        np.zeros(2, [("a", "f4")]),
+        np.zeros(2, "U3"),
+        np.zeros(2, "M8[s]"),
+        np.zeros(2, np.longdouble),
+    ],
+    ids=lambda array: str(array.dtype),
+)
+def test_only_numbers(array):
+    with pytest.raises(RefusedError, match="NumPy type '.*', which is not of numbers"):
+        load(pickle.dumps(array)).array()
+
+
+def test_forged_flags_do_not_make_pointers_of_bytes():
+    """NumPy itself takes the file's word that an array of objects needs no objects."""
+    make, arguments, state = np.dtype("O").__reduce__()
+    forged = Reduce(make, arguments, (*state[:7], 0))
+    make, arguments, _ = np.zeros(1).__reduce__()
+    content = pickle.dumps(Reduce(make, arguments, (1, (1,), forged, False, b"\x00" * 8)))
+    assert pickle.loads(content).dtype == object  # a null pointer for an object
+    with pytest.raises(RefusedError, match="NumPy type 'O8'"):
+        load(content).array()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        (1, (10**15,), np.dtype("f4"), False, b"1234"),
+        (1, (-1, -1), np.dtype("f4"), False, b"1234"),
+        (1, (1,), np.dtype("f8"), False, b"1234"),
+        (1, (1,), np.dtype("f4"), False, b"12345678"),
+        (1, ("a",), np.dtype("f4"), False, b"1234"),
+        (1, (1,), "f4", False, b"1234"),
+        (1, (1,), np.dtype("f4"), False, 5),
+        (1, (1,)),
+        None,
+    ],
+    ids=str,
+)
+def test_shape_type_and_bytes_that_do_not_go_together(state):
+    make, arguments, _ = np.zeros(1).__reduce__()
+    with pytest.raises((TypeError, ValueError)):
+        load(pickle.dumps(Reduce(make, arguments, state))).array()
+
+
+def test_size_that_is_only_claimed_takes_no_memory():
+    make, (cls, _, code), _ = np.zeros(1).__reduce__()
+    array = load(pickle.dumps(Reduce(make, (cls, (10**15,), code))))
+    with pytest.raises(ValueError, match="not enough values"):
+        array.array()
+
+
+def test_text_in_another_code_is_refused():
+    with pytest.raises(RefusedError, match="text in 'rot13'"):
+        load(b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R.")
+
+
+def test_reference_to_outside_is_refused():
+    with pytest.raises(RefusedError, match="something outside the file"):
+        load(b"Psomewhere\n.")
+
+
+def test_a_file_cannot_change_what_the_next_one_meets():
+    """BUILD sets attributes on whatever it finds, also on functions."""
+    before = load(pickle.dumps(np.ones(2))).array()
+    for name in (
+        b"numpy\ndtype\n",
+        b"numpy._core.multiarray\n_reconstruct\n",
+        b"_codecs\nencode\n",
+    ):
+        for state in (b"}U\x08__call__K\x01s", b"N}U\x0c__defaults__K\x01\x85s\x86"):
+            with contextlib.suppress(AttributeError, TypeError, pickle.UnpicklingError):
+                load(b"\x80\x02c" + name + state + b"b.")
+    np.testing.assert_array_equal(load(pickle.dumps(np.ones(2))).array(), before)

@@ -1,0 +1,287 @@
+"""Hostile, damaged and honest files."""
+
+import contextlib
+import io
+import pickle
+import re
+import tarfile
+import zipfile
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from exploits import EXPLOITS
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from msrcnn.checkpoint import load_checkpoint_file, safe_load
+from msrcnn.errors import UserError
+
+
+@pytest.fixture
+def hostile(tmp_path):
+    """Write an exploit; returns its path and the file that it makes if it runs."""
+
+    def write(name):
+        marker = tmp_path / "it_ran"
+        path = tmp_path / name
+        path.write_bytes(EXPLOITS[name](f"touch {marker}", tmp_path / "beside.npy"))
+        return path, marker
+
+    return write
+
+
+@pytest.mark.parametrize("name", EXPLOITS)
+def test_hostile_file_is_refused_and_does_not_run(name, hostile):
+    path, marker = hostile(name)
+    with pytest.raises(UserError) as refusal:
+        load_checkpoint_file(path)
+    assert not marker.exists()
+    message = str(refusal.value)
+    assert f"'{path}' is refused" in message
+    assert "--trust-weights" in message
+    assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", EXPLOITS)
+def test_the_same_file_runs_where_it_is_trusted(name, hostile, caplog):
+    """That the exploits are real: else the test above would show nothing."""
+    path, marker = hostile(name)
+    with contextlib.suppress(UserError):  # what they return is no checkpoint
+        load_checkpoint_file(path, trusted=True)
+    assert marker.exists()
+    assert "any code that it holds is run" in caplog.text
+
+
+def test_trusted_file_loads(tmp_path):
+    """Here a whole model beside the weights, as some libraries save it."""
+    content = {"model": {"weight": torch.ones(2, 2)}, "ema": torch.nn.Linear(2, 2)}
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"the name 'torch\.nn\.modules\.linear\.Linear'"):
+        load_checkpoint_file(tmp_path / "w.pth")
+    found = load_checkpoint_file(tmp_path / "w.pth", trusted=True)
+    assert torch.equal(found["model"]["weight"], torch.ones(2, 2))
+    assert isinstance(found["ema"], torch.nn.Linear)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("reduce.pth", "the name 'posix.system'"),
+        ("legacy.pth", "the name 'posix.system'"),
+        ("eval.pth", "the name 'eval'"),
+        ("another_protocol.pth", "Unsupported operand"),
+        ("reduce_2.pkl", "the name 'posix.system'"),
+        ("tensor.pkl", "'torch.storage._load_from_bytes', a PyTorch tensor's: save those by torch"),
+        ("dict_subclass.pkl", "the name 'exploits.Sneaky'"),
+    ],
+)
+def test_refusal_names_what_it_met(name, what, hostile):
+    with pytest.raises(UserError, match=what):
+        load_checkpoint_file(hostile(name)[0])
+
+
+def test_name_in_a_file_cannot_write_to_the_terminal(tmp_path):
+    (tmp_path / "w.pkl").write_bytes(b"c\x1b[2Jos\nsys\rtem\n.")
+    with pytest.raises(UserError) as refusal:
+        load_checkpoint_file(tmp_path / "w.pkl")
+    assert str(refusal.value).isprintable()
+
+
+def test_torchscript_is_refused(tmp_path):
+    torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "w.pth")
+    with pytest.raises(UserError, match="refused, .*: a TorchScript program"):
+        load_checkpoint_file(tmp_path / "w.pth")
+
+
+def test_tar_is_refused(tmp_path):
+    with tarfile.open(tmp_path / "w.pth", "w") as archive:
+        archive.addfile(tarfile.TarInfo("storages"), io.BytesIO())
+    with pytest.raises(UserError, match="refused, .*: a tar archive"):
+        load_checkpoint_file(tmp_path / "w.pth")
+
+
+def test_pytorch_that_does_not_read_safely_is_pointed_at(tmp_path, monkeypatch, caplog):
+    torch.save({"w": torch.ones(1)}, tmp_path / "w.pth")
+    load_checkpoint_file(tmp_path / "w.pth")
+    assert not caplog.records
+    monkeypatch.setattr(safe_load, "SOUND_WEIGHTS_ONLY", (99, 0))
+    load_checkpoint_file(tmp_path / "w.pth")
+    assert "does not read untrusted .pth files safely; PyTorch 99.0 does" in caplog.text
+
+
+def test_zip_that_swells_is_not_unpacked(tmp_path):
+    torch.save({"w": torch.zeros(1 << 20)}, tmp_path / "honest.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "honest.pth") as honest,
+        zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for entry in honest.infolist():
+            bomb.writestr(entry.filename, honest.read(entry))
+    assert (tmp_path / "bomb.pth").stat().st_size < 100_000
+    with pytest.raises(UserError, match="it would unpack to 4.* bytes, more than it has"):
+        load_checkpoint_file(tmp_path / "bomb.pth")
+
+
+# --- honest files ----------------------------------------------------------------------------
+
+
+WEIGHTS = {"backbone.conv.weight": np.arange(6, dtype="f4").reshape(2, 3), "fc.bias": np.ones(2)}
+
+
+def tensors():
+    return {name: torch.from_numpy(array) for name, array in WEIGHTS.items()}
+
+
+def assert_equal_weights(checkpoint):
+    assert checkpoint["model"].keys() == WEIGHTS.keys()
+    for name, array in WEIGHTS.items():
+        assert torch.equal(checkpoint["model"][name], torch.from_numpy(array))
+
+
+def write_zoo(path):
+    content = {"model": WEIGHTS, "__author__": "Zoo", "matching_heuristics": True}
+    path.write_bytes(pickle.dumps(content, 2))
+
+
+WRITERS = {
+    "zip.pth": lambda path: torch.save({"model": tensors()}, path),
+    "flat.pth": lambda path: torch.save(tensors(), path),
+    "legacy.pth": lambda path: torch.save(
+        {"model": tensors()}, path, _use_new_zipfile_serialization=False
+    ),
+    "zoo.pkl": write_zoo,
+    "flat.pkl": lambda path: path.write_bytes(pickle.dumps(WEIGHTS)),
+    "pickle.pth": lambda path: path.write_bytes(pickle.dumps({"model": WEIGHTS})),
+    "zip.pkl": lambda path: torch.save({"model": tensors()}, path),
+    "pycls.pyth": lambda path: torch.save({"model_state": tensors()}, path),
+    "w.safetensors": lambda path: save_file(tensors(), path),
+    "safetensors.pth": lambda path: save_file(tensors(), path, {"note": "not by its ending"}),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_kinds_are_told_by_content(name, tmp_path):
+    WRITERS[name](tmp_path / name)
+    checkpoint = load_checkpoint_file(tmp_path / name)
+    assert_equal_weights(checkpoint)
+    by_heuristics = name in ("zoo.pkl", "pycls.pyth")
+    assert checkpoint.get("matching_heuristics", False) == by_heuristics
+    assert_equal_weights(load_checkpoint_file(tmp_path / name, trusted=True))
+
+
+@pytest.mark.parametrize("wrap", [lambda blobs: blobs, lambda blobs: {"blobs": blobs, "cfg": "x"}])
+def test_caffe2(wrap, tmp_path):
+    """ImageNet models are flat, detection models have "blobs"; momentum is not for us."""
+    blobs = {"conv1_w": np.ones((2, 2), "f4"), "conv1_w_momentum": np.ones((2, 2), "f4")}
+    (tmp_path / "R-50.pkl").write_bytes(pickle.dumps(wrap(blobs), 2))
+    checkpoint = load_checkpoint_file(tmp_path / "R-50.pkl")
+    assert list(checkpoint["model"]) == ["conv1_w"]
+    assert checkpoint["__author__"] == "Caffe2"
+    assert checkpoint["matching_heuristics"]
+
+
+def test_training_checkpoint_is_complete(tmp_path):
+    """Optimizers, schedulers and gradient scalers of PyTorch hold nothing but data."""
+    model = torch.nn.Linear(2, 2)
+    parts = {"model": model.state_dict(), "iteration": 7}
+    for optimizer in (torch.optim.SGD, torch.optim.AdamW):
+        optimizer = optimizer(model.parameters(), lr=0.1)
+        model(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+        parts[type(optimizer).__name__] = optimizer.state_dict()
+        for scheduler in (
+            torch.optim.lr_scheduler.MultiStepLR(optimizer, [2, 3]),
+            torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 5),
+        ):
+            parts[type(scheduler).__name__] = scheduler.state_dict()
+    parts["scaler"] = torch.amp.GradScaler("cpu").state_dict()
+    torch.save(parts, tmp_path / "w.pth")
+    found = load_checkpoint_file(tmp_path / "w.pth")
+    assert found.keys() == parts.keys()
+    assert found["MultiStepLR"] == parts["MultiStepLR"]
+    assert found["scaler"] == parts["scaler"]
+    momentum = found["AdamW"]["state"][0]["exp_avg"]
+    assert torch.equal(momentum, parts["AdamW"]["state"][0]["exp_avg"])
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.pkl"])
+def test_versions_of_layers_are_kept(name, tmp_path):
+    """Detectron2's frozen batch norm reads old statistics otherwise than new ones."""
+    state = OrderedDict(WEIGHTS if name == "w.pkl" else tensors())
+    state._metadata = {"bn": {"version": 2}}
+    save = torch.save if name == "w.pth" else lambda x, p: p.write_bytes(pickle.dumps(x))
+    save({"model": state}, tmp_path / name)
+    assert load_checkpoint_file(tmp_path / name)["model"]._metadata == {"bn": {"version": 2}}
+
+
+# --- files that are no checkpoints -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1, 2], "it holds a list, not weights by name"),
+        ({}, "it holds no weights by name"),
+        ({"model": {}}, "it holds no weights by name"),
+        ({"model": 5}, "it holds no weights by name"),
+        ({1: torch.ones(1)}, "it holds no weights by name"),
+        ({"state_dict": {"w": torch.ones(1)}}, "'state_dict' in it is a dict, not a tensor"),
+        ({"model": {"w": "text"}}, "'w' in it is a str, not a tensor"),
+    ],
+    ids=str,
+)
+def test_file_without_weights(content, message, tmp_path):
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=message):
+        load_checkpoint_file(tmp_path / "w.pth")
+    with pytest.raises(UserError, match=message):
+        load_checkpoint_file(tmp_path / "w.pth", trusted=True)
+
+
+def test_no_file(tmp_path):
+    for path in (tmp_path / "nowhere.pth", tmp_path):
+        with pytest.raises(UserError, match="no such file"):
+            load_checkpoint_file(path)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("kept", [0.0, 0.02, 0.3, 0.9, 0.999])
+def test_truncated(name, kept, tmp_path):
+    WRITERS[name](tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(UserError, match=f"{name}' is not a checkpoint, or is damaged: ."):
+        load_checkpoint_file(tmp_path / name)
+
+
+def written(name, folder):
+    WRITERS[name](folder / name)
+    return (folder / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["zip.pth", "legacy.pth", "zoo.pkl", "w.safetensors"])
+def test_damage_is_a_clear_error_or_none(name, tmp_path):
+    honest = written(name, tmp_path)
+
+    @given(st.lists(st.tuples(st.integers(0, len(honest) - 1), st.integers(0, 255)), max_size=4))
+    def damage(changes):
+        content = bytearray(honest)
+        for place, byte in changes:
+            content[place] = byte
+        (tmp_path / name).write_bytes(content)
+        with contextlib.suppress(UserError):
+            assert load_checkpoint_file(tmp_path / name)["model"]
+
+    damage()
+
+
+def test_nothing_else_in_the_package_unpickles():
+    """A second way in would undo the first."""
+    unpickles = re.compile(r"(torch|np|numpy|joblib)\.load\(|pickle\.loads?\(|Unpickler\(")
+    files = [path for folder in ("msrcnn", "tools") for path in (ROOT / folder).rglob("*.py")]
+    found = {path.name for path in files if unpickles.search(path.read_text())}
+    assert found == {"safe_load.py", "restricted_pickle.py"}

@@ -1,0 +1,95 @@
+import os
+
+import pytest
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+
+from msrcnn.checkpoint import load_checkpoint_file, write_weights
+from msrcnn.errors import UserError
+
+SUFFIXES = [".pth", ".safetensors"]
+
+
+def state_dict():
+    """Every kind of number, shape and memory that a model may have."""
+    torch.manual_seed(0)
+    shared = torch.randn(4, 4)
+    return {
+        **{
+            str(dtype): torch.randn(3, 5).mul(9).to(dtype)
+            for dtype in (
+                *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+                *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+            )
+        },
+        "nan": torch.tensor([float("nan"), -0.0, float("inf")]),
+        "scalar": torch.tensor(3),
+        "empty": torch.zeros(0, 3),
+        "shared": shared,
+        "shared again": shared,
+        "view": shared[1],
+        "transposed": shared.T,
+        "channels_last": torch.randn(1, 3, 4, 4).to(memory_format=torch.channels_last),
+        "parameter": torch.nn.Parameter(torch.randn(2)),
+    }
+
+
+def bits(tensor):
+    return tensor.detach().contiguous().flatten().view(torch.uint8)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_round_trip_bit_for_bit(suffix, tmp_path):
+    expected = state_dict()
+    path = write_weights(tmp_path / f"w{suffix}", expected)
+    found = load_checkpoint_file(path)["model"]
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype
+        assert found[name].shape == tensor.shape
+        assert torch.equal(bits(found[name]), bits(tensor)), name
+
+
+def test_part_of_a_tensor_is_written_alone(tmp_path):
+    path = write_weights(tmp_path / "w.pth", {"w": torch.zeros(1 << 20)[:2]})
+    assert path.stat().st_size < 10_000
+
+
+def test_detectron2_reads_it(tmp_path):
+    model = torch.nn.Linear(2, 2)
+    path = write_weights(tmp_path / "w.pth", model.state_dict())
+    other = torch.nn.Linear(2, 2)
+    DetectionCheckpointer(other).load(str(path))
+    assert torch.equal(other.weight, model.weight)
+
+
+def test_another_ending(tmp_path):
+    with pytest.raises(UserError, match=r"w\.onnx': the name must end in \.pth or \.safetensors"):
+        write_weights(tmp_path / "w.onnx", {"w": torch.zeros(1)})
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_folder_that_is_not_there(suffix, tmp_path):
+    with pytest.raises(UserError, match=f"cannot write '.*w{suffix}': "):
+        write_weights(tmp_path / "nowhere" / f"w{suffix}", {"w": torch.zeros(1)})
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_was_there_stays_until_the_new_is_whole(suffix, tmp_path, monkeypatch):
+    path = write_weights(tmp_path / f"w{suffix}", {"w": torch.zeros(1)})
+
+    def full_disk(file_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(UserError, match="No space left on device"):
+        write_weights(path, {"w": torch.ones(1)})
+    assert load_checkpoint_file(path)["model"]["w"] == 0
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_others_may_read_it(suffix, tmp_path):
+    path = write_weights(tmp_path / f"w{suffix}", {"w": torch.zeros(1)})
+    (tmp_path / "plain").write_text("")
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
