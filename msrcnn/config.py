@@ -57,6 +57,14 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # "sgd" (Detectron2's, with momentum), or "adamw", which gets further from scratch in the few
     # steps of a quick run.
     cfg.SOLVER.OPTIMIZER = "sgd"
+    # Train only parameters whose name contains one of these, such as ("maskiou_head",), and leave
+    # everything else exactly as it is; () trains everything.
+    cfg.SOLVER.TRAIN_ONLY = ()
+    # Periodic checkpoints to keep, the last ones; 0 keeps all.
+    cfg.SOLVER.CHECKPOINT_KEEP = 0
+    # Keep the best checkpoint, model_best.pth, by a metric of the evaluation, such as
+    # "segm_mask_score/AP"; "" keeps none.
+    cfg.SOLVER.KEEP_BEST = ""
     # Scale learning rate, schedule, warm-up and periods linearly from the 16 images a step that
     # the configs are written for to SOLVER.IMS_PER_BATCH.
     cfg.SOLVER.AUTO_SCALE = False

@@ -1,12 +1,23 @@
 """Loading of weights: Detectron2's checkpointer, made safe, and saying what it did."""
 
 import logging
+import shutil
+from pathlib import Path
 
+import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from torch import Tensor
 
 from ..errors import UserError
+from .atomic_file import atomic_file
+from .checkpoint_files import (
+    LAST_CHECKPOINT,
+    is_resumable,
+    is_whole,
+    periodic_checkpoints,
+    resumable_checkpoints,
+)
 from .load_report import Mismatch, make_report
 from .safe_load import load_checkpoint_file
 from .torchvision_weights import convert_torchvision_resnet, is_torchvision_resnet
@@ -23,17 +34,87 @@ class MaskScoringCheckpointer(DetectionCheckpointer):
     model: only layers that depend on the number of classes or anchors may differ.
     """
 
-    def __init__(self, model, save_dir="", *, trusted: bool = False, **kwargs):
+    def __init__(self, model, save_dir="", *, trusted: bool = False, keep: int = 0, **kwargs):
         """
         Args:
             model: to load into and to save.
             save_dir: where checkpoints are saved and found.
             trusted: also load what is not plain data, and run the code in it.
+            keep: periodic checkpoints to keep, the last ones; 0 keeps all.
             **kwargs: of Detectron2's checkpointer.
         """
         super().__init__(model, save_dir, **kwargs)
         self.trusted = trusted
+        self.keep = keep
         self._source = ""  # what is being loaded, by the name it was given
+
+    def save(self, name: str, **kwargs) -> None:
+        """Save a checkpoint, whole or not at all, and remove those that are not to be kept.
+
+        Args:
+            name: of the file, without its ending.
+            **kwargs: what else to save.
+
+        Raises:
+            UserError: if the file cannot be written, the disk being full, say; earlier
+                checkpoints are as they were.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        content = {"model": self.model.state_dict()}
+        content.update({key: each.state_dict() for key, each in self.checkpointables.items()})
+        content.update(kwargs)
+        path = Path(self.save_dir) / f"{name}.pth"
+        logger.info("Saving checkpoint to %s", path)
+        try:
+            with atomic_file(path) as file:
+                torch.save(content, file)
+            if is_resumable(path):
+                self.tag_last_checkpoint(path.name)
+        # PyTorch does not say that a disk is full, only that it cannot write.
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"cannot save '{path}': {_one_line(error)}{self._advice()}") from error
+        for old in periodic_checkpoints(path.parent)[: -self.keep] if self.keep else ():
+            if old.name != path.name:
+                old.unlink(missing_ok=True)
+
+    def _advice(self) -> str:
+        free = shutil.disk_usage(self.save_dir).free >> 20
+        last = self.get_checkpoint_file()
+        after = f"; continue with --resume from '{last}'" if last else ""
+        return f" ({free} MiB are free there){after}"
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        with atomic_file(Path(self.save_dir) / LAST_CHECKPOINT) as file:
+            file.write(last_filename_basename.encode())
+
+    def has_checkpoint(self) -> bool:
+        return bool(resumable_checkpoints(Path(self.save_dir)))
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict:
+        """Go on from the last checkpoint that is whole; if there is none, load weights.
+
+        Args:
+            path: weights to start from.
+            resume: look for checkpoints first.
+
+        Returns:
+            What else the file holds.
+
+        Raises:
+            UserError: if there are checkpoints, and all of them are damaged.
+        """
+        found = resumable_checkpoints(Path(self.save_dir)) if resume else []
+        for checkpoint in found:
+            if is_whole(checkpoint):
+                return self.load(str(checkpoint))
+            logger.warning("Checkpoint '%s' is damaged: the one before it is taken.", checkpoint)
+        if found:
+            raise UserError(
+                f"all checkpoints in '{self.save_dir}' are damaged; without --resume, training "
+                "starts anew"
+            )
+        return self.load(path, checkpointables=[])
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
         """Load weights, and say in one message of the log what came of it.

@@ -1,8 +1,6 @@
 """Weights written to a file that is complete or not there."""
 
-import contextlib
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from .atomic_file import atomic_file
 
 
 def _pth(weights: dict[str, Tensor]) -> bytes:
@@ -53,16 +52,9 @@ def write_weights(path: str | Path, state_dict: Mapping[str, Tensor]) -> Path:
         for name, tensor in state_dict.items()
     }
     content = FORMATS[path.suffix](weights)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # on the same disk, to be renamed
     try:
-        with part.open("wb") as file:
+        with atomic_file(path) as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
     except OSError as error:
         raise UserError(f"cannot write '{path}': {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):  # it is not there, or its folder is not
-            part.unlink()
     return path

@@ -2,7 +2,8 @@
 
 from .datasets import register_shapes
 from .mapper import MaskScoringDatasetMapper
+from .train_loader import TrainLoader
 
-__all__ = ["MaskScoringDatasetMapper", "register_shapes"]
+__all__ = ["MaskScoringDatasetMapper", "TrainLoader", "register_shapes"]
 
 register_shapes()

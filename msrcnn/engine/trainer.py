@@ -1,20 +1,25 @@
-"""The trainer: Detectron2's, with our data mapper, evaluator and a complete checkpoint."""
+"""The trainer: Detectron2's, with our data, evaluator and an exact resume."""
 
 import logging
 import weakref
 from collections import OrderedDict
+from pathlib import Path
 
-from detectron2.data import build_detection_train_loader
+import numpy as np
 from detectron2.engine import DefaultTrainer, TrainerBase
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.utils import comm
+from detectron2.utils.env import seed_all_rng
 
 from ..checkpoint import MaskScoringCheckpointer
-from ..data import MaskScoringDatasetMapper
+from ..checkpoint.atomic_file import remove_parts
+from ..data import MaskScoringDatasetMapper, TrainLoader
 from ..evaluation import MaskScoringEvaluator, postprocess_to_rle, with_encoded_masks
 from ..modeling.test_time_augmentation import MaskScoringRCNNWithTTA
+from ..modeling.train_only import train_only
 from .config_checks import check_config
 from .evaluation import build_evaluator
+from .keep_best import KeepBest
 from .optimizer import build_optimizer
 from .progress import ProgressLine
 
@@ -34,6 +39,14 @@ class Trainer(DefaultTrainer):
         check_config(cfg)
         self.trust_weights = trust_weights
         super().__init__(cfg)
+        # Of all random numbers in training; of a resumed run, that of the checkpoint.
+        self.seed = self._trainer.data_loader.seed
+
+    @classmethod
+    def build_model(cls, cfg):
+        model = super().build_model(cfg)
+        train_only(model, cfg.SOLVER.TRAIN_ONLY)
+        return model
 
     @classmethod
     def build_optimizer(cls, cfg, model):
@@ -41,7 +54,8 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg):
-        return build_detection_train_loader(cfg, mapper=MaskScoringDatasetMapper(cfg, True))
+        seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+        return TrainLoader.from_config(cfg, MaskScoringDatasetMapper(cfg, True), seed)
 
     @classmethod
     def build_evaluator(cls, cfg, dataset_name: str) -> MaskScoringEvaluator:
@@ -66,12 +80,33 @@ class Trainer(DefaultTrainer):
             self.model,
             self.cfg.OUTPUT_DIR,
             trusted=self.trust_weights,
+            keep=self.cfg.SOLVER.CHECKPOINT_KEEP,
             trainer=weakref.proxy(self),
         )
         hooks = super().build_hooks()
         if comm.is_main_process():
             hooks.insert(1, ProgressLine())  # behind the timer, before a checkpoint's log lines
+            if self.cfg.SOLVER.KEEP_BEST:
+                # Behind the evaluation, before the writers.
+                hooks.insert(-1, KeepBest(self.cfg, self.checkpointer))
         return hooks
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Start from ``MODEL.WEIGHTS``, or go on where the last checkpoint was saved.
+
+        What follows is then, on the CPU bit for bit, what would have followed there.
+        """
+        if comm.is_main_process():
+            remove_parts(Path(self.cfg.OUTPUT_DIR))
+        super().resume_or_load(resume)
+        self._trainer.data_loader.start = self.start_iter
+
+    def run_step(self) -> None:
+        # Random numbers of a step are its own: what an evaluation draws, and where a run was
+        # interrupted, makes no difference.
+        key = (self.seed, comm.get_rank(), self.iter)
+        seed_all_rng(int(np.random.SeedSequence(key).generate_state(1)[0]))
+        super().run_step()
 
     def state_dict(self) -> dict:
         """What a checkpoint holds besides the model.
@@ -81,11 +116,14 @@ class Trainer(DefaultTrainer):
         """
         state = super().state_dict()
         state["_trainer"] = self._trainer.state_dict()
+        state["seed"] = self.seed
         return state
 
     def load_state_dict(self, state_dict: dict) -> None:
         # Not DefaultTrainer's: upstream's would load the inner trainer a second time.
         TrainerBase.load_state_dict(self, state_dict)
+        if "seed" in state_dict:
+            self.seed = self._trainer.data_loader.seed = state_dict["seed"]
         if "_trainer" in state_dict:
             self._trainer.load_state_dict(state_dict["_trainer"])
         else:
@@ -106,7 +144,7 @@ def evaluate(cfg, resume: bool = False, *, trust_weights: bool = False) -> Order
         The results that :class:`MaskScoringEvaluator` returns, by dataset if there are several.
     """
     check_config(cfg)
-    model = Trainer.build_model(cfg)
+    model = DefaultTrainer.build_model(cfg)
     checkpointer = MaskScoringCheckpointer(model, cfg.OUTPUT_DIR, trusted=trust_weights)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     return Trainer.test(cfg, model)

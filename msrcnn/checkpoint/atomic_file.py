@@ -1,0 +1,49 @@
+"""Files that are complete or not there."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+PART_SUFFIX = ".part"
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file to write; it takes its name once it is whole on disk.
+
+    Whatever happens before, be it the loss of power, a file of that name stays as it was.
+
+    Args:
+        path: a file there is replaced.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}{PART_SUFFIX}")  # on the same disk
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        _sync_folder(path.parent)
+    finally:
+        with contextlib.suppress(OSError):  # it is not there, or its folder is not
+            part.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put the new name on disk too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what processes that were killed have left of files they were writing."""
+    for part in folder.glob(f".*{PART_SUFFIX}"):
+        part.unlink(missing_ok=True)
