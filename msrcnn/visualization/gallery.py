@@ -117,24 +117,22 @@ def draw_mask(
         masks are drawn on a plain ground.
     """
     detections, ground_truth = evaluation.detections, evaluation.ground_truth
-    masks = [(detections.segmentation[index], PREDICTION)]
+    masks = [detections.segmentation[index]]
     instance = _instance(evaluation, index)
     if instance is not None:
-        masks.append((ground_truth.annToRLE(instance), TRUTH))
-    boxes = [detections.bbox[index], *(mask_util.toBbox(rle) for rle, _ in masks)]
+        masks.append(ground_truth.annToRLE(instance))
+    boxes = [detections.bbox[index], *(mask_util.toBbox(rle) for rle in masks)]
     info = ground_truth.imgs[int(detections.image_id[index])]
     window = _window(np.array(boxes, dtype=float), info["width"], info["height"])
 
     pixels = _read(info, image_root)
     found = pixels is not None
-    picture = _cut(pixels, window) if found else Image.new("RGB", (SIDE, SIDE), GROUND)
-    (predicted, color), *truth = [
-        (_cut(mask_util.decode(rle) * np.uint8(255), window), color) for rle, color in masks
-    ]
-    picture.paste(color, mask=predicted.point(lambda value: value * OPACITY))
-    _outline(picture, predicted, color, width=1)
-    for mask, color in truth:
-        _outline(picture, mask, color, width=2)
+    picture = _photo(pixels, window) if found else Image.new("RGB", (SIDE, SIDE), GROUND)
+    predicted, *truth = (_mask(rle, window) for rle in masks)
+    picture.paste(PREDICTION, mask=predicted.point(lambda value: value * OPACITY))
+    _outline(picture, predicted, PREDICTION, width=1)
+    for mask in truth:
+        _outline(picture, mask, TRUTH, width=2)
     return picture, found
 
 
@@ -190,22 +188,30 @@ def _read(info: dict, image_root: Path | None) -> np.ndarray | None:
     return pixels if pixels.shape[:2] == (info["height"], info["width"]) else None
 
 
-def _cut(pixels: np.ndarray, window: tuple[int, int, int, int]) -> Image.Image:
-    """A window of an image or a mask, (H, W, 3) or (H, W), at the size of a picture."""
-    x0, y0, x1, y1 = window
-    inside = np.ascontiguousarray(pixels[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)])
-    is_mask = pixels.ndim == 2
-    square = Image.new("L" if is_mask else "RGB", (x1 - x0, y1 - y0), 0 if is_mask else GROUND)
-    square.paste(Image.fromarray(inside), (max(-x0, 0), max(-y0, 0)))
-    if not is_mask:
-        resized = square.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-        return ImageEnhance.Color(resized).enhance(SATURATION)
+def _photo(pixels: np.ndarray, window: tuple[int, int, int, int]) -> Image.Image:
+    """The window of an image, (H, W, 3), at the size of a picture."""
+    square = _cut(pixels, window, GROUND).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    return ImageEnhance.Color(square).enhance(SATURATION)
+
+
+def _mask(rle: dict, window: tuple[int, int, int, int]) -> Image.Image:
+    """The window of a mask, 255 inside, at the size of a picture."""
+    square = _cut(mask_util.decode(rle), window, 0).point(lambda value: 255 * value)
     # Enlarged, a mask's pixels stay visible; shrunk, its thin parts do not vanish by chance.
-    enlarged = x1 - x0 <= SIDE
-    resized = square.resize(
-        (SIDE, SIDE), Image.Resampling.NEAREST if enlarged else Image.Resampling.BOX
-    )
-    return resized.point(lambda value: 255 * (value >= 128))
+    way = Image.Resampling.NEAREST if square.width <= SIDE else Image.Resampling.BOX
+    return square.resize((SIDE, SIDE), way).point(lambda value: 255 * (value >= 128))
+
+
+def _cut(
+    pixels: np.ndarray, window: tuple[int, int, int, int], beyond: int | tuple[int, int, int]
+) -> Image.Image:
+    """A window of (H, W) or (H, W, 3) pixels, with a colour for what lies beyond them."""
+    x0, y0, x1, y1 = window
+    inside = np.ascontiguousarray(pixels[max(y0, 0) : y1, max(x0, 0) : x1])
+    part = Image.fromarray(inside)
+    square = Image.new(part.mode, (x1 - x0, y1 - y0), beyond)
+    square.paste(part, (max(-x0, 0), max(-y0, 0)))
+    return square
 
 
 def _outline(
