@@ -45,7 +45,7 @@ demo: export DETECTRON2_DATASETS = datasets
 demo: setup $(SHAPES)
 	$(PY) tools/train_net.py --config-file $(DEMO_CONFIG) OUTPUT_DIR $(DEMO_OUTPUT)
 	$(PY) tools/draw_predictions.py --dataset shapes_val \
-	  --predictions $(DEMO_OUTPUT)/inference/predictions.json --output $(DEMO_OUTPUT)/predictions.png
+	  --predictions $(DEMO_OUTPUT)/inference/predictions.npz --output $(DEMO_OUTPUT)/predictions.png
 	@echo
 	@echo "Look at   $(DEMO_OUTPUT)/predictions.png    ground truth beside predictions, both scores"
 	@echo "          $(DEMO_OUTPUT)/evaluation.json    the table above, and more, for a program"

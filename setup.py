@@ -28,6 +28,7 @@ setup(
         "torchvision>=0.19",
         "cloudpickle",
         "fvcore>=0.1.5,<0.1.6",
+        "hotcoco>=1.3",
         "hydra-core>=1.1",
         "iopath>=0.1.9",
         "matplotlib",

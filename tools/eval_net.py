@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Evaluate weights, or detections that an earlier evaluation saved, under both rankings."""
+"""Evaluate weights, or saved predictions, boxes and masks under every ranking."""
 
 from msrcnn.engine import argument_parser, evaluate, evaluate_predictions, launch_tool, setup
 
@@ -9,7 +9,11 @@ def parse_args():
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--weights", metavar="W", help="checkpoint to evaluate")
     source.add_argument(
-        "--predictions", metavar="P", help="inference/predictions.json of an earlier evaluation"
+        "--predictions",
+        metavar="P",
+        action="append",
+        help="inference/predictions.npz of an earlier evaluation, or a COCO result file; "
+        "given several times, all are compared in one table",
     )
     parser.add_argument("--output-dir", metavar="D", help="where results go (default: OUTPUT_DIR)")
     args = parser.parse_args()

@@ -2,8 +2,9 @@
 
 from .config_checks import check_config
 from .defaults import argument_parser, launch_tool, run_tool, setup
+from .evaluation import evaluate_predictions
 from .schedule import scale_schedule
-from .trainer import Trainer, evaluate, evaluate_predictions
+from .trainer import Trainer, evaluate
 
 __all__ = [
     "Trainer",

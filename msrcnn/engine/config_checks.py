@@ -5,6 +5,7 @@ from detectron2.modeling.roi_heads import ROI_MASK_HEAD_REGISTRY
 
 from ..config import check_choice
 from ..errors import UserError
+from ..evaluation import ENGINES
 from ..modeling import MaskScoringHead
 from ..modeling.mask_scoring import check_choices, own_roi_heads_needs
 from ..modeling.maskiou_head import INPUT_DESIGNS
@@ -46,6 +47,9 @@ def check_config(cfg: CfgNode) -> None:
         UserError: with the key to change.
     """
     check_choices(cfg)
+    check_choice("TEST.COCO_ENGINE", cfg.TEST.COCO_ENGINE, ENGINES)
+    if cfg.TEST.BOOTSTRAP < 0:
+        raise UserError(f"TEST.BOOTSTRAP is {cfg.TEST.BOOTSTRAP}; 0 is without, 1000 is usual")
     if not cfg.MODEL.MASKIOU_ON:
         return
     if not cfg.MODEL.MASK_ON:

@@ -3,23 +3,18 @@
 import logging
 import weakref
 from collections import OrderedDict
-from pathlib import Path
 
 from detectron2.data import build_detection_train_loader
 from detectron2.engine import DefaultTrainer, TrainerBase
+from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.utils import comm
 
 from ..checkpoint import MaskScoringCheckpointer
 from ..data import MaskScoringDatasetMapper
-from ..errors import UserError
-from ..evaluation import (
-    MaskScoringEvaluator,
-    evaluate_and_write,
-    load_ground_truth,
-    load_records,
-)
+from ..evaluation import MaskScoringEvaluator, postprocess_to_rle, with_encoded_masks
 from ..modeling.test_time_augmentation import MaskScoringRCNNWithTTA
 from .config_checks import check_config
+from .evaluation import build_evaluator
 from .optimizer import build_optimizer
 from .progress import ProgressLine
 
@@ -48,18 +43,19 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg, dataset_name: str) -> MaskScoringEvaluator:
-        """The evaluator of one dataset; where there are several, each has a folder."""
-        return MaskScoringEvaluator(
-            dataset_name,
-            str(_results_dir(cfg, dataset_name)),
-            max_dets=cfg.TEST.DETECTIONS_PER_IMAGE,
-        )
+        return build_evaluator(cfg, dataset_name)
 
     @classmethod
     def test(cls, cfg, model, evaluators=None) -> OrderedDict:
-        """Detectron2's, with test-time augmentation where ``TEST.AUG.ENABLED``."""
+        """Detectron2's, with test-time augmentation where ``TEST.AUG.ENABLED``.
+
+        Masks are encoded without being pasted, unless other evaluators than ours are given.
+        """
         if cfg.TEST.AUG.ENABLED:
-            model = MaskScoringRCNNWithTTA(cfg, model)
+            postprocess = detector_postprocess if evaluators else postprocess_to_rle
+            model = MaskScoringRCNNWithTTA(cfg, model, postprocess=postprocess)
+        elif not evaluators:
+            model = with_encoded_masks(model)
         return super().test(cfg, model, evaluators)
 
     def build_hooks(self):
@@ -93,12 +89,6 @@ class Trainer(DefaultTrainer):
             )
 
 
-def _results_dir(cfg, dataset_name: str) -> Path:
-    """Where a dataset's results go: the output folder, or a folder each where there are several."""
-    output_dir = Path(cfg.OUTPUT_DIR)
-    return output_dir if len(cfg.DATASETS.TEST) == 1 else output_dir / dataset_name
-
-
 def evaluate(cfg, resume: bool = False) -> OrderedDict:
     """Evaluate the weights of a config on its test datasets.
 
@@ -114,28 +104,3 @@ def evaluate(cfg, resume: bool = False) -> OrderedDict:
     checkpointer = MaskScoringCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     return Trainer.test(cfg, model)
-
-
-def evaluate_predictions(cfg, path: str) -> OrderedDict:
-    """Evaluate detections that an earlier evaluation saved, without a model.
-
-    Args:
-        cfg: names the dataset, the output folder and the limit of detections.
-        path: ``predictions.json``.
-
-    Returns:
-        The metrics, as :class:`MaskScoringEvaluator` returns them.
-
-    Raises:
-        UserError: if the file is not of that kind, or the config names several datasets.
-    """
-    if len(cfg.DATASETS.TEST) != 1:
-        raise UserError(
-            f"--predictions are of one dataset; DATASETS.TEST names {len(cfg.DATASETS.TEST)}"
-        )
-    return evaluate_and_write(
-        load_ground_truth(cfg.DATASETS.TEST[0]),
-        load_records(Path(path)),
-        Path(cfg.OUTPUT_DIR),
-        max_dets=cfg.TEST.DETECTIONS_PER_IMAGE,
-    )

@@ -1,6 +1,7 @@
 """Evaluation: COCO metrics of boxes, and of masks under every ranking."""
 
 from .coco_metrics import ENGINES, METRICS, AveragePrecision
+from .comparison import compare_detections, comparison_table
 from .detections import Detections
 from .evaluate import RANKINGS, Evaluation, evaluate_detections, metrics_table
 from .evaluator import MaskScoringEvaluator, evaluate_and_write, write_results
@@ -16,6 +17,8 @@ __all__ = [
     "Detections",
     "Evaluation",
     "MaskScoringEvaluator",
+    "compare_detections",
+    "comparison_table",
     "evaluate_and_write",
     "evaluate_detections",
     "load_ground_truth",

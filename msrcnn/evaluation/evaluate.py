@@ -91,13 +91,12 @@ def evaluate_detections(
 
     gain, interval = _gain(precision), None
     if gain is not None and bootstrap:
-        interval = gain_interval(
-            counter if isinstance(counter, HotcocoEngine) else HotcocoEngine(ground_truth),
-            detections,
-            *(scores["segm_box_score"], scores["segm_mask_score"]),
-            max_dets=max_dets,
-            samples=bootstrap,
+        matcher = counter if isinstance(counter, HotcocoEngine) else HotcocoEngine(ground_truth)
+        before, after = (
+            matcher.evaluated(detections, "segm", scores[name], max_dets, all_areas=False)
+            for name in ("segm_box_score", "segm_mask_score")
         )
+        interval = gain_interval(before, after, bootstrap)
     seconds.lap("bootstrap")
     summary = {
         "bbox": precision["bbox"].metrics,
@@ -174,7 +173,9 @@ def metrics_table(summary: dict) -> str:
         [name, *("-" if metrics[c] is None else f"{metrics[c]:.2f}" for c in columns)]
         for name, metrics in rows
     ]
-    return tabulate(cells, headers=["", *columns], tablefmt="simple", stralign="right")
+    # As text: "100.00" taken for a number would come out as 100.
+    options = {"tablefmt": "simple", "stralign": "right", "disable_numparse": True}
+    return tabulate(cells, headers=["", *columns], **options)
 
 
 class _Stopwatch:

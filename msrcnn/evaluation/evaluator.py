@@ -41,7 +41,8 @@ class MaskScoringEvaluator(DatasetEvaluator):
         """
         Args:
             dataset_name: a registered dataset with a COCO annotation file.
-            output_dir: where :func:`write_results` and :func:`evaluate_and_write` write.
+            output_dir: where :func:`evaluate_and_write` writes, and below ``inference/`` all
+                detections (``predictions.npz``) and :func:`write_results`.
             max_dets, engine, bootstrap: see :func:`evaluate_detections`.
             report: called with the evaluation and the output folder, on the main process.
 
@@ -71,8 +72,7 @@ class MaskScoringEvaluator(DatasetEvaluator):
         """Gather all processes' detections, write the files and return the metrics.
 
         Returns:
-            On the main process as :func:`evaluate_and_write`; empty on others, and for a dataset
-            without annotations, such as a test set.
+            On the main process as :func:`evaluate_and_write`; empty on others.
         """
         inference = time.perf_counter() - self._start
         gathered = comm.gather(Detections.concatenate(self._parts) if self._parts else None)
@@ -80,14 +80,10 @@ class MaskScoringEvaluator(DatasetEvaluator):
             return OrderedDict()
         detections = Detections.concatenate([part for part in gathered if part is not None])
         start = time.perf_counter()
-        write_results(detections, self._output_dir / "inference")
+        folder = self._output_dir / "inference"
+        save_predictions(detections, folder / "predictions.npz")
+        write_results(detections, folder)
         seconds = {"inference": inference, "results": time.perf_counter() - start}
-        if not has_annotations(self._ground_truth):
-            logger.info(
-                "The dataset has no annotations; results for its server are in %s",
-                self._output_dir / "inference",
-            )
-            return OrderedDict()
         return evaluate_and_write(
             self._ground_truth,
             detections,
@@ -99,13 +95,14 @@ class MaskScoringEvaluator(DatasetEvaluator):
 
 
 def write_results(detections: Detections, folder: Path) -> None:
-    """Write all detections, and the COCO result files that the test server takes.
+    """Write COCO result files, which the test server takes.
 
     Args:
-        detections: masks are ranked by mask score in the result file, if they have one.
-        folder: made if missing; gets ``predictions.npz`` and ``coco_results_*.json``.
+        detections: masks are ranked by mask score, if they have one.
+        folder: made if missing; gets ``coco_results_bbox.json`` and, for detections with masks,
+            ``coco_results_segm.json``.
     """
-    save_predictions(detections, folder / "predictions.npz")
+    folder.mkdir(parents=True, exist_ok=True)
     scores = {"bbox": detections.score}
     if detections.segmentation is not None:
         has_mask_score = detections.mask_score is not None
@@ -127,7 +124,8 @@ def evaluate_and_write(
     """Evaluate detections, write ``evaluation.json`` and ``per_class.csv``, log the table.
 
     Args:
-        ground_truth: the dataset.
+        ground_truth: the dataset; of one without annotations, such as a test set, this is only
+            said.
         detections: see :class:`Detections`.
         output_dir: made if missing.
         seconds: times already spent, by stage.
@@ -140,6 +138,12 @@ def evaluate_and_write(
     Raises:
         UserError: if the detections are not of this dataset.
     """
+    if not has_annotations(ground_truth):
+        logger.info(
+            *("The dataset has no annotations to evaluate with; for its server: %s",),
+            output_dir / "inference" / "coco_results_*.json",
+        )
+        return OrderedDict()
     evaluation = evaluate_detections(ground_truth, detections, **settings)
     summary = evaluation.summary
     summary["seconds"] = {**(seconds or {}), **summary["seconds"]}
@@ -147,9 +151,7 @@ def evaluate_and_write(
     path = output_dir / "evaluation.json"
     path.write_text(json.dumps(summary, indent=2) + "\n")
     write_per_class(evaluation, output_dir / "per_class.csv")
-    logger.info(
-        *("%d images; results in %s\n%s", summary["images"], path, metrics_table(summary)),
-    )
+    logger.info("%d images; results in %s\n%s", summary["images"], path, metrics_table(summary))
     if report is not None:
         report(evaluation, output_dir)
     return logged_metrics(summary)
@@ -168,7 +170,7 @@ def logged_metrics(summary: dict) -> OrderedDict:
 
 def write_per_class(evaluation: Evaluation, path: Path) -> None:
     """Write a table with a line for each ranking and category."""
-    instances = {category_id: 0 for category_id in evaluation.ground_truth.cats}
+    instances = dict.fromkeys(evaluation.ground_truth.cats, 0)
     for annotation in evaluation.ground_truth.dataset["annotations"]:
         if not annotation["iscrowd"]:
             instances[annotation["category_id"]] += 1

@@ -40,6 +40,7 @@ class EncodedInference(nn.Module):
     def __init__(self, model: GeneralizedRCNN):
         super().__init__()
         self.model = model
+        self.training = model.training  # what evaluation will restore
 
     def forward(self, batched_inputs: list[dict]) -> list[dict]:
         results = self.model.inference(batched_inputs, do_postprocess=False)

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ def _load_npz(path: Path) -> Detections:
             columns["segmentation"] = _split_masks(columns)
         detections = Detections(**columns)
         lengths = {name: len(column) for name, column in columns.items() if name != "images"}
-    except (KeyError, TypeError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except (KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise UserError(f"predictions '{path}' are damaged or of another kind: {error}") from error
     if len(set(lengths.values())) > 1:
         raise UserError(f"predictions '{path}' are damaged: columns of different length {lengths}")

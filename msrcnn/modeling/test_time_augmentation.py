@@ -1,5 +1,7 @@
 """Test-time augmentation that keeps both scores."""
 
+from collections.abc import Callable
+
 import torch
 from detectron2.data.transforms import HFlipTransform
 from detectron2.modeling import GeneralizedRCNNWithTTA
@@ -17,16 +19,26 @@ class MaskScoringRCNNWithTTA(GeneralizedRCNNWithTTA):
     unflipped view at the test scale.
     """
 
-    def __init__(self, cfg, model, tta_mapper=None, batch_size: int = 3):
+    def __init__(
+        self,
+        cfg,
+        model,
+        tta_mapper=None,
+        batch_size: int = 3,
+        postprocess: Callable[[Instances, int, int], Instances] = detector_postprocess,
+    ):
         """
         Args:
             cfg: as of the model.
             model: a ``GeneralizedRCNN``, perhaps wrapped for data-parallel use.
             tta_mapper: makes the views of an image; by default as ``TEST.AUG`` says.
             batch_size: views that go through the model together.
+            postprocess: makes the output of merged detections, whose ``pred_masks`` are of
+                shape (N, 1, M, M), and the image's height and width.
         """
         super().__init__(cfg, model, tta_mapper, batch_size)
         self.soft_nms = SoftNMS.from_config(cfg)
+        self.postprocess = postprocess
 
     def _merge_detections(self, all_boxes, all_scores, all_classes, shape_hw):
         if self.soft_nms is None:
@@ -40,19 +52,19 @@ class MaskScoringRCNNWithTTA(GeneralizedRCNNWithTTA):
         return merged[0]
 
     def _inference_one_image(self, input: dict) -> dict:
-        if not self.cfg.MODEL.MASKIOU_ON:
-            return super()._inference_one_image(input)
         shape = (input["height"], input["width"])
         views, transforms = self._get_augmented_inputs(input)
         with self._turn_off_roi_heads(["mask_on", "keypoint_on"]):
             boxes = self._get_augmented_boxes(views, transforms)
         merged = self._merge_detections(*boxes, shape)
-        in_views = self._rescale_detected_boxes(views, merged, transforms)
-        merged.pred_masks = self._reduce_pred_masks(
-            self._batch_inference(views, in_views), transforms
-        )
-        self._score(merged, views, transforms)
-        return {"instances": detector_postprocess(merged, *shape)}
+        if self.cfg.MODEL.MASK_ON:
+            in_views = self._rescale_detected_boxes(views, merged, transforms)
+            merged.pred_masks = self._reduce_pred_masks(
+                self._batch_inference(views, in_views), transforms
+            )
+        if self.cfg.MODEL.MASKIOU_ON:
+            self._score(merged, views, transforms)
+        return {"instances": self.postprocess(merged, *shape)}
 
     def _score(self, merged: Instances, views: list[dict], transforms: list) -> None:
         """Give the merged detections ``pred_maskiou`` and ``mask_scores``."""

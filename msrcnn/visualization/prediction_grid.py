@@ -23,6 +23,19 @@ COLORS = [
 
 
 def draw_prediction_grid(
+    ground_truth: COCO, image_root: Path, detections: Detections, output: Path, **layout
+) -> None:
+    """Write the picture of :func:`prediction_grid`, whose other arguments these are.
+
+    Args:
+        output: the picture's path; its folder is made if missing.
+    """
+    picture = prediction_grid(ground_truth, image_root, detections, **layout)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(output)
+
+
+def prediction_grid(
     ground_truth: COCO,
     image_root: Path,
     detections: Detections,

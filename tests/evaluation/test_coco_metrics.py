@@ -1,12 +1,15 @@
+import copy
 import json
+from dataclasses import replace
 
 import numpy as np
-import pycocotools.mask as mask_util
 import pytest
+from made import noisy_detections
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from msrcnn.evaluation import METRICS, coco_metrics
+from msrcnn.errors import UserError
+from msrcnn.evaluation import ENGINES, METRICS, Detections
 
 
 def by_hand(ground_truth, results, iou_type):
@@ -20,61 +23,201 @@ def by_hand(ground_truth, results, iou_type):
     return dict(zip(METRICS, (evaluation.stats[:6] * 100).tolist()))
 
 
-def noisy_detections(ground_truth, seed=0):
-    """Each instance found with a shifted box and mask and a random score, some not, some twice."""
-    rng = np.random.default_rng(seed)
-    boxes, masks = [], []
-    for annotation in ground_truth.dataset["annotations"]:
-        for _ in range(rng.choice([0, 1, 1, 2])):
-            mask = ground_truth.annToMask(annotation)
-            shift = rng.integers(-4, 5, size=2)
-            mask = np.roll(mask, shift, axis=(0, 1))
-            rle = mask_util.encode(np.asfortranarray(mask))
-            common = {
-                "image_id": annotation["image_id"],
-                "category_id": annotation["category_id"],
-                "score": round(float(rng.random()), 2),  # ties happen
-            }
-            boxes.append({**common, "bbox": mask_util.toBbox(rle).tolist()})
-            rle["counts"] = rle["counts"].decode()
-            masks.append({**common, "segmentation": rle})
-    return {"bbox": boxes, "segm": masks}
-
-
-@pytest.fixture(params=["shapes", "coco"])
-def ground_truth(request):
-    if request.param == "shapes":
-        root = request.getfixturevalue("shapes_root")
-        return COCO(str(root / "annotations" / "instances_train.json"))
-    root = request.getfixturevalue("coco_root")
-    return COCO(str(root / "annotations" / "instances_val2017.json"))
+def average_precision(engine, ground_truth, detections, iou_type, max_dets=100):
+    return ENGINES[engine](ground_truth).average_precision(
+        detections, iou_type, detections.score.astype(float), max_dets
+    )
 
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
-def test_equals_the_reference_to_the_last_digit(ground_truth, iou_type):
-    results = noisy_detections(ground_truth)[iou_type]
-    found = coco_metrics(ground_truth, results, iou_type)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_equals_the_reference_to_the_last_digit(engine, ground_truth, iou_type):
+    detections = noisy_detections(ground_truth)
+    found = average_precision(engine, ground_truth, detections, iou_type).metrics
+    results = detections.results(iou_type, detections.score)
     expected = by_hand(ground_truth, results, iou_type)
     assert 5 < found["AP"] < 95
     assert {k: -100 if v is None else v for k, v in found.items()} == expected
 
 
-def test_results_are_left_alone(ground_truth):
-    results = noisy_detections(ground_truth)["segm"]
-    before = json.dumps(results)
-    coco_metrics(ground_truth, results, "segm")
-    assert json.dumps(results) == before
+@pytest.mark.parametrize("iou_type", ["bbox", "segm"])
+@pytest.mark.parametrize("max_dets", [1, 10, 300, -1])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_engines_agree_bit_for_bit(ground_truth, iou_type, max_dets, seed):
+    """All precision values: thresholds, categories, areas; crowds and empty images are in it."""
+    detections = noisy_detections(ground_truth, seed)
+    precision = [
+        average_precision(engine, ground_truth, detections, iou_type, max_dets).precision
+        for engine in ENGINES
+    ]
+    assert np.array_equal(*precision)
+    assert precision[0].max() > 0
 
 
-def test_no_detection_scores_zero(shapes_root):
+def test_engines_agree_on_what_is_not_there(ground_truth):
+    """Categories and images without instances or detections, and an empty mask."""
+    content = copy.deepcopy(ground_truth.dataset)
+    content["categories"].append({"id": 1000, "name": "nowhere"})
+    some = content["annotations"][0]["image_id"]
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] != some]
+    dataset = COCO()
+    dataset.dataset = content
+    dataset.createIndex()
+    detections = noisy_detections(ground_truth)
+    height, width = detections.segmentation[3]["size"]
+    empty = {"size": [height, width], "counts": b""}
+    empty["counts"] = bytes(_leb(height * width))
+    detections.segmentation[3] = empty
+    detections = replace(
+        detections,
+        category_id=np.where(np.arange(len(detections)) % 7, detections.category_id, 1000),
+    )
+    precision = [
+        average_precision(engine, dataset, detections, "segm").precision for engine in ENGINES
+    ]
+    assert np.array_equal(*precision)
+
+
+def _leb(value):
+    """A number as COCO's RLE strings write it."""
+    while True:
+        bits, value = value & 31, value >> 5
+        more = value != 0 or bits & 16
+        yield bits + 48 + 32 * bool(more)
+        if not more:
+            return
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_no_detection_scores_zero(engine, shapes_root):
     ground_truth = COCO(str(shapes_root / "annotations" / "instances_val.json"))
-    metrics = coco_metrics(ground_truth, [], "segm")
-    assert metrics["AP"] == metrics["AP50"] == 0
-    assert metrics["APl"] is None  # no instance is that large
+    nothing = replace(Detections.nothing(), segmentation=[])
+    for iou_type in ("bbox", "segm"):
+        metrics = average_precision(engine, ground_truth, nothing, iou_type).metrics
+        assert metrics["AP"] == metrics["AP50"] == 0
+        assert metrics["APl"] is None  # no instance is that large
 
 
-def test_limit_of_detections(coco_root):
-    ground_truth = COCO(str(coco_root / "annotations" / "instances_val2017.json"))
-    results = noisy_detections(ground_truth)["segm"]
-    limited = coco_metrics(ground_truth, results, "segm", max_dets=1)["AP"]
-    assert limited < coco_metrics(ground_truth, results, "segm", max_dets=100)["AP"]
+def test_averages_by_category_and_by_iou(ground_truth):
+    detections = noisy_detections(ground_truth)
+    found = average_precision("hotcoco", ground_truth, detections, "segm")
+    by_category = [found.of_category(i)["AP"] for i in range(len(found.categories))]
+    by_category = [value for value in by_category if value is not None]
+    assert np.mean(by_category) == pytest.approx(found.metrics["AP"])
+    assert np.mean(found.by_iou) == pytest.approx(found.metrics["AP"])
+    assert found.by_iou[0] == found.metrics["AP50"]
+    assert found.by_iou[5] == found.metrics["AP75"]
+
+
+@pytest.fixture
+def lvis(ground_truth):
+    """The same data in LVIS's format."""
+    content = copy.deepcopy(ground_truth.dataset)
+    present = {}
+    for annotation in content["annotations"]:
+        present.setdefault(annotation["image_id"], set()).add(annotation["category_id"])
+    ids = [category["id"] for category in content["categories"]]
+    for index, image in enumerate(content["images"]):
+        absent = [i for i in ids if i not in present.get(image["id"], ())]
+        image["neg_category_ids"] = absent[:2]
+        image["not_exhaustive_category_ids"] = sorted(present.get(image["id"], ()))[: index % 2]
+    for index, category in enumerate(content["categories"]):
+        category["frequency"] = "rcf"[index % 3]
+    content["annotations"] = [a for a in content["annotations"] if not a["iscrowd"]]
+    dataset = COCO()
+    dataset.dataset = content
+    dataset.createIndex()
+    return dataset
+
+
+def looked_for(dataset):
+    """The pairs of image and category that detections count in."""
+    pairs = {(a["image_id"], a["category_id"]) for a in dataset.dataset["annotations"]}
+    for image in dataset.dataset["images"]:
+        pairs |= {(image["id"], category_id) for category_id in image["neg_category_ids"]}
+    return pairs
+
+
+def false_everywhere(dataset):
+    """A worthless detection of every category in every image, ahead of all others."""
+    pairs = np.array([(i, c) for i in sorted(dataset.imgs) for c in sorted(dataset.cats)])
+    return Detections(
+        images=np.array(sorted(dataset.imgs)),
+        image_id=pairs[:, 0],
+        category_id=pairs[:, 1],
+        bbox=np.tile(np.float32([0, 0, 1, 1]), (len(pairs), 1)),
+        score=np.full(len(pairs), 1.5, dtype=np.float32),
+    )
+
+
+def joined(*parts):
+    columns = ("image_id", "category_id", "bbox", "score")
+    return Detections(
+        images=parts[0].images,
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns},
+    )
+
+
+def test_lvis_counts_only_the_categories_looked_for(lvis):
+    """As COCO does once the detections that nobody can judge are taken out."""
+    for image in lvis.dataset["images"]:
+        image["not_exhaustive_category_ids"] = []
+    detections = joined(false_everywhere(lvis), noisy_detections(lvis))
+    found = average_precision("hotcoco", lvis, detections, "bbox", -1)
+    pairs = looked_for(lvis)
+    rows = zip(detections.image_id.tolist(), detections.category_id.tolist())
+    judged = detections._take(np.flatnonzero([pair in pairs for pair in rows]), detections.images)
+    assert len(pairs) <= len(judged) <= len(detections)
+    plain = COCO()
+    plain.dataset = copy.deepcopy(lvis.dataset)
+    for image in plain.dataset["images"]:
+        del image["neg_category_ids"]
+    plain.createIndex()
+    expected = average_precision("pycocotools", plain, judged, "bbox", -1)
+    assert np.allclose(found.precision, expected.precision)
+    everything = average_precision("pycocotools", plain, detections, "bbox", -1)
+    if len(judged) < len(detections):  # of several categories
+        assert everything.metrics["AP"] < found.metrics["AP"]
+
+
+def test_lvis_forgives_what_is_not_exhaustively_annotated(lvis):
+    detections = joined(false_everywhere(lvis), noisy_detections(lvis))
+    found = []
+    for forgiving in (False, True):
+        for image in lvis.dataset["images"]:
+            ids = sorted(lvis.cats) if forgiving else []
+            image["not_exhaustive_category_ids"] = ids
+        found.append(average_precision("hotcoco", lvis, detections, "bbox", -1).metrics["AP"])
+    assert found[0] < found[1]
+
+
+def test_lvis_by_frequency(lvis):
+    found = average_precision("hotcoco", lvis, noisy_detections(lvis), "segm", 300)
+    for name, code in {"APr": "r", "APc": "c", "APf": "f"}.items():
+        values = [
+            found.of_category(index)["AP"]
+            for index, category in enumerate(found.categories)
+            if category["frequency"] == code
+        ]
+        values = [value for value in values if value is not None]
+        expected = pytest.approx(np.mean(values)) if values else None
+        assert found.metrics[name] == expected
+
+
+def test_lvis_limits_detections_of_an_image_over_all_categories(lvis):
+    detections = noisy_detections(lvis)
+    best = np.concatenate(
+        [
+            rows[np.argsort(-detections.score[rows], kind="stable")[:3]]
+            for rows in (np.flatnonzero(detections.image_id == i) for i in sorted(lvis.imgs))
+        ]
+    )
+    best.sort()
+    kept = detections._take(best, detections.images)
+    limited = average_precision("hotcoco", lvis, detections, "segm", 3)
+    assert limited.metrics == average_precision("hotcoco", lvis, kept, "segm", 300).metrics
+
+
+def test_the_reference_refuses_lvis(lvis):
+    with pytest.raises(UserError, match=r"COCO_ENGINE.*hotcoco"):
+        ENGINES["pycocotools"](lvis)

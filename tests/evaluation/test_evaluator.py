@@ -1,3 +1,4 @@
+import csv
 import json
 
 import numpy as np
@@ -11,15 +12,16 @@ from test_coco_metrics import by_hand
 
 from msrcnn.errors import UserError
 from msrcnn.evaluation import (
+    METRICS,
     MaskScoringEvaluator,
-    evaluate_records,
-    load_ground_truth,
-    load_records,
+    evaluate_detections,
+    load_predictions,
+    metrics_table,
 )
 from msrcnn.evaluation.mask_quality import true_maskiou
 
 KEYS = ["bbox", "segm_box_score", "segm_mask_score", "segm_mask_confidence", "segm_oracle"]
-KEYS += ["delta", "maskiou", "images", "seconds"]
+KEYS += ["delta", "maskiou", "box_score", "mask_confidence", "images", "seconds"]
 
 
 @pytest.fixture
@@ -45,9 +47,13 @@ def predictions(ground_truth, *, mask_scores=True, masks=True, seed=0):
         if mask_scores:
             instances.pred_maskiou = torch.rand(len(annotations))
             instances.mask_scores = instances.scores * instances.pred_maskiou
+            instances.mask_confidence = torch.rand(len(annotations))
         if masks:
             shape = (0, info["height"], info["width"])
-            crops = [np.roll(ground_truth.annToMask(a), 2, axis=0)[None] for a in annotations]
+            crops = [
+                np.roll(ground_truth.annToMask(a), rng.integers(0, 12), axis=0)[None]
+                for a in annotations
+            ]
             instances.pred_masks = torch.from_numpy(
                 np.concatenate([np.zeros(shape), *crops])
             ).bool()
@@ -57,7 +63,7 @@ def predictions(ground_truth, *, mask_scores=True, masks=True, seed=0):
 def run(dataset, output_dir, **kwargs):
     name, ground_truth = dataset
     torch.manual_seed(0)
-    evaluator = MaskScoringEvaluator(name, str(output_dir))
+    evaluator = MaskScoringEvaluator(name, str(output_dir), bootstrap=50)
     evaluator.reset()
     for inputs, outputs in predictions(ground_truth, **kwargs):
         evaluator.process(inputs, outputs)
@@ -71,10 +77,41 @@ def test_both_rankings_from_one_pass(dataset, tmp_path):
     assert evaluation["images"] == 6
     assert evaluation["segm_box_score"] != evaluation["segm_mask_score"]
     gain = evaluation["segm_mask_score"]["AP"] - evaluation["segm_box_score"]["AP"]
-    assert evaluation["delta"] == {"AP": gain, "ci95": None}
-    assert results["segm_mask_score"]["AP"] == evaluation["segm_mask_score"]["AP"]
-    assert evaluation["maskiou"]["n"] > 10
-    assert -1 <= evaluation["maskiou"]["pearson"] <= 1
+    assert evaluation["delta"]["AP"] == gain
+    low, high = evaluation["delta"]["ci95"]
+    assert low < gain < high
+    for key in ("bbox", "segm_box_score", "segm_mask_score", "segm_mask_confidence", "segm_oracle"):
+        assert list(evaluation[key]) == list(METRICS)
+        assert results[key]["AP"] == evaluation[key]["AP"]
+    assert evaluation["segm_mask_confidence"] != evaluation["segm_mask_score"]
+    for key in ("maskiou", "box_score", "mask_confidence"):
+        assert evaluation[key]["n"] > 10
+        assert -1 <= evaluation[key]["pearson"] <= 1
+    assert list(evaluation["seconds"]) == [
+        *("inference", "results", "true_maskiou", "metrics", "bootstrap")
+    ]
+    # What Detectron2 logs are numbers, two levels deep.
+    assert all(isinstance(v, (int, float)) for each in results.values() for v in each.values())
+
+
+def test_per_class_table(dataset, tmp_path):
+    _, evaluation = run(dataset, tmp_path)
+    with (tmp_path / "per_class.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    rankings = ["bbox", *KEYS[1:5]]
+    categories = dataset[1].cats
+    assert [(r["ranking"], int(r["category_id"])) for r in rows] == [
+        (ranking, category_id) for ranking in rankings for category_id in sorted(categories)
+    ]
+    for ranking in rankings:
+        of_ranking = [row for row in rows if row["ranking"] == ranking]
+        for metric in METRICS:
+            values = [float(row[metric]) for row in of_ranking if row[metric]]
+            expected = evaluation[ranking][metric]
+            assert (np.mean(values) if values else None) == pytest.approx(expected, abs=1e-4)
+        assert sum(int(row["instances"]) for row in of_ranking) == sum(
+            not a["iscrowd"] for a in dataset[1].dataset["annotations"]
+        )
 
 
 def test_result_files_give_the_same_numbers_by_hand(dataset, tmp_path):
@@ -85,16 +122,16 @@ def test_result_files_give_the_same_numbers_by_hand(dataset, tmp_path):
         expected = by_hand(ground_truth, json.loads(path.read_text()), task)
         for metric, value in evaluation[key].items():
             assert (-100 if value is None else value) == expected[metric]
-    records = load_records(tmp_path / "inference" / "predictions.json")
-    by_box_score = [
-        {k: r[k] for k in ("image_id", "category_id", "segmentation", "score")} for r in records
-    ]
-    expected = by_hand(ground_truth, by_box_score, "segm")
-    assert evaluation["segm_box_score"]["AP"] == expected["AP"]
-    for result, true in zip(by_box_score, true_maskiou(ground_truth, records)[0]):
-        result["score"] *= float(true)
-    expected = by_hand(ground_truth, by_box_score, "segm")
-    assert evaluation["segm_oracle"]["AP"] == expected["AP"]
+    detections = load_predictions(tmp_path / "inference" / "predictions.npz")
+    score = detections.score.astype(float)
+    rankings = {
+        "segm_box_score": score,
+        "segm_mask_confidence": score * detections.mask_confidence,
+        "segm_oracle": score * true_maskiou(ground_truth, detections).best,
+    }
+    for key, ranking in rankings.items():
+        expected = by_hand(ground_truth, detections.results("segm", ranking), "segm")
+        assert evaluation[key]["AP"] == expected["AP"]
 
 
 def test_plain_mask_rcnn(dataset, tmp_path):
@@ -103,7 +140,7 @@ def test_plain_mask_rcnn(dataset, tmp_path):
     assert evaluation["delta"] == {"AP": None, "ci95": None}
     assert evaluation["maskiou"] is None
     assert evaluation["segm_oracle"]["AP"] > 0  # the upper bound needs no predicted MaskIoU
-    assert list(results) == ["bbox", "segm_box_score"]
+    assert list(results) == ["bbox", "segm_box_score", "segm_oracle"]
     assert (tmp_path / "inference" / "coco_results_segm.json").is_file()
 
 
@@ -135,33 +172,94 @@ def test_plain_model_without_a_detection_has_no_mask_score(dataset, tmp_path):
     assert evaluation["segm_mask_score"] is None
 
 
-def test_annotations_without_areas(shapes_root, tmp_path):
-    content = json.loads((shapes_root / "annotations" / "instances_val.json").read_text())
-    areas = [annotation.pop("area") for annotation in content["annotations"]]
-    (tmp_path / "a.json").write_text(json.dumps(content))
-    name = f"without_areas_{tmp_path.name}"
-    register_coco_instances(name, {}, str(tmp_path / "a.json"), str(shapes_root / "val"))
-    found = [a["area"] for a in load_ground_truth(name).dataset["annotations"]]
-    assert found == pytest.approx(areas, abs=3, rel=0.02)
-    (tmp_path / "a.json").write_text("{")
-    with pytest.raises(UserError, match=r"cannot read .*a\.json"):
-        load_ground_truth(name)
+def evaluated(dataset, tmp_path):
+    detections = load_predictions(tmp_path / "inference" / "predictions.npz")
+    return evaluate_detections(dataset[1], detections, bootstrap=50).summary
+
+
+def without_times(summary):
+    return {key: value for key, value in summary.items() if key != "seconds"}
+
+
+def test_saved_predictions_give_every_number_again(dataset, tmp_path):
+    _, evaluation = run(dataset, tmp_path)
+    assert without_times(evaluated(dataset, tmp_path)) == without_times(evaluation)
+
+
+def test_engines_give_the_same_evaluation(dataset, tmp_path):
+    _, evaluation = run(dataset, tmp_path)
+    detections = load_predictions(tmp_path / "inference" / "predictions.npz")
+    reference = evaluate_detections(dataset[1], detections, engine="pycocotools", bootstrap=50)
+    assert without_times(reference.summary) == without_times(evaluation)
+
+
+def test_without_bootstrap(dataset, tmp_path):
+    run(dataset, tmp_path)
+    detections = load_predictions(tmp_path / "inference" / "predictions.npz")
+    delta = evaluate_detections(dataset[1], detections, bootstrap=0).summary["delta"]
+    assert delta["AP"] is not None
+    assert delta["ci95"] is None
 
 
 def test_all_detections_count_where_the_limit_is_negative(dataset, tmp_path):
     _, evaluation = run(dataset, tmp_path)
-    records = load_records(tmp_path / "inference" / "predictions.json")
-    everything = evaluate_records(dataset[1], records, max_dets=-1)
+    detections = load_predictions(tmp_path / "inference" / "predictions.npz")
+    everything = evaluate_detections(dataset[1], detections, max_dets=-1, bootstrap=0).summary
     assert everything["segm_mask_score"] == evaluation["segm_mask_score"]
 
 
-def test_dataset_without_annotations_is_refused(tmp_path):
-    with pytest.raises(UserError, match="no COCO annotation file"):
-        MaskScoringEvaluator("not_registered", str(tmp_path))
+def test_table_has_a_row_for_each_ranking(dataset, tmp_path):
+    _, evaluation = run(dataset, tmp_path)
+    table = metrics_table(evaluation)
+    assert len(table.splitlines()) == 2 + 5
+    assert f"{evaluation['segm_oracle']['AP50']:.2f}" in table
 
 
-@pytest.mark.parametrize("content", ["{", "{}", '[{"image_id": 1}]'])
-def test_other_files_are_no_predictions(tmp_path, content):
-    (tmp_path / "p.json").write_text(content)
-    with pytest.raises(UserError, match=r"p\.json"):
-        load_records(tmp_path / "p.json")
+def test_test_set_gets_its_result_files(shapes_root, dataset, tmp_path, caplog):
+    content = json.loads((shapes_root / "annotations" / "instances_val.json").read_text())
+    del content["annotations"]
+    (tmp_path / "info.json").write_text(json.dumps(content))
+    name = f"test_set_{tmp_path.name}"
+    register_coco_instances(name, {}, str(tmp_path / "info.json"), str(shapes_root / "val"))
+    evaluator = MaskScoringEvaluator(name, str(tmp_path))
+    evaluator.reset()
+    for inputs, outputs in predictions(dataset[1]):
+        evaluator.process(inputs, outputs)
+    with caplog.at_level("INFO"):
+        assert evaluator.evaluate() == {}
+    assert "no annotations" in caplog.text
+    assert json.loads((tmp_path / "inference" / "coco_results_segm.json").read_text())
+    assert not (tmp_path / "evaluation.json").exists()
+
+
+def test_boxes_alone_where_annotations_have_no_masks(shapes_root, dataset, tmp_path, caplog):
+    content = json.loads((shapes_root / "annotations" / "instances_val.json").read_text())
+    for annotation in content["annotations"]:
+        del annotation["segmentation"]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    name = f"boxes_{tmp_path.name}"
+    register_coco_instances(name, {}, str(tmp_path / "a.json"), str(shapes_root / "val"))
+    _, evaluation = run((name, dataset[1]), tmp_path)
+    assert evaluation["bbox"]["AP"] > 0
+    assert evaluation["segm_box_score"] is evaluation["maskiou"] is None
+    assert "masks are not evaluated" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [("image_id", 999, "image 999"), ("category_id", 77, "category 77")],
+)
+def test_detections_of_another_dataset_are_refused(dataset, tmp_path, column, value, message):
+    run(dataset, tmp_path)
+    detections = load_predictions(tmp_path / "inference" / "predictions.npz")
+    getattr(detections, column)[3] = value
+    with pytest.raises(UserError, match=message):
+        evaluate_detections(dataset[1], detections)
+
+
+def test_masks_of_another_size_are_refused(dataset, tmp_path):
+    run(dataset, tmp_path)
+    detections = load_predictions(tmp_path / "inference" / "predictions.npz")
+    detections.segmentation[0]["size"] = [7, 9]
+    with pytest.raises(UserError, match=r"mask of \[7, 9\]"):
+        evaluate_detections(dataset[1], detections)

@@ -3,7 +3,8 @@ import pycocotools.mask as mask_util
 import pytest
 from pycocotools.coco import COCO
 
-from msrcnn.evaluation.mask_quality import maskiou_statistics, true_maskiou
+from msrcnn.evaluation import Detections
+from msrcnn.evaluation.mask_quality import TrueMaskIoU, quality_statistics, true_maskiou
 
 SIZE = 20
 
@@ -36,8 +37,8 @@ def ground_truth():
         "images": [{"id": i, "height": SIZE, "width": SIZE} for i in (1, 2)],
         "categories": [{"id": i} for i in (1, 2, 3)],
         "annotations": [
-            {**detection(box, category_id=c), "id": i, "iscrowd": crowd}
-            for i, (box, c, crowd) in enumerate(instances, start=1)
+            {**detection(box, category_id=c), "id": i, "iscrowd": crowd, "area": 100 * i}
+            for i, (box, c, crowd) in enumerate(instances, start=11)
         ],
     }
     coco.createIndex()
@@ -54,29 +55,49 @@ RECORDS = [
 ]
 
 
-def test_best_maskiou(ground_truth):
-    assert true_maskiou(ground_truth, RECORDS)[0].tolist() == [1, 0.5, 0.5, 0, 0, 0]
+def columns(records):
+    return Detections(
+        images=np.array([1, 2]),
+        image_id=np.array([r["image_id"] for r in records], dtype=int),
+        category_id=np.array([r["category_id"] for r in records], dtype=int),
+        bbox=np.array([r["bbox"] for r in records], dtype=np.float32).reshape(-1, 4),
+        score=np.zeros(len(records), dtype=np.float32),
+        segmentation=[r["segmentation"] for r in records],
+    )
 
 
-def test_matched_maskiou(ground_truth):
-    expected = [1, 0.5, 0, np.nan, np.nan, np.nan]
-    np.testing.assert_array_equal(true_maskiou(ground_truth, RECORDS)[1], expected)
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5], [5, 2, 4, 1, 3, 0]])
+def test_true_maskiou(ground_truth, order):
+    found = true_maskiou(ground_truth, columns([RECORDS[i] for i in order]))
+    nan = np.nan
+    expected = {
+        "best": [1, 0.5, 0.5, 0, 0, 0],
+        "matched": [1, 0.5, 0, nan, nan, nan],
+        "instance": [11, 12, 12, 0, 0, 0],
+        "area": [1100, 1200, 1200, nan, nan, nan],
+    }
+    for name, values in expected.items():
+        np.testing.assert_array_equal(getattr(found, name), np.array(values)[order], name)
 
 
 def test_no_detections(ground_truth):
-    assert [a.shape for a in true_maskiou(ground_truth, [])] == [(0,), (0,)]
-    assert maskiou_statistics(np.zeros(0), np.zeros(0)) == {
-        "pearson": None,
-        "spearman": None,
-        "mae": None,
-        "n": 0,
-    }
+    found = true_maskiou(ground_truth, columns([]))
+    assert [a.shape for a in found] == [(0,)] * 4
+    nothing = {"pearson": None, "spearman": None, "mae": None, "n": 0}
+    statistics = quality_statistics(np.zeros(0), found)
+    by_size = dict.fromkeys(["small", "medium", "large"], nothing)
+    assert statistics == {**nothing, "calibration": [], "by_size": by_size}
+
+
+def true(matched, area=None):
+    matched = np.array(matched)
+    area = np.full(len(matched), 50.0) if area is None else np.array(area, dtype=float)
+    return TrueMaskIoU(matched, matched, np.ones(len(matched), dtype=int), area)
 
 
 def test_statistics():
     predicted = np.array([0.1, 0.4, 0.4, 0.9, 0.5])
-    true = np.array([0.2, 0.3, 0.5, 0.8, np.nan])
-    found = maskiou_statistics(predicted, true)
+    found = quality_statistics(predicted, true([0.2, 0.3, 0.5, 0.8, np.nan]))
     assert found["n"] == 4
     assert found["mae"] == pytest.approx(0.1)
     assert found["pearson"] == pytest.approx(0.25 / (0.33 * 0.21) ** 0.5)  # covariance, variances
@@ -85,6 +106,30 @@ def test_statistics():
 
 
 def test_no_spread_has_no_correlation():
-    found = maskiou_statistics(np.array([0.5, 0.5]), np.array([0.2, 0.8]))
+    found = quality_statistics(np.array([0.5, 0.5]), true([0.2, 0.8]))
     assert found["pearson"] is found["spearman"] is None
     assert found["mae"] == pytest.approx(0.3)
+
+
+def test_calibration():
+    predicted = np.array([0.0, 0.05, 0.31, 0.39, 1.0, 0.95, 0.5])
+    calibration = quality_statistics(predicted, true([0.1, 0.3, 0.2, 0.4, 1, 0.8, np.nan]))
+    assert [bin["n"] for bin in calibration["calibration"]] == [2, 2, 2]
+    assert [bin["predicted"] for bin in calibration["calibration"]] == pytest.approx(
+        [0.025, 0.35, 0.975]
+    )
+    assert [bin["true"] for bin in calibration["calibration"]] == pytest.approx([0.2, 0.3, 0.9])
+
+
+def test_by_size():
+    predicted = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
+    area = [10, 32**2 - 1, 32**2, 96**2, np.nan]
+    found = quality_statistics(predicted, true([0.2, 0.4, 0.3, 0.1, np.nan], area))["by_size"]
+    assert {name: each["n"] for name, each in found.items()} == {
+        "small": 2,
+        "medium": 1,
+        "large": 1,
+    }
+    assert found["small"]["mae"] == pytest.approx(0.15)
+    assert found["small"]["pearson"] == pytest.approx(1)
+    assert found["large"]["mae"] == pytest.approx(0.3)

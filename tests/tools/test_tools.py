@@ -72,7 +72,7 @@ def test_eval_net_gives_the_same_from_weights_and_from_predictions(trained, shap
     data = own_data(shapes_root)[2:]
     sources = {
         "weights": str(output / "model_final.pth"),
-        "predictions": str(output / "inference" / "predictions.json"),
+        "predictions": str(output / "inference" / "predictions.npz"),
     }
     for source, path in sources.items():
         done = tool(
@@ -81,8 +81,45 @@ def test_eval_net_gives_the_same_from_weights_and_from_predictions(trained, shap
         )
         assert done.returncode == 0, done.stderr
         found = json.loads((tmp_path / source / "evaluation.json").read_text())
-        for key in ("bbox", "segm_box_score", "segm_mask_score", "delta", "images"):
+        for key in expected.keys() - {"seconds"}:
             assert found[key] == expected[key], (source, key)
+        for name in ("per_class.csv", "inference/coco_results_segm.json"):
+            assert (tmp_path / source / name).read_bytes() == (output / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_eval_net_compares_prediction_files(trained, shapes_root, tmp_path):
+    """The compact file and a COCO result file, which has the mask score alone."""
+    output, _ = trained
+    files = [
+        str(output / "inference" / name) for name in ("predictions.npz", "coco_results_segm.json")
+    ]
+    done = tool(
+        *("tools/eval_net.py", "--config-file", str(output / "config.yaml")),
+        *(*own_data(shapes_root)[2:], "--output-dir", str(tmp_path)),
+        *("--predictions", files[0], "--predictions", files[1], "TEST.BOOTSTRAP", "20"),
+    )
+    assert done.returncode == 0, done.stderr
+    comparison = json.loads((tmp_path / "comparison.json").read_text())
+    expected = json.loads((output / "evaluation.json").read_text())
+    assert comparison["evaluations"][files[0]]["segm_oracle"] == expected["segm_oracle"]
+    # Ranked by what the file holds as score, which is the mask score.
+    found = comparison["evaluations"][files[1]]["segm_box_score"]
+    assert found == expected["segm_mask_score"]
+    assert comparison["gains"][files[1]]["AP"] == 0
+    assert f"{files[1]}: +0.00 AP over {files[0]}" in done.stdout
+
+
+def test_predictions_of_another_dataset(shapes_root, tmp_path):
+    (tmp_path / "p.json").write_text(
+        '[{"image_id": 12345, "category_id": 1, "score": 1, "bbox": [1, 2, 3, 4]}]'
+    )
+    done = tool(
+        *("tools/eval_net.py", "--config-file", SMOKE, *own_data(shapes_root)[2:]),
+        *("--predictions", str(tmp_path / "p.json"), "--output-dir", str(tmp_path / "o")),
+    )
+    assert done.returncode == 1
+    assert "detections of image 12345" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.slow
@@ -94,7 +131,7 @@ def test_draw_predictions(trained, shapes_root, tmp_path):
     done = tool(
         *("tools/draw_predictions.py", "--dataset", "shapes_val", "--output"),
         *(str(tmp_path / "grid.png"), "--predictions"),
-        str(output / "inference" / "predictions.json"),
+        str(output / "inference" / "predictions.npz"),
         datasets=folder,
     )
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,85 @@
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made import noisy_detections
+from pycocotools.coco import COCO
+
+from msrcnn.evaluation import ENGINES
+from msrcnn.evaluation.bootstrap import gain_interval
+from msrcnn.evaluation.mask_quality import true_maskiou
+
+SAMPLES = 250
+
+
+@pytest.fixture
+def dataset(coco_root):
+    return COCO(str(coco_root / "annotations" / "instances_val2017.json"))
+
+
+def rankings(dataset):
+    """Random scores, and scores that follow the mask's quality."""
+    detections = noisy_detections(dataset)
+    before = detections.score.astype(float)
+    return detections, before, before * true_maskiou(dataset, detections).best
+
+
+def interval(dataset, samples):
+    detections, *scores = rankings(dataset)
+    engine = ENGINES["hotcoco"](dataset)
+    matched = [
+        engine.evaluated(detections, "segm", ranking, 100, all_areas=False) for ranking in scores
+    ]
+    return gain_interval(*matched, samples)
+
+
+def drawn(dataset, detections, images):
+    """A dataset of images drawn with replacement, each copy an image of its own."""
+    content = {**dataset.dataset, "images": [], "annotations": []}
+    rows, ids = [], []
+    for new_id, image_id in enumerate(images, start=1):
+        content["images"].append({**dataset.imgs[image_id], "id": new_id})
+        for annotation in dataset.imgToAnns[image_id]:
+            new = {**annotation, "image_id": new_id, "id": len(content["annotations"]) + 1}
+            content["annotations"].append(new)
+        of_image = np.flatnonzero(detections.image_id == image_id)
+        rows.append(of_image)
+        ids.append(np.full(len(of_image), new_id))
+    rows = np.concatenate(rows)
+    sample = COCO()
+    sample.dataset = content
+    sample.createIndex()
+    taken = detections._take(rows, np.arange(1, len(images) + 1))
+    return sample, replace(taken, image_id=np.concatenate(ids)), rows
+
+
+@pytest.mark.slow
+def test_agrees_with_drawing_images_by_hand(dataset, capsys):
+    detections, before, after = rankings(dataset)
+    rng = np.random.default_rng(0)
+    gains = []
+    for _ in range(SAMPLES):
+        images = rng.choice(sorted(dataset.imgs), size=len(dataset.imgs)).tolist()
+        sample, found, rows = drawn(dataset, detections, images)
+        engine = ENGINES["hotcoco"](sample)
+        low, high = (
+            engine.average_precision(found, "segm", ranking[rows], 100).metrics["AP"]
+            for ranking in (before, after)
+        )
+        gains.append(high - low)
+    by_hand = np.quantile(gains, [0.025, 0.975])
+    width = by_hand[1] - by_hand[0]
+    # Both draw at random; with as many samples a bound strays by a few percent of the width.
+    assert np.allclose(interval(dataset, 2000), by_hand, atol=0.2 * width)
+    assert by_hand[0] > 0
+
+
+def test_is_reproducible(dataset):
+    assert interval(dataset, 50) == interval(copy.deepcopy(dataset), 50)
+
+
+def test_nothing_gained_is_an_empty_interval(dataset):
+    detections, before, _ = rankings(dataset)
+    matched = ENGINES["hotcoco"](dataset).evaluated(detections, "segm", before, 100)
+    assert gain_interval(matched, matched, 50) == [0, 0]

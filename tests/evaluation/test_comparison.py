@@ -1,0 +1,62 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made import noisy_detections
+
+from msrcnn.errors import UserError
+from msrcnn.evaluation import compare_detections, comparison_table, evaluate_detections
+from msrcnn.evaluation.mask_quality import true_maskiou
+
+
+@pytest.fixture
+def detections(ground_truth):
+    """The same masks with random mask scores, with true ones, and without."""
+    random = noisy_detections(ground_truth)
+    best = true_maskiou(ground_truth, random).best.astype(np.float32)
+    perfect = replace(random, maskiou=best, mask_score=random.score * best)
+    plain = replace(random, maskiou=None, mask_score=None, mask_confidence=None)
+    return {"plain.json": plain, "random.npz": random, "perfect.npz": perfect}
+
+
+def test_gains_over_the_first(ground_truth, detections):
+    comparison = compare_detections(ground_truth, detections, bootstrap=50)
+    assert comparison["baseline"] == "plain.json"
+    assert list(comparison["gains"]) == ["random.npz", "perfect.npz"]
+    for name, gain in comparison["gains"].items():
+        summary = evaluate_detections(ground_truth, detections[name], bootstrap=50).summary
+        assert gain["rankings"] == ["segm_box_score", "segm_mask_score"]
+        # The masks are the same: what is gained is what the mask score gains.
+        assert gain["AP"] == summary["delta"]["AP"]
+        assert gain["ci95"] == summary["delta"]["ci95"]
+        found = comparison["evaluations"][name]
+        assert found["segm_mask_score"] == summary["segm_mask_score"]
+    assert comparison["gains"]["perfect.npz"]["AP"] > 0
+
+
+def test_boxes_where_one_has_no_masks(ground_truth, detections):
+    boxes = replace(detections["plain.json"], segmentation=None)
+    half = replace(boxes, score=np.ones(len(boxes)))
+    gain = compare_detections(ground_truth, {"a": detections["perfect.npz"], "b": half})["gains"]
+    assert gain["b"]["rankings"] == ["bbox", "bbox"]
+    assert gain["b"]["ci95"][0] <= gain["b"]["AP"] <= gain["b"]["ci95"][1]
+
+
+def test_table(ground_truth, detections):
+    comparison = compare_detections(ground_truth, detections, bootstrap=0)
+    table = comparison_table(comparison)
+    for name, summary in comparison["evaluations"].items():
+        assert name in table
+        assert f"{summary['segm_oracle']['AP']:.2f}" in table
+    gain = comparison["gains"]["perfect.npz"]["AP"]
+    assert f"perfect.npz: {gain:+.2f} AP over plain.json" in table
+    assert "interval" not in table
+    comparison = compare_detections(ground_truth, detections, bootstrap=20)
+    low, high = comparison["gains"]["random.npz"]["ci95"]
+    assert f"(95% interval {low:+.2f} to {high:+.2f})" in comparison_table(comparison)
+
+
+def test_detections_of_another_dataset_are_refused(ground_truth, detections):
+    detections["random.npz"].image_id[0] = 10**9
+    with pytest.raises(UserError, match="image 1000000000"):
+        compare_detections(ground_truth, detections)

@@ -1,0 +1,93 @@
+import numpy as np
+import pycocotools.mask as mask_util
+import pytest
+import torch
+from detectron2.structures import Boxes, Instances
+
+from msrcnn.evaluation import Detections
+
+CATEGORY_IDS = np.array([3, 7, 20])
+
+
+def instances(size=2, **fields):
+    made = Instances((10, 20))
+    made.pred_boxes = Boxes(torch.tensor([[1.0, 2, 4, 8], [0, 0, 20, 10]])[:size])
+    made.scores = torch.tensor([0.75, 0.1])[:size]
+    made.pred_classes = torch.tensor([2, 0])[:size]
+    for name, value in fields.items():
+        made.set(name, value[:size])
+    return made
+
+
+def test_columns_of_an_image():
+    made = instances(pred_maskiou=torch.tensor([0.5, 1]), mask_scores=torch.tensor([0.375, 0.1]))
+    found = Detections.from_instances(made, 42, CATEGORY_IDS)
+    assert found.images.tolist() == [42]
+    assert found.image_id.tolist() == [42, 42]
+    assert found.category_id.tolist() == [20, 3]
+    assert found.bbox.tolist() == [[1, 2, 3, 6], [0, 0, 20, 10]]
+    assert found.mask_score.tolist() == [0.375, np.float32(0.1)]
+    assert found.maskiou.tolist() == [0.5, 1]
+    assert found.segmentation is None
+    assert found.mask_confidence is None
+
+
+def test_masks_as_pixels_or_as_rle():
+    masks = torch.zeros(2, 10, 20, dtype=torch.bool)
+    masks[0, 2:8, 1:4] = True
+    found = Detections.from_instances(instances(pred_masks=masks), 1, CATEGORY_IDS)
+    decoded = [mask_util.decode(rle) for rle in found.segmentation]
+    assert np.array_equal(decoded, masks.numpy())
+    again = instances(pred_masks_rle=found.segmentation)
+    assert Detections.from_instances(again, 1, CATEGORY_IDS).segmentation == found.segmentation
+
+
+def test_nothing_found_keeps_the_columns():
+    made = instances(0, mask_scores=torch.zeros(2), pred_masks_rle=[{}, {}])
+    found = Detections.from_instances(made, 5, CATEGORY_IDS)
+    assert len(found) == 0
+    assert found.bbox.shape == (0, 4)
+    assert found.mask_score.shape == (0,)
+    assert found.segmentation == []
+    assert found.images.tolist() == [5]
+
+
+def test_concatenate_sorts_by_image_and_counts_each_once():
+    parts = [
+        Detections.from_instances(instances(size), image_id, CATEGORY_IDS)
+        for image_id, size in ((9, 2), (4, 1), (6, 0), (9, 1))
+    ]
+    found = Detections.concatenate(parts)
+    assert found.images.tolist() == [4, 6, 9]
+    assert found.image_id.tolist() == [4, 9, 9]
+    assert found.score.tolist() == [0.75, 0.75, np.float32(0.1)]
+    assert Detections.concatenate([]).images.tolist() == []
+    # In two steps, as processes do.
+    halves = [Detections.concatenate(parts[:2]), Detections.concatenate(parts[2:])]
+    again = Detections.concatenate(halves)
+    assert again.image_id.tolist() == found.image_id.tolist()
+    assert again.score.tolist() == found.score.tolist()
+
+
+def test_concatenate_keeps_masks_with_their_detections():
+    parts = []
+    for image_id in (8, 2, 5):
+        rles = [{"size": [10, 20], "counts": b"%d%d" % (image_id, i)} for i in range(2)]
+        made = instances(pred_masks_rle=rles)
+        parts.append(Detections.from_instances(made, image_id, CATEGORY_IDS))
+    found = Detections.concatenate(parts)
+    counts = [rle["counts"] for rle in found.segmentation]
+    assert counts == [b"20", b"21", b"50", b"51", b"80", b"81"]
+    assert [r["counts"] for r in found.of_image(5).segmentation] == [b"50", b"51"]
+
+
+@pytest.mark.parametrize("iou_type", ["bbox", "segm"])
+def test_results_for_the_server(iou_type):
+    rles = [{"size": [10, 20], "counts": b"ab"}, {"size": [10, 20], "counts": b"cd"}]
+    found = Detections.from_instances(instances(pred_masks_rle=rles), 1, CATEGORY_IDS)
+    first = found.results(iou_type, np.array([0.25, 0.5]))[0]
+    shape = {
+        "bbox": {"bbox": [1, 2, 3, 6]},
+        "segm": {"segmentation": {"size": [10, 20], "counts": "ab"}},
+    }
+    assert first == {"image_id": 1, "category_id": 20, "score": 0.25, **shape[iou_type]}

@@ -1,0 +1,120 @@
+import json
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from made import noisy_detections
+from pycocotools.coco import COCO
+
+from msrcnn.errors import UserError
+from msrcnn.evaluation import Detections, load_predictions, save_predictions
+
+
+def assert_same(found, expected):
+    for field in fields(Detections):
+        a, b = getattr(found, field.name), getattr(expected, field.name)
+        if isinstance(b, np.ndarray):
+            assert a.dtype == b.dtype
+            assert np.array_equal(a, b), field.name
+        else:
+            assert a == b, field.name
+
+
+@pytest.mark.parametrize("scores", [True, False])
+def test_round_trip(ground_truth, tmp_path, scores):
+    detections = noisy_detections(ground_truth, scores=scores)
+    path = tmp_path / "new" / "p.npz"
+    save_predictions(detections, path)
+    assert_same(load_predictions(path), detections)
+
+
+def test_compact(coco_root, tmp_path):
+    ground_truth = COCO(str(coco_root / "annotations" / "instances_val2017.json"))
+    detections = noisy_detections(ground_truth)
+    save_predictions(detections, tmp_path / "p.npz")
+    results = json.dumps(detections.results("segm", detections.score))
+    assert (tmp_path / "p.npz").stat().st_size < len(results) / 2
+
+
+def test_nothing_found(tmp_path):
+    save_predictions(Detections.nothing(), tmp_path / "p.npz")
+    assert_same(load_predictions(tmp_path / "p.npz"), Detections.nothing())
+
+
+def test_coco_results(ground_truth, tmp_path):
+    """Of our own, and with boxes and masks in one file as Detectron2 writes them."""
+    detections = noisy_detections(ground_truth)
+    boxes, masks = (detections.results(task, detections.score) for task in ("bbox", "segm"))
+    for results in (boxes, masks, [{**box, **mask} for box, mask in zip(boxes, masks)]):
+        (tmp_path / "r.json").write_text(json.dumps(results))
+        found = load_predictions(tmp_path / "r.json")
+        assert found.images is None
+        assert np.array_equal(found.image_id, detections.image_id)
+        assert np.array_equal(found.category_id, detections.category_id)
+        assert np.array_equal(found.score, detections.score.astype(float))
+        assert np.array_equal(found.bbox, detections.bbox)
+        if results is boxes:
+            assert found.segmentation is None
+        else:
+            assert found.segmentation == detections.segmentation
+
+
+def test_result_file_without_results(tmp_path):
+    (tmp_path / "r.json").write_text("[]")
+    assert len(load_predictions(tmp_path / "r.json")) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "neither .npz nor JSON"),
+        ("{}", "must be a list"),
+        ('[{"image_id": 1}]', "record 0 lacks category_id, score"),
+        ('[{"image_id": 1, "category_id": 1, "score": 1}]', "record 0 lacks bbox or segm"),
+        ("[1]", "record 0 is no object"),
+        ('[{"image_id": 1, "category_id": 1, "score": "x", "bbox": [1, 2, 3, 4]}]', "ValueError"),
+        ('[{"image_id": 1, "category_id": 1, "score": 1, "bbox": [1, 2, 3]}]', "ValueError"),
+    ],
+)
+def test_other_files_are_no_predictions(tmp_path, content, message):
+    (tmp_path / "p.json").write_text(content)
+    with pytest.raises(UserError, match=r"p\.json.*" + message):
+        load_predictions(tmp_path / "p.json")
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere\.npz.*No such file"):
+        load_predictions(tmp_path / "nowhere.npz")
+
+
+def test_damaged_files(ground_truth, tmp_path):
+    path = tmp_path / "p.npz"
+    save_predictions(noisy_detections(ground_truth), path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"p\.npz"):
+        load_predictions(path)
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + bytes(64) + whole[middle + 64 :])
+    with pytest.raises(UserError, match="damaged"):
+        load_predictions(path)
+    np.savez(path, anything=np.zeros(3))
+    with pytest.raises(UserError, match="another kind"):
+        load_predictions(path)
+    columns = {"images": 1, "image_id": 2, "category_id": 2, "score": 3}
+    columns = {name: np.zeros(size) for name, size in columns.items()}
+    np.savez(path, format=np.array(1), bbox=np.zeros((2, 4)), **columns)
+    with pytest.raises(UserError, match="different length"):
+        load_predictions(path)
+
+
+def test_file_of_a_later_version(tmp_path):
+    np.savez(tmp_path / "p.npz", format=np.array(99))
+    with pytest.raises(UserError, match="another version"):
+        load_predictions(tmp_path / "p.npz")
+
+
+def test_pickled_content_is_refused(tmp_path):
+    np.savez(tmp_path / "p.npz", format=np.array(1), image_id=np.array([{}], dtype=object))
+    with pytest.raises(UserError, match=r"p\.npz"):
+        load_predictions(tmp_path / "p.npz")
