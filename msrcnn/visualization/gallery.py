@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pycocotools.mask as mask_util
-from detectron2.data.detection_utils import read_image
 from PIL import Image, ImageEnhance, ImageFilter
 
+from ..errors import UserError
 from ..evaluation import Evaluation
+from .images import load_image
 
 NUM_MASKS = 8  # shown of each kind
 MAX_PER_IMAGE = 2  # so that one odd image does not fill the gallery
@@ -177,15 +178,11 @@ def _window(boxes: np.ndarray, width: int, height: int) -> tuple[int, int, int, 
 
 
 def _read(info: dict, image_root: Path | None) -> np.ndarray | None:
-    """The image as the dataset has it, (H, W, 3); ``None`` if it is not there or another."""
-    if image_root is None:
-        return None
+    """The image, (H, W, 3), if it is there and can be used."""
     try:
-        # As Detectron2 reads it for the model: turned as its EXIF data say.
-        pixels = read_image(str(Path(image_root) / info["file_name"]), "RGB")
-    except (KeyError, OSError, ValueError, Image.DecompressionBombError):
+        return None if image_root is None else load_image(info, image_root)
+    except UserError:
         return None
-    return pixels if pixels.shape[:2] == (info["height"], info["width"]) else None
 
 
 def _photo(pixels: np.ndarray, window: tuple[int, int, int, int]) -> Image.Image:

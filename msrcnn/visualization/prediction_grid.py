@@ -5,14 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pycocotools.mask as mask_util
-from detectron2.data.detection_utils import read_image
 from detectron2.structures import BoxMode
 from detectron2.utils.visualizer import Visualizer
 from PIL import Image, ImageDraw, ImageFont
 from pycocotools.coco import COCO
 
-from ..errors import UserError
 from ..evaluation import Detections
+from .images import load_image
 
 MARGIN, TITLE = 8, 24  # pixels
 # Of the classes, in turn.
@@ -57,14 +56,14 @@ def prediction_grid(
         height: of each image in the picture, in pixels.
 
     Raises:
-        UserError: if an image cannot be read.
+        UserError: if an image cannot be read, or is another than the annotated one.
     """
     is_empty = {image_id: not ground_truth.imgToAnns[image_id] for image_id in ground_truth.imgs}
     shown = sorted(is_empty, key=lambda image_id: (is_empty[image_id], image_id))[:num_images]
     pairs = []
     for image_id in shown:
         info = ground_truth.imgs[image_id]
-        pixels = _read(image_root / info["file_name"])
+        pixels = load_image(info, image_root)
         scale = height / pixels.shape[0]
         annotations = ground_truth.imgToAnns[image_id]
         truth = _draw(pixels, scale, [_truth(ground_truth, a) for a in annotations])
@@ -73,13 +72,6 @@ def prediction_grid(
         found = _draw(pixels, scale, [_found(ground_truth, of_image, index) for index in good])
         pairs.append((truth, found))
     return _compose(pairs, columns)
-
-
-def _read(path: Path) -> np.ndarray:
-    try:
-        return read_image(str(path), "RGB")  # turned as its EXIF data say, as the model sees it
-    except OSError as error:
-        raise UserError(f"cannot read image '{path}': {error}") from error
 
 
 class _Object(NamedTuple):

@@ -13,11 +13,13 @@ from PIL import Image
 from ..evaluation import METRICS, RANKINGS, Evaluation
 from .gallery import MAX_PER_IMAGE, SIDE, RankedMask, draw_mask, most_moved, most_overrated
 from .html import Content, Element, element, image, page, row, table
+from .images import image_name
 from .plots import COLORS, LABELS, SCORES, compared_scores, draw_figures, to_png
 
 STYLE = Path(__file__).with_name("report.css")
 JPEG_QUALITY = 85
 MANY_CLASSES = 20  # more are folded away
+NOTHING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 PLOT_CAPTIONS = {
     "ap_over_iou": "AP at each IoU threshold, from a rough fit (0.5) to a tight one (0.95).",
     "gain_over_iou": "What each ranking of masks gains over ranking by box score there.",
@@ -258,7 +260,7 @@ def _picture(evaluation: Evaluation, mask: RankedMask, picture: Image.Image) -> 
     detections, true, index = evaluation.detections, evaluation.true_maskiou, mask.index
     ground_truth = evaluation.ground_truth
     class_name = str(ground_truth.cats[int(detections.category_id[index])]["name"])
-    file_name = str(ground_truth.imgs[int(detections.image_id[index])].get("file_name", ""))
+    file_name = image_name(ground_truth.imgs[int(detections.image_id[index])])
     matched = true.instance[index] != 0
     rank = f"{mask.box_rank:,}"
     if mask.mask_rank is not None:
@@ -372,8 +374,8 @@ def _key(ranking: str) -> Element:
 
 
 def _number(value: float | None, digits: int = 2) -> str:
-    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")  # noqa: RUF001
+    return NOTHING if value is None else f"{value:.{digits}f}".replace("-", MINUS)
 
 
 def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.2f}".replace("-", "−")  # noqa: RUF001
+    return NOTHING if value is None else f"{value:+.2f}".replace("-", MINUS)
