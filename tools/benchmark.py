@@ -6,11 +6,11 @@ import shlex
 import sys
 from pathlib import Path
 
-from msrcnn.benchmark import cost
+from msrcnn.benchmark import cost, evaluation
 from msrcnn.engine import run_tool
 from msrcnn.evaluation.results import write_result
 
-BENCHMARKS = {"cost": cost}
+BENCHMARKS = {"cost": cost, "evaluation": evaluation}
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 
 from detectron2.utils import comm
@@ -18,6 +19,7 @@ from ..evaluation import (
     load_predictions,
     write_results,
 )
+from .report import report_evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +38,12 @@ def build_evaluator(cfg, dataset_name: str) -> MaskScoringEvaluator:
     output_dir = Path(cfg.OUTPUT_DIR)
     if len(cfg.DATASETS.TEST) > 1:
         output_dir = output_dir / dataset_name
-    return MaskScoringEvaluator(dataset_name, str(output_dir), **evaluation_settings(cfg))
+    return MaskScoringEvaluator(
+        dataset_name,
+        str(output_dir),
+        report=partial(report_evaluation, dataset_name=dataset_name),
+        **evaluation_settings(cfg),
+    )
 
 
 def evaluate_predictions(cfg, paths: list[str]) -> OrderedDict:
@@ -68,7 +75,13 @@ def evaluate_predictions(cfg, paths: list[str]) -> OrderedDict:
         return OrderedDict()
     (detections,) = files.values()
     write_results(detections, output_dir / "inference")
-    return evaluate_and_write(ground_truth, detections, output_dir, **evaluation_settings(cfg))
+    return evaluate_and_write(
+        ground_truth,
+        detections,
+        output_dir,
+        report=partial(report_evaluation, dataset_name=dataset_name),
+        **evaluation_settings(cfg),
+    )
 
 
 def _compare(cfg, ground_truth, files: dict[str, Detections], output: Path) -> None:

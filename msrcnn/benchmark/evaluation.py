@@ -1,0 +1,219 @@
+"""Evaluation, from predictions in hand to the printed table: Detectron2's own against ours."""
+
+import argparse
+import contextlib
+import io
+import json
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from detectron2.data.datasets import register_coco_instances
+from detectron2.evaluation import COCOEvaluator
+from detectron2.modeling.postprocessing import detector_postprocess
+from tabulate import tabulate
+
+from ..errors import UserError
+from ..evaluation import MaskScoringEvaluator, postprocess_to_rle
+from .stand_in import StandIn, repeat_dataset
+
+WARM_UP_IMAGES = 5
+LARGE_IMAGE = {"height": 4000, "width": 6000, "detections": 300}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that :func:`measure` reads."""
+    parser.add_argument(
+        "--annotations",
+        type=Path,
+        required=True,
+        metavar="ANN.json",
+        help="COCO annotations, repeated under new ids to give as many images as are asked for",
+    )
+    parser.add_argument("--images", type=int, nargs="+", default=[100, 1000, 5000])
+    parser.add_argument("--detections", type=int, default=100, help="of each image")
+    parser.add_argument("--repeats", type=int, default=3, help="of each measurement")
+
+
+def measure(args: argparse.Namespace) -> dict:
+    """Time and peak memory of both, alternating, each run in a process of its own.
+
+    Returns:
+        ``sizes``, for each number of images, and ``large_image``, for one image of 6000 x 4000
+        pixels: for ``stock`` and ``ours`` the median ``seconds`` by stage and ``peak_mib``, the
+        most memory a process held, imports included; ``speedup``, how many times faster ours is
+        in making RLE of masks (``encoding``) and in all (``total``), where ours includes every
+        ranking, the bootstrap and all files.
+
+    Raises:
+        UserError: if the annotations cannot be read.
+    """
+    if not args.annotations.is_file():
+        raise UserError(f"--annotations '{args.annotations}': no such file")
+    content = json.loads(args.annotations.read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        sizes = [
+            {
+                "images": size,
+                **_compare(
+                    *(Path(folder), args.annotations, repeat_dataset(content, size)),
+                    *(args.detections, args.repeats),
+                ),
+            }
+            for size in args.images
+        ]
+        large = _large_image(content)
+        path = Path(folder) / "large.json"
+        path.write_text(json.dumps(large))
+        large_image = _compare(Path(folder), path, large, LARGE_IMAGE["detections"], 1)
+    return {
+        "detections_of_an_image": args.detections,
+        "repeats": args.repeats,
+        "sizes": sizes,
+        "large_image": {**LARGE_IMAGE, **large_image},
+    }
+
+
+def table(result: dict) -> str:
+    """A result of :func:`measure`, for a reader."""
+    rows = []
+    measured = [(f"{s['images']} images", s) for s in result["sizes"]]
+    measured.append(("one of 6000 x 4000", result["large_image"]))
+    for name, each in measured:
+        for variant in ("stock", "ours"):
+            stages = ", ".join(f"{k} {v:.2f}" for k, v in each[variant]["seconds"].items())
+            total = sum(each[variant]["seconds"].values())
+            rows.append([name, variant, f"{total:.1f}", each[variant]["peak_mib"], stages])
+            name = ""
+        speedup = each["speedup"]
+        rows.append(["", "times faster", f"{speedup['total']:.1f}", "", ""])
+        rows[-1][-1] = f"encoding {speedup['encoding']:.1f}"
+    return tabulate(rows, headers=["", "", "seconds", "peak MiB", "seconds by stage"])
+
+
+def _large_image(content: dict) -> dict:
+    """A dataset of one large image, in which the instances of all images lie, enlarged."""
+    sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
+    large = {**content, "images": [{"id": 1, "file_name": "large.jpg"}], "annotations": []}
+    large["images"][0].update(height=LARGE_IMAGE["height"], width=LARGE_IMAGE["width"])
+    for annotation in content["annotations"]:
+        if annotation["iscrowd"]:
+            continue
+        width, height = sizes[annotation["image_id"]]
+        scale = min(LARGE_IMAGE["width"] / width, LARGE_IMAGE["height"] / height)
+        large["annotations"].append(
+            {
+                **annotation,
+                "image_id": 1,
+                "bbox": [value * scale for value in annotation["bbox"]],
+                "area": annotation["area"] * scale**2,
+                "segmentation": [
+                    [value * scale for value in polygon] for polygon in annotation["segmentation"]
+                ],
+            }
+        )
+    return large
+
+
+def _compare(folder: Path, source: Path, content: dict, detections: int, repeats: int) -> dict:
+    """Both variants on one dataset."""
+    path = folder / "dataset.json"
+    path.write_text(json.dumps(content))
+    runs: dict[str, list] = {name: [] for name in VARIANTS}
+    for _ in range(repeats):
+        for name in VARIANTS:
+            # In a new process each: so the peak of memory is its own.
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+                run = process.submit(_run, name, source, path, detections, folder / name)
+                runs[name].append(run.result())
+    result = {
+        name: {
+            "seconds": {
+                stage: statistics.median(run["seconds"][stage] for run in of_variant)
+                for stage in of_variant[0]["seconds"]
+            },
+            "peak_mib": statistics.median(run["peak_mib"] for run in of_variant),
+        }
+        for name, of_variant in runs.items()
+    }
+    stock, ours = (result[name]["seconds"] for name in ("stock", "ours"))
+    result["speedup"] = {
+        "encoding": (stock["paste"] + stock["encode"]) / ours["encode"],
+        "total": sum(stock.values()) / sum(ours.values()),
+    }
+    return result
+
+
+def _run(variant: str, source: Path, path: Path, detections: int, output: Path) -> dict:
+    """One measurement, in this process."""
+    torch.manual_seed(0)
+    name = "benchmark"
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
+        register_coco_instances(name, {}, str(path), "")
+        stand_in = StandIn(source, detections)
+        images = json.loads(path.read_text())["images"]
+        for image in images:
+            stand_in(image["id"])  # made now, not while time is taken
+        for image in images[:WARM_UP_IMAGES] if len(images) > 1 else []:
+            instances = stand_in(image["id"])
+            VARIANTS[variant].postprocess(instances, image["height"], image["width"])
+        seconds = VARIANTS[variant](name, output, stand_in, images)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return {"seconds": seconds, "peak_mib": peak}
+
+
+class _Stages:
+    """Sums seconds by stage."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0) + time.perf_counter() - start
+
+
+def _stock(name: str, output: Path, stand_in: StandIn, images: list[dict]) -> dict[str, float]:
+    evaluator = COCOEvaluator(
+        name, ("bbox", "segm"), False, str(output), max_dets_per_image=100, use_fast_impl=False
+    )
+    stage = _Stages()
+    evaluator.reset()
+    for image in images:
+        raw = stand_in(image["id"])
+        with stage("paste"):
+            instances = detector_postprocess(raw, image["height"], image["width"])
+        with stage("encode"):
+            evaluator.process([{"image_id": image["id"]}], [{"instances": instances}])
+    with stage("metrics"):
+        evaluator.evaluate()
+    return stage.seconds
+
+
+def _ours(name: str, output: Path, stand_in: StandIn, images: list[dict]) -> dict[str, float]:
+    evaluator = MaskScoringEvaluator(name, str(output))
+    stage = _Stages()
+    evaluator.reset()
+    for image in images:
+        raw = stand_in(image["id"])
+        with stage("encode"):
+            instances = postprocess_to_rle(raw, image["height"], image["width"])
+            evaluator.process([{"image_id": image["id"]}], [{"instances": instances}])
+    with stage("gather"):
+        evaluator.evaluate()
+    found = json.loads((output / "evaluation.json").read_text())["seconds"]
+    del found["inference"]  # what has been counted above
+    stage.seconds["gather"] -= sum(found.values())
+    return {**stage.seconds, **found}
+
+
+_stock.postprocess, _ours.postprocess = detector_postprocess, postprocess_to_rle
+VARIANTS: dict[str, Callable] = {"stock": _stock, "ours": _ours}

@@ -1,0 +1,50 @@
+"""What follows an evaluation: the report, and while training pictures for TensorBoard."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from detectron2.data import MetadataCatalog
+from detectron2.utils.events import EventStorage, get_event_storage
+from PIL import Image
+
+from ..evaluation import Evaluation
+from ..visualization import prediction_grid, write_report
+
+NUM_PICTURES = 4  # images with predictions in TensorBoard, each time
+
+
+def report_evaluation(evaluation: Evaluation, output_dir: Path, *, dataset_name: str) -> None:
+    """Write the report; where events are stored, store its plots and predictions as images.
+
+    Args:
+        evaluation: on the dataset.
+        output_dir: gets ``report.html`` and ``plots/``.
+        dataset_name: a registered dataset.
+    """
+    image_root = MetadataCatalog.get(dataset_name).get("image_root")
+    image_root = Path(image_root) if image_root else None
+    plots = write_report(evaluation, output_dir, image_root, title=dataset_name)
+    storage = _storage()
+    if storage is None:
+        return
+    for name, png in plots.items():
+        _put(storage, f"{dataset_name}/{name}", Image.open(io.BytesIO(png)))
+    if image_root is not None:
+        layout = {"num_images": NUM_PICTURES, "columns": 1, "height": 240}
+        picture = prediction_grid(
+            evaluation.ground_truth, image_root, evaluation.detections, **layout
+        )
+        _put(storage, f"{dataset_name}/predictions", picture)
+
+
+def _storage() -> EventStorage | None:
+    """Where a training run keeps its events; ``None`` outside of one."""
+    try:
+        return get_event_storage()
+    except AssertionError:
+        return None
+
+
+def _put(storage: EventStorage, name: str, picture: Image.Image) -> None:
+    storage.put_image(name, np.asarray(picture.convert("RGB")).transpose(2, 0, 1))
