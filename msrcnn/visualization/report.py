@@ -40,7 +40,7 @@ def write_report(
     output_dir: Path,
     image_root: Path | None = None,
     title: str = "Evaluation",
-) -> None:
+) -> dict[str, bytes]:
     """Write ``report.html``, and its plots as ``plots/*.png``.
 
     Args:
@@ -49,6 +49,9 @@ def write_report(
         image_root: the folder of the dataset's images; without it, or where images are missing,
             masks are shown on a plain ground.
         title: what was evaluated on what, for a person.
+
+    Returns:
+        The plots by name, as PNG files.
     """
     output_dir = Path(output_dir)
     plots = {name: to_png(figure) for name, figure in draw_figures(evaluation).items()}
@@ -68,6 +71,7 @@ def write_report(
     )
     content = page(title, STYLE.read_text(encoding="utf-8"), element("body", main))
     (output_dir / "report.html").write_bytes(content)
+    return plots
 
 
 def headline(evaluation: Evaluation) -> str:

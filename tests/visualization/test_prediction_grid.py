@@ -12,6 +12,11 @@ from msrcnn.visualization.prediction_grid import MARGIN, TITLE
 
 
 @pytest.fixture
+def shapes(evaluation):
+    return evaluation.ground_truth
+
+
+@pytest.fixture
 def grid(shapes, shapes_root):
     def grid(detections, **layout):
         return prediction_grid(shapes, shapes_root / "train", detections, **layout)

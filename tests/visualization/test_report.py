@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 from PIL import Image
+from stand_ins import without_scores
 from test_gallery import INSTANCE, one_detection
 
 from msrcnn.evaluation import RANKINGS, evaluate_detections
@@ -204,8 +205,7 @@ def test_best_ranking_is_bold_but_not_the_upper_bound(evaluation, tmp_path):
 
 
 def test_one_ranking_has_no_best(evaluation, tmp_path):
-    scores = dict.fromkeys(("maskiou", "mask_score", "mask_confidence"))
-    plain = dataclasses.replace(evaluation.detections, **scores)
+    plain = without_scores(evaluation.detections)
     page = report(evaluate_detections(evaluation.ground_truth, plain), tmp_path)
     assert page.bold == []
     assert "Bold" not in page.text
@@ -267,9 +267,7 @@ def test_gallery_says_what_it_shows(evaluation, shapes_root, tmp_path):
 
 
 def test_gallery_without_mask_scores(evaluation, shapes_root, tmp_path):
-    scores = dict.fromkeys(("maskiou", "mask_score", "mask_confidence"))
-    plain = dataclasses.replace(evaluation.detections, **scores)
-    plain = evaluate_detections(evaluation.ground_truth, plain)
+    plain = evaluate_detections(evaluation.ground_truth, without_scores(evaluation.detections))
     page = report(plain, tmp_path, shapes_root / "train")
     assert "High box score, poor mask" in page.text
     assert "Moved" not in page.text
@@ -293,8 +291,7 @@ HOSTILE = """<script>alert("1")</script> & 'x' --> </style> {0} $title %s é 日
 def one_mask():
     """An evaluation with a single picture in its gallery."""
     evaluation = one_detection((40, 20, 20, 40), INSTANCE)
-    plain = dataclasses.replace(evaluation.detections, maskiou=None, mask_score=None)
-    return evaluate_detections(evaluation.ground_truth, plain)
+    return evaluate_detections(evaluation.ground_truth, without_scores(evaluation.detections))
 
 
 def test_names_are_text_and_nothing_else(one_mask, tmp_path):
@@ -312,10 +309,12 @@ def test_name_that_is_no_unicode(one_mask, tmp_path):
 
 
 def test_plots_lie_beside_the_page(evaluation, tmp_path):
-    page = report(evaluation, tmp_path)
+    plots = write_report(evaluation, tmp_path)
+    page = Page(tmp_path / "report.html")
     names = ["ap_over_iou", "gain_over_iou", "true_maskiou", "calibration", "true_maskiou_by_size"]
     files = {path.name: path.read_bytes() for path in (tmp_path / "plots").iterdir()}
-    assert sorted(files) == sorted(f"{name}.png" for name in names)
+    assert files == {f"{name}.png": content for name, content in plots.items()}
+    assert plots.keys() == set(names)
     embedded = [content for kind, content in page.pictures() if kind == "png"]
     assert embedded == [files[f"{name}.png"] for name in names]
 
