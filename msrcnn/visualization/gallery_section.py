@@ -22,10 +22,10 @@ def gallery_section(evaluation: Evaluation, image_root: Path | None) -> list[Con
     """Pictures of the masks that moved most, each with its scores.
 
     Args:
-        evaluation: without masks, there is no such section.
+        evaluation: where it has no masks, there is no such section.
         image_root: the folder of the dataset's images, see :func:`.gallery.draw_mask`.
     """
-    if evaluation.true_maskiou is None:
+    if evaluation.true_maskiou is None or not len(evaluation.detections):
         return []
     if "segm_mask_score" in evaluation.scores:
         down, up = most_moved(evaluation)

@@ -9,6 +9,8 @@ def headline(evaluation: Evaluation) -> str:
     summary = evaluation.summary
     if summary["bbox"]["AP"] is None:
         return "The dataset has no instance to find: AP is not defined."
+    if not len(evaluation.detections):
+        return "Nothing was detected."
     if summary["segm_box_score"] is None:
         return f"Box AP is {number(summary['bbox']['AP'])}. There are no masks to compare."
     before = summary["segm_box_score"]["AP"]

@@ -78,11 +78,11 @@ def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 def draw_figures(evaluation: Evaluation) -> dict[str, Figure]:
     """All figures that apply, by name.
 
-    A box detector has no masks to judge, and where nothing was found there are no scores: what
-    would be empty is left out.
+    A box detector has no masks to judge, and where nothing was found there is nothing to draw.
     """
     figures = {}
-    if any(value is not None for ap in evaluation.precision.values() for value in ap.by_iou):
+    has_instances = any(value is not None for value in evaluation.precision["bbox"].by_iou)
+    if has_instances and len(evaluation.detections):
         figures["ap_over_iou"] = draw_ap_over_iou(evaluation.precision)
         if "segm_box_score" in evaluation.precision:
             figures["gain_over_iou"] = draw_gain_over_iou(evaluation.precision)

@@ -95,13 +95,10 @@ def _rankings(evaluation: Evaluation, plots: dict[str, bytes]) -> list[Content]:
     real = [name for name in shown if name not in ("bbox", "segm_oracle")]
     rows = []
     for name in shown:
-        cells = []
-        for metric in metrics:
-            text = number(summary[name][metric])
-            values = [summary[r][metric] for r in real if summary[r][metric] is not None]
-            # As printed, so that what looks equal is equally good.
-            is_best = name in real and len(real) > 1 and values and text == number(max(values))
-            cells.append(element("strong", text) if is_best else text)
+        cells = [number(summary[name][metric]) for metric in metrics]
+        if name in real:
+            best = (_best([summary[r][metric] for r in real]) for metric in metrics)
+            cells = [element("strong", c) if c == b else c for c, b in zip(cells, best)]
         header = element("span", _key(name), LABELS[name])
         attributes = {"class_": "bound"} if name == "segm_oracle" else {}
         rows.append(row(header, *cells, **attributes))
@@ -124,6 +121,13 @@ def _rankings(evaluation: Evaluation, plots: dict[str, bytes]) -> list[Content]:
         element("p", note, class_="note"),
         _plots(plots, ["ap_over_iou", "gain_over_iou"]),
     ]
+
+
+def _best(values: list[float | None]) -> str | None:
+    """The largest of several values as it is printed; ``None`` if they all look the same."""
+    values = [value for value in values if value is not None]
+    differ = len({number(value) for value in values}) > 1
+    return number(max(values)) if differ else None
 
 
 def _quality(evaluation: Evaluation, plots: dict[str, bytes]) -> list[Content]:

@@ -32,7 +32,7 @@ def test_headline_says_no_more_than_is_known(evaluation, gain, interval, expecte
         ("plain Mask R-CNN", "predicts no MaskIoU"),
         ("box detector", "There are no masks to compare"),
         ("no instance", "no instance to find"),
-        ("no detection", "not distinguishable"),
+        ("no detection", "Nothing was detected"),
     ],
     indirect=["any_evaluation"],
 )

@@ -1,5 +1,6 @@
 import base64
 import copy
+import dataclasses
 import io
 import re
 from collections import Counter
@@ -194,13 +195,22 @@ def test_best_ranking_is_bold_but_not_the_upper_bound(evaluation, tmp_path):
     expected = Counter()
     for metric in summary["bbox"]:
         shown = [f"{summary[name][metric]:.2f}" for name in real if summary[name][metric]]
-        if shown:
+        if len(set(shown)) > 1:  # what all reach is no merit of one
             best = max(shown, key=float)
             expected[best] += shown.count(best)
     assert sum(expected.values()) >= 5
     assert Counter(report(evaluation, tmp_path).bold) == expected
     # There was something to be tempted by.
     assert summary["segm_oracle"]["AP"] > max(summary[name]["AP"] for name in real)
+
+
+def test_equals_are_all_the_best_unless_there_is_no_other(evaluation, tmp_path):
+    rankings = ("segm_box_score", "segm_mask_score", "segm_mask_confidence")
+    summary = copy.deepcopy(evaluation.summary)
+    for name, values in zip(rankings, ((11.111, 22), (11.112, 22), (5, 22))):
+        summary[name].update(dict.fromkeys(summary[name]), AP=values[0], AP50=values[1])
+    page = report(dataclasses.replace(evaluation, summary=summary), tmp_path)
+    assert page.bold == ["11.11", "11.11"]
 
 
 def test_one_ranking_has_no_best(evaluation, tmp_path):
