@@ -18,7 +18,10 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.10",
     packages=find_packages(include=["msrcnn", "msrcnn.*"]),
-    package_data={"msrcnn": ["configs/*.yaml", "configs/**/*.yaml", "configs/**/*.py"]},
+    package_data={
+        "msrcnn": ["configs/*.yaml", "configs/**/*.yaml", "configs/**/*.py"],
+        "msrcnn.visualization": ["report.css"],
+    },
     # Detectron2 is not on PyPI under its name: tools/install_detectron2.py installs it.
     install_requires=[
         "torch>=2.4",

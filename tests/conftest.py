@@ -7,9 +7,12 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
+from pycocotools.coco import COCO
+from stand_ins import CASES, first_images, repeated, stand_in
 
 from msrcnn import get_config
 from msrcnn.data.shapes import make_split
+from msrcnn.evaluation import Evaluation, evaluate_detections
 
 ROOT = Path(__file__).parent.parent
 
@@ -46,6 +49,33 @@ def shapes_root(tmp_path_factory) -> Path:
     make_split(root, "train", 12, seed=3)
     make_split(root, "val", 6, seed=3)
     return root
+
+
+@pytest.fixture(scope="session")
+def evaluation(shapes_root) -> Evaluation:
+    """Of detections with all scores on the training images of the small made dataset."""
+    ground_truth = COCO(str(shapes_root / "annotations" / "instances_train.json"))
+    return evaluate_detections(ground_truth, stand_in(ground_truth), bootstrap=50)
+
+
+@pytest.fixture(scope="session", params=["mask scoring", *CASES, "coco", "nuclei"])
+def any_evaluation(request, evaluation) -> Evaluation:
+    """Of whatever there might be to report."""
+    if request.param == "mask scoring":
+        return evaluation
+    if request.param in CASES:
+        case = CASES[request.param](evaluation.ground_truth, evaluation.detections)
+        return evaluate_detections(*case, bootstrap=10)
+    path = {"coco": "annotations/instances_val2017.json", "nuclei": "val.json"}[request.param]
+    root = request.getfixturevalue(f"{request.param}_root")
+    ground_truth = first_images(COCO(str(root / path)), 25)
+    return evaluate_detections(ground_truth, stand_in(ground_truth), bootstrap=10)
+
+
+@pytest.fixture(scope="session")
+def large_evaluation(evaluation) -> Evaluation:
+    """Of half a million detections."""
+    return repeated(evaluation, 500_000)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pycocotools.coco import COCO
 
 from ..evaluation import Detections
+from .images import load_image
 
 MARGIN, TITLE = 8, 24  # pixels
 # Of the classes, in turn.
@@ -21,48 +22,63 @@ COLORS = [
 
 
 def draw_prediction_grid(
+    ground_truth: COCO, image_root: Path, detections: Detections, output: Path, **layout
+) -> None:
+    """Write the picture of :func:`prediction_grid`, whose other arguments these are.
+
+    Args:
+        output: the picture's path; its folder is made if missing.
+    """
+    picture = prediction_grid(ground_truth, image_root, detections, **layout)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(output)
+
+
+def prediction_grid(
     ground_truth: COCO,
     image_root: Path,
     detections: Detections,
-    output: Path,
     *,
     num_images: int = 8,
     columns: int = 2,
     min_score: float = 0.5,
     height: int = 360,
-) -> None:
-    """Write a picture of ground truth and predictions side by side.
+) -> Image.Image:
+    """A picture of ground truth and predictions side by side.
 
     Args:
-        ground_truth: the dataset; its first images with annotations are shown.
+        ground_truth: the dataset; its first images are shown, those with annotations before others.
         image_root: the folder of its images.
-        detections: with masks.
-        output: the picture's path; its folder is made if missing.
+        detections: with masks or without; a mask score is printed where there is one.
         num_images: images shown.
         columns: images in a row of the grid.
         min_score: detections of a lower box score are left out.
         height: of each image in the picture, in pixels.
+
+    Raises:
+        UserError: if an image cannot be read, or is another than the annotated one.
     """
-    shown = [i for i in sorted(ground_truth.imgs) if ground_truth.getAnnIds(imgIds=i)]
-    shown = shown[:num_images]
+    is_empty = {image_id: not ground_truth.imgToAnns[image_id] for image_id in ground_truth.imgs}
+    shown = sorted(is_empty, key=lambda image_id: (is_empty[image_id], image_id))[:num_images]
     pairs = []
     for image_id in shown:
         info = ground_truth.imgs[image_id]
-        pixels = np.asarray(Image.open(image_root / info["file_name"]).convert("RGB"))
+        pixels = load_image(info, image_root)
         scale = height / pixels.shape[0]
         annotations = ground_truth.imgToAnns[image_id]
         truth = _draw(pixels, scale, [_truth(ground_truth, a) for a in annotations])
-        found = _draw(pixels, scale, _found(ground_truth, detections.of_image(image_id), min_score))
+        of_image = detections.of_image(image_id)
+        good = np.flatnonzero(of_image.score >= min_score)
+        found = _draw(pixels, scale, [_found(ground_truth, of_image, index) for index in good])
         pairs.append((truth, found))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    _compose(pairs, columns).save(output)
+    return _compose(pairs, columns)
 
 
 class _Object(NamedTuple):
     """What is drawn of an instance or a detection."""
 
-    mask: np.ndarray  # (H, W)
-    bbox: list[float]  # x, y, w, h
+    mask: np.ndarray | None  # (H, W)
+    bbox: np.ndarray  # x, y, w, h
     label: str
     color: tuple[float, float, float]
 
@@ -74,25 +90,19 @@ def _color(ground_truth: COCO, category_id: int) -> tuple[float, float, float]:
 def _truth(ground_truth: COCO, annotation: dict) -> _Object:
     category_id = annotation["category_id"]
     label = ground_truth.cats[category_id]["name"] + (" crowd" if annotation["iscrowd"] else "")
-    mask = ground_truth.annToMask(annotation)
-    return _Object(mask, annotation["bbox"], label, _color(ground_truth, category_id))
+    mask = ground_truth.annToMask(annotation) if annotation.get("segmentation") else None
+    bbox = np.array(annotation["bbox"], dtype=float)
+    return _Object(mask, bbox, label, _color(ground_truth, category_id))
 
 
-def _found(ground_truth: COCO, detections: Detections, min_score: float) -> list[_Object]:
-    objects = []
-    for index in (detections.score >= min_score).nonzero()[0].tolist():
-        category_id = int(detections.category_id[index])
-        scores = [detections.score, detections.mask_score]
-        scores = " | ".join(f"{score[index]:.2f}" for score in scores if score is not None)
-        objects.append(
-            _Object(
-                mask_util.decode(detections.segmentation[index]),
-                detections.bbox[index].tolist(),
-                f"{ground_truth.cats[category_id]['name']} {scores}",
-                _color(ground_truth, category_id),
-            )
-        )
-    return objects
+def _found(ground_truth: COCO, detections: Detections, index: int) -> _Object:
+    category_id = int(detections.category_id[index])
+    columns = (detections.score, detections.mask_score)
+    scores = [f"{column[index]:.2f}" for column in columns if column is not None]
+    label = f"{ground_truth.cats[category_id]['name']} {' | '.join(scores)}"
+    masks = detections.segmentation
+    mask = None if masks is None else mask_util.decode(masks[index])
+    return _Object(mask, detections.bbox[index], label, _color(ground_truth, category_id))
 
 
 def _draw(pixels: np.ndarray, scale: float, objects: list[_Object]) -> Image.Image:
@@ -103,7 +113,7 @@ def _draw(pixels: np.ndarray, scale: float, objects: list[_Object]) -> Image.Ima
         )
         visualizer.overlay_instances(
             boxes=boxes,
-            masks=[o.mask for o in objects],
+            masks=None if any(o.mask is None for o in objects) else [o.mask for o in objects],
             labels=[o.label for o in objects],
             assigned_colors=[o.color for o in objects],
             alpha=0.4,

@@ -1,0 +1,178 @@
+import copy
+import dataclasses
+import io
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.collections import QuadMesh
+from PIL import Image
+
+from msrcnn.evaluation.mask_quality import SIZES
+from msrcnn.visualization import draw_figures
+from msrcnn.visualization.plots import (
+    COLORS,
+    DENSITY_BINS,
+    DPI,
+    LABELS,
+    WIDTH,
+    draw_ap_over_iou,
+    draw_calibration,
+    draw_gain_over_iou,
+    draw_true_maskiou,
+    draw_true_maskiou_by_size,
+    to_png,
+)
+
+
+def lines(axes):
+    """Of each labelled line its points and colour."""
+    return {
+        line.get_label(): (line.get_xydata(), line.get_color())
+        for line in axes.get_lines()
+        if not line.get_label().startswith("_")
+    }
+
+
+def cells(axes) -> np.ndarray:
+    """The numbers of detections that a density shows, rows by true MaskIoU."""
+    (mesh,) = (artist for artist in axes.collections if isinstance(artist, QuadMesh))
+    return mesh.get_array().filled(0).reshape(DENSITY_BINS, DENSITY_BINS)
+
+
+def test_ap_over_iou(evaluation):
+    found = lines(draw_ap_over_iou(evaluation.precision).axes[0])
+    assert list(found) == [LABELS[name] for name in evaluation.precision]
+    for name, precision in evaluation.precision.items():
+        points, color = found[LABELS[name]]
+        np.testing.assert_allclose(points[:, 0], np.arange(50, 100, 5) / 100)
+        np.testing.assert_allclose(points[:, 1], precision.by_iou)
+        assert color == COLORS[name]
+
+
+def test_gain_over_iou(evaluation):
+    found = lines(draw_gain_over_iou(evaluation.precision).axes[0])
+    assert len(found) == 4
+    before = np.array(evaluation.precision["segm_box_score"].by_iou)
+    after = np.array(evaluation.precision["segm_mask_score"].by_iou)
+    assert np.abs(after - before).max() > 0.5
+    np.testing.assert_allclose(found[LABELS["segm_mask_score"]][0][:, 1], after - before)
+    assert not found[LABELS["segm_box_score"]][0][:, 1].any()
+
+
+def by_hand(scores, true) -> np.ndarray:
+    expected = np.zeros((DENSITY_BINS, DENSITY_BINS))
+    for x, y in zip(scores, true):
+        if not np.isnan(y):
+            column, row = (min(int(value * DENSITY_BINS), DENSITY_BINS - 1) for value in (x, y))
+            expected[row, column] += 1
+    return expected
+
+
+def test_true_maskiou_over_scores(evaluation):
+    predicted, box = draw_true_maskiou(evaluation).axes
+    true = evaluation.true_maskiou.matched
+    np.testing.assert_array_equal(cells(predicted), by_hand(evaluation.detections.maskiou, true))
+    np.testing.assert_array_equal(cells(box), by_hand(evaluation.detections.score, true))
+    assert predicted.get_title() == f"Pearson {evaluation.summary['maskiou']['pearson']:.2f}"
+    assert box.get_title() == f"Pearson {evaluation.summary['box_score']['pearson']:.2f}"
+    assert (predicted.get_xlabel(), box.get_xlabel()) == ("predicted MaskIoU", "box score")
+
+
+def test_true_maskiou_by_size(evaluation):
+    by_size = evaluation.summary["maskiou"]["by_size"]
+    found = [size for size in SIZES if by_size[size]["n"]]
+    assert found == ["small", "medium"]  # there is no large one, and no row for it
+    axes = draw_true_maskiou_by_size(evaluation).axes
+    assert len(axes) == 4
+    for size, (predicted, box) in zip(found, (axes[:2], axes[2:])):
+        assert cells(predicted).sum() == cells(box).sum() == by_size[size]["n"]
+        assert predicted.get_title() == f"{size}, Pearson {by_size[size]['pearson']:.2f}"
+
+
+def test_calibration(evaluation):
+    axes, counts = draw_calibration(evaluation.summary).axes
+    ranking = {
+        "maskiou": "segm_mask_score",
+        "box_score": "segm_box_score",
+        "mask_confidence": "segm_mask_confidence",
+    }
+    by_color = {color: points for points, color in lines(axes).values()}
+    counts_by_color = {color: points for points, color in lines(counts).values()}
+    for key, name in ranking.items():
+        bins = evaluation.summary[key]["calibration"]
+        expected = [(b["predicted"], b["true"]) for b in bins]
+        np.testing.assert_allclose(by_color[COLORS[name]], expected)
+        assert counts_by_color[COLORS[name]][:, 1].tolist() == [b["n"] for b in bins]
+
+
+def test_colors_and_markers_tell_rankings_apart(evaluation):
+    drawn = draw_ap_over_iou(evaluation.precision).axes[0].get_lines()
+    assert len({line.get_color() for line in drawn}) == len(drawn) == 5
+    assert len({line.get_marker() for line in drawn}) == len(drawn)
+
+
+def test_what_does_not_apply_is_left_out(any_evaluation):
+    figures = draw_figures(any_evaluation)
+    has_instances = any_evaluation.summary["bbox"]["AP"] is not None
+    something = has_instances and len(any_evaluation.detections) > 0
+    assert ("ap_over_iou" in figures) == something
+    has_masks = any_evaluation.true_maskiou is not None
+    assert ("gain_over_iou" in figures) == (something and has_masks)
+    on_instances = has_masks and not np.isnan(any_evaluation.true_maskiou.matched).all()
+    for name in ("true_maskiou", "true_maskiou_by_size", "calibration"):
+        assert (name in figures) == on_instances
+    if on_instances:
+        panels = 1 + (any_evaluation.detections.maskiou is not None)
+        assert len(figures["true_maskiou"].axes) == panels
+
+
+def test_every_figure_is_a_png_and_the_same_again(evaluation):
+    first, second = (
+        {name: to_png(figure) for name, figure in draw_figures(evaluation).items()}
+        for _ in range(2)
+    )
+    assert first == second
+    assert len(first) == 5
+    for content in first.values():
+        picture = Image.open(io.BytesIO(content))
+        assert picture.width == round(WIDTH * DPI)
+        assert len(np.unique(picture.convert("L"))) > 10  # it is not empty
+
+
+def test_the_users_style_neither_matters_nor_changes(evaluation):
+    expected = to_png(draw_true_maskiou(evaluation))
+    with matplotlib.rc_context():
+        plt.style.use("dark_background")
+        matplotlib.rcParams["font.size"] = 30
+        matplotlib.rcParams["savefig.transparent"] = True
+        before = dict(matplotlib.rcParams)
+        assert to_png(draw_true_maskiou(evaluation)) == expected
+        assert dict(matplotlib.rcParams) == before
+    assert not plt.get_fignums()  # no figure is kept
+
+
+def test_pixels_can_be_had_without_a_file(evaluation):
+    """What a TensorBoard writer does with a figure."""
+    figure = draw_calibration(evaluation.summary)
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())
+    assert pixels.shape[2] == 4
+    assert pixels.std() > 1
+
+
+def test_half_a_million_detections(large_evaluation, evaluation):
+    times = len(large_evaluation.detections) // len(evaluation.detections)
+    assert len(large_evaluation.detections) >= 500_000
+    one, many = (cells(draw_true_maskiou(e).axes[0]) for e in (evaluation, large_evaluation))
+    np.testing.assert_array_equal(many, one * times)
+
+
+@pytest.mark.parametrize("key", ["maskiou", "box_score"])
+def test_no_spread_has_no_correlation(evaluation, key):
+    summary = copy.deepcopy(evaluation.summary)
+    summary[key]["pearson"] = None
+    figure = draw_true_maskiou(dataclasses.replace(evaluation, summary=summary))
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[["maskiou", "box_score"].index(key)] == "no correlation defined"

@@ -1,0 +1,84 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+from stand_ins import index
+
+from msrcnn.errors import UserError
+from msrcnn.evaluation import Detections
+from msrcnn.visualization import draw_prediction_grid, prediction_grid
+from msrcnn.visualization.prediction_grid import MARGIN, TITLE
+
+
+@pytest.fixture
+def shapes(evaluation):
+    return evaluation.ground_truth
+
+
+@pytest.fixture
+def grid(shapes, shapes_root):
+    def grid(detections, **layout):
+        return prediction_grid(shapes, shapes_root / "train", detections, **layout)
+
+    return grid
+
+
+def test_size_and_content(grid, evaluation):
+    picture = grid(evaluation.detections, num_images=4, columns=2, height=100)
+    assert picture.height == TITLE + 2 * (100 + MARGIN)
+    empty = grid(Detections.nothing(), num_images=4, columns=2, height=100)
+    assert empty.size == picture.size
+    differs = (np.asarray(empty) != np.asarray(picture)).any(axis=(0, 2))
+    # The truth on the left of each pair is the same, what was found is not.
+    cell = picture.width // 2
+    assert not differs[: cell // 2 - MARGIN].any()
+    assert differs[cell // 2 : cell].any()
+
+
+def test_low_scores_are_left_out(grid, evaluation):
+    layout = {"num_images": 2, "height": 100}
+    nothing = grid(Detections.nothing(), **layout)
+    assert grid(evaluation.detections, min_score=1.1, **layout) == nothing
+    assert grid(evaluation.detections, min_score=0.0, **layout) != nothing
+
+
+def test_box_detector_and_boxes_alone_annotated(grid, evaluation, shapes):
+    boxes = dataclasses.replace(evaluation.detections, segmentation=None, mask_score=None)
+    assert grid(boxes, num_images=2) != grid(evaluation.detections, num_images=2)
+
+
+def test_images_with_annotations_come_first(shapes, shapes_root):
+    first, *others = sorted(shapes.imgs)
+    annotations = [a for a in shapes.dataset["annotations"] if a["image_id"] != first]
+    emptied = index({**shapes.dataset, "annotations": annotations})
+    nothing = Detections.nothing()
+    one, every = (
+        prediction_grid(emptied, shapes_root / "train", nothing, num_images=n, columns=1, height=50)
+        for n in (1, len(shapes.imgs) + 1)
+    )
+    assert every.height == TITLE + len(shapes.imgs) * (50 + MARGIN)
+
+    def truth(picture, image_id, row):
+        width = round(50 * shapes.imgs[image_id]["width"] / shapes.imgs[image_id]["height"])
+        top = TITLE + row * (50 + MARGIN)
+        return np.asarray(picture)[top : top + 50, MARGIN : MARGIN + width].astype(int)
+
+    with Image.open(shapes_root / "train" / shapes.imgs[first]["file_name"]) as image:
+        expected = truth(every, first, len(others))
+        small = np.asarray(image.convert("RGB").resize(expected.shape[1::-1])).astype(int)
+    assert abs(small - expected).mean() < 25  # the emptied image is the last, with nothing drawn
+    assert truth(one, others[0], 0).shape == truth(every, others[0], 0).shape
+    assert (truth(one, others[0], 0) == truth(every, others[0], 0)).all()
+
+
+def test_file(shapes, shapes_root, evaluation, tmp_path):
+    output = tmp_path / "new" / "grid.png"
+    draw_prediction_grid(shapes, shapes_root / "train", evaluation.detections, output, num_images=2)
+    expected = prediction_grid(shapes, shapes_root / "train", evaluation.detections, num_images=2)
+    assert np.array_equal(Image.open(output), expected)
+
+
+def test_missing_image_is_named(shapes, tmp_path):
+    with pytest.raises(UserError, match="cannot read image"):
+        prediction_grid(shapes, tmp_path, Detections.nothing())

@@ -1,0 +1,317 @@
+import base64
+import copy
+import dataclasses
+import io
+import re
+from collections import Counter
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image
+from stand_ins import without_scores
+from test_gallery import INSTANCE, one_detection
+
+from msrcnn.evaluation import RANKINGS, evaluate_detections
+from msrcnn.visualization import write_report
+from msrcnn.visualization.gallery import most_moved, most_overrated
+from msrcnn.visualization.plots import LABELS, SCORES
+from msrcnn.visualization.report import MANY_CLASSES
+from msrcnn.visualization.text import MINUS, NOTHING
+
+VOID = {"img", "meta"}
+PERMITTED = {
+    *("html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "p"),
+    *("div", "span", "strong", "table", "thead", "tbody", "tr", "th", "td"),
+    *("figure", "figcaption", "img", "details", "summary", "dl", "dt", "dd"),
+}
+
+
+class Page(HTMLParser):
+    """A report, read by its tags; any fault in their nesting is an error.
+
+    Attributes:
+        tags: how often there is each.
+        attributes: (tag, name, value) of all.
+        tables: rows of cells' texts, by the table's label.
+        bold: texts in bold type.
+        text: all text there is to read.
+    """
+
+    def __init__(self, path):
+        super().__init__(convert_charrefs=True)
+        self.source = path.read_bytes()
+        self.tags, self.attributes, self.tables = Counter(), [], {}
+        self.bold, self.text, self._open = [], "", []
+        self.feed(self.source.decode("utf-8"))
+        self.close()
+        assert not self._open, f"not closed: {self._open}"
+
+    def handle_decl(self, decl):
+        assert decl == "DOCTYPE html"
+        assert not self.tags  # it comes first
+
+    def handle_starttag(self, tag, attrs):
+        assert tag in PERMITTED, tag
+        self.tags[tag] += 1
+        assert len({name for name, _ in attrs}) == len(attrs)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        if tag not in VOID:
+            self._open.append(tag)
+        if tag == "div" and ("class", "scroll") in attrs:
+            self._rows = self.tables.setdefault(dict(attrs)["aria-label"], [])
+        if tag == "tr":
+            self._rows.append([])
+        if tag in ("th", "td"):
+            self._rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" in self._open:
+            return
+        self.text += data
+        if {"th", "td"} & set(self._open):
+            self._rows[-1][-1] += data
+        if "strong" in self._open and "td" in self._open:
+            self.bold.append(data)
+
+    def pictures(self):
+        """Of each its type and content; they must be part of the page."""
+        sources = [value for tag, name, value in self.attributes if (tag, name) == ("img", "src")]
+        for source in sources:
+            kind, content = re.fullmatch(r"data:image/(png|jpeg);base64,(.*)", source).groups()
+            content = base64.b64decode(content, validate=True)
+            Image.open(io.BytesIO(content)).verify()
+            assert Image.open(io.BytesIO(content)).format.lower() == kind
+            yield kind, content
+
+
+def report(evaluation, folder, *args) -> Page:
+    write_report(evaluation, folder, *args)
+    return Page(folder / "report.html")
+
+
+@pytest.fixture(scope="session")
+def any_page(any_evaluation, tmp_path_factory) -> Page:
+    return report(any_evaluation, tmp_path_factory.mktemp("report"))
+
+
+def number(text: str) -> float | None:
+    return None if text == NOTHING else float(text.replace(MINUS, "-").replace(",", ""))
+
+
+def test_whatever_there_is_makes_a_page_that_needs_no_other_file(any_page):
+    page = any_page
+    references = {"src", "href", "srcset", "data", "poster", "action", "background", "xlink:href"}
+    used = {(tag, name) for tag, name, _ in page.attributes if name in references}
+    assert used <= {("img", "src")}
+    assert b"http" not in page.source
+    assert b"//" not in re.sub(rb'src="data:[^"]*"', b"", page.source)
+    assert not re.search(rb"url\(|@import|javascript|<script| on\w+=", page.source)
+    assert len(list(page.pictures())) == page.tags["img"]
+
+    attributes = Counter((tag, name) for tag, name, _ in page.attributes)
+    assert ("html", "lang", "en") in page.attributes
+    assert ("meta", "charset", "utf-8") in page.attributes
+    viewport = ("meta", "content", "width=device-width, initial-scale=1")
+    assert viewport in page.attributes
+    for name in ("alt", "width", "height"):
+        assert attributes["img", name] == page.tags["img"]
+    assert all(value for tag, name, value in page.attributes if name == "alt")
+    assert page.tags["h1"] == page.tags["main"] == page.tags["title"] == 1
+    assert page.tags["h2"] >= 3
+    assert "None" not in re.sub(r"None\.", "", page.text)
+    assert "nan" not in page.text.split()
+    assert len(page.source) < 5e6
+
+
+def test_numbers_of_the_rankings(any_evaluation, any_page):
+    summary = any_evaluation.summary
+    header, *rows = any_page.tables["Average precision under each ranking"]
+    assert header == ["", *summary["bbox"]]
+    expected = {
+        LABELS[name]: summary[name] for name in ("bbox", *RANKINGS) if summary[name] is not None
+    }
+    assert [name for name, *_ in rows] == list(expected)
+    for name, *values in rows:
+        for value, exact in zip(values, expected[name].values(), strict=True):
+            assert number(value) == (None if exact is None else pytest.approx(exact, abs=0.00501))
+
+
+def test_numbers_of_the_agreement(any_evaluation, any_page):
+    summary = any_evaluation.summary
+    tables = any_page.tables
+    expected = []
+    for key, (label, _) in SCORES.items():
+        if summary[key] is not None and summary[key]["n"]:
+            expected.append((label, summary[key]))
+            expected += summary[key]["by_size"].items()
+    assert ("Agreement with MaskIoU" in tables) == bool(expected)
+    rows = tables.get("Agreement with MaskIoU", [["", "Pearson", "Spearman", "MAE", "detections"]])
+    assert rows[0] == ["", "Pearson", "Spearman", "MAE", "detections"]
+    for (name, *values), (label, statistics) in zip(rows[1:], expected, strict=True):
+        assert name == label
+        for value, key in zip(values, ("pearson", "spearman", "mae", "n"), strict=True):
+            exact = statistics[key]
+            assert number(value) == (None if exact is None else pytest.approx(exact, abs=0.000501))
+
+
+def test_numbers_of_the_classes(any_evaluation, any_page):
+    header, *rows = any_page.tables["Average precision of each class"]
+    precision = any_evaluation.precision
+    names = ["segm_box_score", "segm_mask_score"]
+    names = [name for name in names if name in precision] or ["bbox"]
+    assert len(header) == 2 + len(names) + (len(names) == 2)
+    counted = Counter(
+        a["category_id"]
+        for a in any_evaluation.ground_truth.dataset["annotations"]
+        if not a["iscrowd"]
+    )
+    assert len(rows) == len(any_evaluation.ground_truth.cats)
+    index = {c["name"]: i for i, c in enumerate(precision["bbox"].categories)}
+    sorted_by = []
+    for name, instances, *values in rows:
+        category = precision["bbox"].categories[index[name]]
+        assert number(instances) == counted[category["id"]]
+        ap = [precision[ranking].of_category(index[name])["AP"] for ranking in names]
+        if len(names) == 2:
+            ap.append(None if ap[0] is None else ap[1] - ap[0])
+        for value, exact in zip(values, ap, strict=True):
+            assert number(value) == (None if exact is None else pytest.approx(exact, abs=0.00501))
+        sorted_by.append(float("-inf") if ap[-1] is None else ap[-1])
+    assert sorted_by == sorted(sorted_by, reverse=True)
+
+
+def test_many_classes_are_folded_away(any_evaluation, any_page):
+    assert any_page.tags["details"] == 1
+    is_open = ("details", "open", "") in any_page.attributes
+    assert is_open == (len(any_evaluation.ground_truth.cats) <= MANY_CLASSES)
+
+
+def test_best_ranking_is_bold_but_not_the_upper_bound(evaluation, tmp_path):
+    summary = evaluation.summary
+    real = [name for name in RANKINGS if name != "segm_oracle"]
+    expected = Counter()
+    for metric in summary["bbox"]:
+        shown = [f"{summary[name][metric]:.2f}" for name in real if summary[name][metric]]
+        if len(set(shown)) > 1:  # what all reach is no merit of one
+            best = max(shown, key=float)
+            expected[best] += shown.count(best)
+    assert sum(expected.values()) >= 5
+    assert Counter(report(evaluation, tmp_path).bold) == expected
+    # There was something to be tempted by.
+    assert summary["segm_oracle"]["AP"] > max(summary[name]["AP"] for name in real)
+
+
+def test_equals_are_all_the_best_unless_there_is_no_other(evaluation, tmp_path):
+    rankings = ("segm_box_score", "segm_mask_score", "segm_mask_confidence")
+    summary = copy.deepcopy(evaluation.summary)
+    for name, values in zip(rankings, ((11.111, 22), (11.112, 22), (5, 22))):
+        summary[name].update(dict.fromkeys(summary[name]), AP=values[0], AP50=values[1])
+    page = report(dataclasses.replace(evaluation, summary=summary), tmp_path)
+    assert page.bold == ["11.11", "11.11"]
+
+
+def test_one_ranking_has_no_best(evaluation, tmp_path):
+    plain = without_scores(evaluation.detections)
+    page = report(evaluate_detections(evaluation.ground_truth, plain), tmp_path)
+    assert page.bold == []
+    assert "Bold" not in page.text
+
+
+def test_gallery_says_what_it_shows(evaluation, shapes_root, tmp_path):
+    page = report(evaluation, tmp_path, shapes_root / "train")
+    kinds = Counter(kind for kind, _ in page.pictures())
+    assert kinds["jpeg"] == 16
+    detections, ground_truth = evaluation.detections, evaluation.ground_truth
+    position = 0
+    for index, box_rank, mask_rank in (m for masks in most_moved(evaluation) for m in masks):
+        true = evaluation.true_maskiou
+        value = true.matched[index] if true.instance[index] else true.best[index]
+        caption = (
+            f"{ground_truth.cats[detections.category_id[index]]['name']}"
+            f"Rank{box_rank:,} → {mask_rank:,}Box score{detections.score[index]:.2f}"
+            f"Predicted MaskIoU{detections.maskiou[index]:.2f}"
+            f"Mask score{detections.mask_score[index]:.2f}True MaskIoU{value:.2f}"
+        )
+        assert caption in page.text[position:]  # and in this order
+        position = page.text.index(caption, position) + len(caption)
+        file_name = ground_truth.imgs[detections.image_id[index]]["file_name"]
+        assert file_name in page.text[position : position + 100]
+    assert "plain ground" not in page.text
+
+
+def test_gallery_without_mask_scores(evaluation, shapes_root, tmp_path):
+    plain = evaluate_detections(evaluation.ground_truth, without_scores(evaluation.detections))
+    page = report(plain, tmp_path, shapes_root / "train")
+    assert "High box score, poor mask" in page.text
+    assert "Moved" not in page.text
+    masks = most_overrated(plain)
+    assert masks
+    ranks = re.findall(r"Rank([\d,]+)Box score([\d.]+)True MaskIoU([\d.]+)", page.text)
+    assert [number(rank) for rank, *_ in ranks] == [m.box_rank for m in masks]
+
+
+def test_images_that_are_missing_are_told(evaluation, shapes_root, tmp_path):
+    assert "16 of the pictures are on a plain ground" in report(evaluation, tmp_path).text
+    page = report(evaluation, tmp_path, tmp_path / "nowhere")
+    assert "16 of the pictures are on a plain ground" in page.text
+    assert Counter(kind for kind, _ in page.pictures())["jpeg"] == 16
+
+
+HOSTILE = """<script>alert("1")</script> & 'x' --> </style> {0} $title %s é 日本 \U0001f600"""
+
+
+@pytest.fixture
+def one_mask():
+    """An evaluation with a single picture in its gallery."""
+    evaluation = one_detection((40, 20, 20, 40), INSTANCE)
+    return evaluate_detections(evaluation.ground_truth, without_scores(evaluation.detections))
+
+
+def test_names_are_text_and_nothing_else(one_mask, tmp_path):
+    one_mask.ground_truth.imgs[7]["file_name"] = HOSTILE
+    one_mask.ground_truth.cats[3]["name"] = HOSTILE
+    page = report(one_mask, tmp_path, None, HOSTILE)  # which permits no script
+    assert page.text.count(HOSTILE) == 5  # title, heading, class and file of a picture, table
+    alt = [value for _, name, value in page.attributes if name == "alt"]
+    assert sum(text.count(HOSTILE) for text in alt) == 2
+
+
+def test_name_that_is_no_unicode(one_mask, tmp_path):
+    one_mask.ground_truth.imgs[7]["file_name"] = "half \udc80 a pair"
+    assert re.search("half .* a pair", report(one_mask, tmp_path).text)
+
+
+def test_plots_lie_beside_the_page(evaluation, tmp_path):
+    plots = write_report(evaluation, tmp_path)
+    page = Page(tmp_path / "report.html")
+    names = ["ap_over_iou", "gain_over_iou", "true_maskiou", "calibration", "true_maskiou_by_size"]
+    files = {path.name: path.read_bytes() for path in (tmp_path / "plots").iterdir()}
+    assert files == {f"{name}.png": content for name, content in plots.items()}
+    assert plots.keys() == set(names)
+    embedded = [content for kind, content in page.pictures() if kind == "png"]
+    assert embedded == [files[f"{name}.png"] for name in names]
+
+
+def test_same_input_same_files(evaluation, shapes_root, tmp_path):
+    before = copy.deepcopy(evaluation.summary)
+    for name in ("a", "b"):
+        write_report(evaluation, tmp_path / name, shapes_root / "train", "title")
+    files = [
+        {
+            path.relative_to(tmp_path / name): path.read_bytes()
+            for path in tmp_path.rglob(f"{name}/**/*.*")
+        }
+        for name in ("a", "b")
+    ]
+    assert files[0] == files[1]
+    assert len(files[0]) == 6
+    assert evaluation.summary == before
+
+
+def test_half_a_million_detections(large_evaluation, shapes_root, tmp_path):
+    page = report(large_evaluation, tmp_path, shapes_root / "train")
+    assert f"{len(large_evaluation.detections):,} detections" in page.text
+    assert len(page.source) < 5e6
