@@ -6,11 +6,11 @@ import shlex
 import sys
 from pathlib import Path
 
-from msrcnn.benchmark import cost
+from msrcnn.benchmark import conventions, cost
 from msrcnn.engine import run_tool
 from msrcnn.evaluation.results import write_result
 
-BENCHMARKS = {"cost": cost}
+BENCHMARKS = {"conventions": conventions, "cost": cost}
 
 
 def main() -> None:
