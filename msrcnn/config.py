@@ -49,6 +49,10 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # which "soft_linear" lowers scores.
     cfg.MODEL.ROI_HEADS.SOFT_NMS_MIN_SCORE = 0.001
 
+    # For each feature map of the RPN the anchors of a cell, each as [x0, y0, x1, y1] in pixels from
+    # the cell's origin; used by MODEL.ANCHOR_GENERATOR.NAME "GivenAnchorGenerator" alone.
+    cfg.MODEL.ANCHOR_GENERATOR.CELL_ANCHORS = []
+
     # What counts average precision: "hotcoco", or "pycocotools", the slower reference.
     cfg.TEST.COCO_ENGINE = "hotcoco"
     # Draws of images for the confidence interval of what mask scores gain; 0: no interval.

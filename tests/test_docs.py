@@ -6,6 +6,10 @@ import re
 import pytest
 from conftest import ROOT
 
+from msrcnn.benchmark import conventions
+from msrcnn.checkpoint.convert.maskscoring_rcnn import MaskScoringRCNN
+from msrcnn.checkpoint.convert.mmdet import MMDetection
+from msrcnn.checkpoint.convert.torchvision_models import TorchvisionMaskRCNN
 from msrcnn.config import CONFIG_ROOT
 from msrcnn.evaluation.evaluator import metrics_table
 
@@ -24,6 +28,37 @@ def test_costs_are_the_recorded_ones():
     method = (ROOT / "docs" / "method.md").read_text()
     maskiou, mask = (heads[name]["multiply_adds"] / 1e9 for name in ("maskiou_head", "mask_head"))
     assert f"{maskiou:.3f} G multiply-adds a proposal, mask head {mask:.3f} G" in method
+
+
+def test_differences_of_converted_models_are_the_recorded_ones():
+    document = (ROOT / "docs" / "checkpoints.md").read_text()
+    result = json.loads((ROOT / "docs" / "results" / "conventions.json").read_text())
+    for line in conventions.table(result).splitlines():
+        assert line in document
+
+
+def test_names_in_the_table_of_converted_parameters_are_the_converters():
+    """The first of each row's numbers, in every library that has the part."""
+    document = (ROOT / "docs" / "checkpoints.md").read_text()
+    rows = document.split("### Names")[1].split("###")[0].splitlines()
+    rows = [
+        [cell.strip().strip("`") for cell in row.split("|")[1:-1]] for row in rows if "_" in row
+    ]
+    libraries = (MaskScoringRCNN, MMDetection, TorchvisionMaskRCNN)
+    for ours, *theirs in rows[2:]:  # below the heading and the ResNet
+        ours = _first(ours.replace("...", "roi_heads.mask_head."))
+        for library, name in zip(libraries, theirs, strict=True):
+            if name:
+                found = library({}).modules[ours]
+                assert found.startswith(_first(name)), (library, ours)
+            else:
+                assert ours not in library({}).modules
+
+
+def _first(name):
+    """The first of the names that a cell of the table stands for."""
+    name = re.sub(r"{([^,}]+)[^}]*}", r"\1", name)
+    return re.sub(r"(\d)-\d", r"\1", name)
 
 
 def test_code_named_in_the_method_exists():

@@ -6,11 +6,11 @@ import shlex
 import sys
 from pathlib import Path
 
-from msrcnn.benchmark import cost, evaluation
+from msrcnn.benchmark import conventions, cost, evaluation
 from msrcnn.engine import run_tool
 from msrcnn.evaluation.results import write_result
 
-BENCHMARKS = {"cost": cost, "evaluation": evaluation}
+BENCHMARKS = {"conventions": conventions, "cost": cost, "evaluation": evaluation}
 
 
 def main() -> None:

@@ -10,8 +10,9 @@ import re
 import tarfile
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from ..errors import UserError, printable
 from .restricted_pickle import PickledArray, RefusedError, load_pickle
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 ZIP_MAGIC = b"PK\x03\x04"
 TORCH_MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"  # a number near the start of files before PyTorch 1.6
@@ -51,13 +53,29 @@ def load_checkpoint_file(path: str | Path, *, trusted: bool = False) -> dict:
         UserError: if the file holds more than data, is damaged, or is no checkpoint; the
             message names the file, what is wrong, and the mend.
     """
+    return read_safely(path, _named_weights, trusted=trusted)
+
+
+def read_safely(path: str | Path, parse: Callable[[Any], T], *, trusted: bool = False) -> T:
+    """What a file holds, of whatever library, as data.
+
+    Args:
+        path: a file on this machine.
+        parse: makes of the content what is wanted; raises if it is something else.
+        trusted: see :func:`load_checkpoint_file`.
+
+    Raises:
+        UserError: see :func:`load_checkpoint_file`.
+    """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"checkpoint '{path}': no such file")
     if trusted:
         logger.warning("Trusting %s: any code that it holds is run.", path)
     try:
-        return _named_weights(_read(path, trusted))
+        return parse(_read(path, trusted))
+    except UserError:
+        raise
     except RefusedError as error:
         raise UserError(
             f"'{path}' is refused, it holds more than weights: {_one_line(error)}. Such a file can "

@@ -23,6 +23,8 @@ from .schedule import scale_schedule
 
 logger = logging.getLogger(__name__)
 
+TRUST_HELP = "load weights that are not plain data; this RUNS any code that the file holds"
+
 # What yacs raises for a key or value that does not fit.
 MERGE_ERRORS = (AssertionError, KeyError, TypeError, ValueError)
 # What a person at the terminal wants of Detectron2's log; all of it goes to log.txt.
@@ -42,7 +44,7 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--trust-weights",
         action="store_true",
-        help="load weights that are not plain data; this RUNS any code that the file holds",
+        help=TRUST_HELP,
     )
     return parser
 

@@ -1,5 +1,6 @@
 """The model: the mask head that also scores, and the parts it is made of."""
 
+from .anchors import GivenAnchorGenerator
 from .deform_resnet import (
     DeformRes5ROIHeads,
     build_deform_resnet_backbone,
@@ -15,6 +16,7 @@ from .soft_nms import SoftNMS
 __all__ = [
     "ROI_MASKIOU_HEAD_REGISTRY",
     "DeformRes5ROIHeads",
+    "GivenAnchorGenerator",
     "MaskIoUHead",
     "MaskScoringCascadeROIHeads",
     "MaskScoringHead",

@@ -1,0 +1,210 @@
+"""What has to be known of a library to convert its models, and what can be read off a file."""
+
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+import torchvision
+from torch import Tensor
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from ...errors import UserError
+from ..torchvision_weights import convert_torchvision_resnet
+from .class_order import BackgroundLast
+
+MASKIOU_HEAD = "roi_heads.mask_head.maskiou_head"
+# By kind of block and number of blocks in every stage.
+DEPTHS = {
+    (BasicBlock, (2, 2, 2, 2)): 18,
+    (BasicBlock, (3, 4, 6, 3)): 34,
+    (Bottleneck, (3, 4, 6, 3)): 50,
+    (Bottleneck, (3, 4, 23, 3)): 101,
+    (Bottleneck, (3, 8, 36, 3)): 152,
+}
+# Config keys that are the number of outputs of a layer.
+WIDTHS = {
+    "MODEL.FPN.OUT_CHANNELS": "backbone.fpn_output2",
+    "MODEL.ROI_BOX_HEAD.CONV_DIM": "roi_heads.box_head.conv1",
+    "MODEL.ROI_BOX_HEAD.FC_DIM": "roi_heads.box_head.fc1",
+    "MODEL.ROI_MASK_HEAD.CONV_DIM": "roi_heads.mask_head.mask_fcn1",
+    "MODEL.ROI_MASKIOU_HEAD.CONV_DIM": f"{MASKIOU_HEAD}.maskiou_fcn1",
+    "MODEL.ROI_MASKIOU_HEAD.FC_DIM": f"{MASKIOU_HEAD}.maskiou_fc1",
+}
+
+
+# What the libraries' detectors have in common.
+DETECTOR_CONFIG = {
+    "MODEL.PROPOSAL_GENERATOR.MIN_SIZE": 0,
+    "MODEL.RPN.BBOX_REG_WEIGHTS": [1.0, 1.0, 1.0, 1.0],
+    "MODEL.RPN.NMS_THRESH": 0.7,
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.05,
+    "MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.5,
+    "MODEL.ROI_HEADS.NMS_TYPE": "nms",
+    "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS": [10.0, 10.0, 5.0, 5.0],
+    "INPUT.MIN_SIZE_TRAIN": [800],
+    "INPUT.MAX_SIZE_TRAIN": 1333,
+    "INPUT.MIN_SIZE_TEST": 800,
+    "INPUT.MAX_SIZE_TEST": 1333,
+    "TEST.DETECTIONS_PER_IMAGE": 100,
+}
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """The images that a backbone was trained on: order of the channels, mean and deviation."""
+
+    channels: str  # "BGR" or "RGB"
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+IMAGENET_RGB = ImageInput("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+
+
+def pooler_config(pooler_type: str, sampling_ratio: int) -> dict:
+    """The config of a RoIAlign that box and mask head share, by dotted key."""
+    pooler = {"POOLER_TYPE": pooler_type, "POOLER_SAMPLING_RATIO": sampling_ratio}
+    heads = ("MODEL.ROI_BOX_HEAD", "MODEL.ROI_MASK_HEAD")
+    return {f"{head}.{key}": value for head in heads for key, value in pooler.items()}
+
+
+class SourceModel(ABC):
+    """A model of another library: its parameters, and how the library names and uses them.
+
+    Whatever parameters are called here without another word, they are called as in the library.
+    """
+
+    option: str  # of tools/convert_checkpoint.py --from
+    title: str
+    # Where a block's stride is: "caffe" in the first 1 x 1 convolution, "pytorch" in the 3 x 3 one.
+    # A checkpoint cannot tell, nor how its images were normalised, which goes with it.
+    styles: ClassVar[dict[str, ImageInput]]
+    ignored = r".*\.num_batches_tracked"  # names of what is no parameter
+    part = ""  # how Detectron2's names of what the model has begin
+
+    def __init__(self, parameters: dict[str, Tensor], config_text: str = ""):
+        """
+        Args:
+            parameters: all tensors of the file, by name.
+            config_text: the library's own config, where the file holds it.
+        """
+        self.parameters = parameters
+        self.config_text = config_text
+
+    @staticmethod
+    @abstractmethod
+    def recognises(names: set[str]) -> bool:
+        """Whether the names of a file's parameters are those of such a model."""
+
+    @property
+    @abstractmethod
+    def modules(self) -> dict[str, str]:
+        """By Detectron2's name of a module outside the ResNet, the library's."""
+
+    @abstractmethod
+    def resnet_name(self, name: str) -> str:
+        """The name of a ResNet's parameter, or the beginning of one, that torchvision gives."""
+
+    @abstractmethod
+    def config(self) -> dict:
+        """The library's conventions as Detectron2's config has them, by dotted key.
+
+        The value of a key may be a whole node, which then replaces what stands there.
+        """
+
+    @cached_property
+    def class_order(self) -> BackgroundLast:
+        """The order of the outputs for classes."""
+        return BackgroundLast(self.num_outputs)
+
+    @property
+    def default_style(self) -> str:
+        """The style to take where none is asked for."""
+        return "pytorch"
+
+    @property
+    def bn_eps(self) -> float:
+        """What the backbone's batch normalisation adds to the variance."""
+        return 1e-5
+
+    @property
+    def scores_masks(self) -> bool:
+        """Whether there is anything of a MaskIoU head."""
+        heads = tuple(f"{m}." for name, m in self.modules.items() if name.startswith(MASKIOU_HEAD))
+        return bool(heads) and any(name.startswith(heads) for name in self.parameters)
+
+    @property
+    def num_outputs(self) -> int:
+        """Outputs of the classifier, the background among them; COCO's 81 if there is none."""
+        return self._rows("roi_heads.box_predictor.cls_score") or 81
+
+    def parameter_name(self, name: str) -> str:
+        """The library's name of the parameter that Detectron2 calls ``name``."""
+        if name in self._resnet_names:
+            return self._resnet_names[name]
+        module, _, parameter = name.rpartition(".")
+        return f"{self.modules[module]}.{parameter}"
+
+    def is_ignored(self, name: str) -> bool:
+        """Whether an entry of the file is none of the model's parameters."""
+        return re.fullmatch(self.ignored, name) is not None
+
+    def sizes(self) -> dict:
+        """What the shapes tell, by key of Detectron2's config.
+
+        Raises:
+            UserError: if the backbone is no ResNet that Detectron2 has.
+        """
+        block, blocks = self._resnet
+        if self._resnet not in DEPTHS:
+            raise UserError(
+                f"the backbone has {', '.join(map(str, blocks))} blocks in its stages: no ResNet "
+                f"of a depth in {', '.join(str(depth) for depth in sorted(set(DEPTHS.values())))}"
+            )
+        # (channels inside a block, channels a group, 3, 3)
+        inner = self._resnet_shape("layer1.0.conv2.weight", (64, 64, 3, 3))
+        last = "layer1.0.bn3.weight" if block is Bottleneck else "layer1.0.bn2.weight"
+        groups = inner[0] // inner[1] if block is Bottleneck else 1
+        sizes = {
+            "MODEL.RESNETS.DEPTH": DEPTHS[self._resnet],
+            "MODEL.RESNETS.NUM_GROUPS": groups,
+            "MODEL.RESNETS.WIDTH_PER_GROUP": inner[0] // groups,
+            "MODEL.RESNETS.STEM_OUT_CHANNELS": self._resnet_shape("bn1.weight", (64,))[0],
+            "MODEL.RESNETS.RES2_OUT_CHANNELS": self._resnet_shape(last, (64 * block.expansion,))[0],
+        }
+        found = {key: self._rows(module) for key, module in WIDTHS.items()}
+        return {**sizes, **{key: width for key, width in found.items() if width}}
+
+    @cached_property
+    def _resnet(self) -> tuple[type, tuple[int, ...]]:
+        """The kind of the ResNet's blocks, and how many there are in every stage."""
+        blocks, bottleneck = [], False
+        for stage in range(1, 5):
+            block = re.compile(re.escape(self.resnet_name(f"layer{stage}.")) + r"(\d+)(.*)")
+            inside = [found for found in map(block.fullmatch, self.parameters) if found]
+            blocks.append(max((int(found[1]) for found in inside), default=-1) + 1)
+            bottleneck |= any(found[2] == ".conv3.weight" for found in inside)
+        return (Bottleneck if bottleneck else BasicBlock), tuple(blocks)
+
+    @cached_property
+    def _resnet_names(self) -> dict[str, str]:
+        """The library's names of the ResNet's parameters, by Detectron2's."""
+        with torch.device("meta"):
+            theirs = torchvision.models.ResNet(*self._resnet).state_dict()
+        names = convert_torchvision_resnet({name: self.resnet_name(name) for name in theirs})
+        return {f"backbone.bottom_up.{ours}": name for ours, name in names.items()}
+
+    def _resnet_shape(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+        # What is missing or of another shape is complained of later, with all else.
+        found = self.parameters.get(self.resnet_name(name))
+        return tuple(found.shape) if found is not None and found.ndim == len(default) else default
+
+    def _rows(self, module: str) -> int | None:
+        """The number of outputs of a layer, by Detectron2's name; ``None`` if it is not there."""
+        if module not in self.modules:
+            return None
+        found = self.parameters.get(f"{self.modules[module]}.weight")
+        return found.shape[0] if found is not None and found.ndim > 1 else None

@@ -1,0 +1,281 @@
+"""Names, shapes and sources: what is converted at the published sizes, and what is refused."""
+
+import pickle
+
+import published
+import pytest
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from torchvision.models import detection, get_model
+
+from msrcnn.checkpoint.convert import SOURCES, convert_checkpoint, convert_weights
+from msrcnn.checkpoint.convert.files import CheckpointFile
+from msrcnn.config import get_msrcnn_cfg
+from msrcnn.errors import UserError
+
+
+def without_memory(shapes):
+    """Parameters of these shapes, without values, but for the anchors, which are read."""
+    return {
+        name: torch.empty(shape, device="cpu" if "anchors" in name else "meta")
+        for name, shape in shapes.items()
+    }
+
+
+def of_torchvision(name, **options):
+    with torch.device("meta"):
+        builder = getattr(detection, name)
+        return builder(weights=None, weights_backbone=None, **options).state_dict()
+
+
+def of_detectron2():
+    cfg = get_msrcnn_cfg()
+    cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):
+        return build_model(cfg).state_dict()
+
+
+def convert(state, source, **options):
+    return convert_weights(CheckpointFile(state, ""), source, **options)
+
+
+PUBLISHED = [
+    ("maskscoring_rcnn", published.maskscoring_rcnn(), "ResNet-50 FPN of caffe", 50),
+    (
+        "maskscoring_rcnn",
+        published.maskscoring_rcnn(published.R101),
+        "ResNet-101 FPN of caffe",
+        101,
+    ),
+    ("mmdet", published.mmdet(), "ResNet-50 FPN of caffe", 50),
+    ("mmdet", published.mmdet(published.R101), "ResNet-101 FPN of caffe", 101),
+    *(
+        (
+            "mmdet",
+            published.mmdet(published.R101, width=4 * groups, groups=groups),
+            f"ResNeXt-101 {groups}x4d FPN of pytorch",
+            101,
+        )
+        for groups in (32, 64)
+    ),
+]
+
+
+@pytest.mark.parametrize(("source", "shapes", "description", "depth"), PUBLISHED)
+@pytest.mark.parametrize("scored", [True, False])
+def test_published_sizes(source, shapes, description, depth, scored):
+    state = without_memory(shapes)
+    if not scored:  # the Mask R-CNN that goes with it
+        state = {n: p for n, p in state.items() if "maskiou" not in n and "mask_iou" not in n}
+    converted = convert(state, source)
+    kind = "Mask Scoring R-CNN" if scored else "Mask R-CNN"
+    assert converted.description.startswith(f"{kind} with {description} style, 80 classes")
+    cfg = get_msrcnn_cfg()
+    cfg.merge_from_other_cfg(CfgNode(converted.config))
+    assert cfg.MODEL.RESNETS.DEPTH == depth
+    assert cfg.MODEL.MASKIOU_ON == scored
+    assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 80
+    assert (cfg.MODEL.ROI_BOX_HEAD.FC_DIM, cfg.MODEL.ROI_MASKIOU_HEAD.FC_DIM) == (1024, 1024)
+    cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):
+        expected = build_model(cfg).state_dict()
+    assert {n: p.shape for n, p in expected.items()} == {
+        n: p.shape for n, p in converted.parameters.items()
+    }
+
+
+@pytest.mark.parametrize("source", ["maskscoring_rcnn", "mmdet"])
+def test_conventions_of_the_config(source):
+    state = without_memory(getattr(published, source)())
+    cfg = get_msrcnn_cfg()
+    cfg.merge_from_other_cfg(CfgNode(convert(state, source).config))
+    theirs = source == "maskscoring_rcnn"
+    for head in (cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_MASK_HEAD):
+        assert head.POOLER_TYPE == ("ROIAlign" if theirs else "ROIAlignV2")
+        assert head.POOLER_SAMPLING_RATIO == (2 if theirs else 0)
+    assert tuple(cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS) == (10, 10, 5, 5)
+    assert tuple(cfg.MODEL.RPN.BBOX_REG_WEIGHTS) == (1, 1, 1, 1)
+    assert cfg.MODEL.RESNETS.STRIDE_IN_1X1
+    assert (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST) == (800, 1333)
+    assert (cfg.MODEL.RPN.PRE_NMS_TOPK_TEST, cfg.MODEL.RPN.POST_NMS_TOPK_TEST) == (1000, 1000)
+    assert cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST == 0.05
+
+
+@pytest.fixture
+def mmdet():
+    return without_memory(published.mmdet(base=16, channels=16, fc=16))
+
+
+def test_missing_and_unknown_parameters_are_listed(mmdet):
+    del mmdet["rpn_head.rpn_cls.bias"]
+    del mmdet["backbone.layer2.1.bn3.running_mean"]
+    mmdet["backbone.layer3.0.conv2_offset.weight"] = torch.empty(18, 64, 3, 3)
+    mmdet["roi_head.mask_head.convs.4.conv.weight"] = torch.empty(16, 16, 3, 3)
+    with pytest.raises(UserError) as error:
+        convert(mmdet, "mmdet")
+    missing, unknown = str(error.value).split("; ")[1:]
+    assert missing.startswith("missing: ")
+    assert set(missing.removeprefix("missing: ").split(", ")) == {
+        "rpn_head.rpn_cls.bias",
+        "backbone.layer2.1.bn3.running_mean",
+    }
+    assert unknown == (
+        "unknown: backbone.layer3.0.conv2_offset.weight, roi_head.mask_head.convs.4.conv.weight"
+    )
+
+
+def test_long_lists_are_cut(mmdet):
+    few = {name: p for name, p in mmdet.items() if not name.startswith("neck.")}
+    with pytest.raises(UserError, match=r"missing: (neck\.[\w.]+, ){9}neck\.[\w.]+ and 6 more$"):
+        convert(few, "mmdet")
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("roi_head.mask_iou_head.fc_mask_iou.weight", (81, 16)),
+        ("roi_head.bbox_head.fc_reg.weight", (4, 16)),
+        ("backbone.layer1.0.conv2.weight", (16,)),
+        ("neck.fpn_convs.0.conv.weight", ()),
+    ],
+)
+def test_misshaped_parameters_are_listed(mmdet, name, shape):
+    expected = tuple(mmdet[name].shape)
+    mmdet[name] = torch.empty(shape)
+    with pytest.raises(UserError) as error:
+        convert(mmdet, "mmdet")
+    assert "missing" not in str(error.value)
+    assert f"{name} {shape}, expected (" in str(error.value)
+    if len(shape) == len(expected):
+        assert str(error.value).endswith(f"; of another shape: {name} {shape}, expected {expected}")
+
+
+def test_expected_shape_is_the_librarys_own():
+    state = without_memory(published.maskscoring_rcnn(base=16, channels=16, fc=16))
+    name = "roi_heads.box.predictor.bbox_pred.weight"
+    state[name] = torch.empty(320, 16)
+    with pytest.raises(UserError, match=r"bbox_pred.weight \(320, 16\), expected \(324, 16\)"):
+        convert(state, "maskscoring_rcnn")
+
+
+def test_anchors_of_another_shape():
+    state = without_memory(published.maskscoring_rcnn(base=16, channels=16, fc=16))
+    state["rpn.anchor_generator.cell_anchors.3"] = torch.empty(12)
+    with pytest.raises(UserError, match=r"cell_anchors.3 \(12,\), expected \(number of anchors, 4"):
+        convert(state, "maskscoring_rcnn")
+
+
+@pytest.mark.parametrize("part", ["convs.2", "fc_mask_iou", "fcs.0"])
+def test_half_a_maskiou_head_is_refused(mmdet, part):
+    part = f"roi_head.mask_iou_head.{part}"
+    with pytest.raises(UserError, match=f"missing: {part}.weight, {part}.bias$"):
+        convert({n: p for n, p in mmdet.items() if not n.startswith(f"{part}.")}, "mmdet")
+
+
+def test_unknown_depth(mmdet):
+    state = {n: p for n, p in mmdet.items() if not n.startswith("backbone.layer3.5.")}
+    with pytest.raises(UserError, match="3, 4, 5, 3 blocks in its stages: no ResNet of a depth in"):
+        convert(state, "mmdet")
+
+
+def test_model_that_detectron2_cannot_build():
+    narrow = {
+        name: torch.empty([max(n // 2, 1) if n > 3 else n for n in p.shape], device="meta")
+        for name, p in get_model("resnet18", weights=None).state_dict().items()
+    }
+    with pytest.raises(UserError, match="Detectron2 has no model of such shapes: .*RES2_OUT"):
+        convert(narrow, "torchvision")
+
+
+EXAMPLES = {
+    "maskscoring_rcnn": lambda: without_memory(published.maskscoring_rcnn(base=16)),
+    "mmdet": lambda: without_memory(published.mmdet(base=16)),
+    "torchvision": lambda: of_torchvision("maskrcnn_resnet50_fpn"),
+    "torchvision v2": lambda: of_torchvision("maskrcnn_resnet50_fpn_v2"),
+    "torchvision resnet": lambda: get_model("resnet18", weights=None).state_dict(),
+}
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_file_of_another_library_names_the_right_one(example):
+    right = example.split()[0]
+    state = EXAMPLES[example]()
+    for source in SOURCES:
+        if source == right:
+            convert(state, source)
+        else:
+            with pytest.raises(UserError, match=f"convert it with --from {right}"):
+                convert(state, source)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_file_of_no_library(source):
+    with pytest.raises(UserError, match="Detectron2, which needs no conversion"):
+        convert(of_detectron2(), source)
+    old = {"rpn_head.rpn_conv.weight": torch.empty(1), "bbox_head.fc_cls.weight": torch.empty(1)}
+    with pytest.raises(UserError, match="mmdetection 1.x"):
+        convert(old, source)
+    with pytest.raises(UserError, match=f"no names of {source} .* such as 'blocks.0.weight'"):
+        convert({"blocks.0.weight": torch.empty(1)}, source)
+
+
+def test_style_that_a_library_does_not_have():
+    with pytest.raises(UserError, match="style 'caffe': torchvision's Mask R-CNN is of pytorch"):
+        convert(of_torchvision("maskrcnn_resnet50_fpn"), "torchvision", style="caffe")
+
+
+def test_bn_eps():
+    """For a model that was fine-tuned from torchvision's published one, with its epsilon of 0."""
+    state = get_model("resnet18", weights=None).state_dict()
+    state["bn1.running_var"][:] = 1e-6
+    norm = "backbone.bottom_up.stem.conv1.norm"
+    x = torch.randn(1, 64, 4, 4)
+    for eps in (None, 0.0, 1e-5, 1e-3):
+        parameters = convert(state, "torchvision", bn_eps=eps).parameters
+        weight, bias, mean, var = (
+            parameters[f"{norm}.{key}"] for key in ("weight", "bias", "running_mean", "running_var")
+        )
+        found = torch.nn.functional.batch_norm(x, mean, var, weight, bias, eps=1e-5)
+        expected = x / (1e-6 + (1e-5 if eps is None else eps)) ** 0.5
+        assert torch.allclose(found, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"not weights at all", "cannot be read as a checkpoint"),
+        (pickle.dumps([1, 2], protocol=2), "cannot be read as a checkpoint"),
+        ([1, 2], "holds a list, no weights by name"),
+        ({}, "holds no weights by name"),
+        ({"model": {}}, "holds no weights by name"),
+        ({"epoch": 3, "best": 0.5}, "'epoch' is no tensor"),
+    ],
+)
+def test_file_of_another_kind(tmp_path, content, message):
+    path = tmp_path / "theirs.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(UserError, match=f"'{path}'.*{message}"):
+        convert_checkpoint(path, tmp_path / "ours.pth", "mmdet")
+
+
+def test_nothing_is_written_when_the_file_is_refused(tmp_path):
+    path = tmp_path / "theirs.pth"
+    torch.save({"blocks.0.weight": torch.empty(1)}, path)
+    with pytest.raises(UserError, match=f"'{path}': no names of mmdet"):
+        convert_checkpoint(path, tmp_path / "new" / "ours.pth", "mmdet")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_names_of_the_files(tmp_path):
+    path = tmp_path / "theirs.pth"
+    path.touch()
+    with pytest.raises(UserError, match=r"ours\.pkl': a checkpoint .* is called \*\.pth"):
+        convert_checkpoint(path, tmp_path / "ours.pkl", "mmdet")
+    with pytest.raises(UserError, match="is the file to convert"):
+        convert_checkpoint(path, tmp_path / "new" / ".." / "theirs.pth", "mmdet")
+    with pytest.raises(UserError, match=r"nowhere\.pth': no such file"):
+        convert_checkpoint(tmp_path / "nowhere.pth", tmp_path / "ours.pth", "mmdet")
