@@ -283,5 +283,6 @@ def test_nothing_else_in_the_package_unpickles():
     """A second way in would undo the first."""
     unpickles = re.compile(r"(torch|np|numpy|joblib)\.load\(|pickle\.loads?\(|Unpickler\(")
     files = [path for folder in ("msrcnn", "tools") for path in (ROOT / folder).rglob("*.py")]
-    found = {path.name for path in files if unpickles.search(path.read_text())}
+    safe = re.compile(r"np\.load\([^()]*allow_pickle=False\)")
+    found = {path.name for path in files if unpickles.search(safe.sub("", path.read_text()))}
     assert found == {"safe_load.py", "restricted_pickle.py"}

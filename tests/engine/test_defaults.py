@@ -86,9 +86,13 @@ def test_more_gpus_than_there_are(monkeypatch, capsys):
 
 def test_setup(tmp_path, shapes_root, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    val = f"{shapes_root}/annotations/instances_val.json:{shapes_root}/val"
+    annotations = f"{shapes_root}/annotations/instances_"
+    data = {s: f"{annotations}{s}.json:{shapes_root}/{s}" for s in ("train", "val")}
     cfg = setup(
-        parse("--config-file", SMOKE, "--val-data", val, "OUTPUT_DIR", str(tmp_path), "SEED", "1")
+        parse(
+            *("--config-file", SMOKE, "--train-data", data["train"], "--val-data", data["val"]),
+            *("OUTPUT_DIR", str(tmp_path), "SEED", "1"),
+        )
     )
     assert cfg.is_frozen()
     assert cfg.MODEL.DEVICE == "cpu"
