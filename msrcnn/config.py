@@ -53,6 +53,10 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # the cell's origin; used by MODEL.ANCHOR_GENERATOR.NAME "GivenAnchorGenerator" alone.
     cfg.MODEL.ANCHOR_GENERATOR.CELL_ANCHORS = []
 
+    # Names of the classes by index, for pictures; set for own data and by an export. () takes those
+    # of the dataset.
+    cfg.DATASETS.CLASS_NAMES = ()
+
     # What counts average precision: "hotcoco", or "pycocotools", the slower reference.
     cfg.TEST.COCO_ENGINE = "hotcoco"
     # Draws of images for the confidence interval of what mask scores gain; 0: no interval.

@@ -1,7 +1,14 @@
 #!/usr/bin/env python
 """Evaluate weights, or saved predictions, boxes and masks under every ranking."""
 
-from msrcnn.engine import argument_parser, evaluate, evaluate_predictions, launch_tool, setup
+from msrcnn.engine import (
+    argument_parser,
+    config_beside,
+    evaluate,
+    evaluate_predictions,
+    launch_tool,
+    setup,
+)
 
 
 def parse_args():
@@ -18,6 +25,7 @@ def parse_args():
     parser.add_argument("--output-dir", metavar="D", help="where results go (default: OUTPUT_DIR)")
     args = parser.parse_args()
     args.eval_only = True
+    args.config_file = args.config_file or config_beside(args.weights or "")
     # What the config alone would train from is not needed here, and may not be there.
     args.opts += ["MODEL.WEIGHTS", args.weights or ""]
     if args.output_dir:

@@ -83,6 +83,7 @@ def use_data(cfg: CfgNode, train: str | None = None, val: str | None = None) -> 
         )
     categories = next(iter(classes.values()))
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(categories)
+    cfg.DATASETS.CLASS_NAMES = tuple(name for _, name in sorted(categories.items()))
     cfg.INPUT.MASK_FORMAT = mask_format(next(iter(contents.values())))
 
 

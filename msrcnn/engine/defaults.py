@@ -103,7 +103,7 @@ def complete_config(args: argparse.Namespace) -> CfgNode:
     adopt_stock_parts(cfg)
     check_config(cfg)
     if cfg.MODEL.WEIGHTS:
-        _check_weights(cfg.MODEL.WEIGHTS)
+        check_weights(cfg.MODEL.WEIGHTS)
     check_registered((*(() if args.eval_only else cfg.DATASETS.TRAIN), *cfg.DATASETS.TEST))
     return cfg
 
@@ -122,27 +122,27 @@ def setup(args: argparse.Namespace) -> CfgNode:
     """
     cfg = complete_config(args)
     _setup_logging(cfg.OUTPUT_DIR)
-    _silence_known_warnings()
+    silence_known_warnings()
     if args.train_data or args.val_data:
         logger.info(
             *("Own data: %d classes, masks as %s.", cfg.MODEL.ROI_HEADS.NUM_CLASSES),
             cfg.INPUT.MASK_FORMAT,
         )
     scale_schedule(cfg)
-    _use_available_device(cfg)
+    use_available_device(cfg)
     cfg.freeze()
     default_setup(cfg, args)
     return cfg
 
 
-def _check_weights(weights: str) -> None:
+def check_weights(weights: str) -> None:
     try:
         resolve_weights(weights)
     except UserError as error:
         raise UserError(f"MODEL.WEIGHTS {error}") from error
 
 
-def _use_available_device(cfg: CfgNode) -> None:
+def use_available_device(cfg: CfgNode) -> None:
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
         cfg.SOLVER.AMP.ENABLED = False  # Detectron2's mixed precision is for CUDA
@@ -163,7 +163,7 @@ def _setup_logging(output_dir: str) -> None:
                 handler.addFilter(_for_console)
 
 
-def _silence_known_warnings() -> None:
+def silence_known_warnings() -> None:
     """Hush what every run would say and nobody can act on."""
     # Of Detectron2 v0.6, on current PyTorch and NumPy.
     warnings.filterwarnings("ignore", message="torch.meshgrid: in an upcoming release")

@@ -21,6 +21,7 @@ from .config_checks import check_config
 from .evaluation import build_evaluator
 from .keep_best import KeepBest
 from .optimizer import build_optimizer
+from .predictor import load_model
 from .progress import ProgressLine
 
 
@@ -144,7 +145,4 @@ def evaluate(cfg, resume: bool = False, *, trust_weights: bool = False) -> Order
         The results that :class:`MaskScoringEvaluator` returns, by dataset if there are several.
     """
     check_config(cfg)
-    model = DefaultTrainer.build_model(cfg)
-    checkpointer = MaskScoringCheckpointer(model, cfg.OUTPUT_DIR, trusted=trust_weights)
-    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
-    return Trainer.test(cfg, model)
+    return Trainer.test(cfg, load_model(cfg, resume=resume, trust_weights=trust_weights))

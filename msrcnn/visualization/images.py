@@ -30,10 +30,7 @@ def load_image(info: dict, image_root: Path) -> np.ndarray:
         UserError: if it is not there, cannot be read, or is of another size than annotated.
     """
     path = Path(image_root) / image_name(info)
-    try:
-        pixels = read_image(str(path), "RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"cannot read image '{path}': {error}") from error
+    pixels = read_rgb(path)
     height, width = pixels.shape[:2]
     if (width, height) != (info["width"], info["height"]):
         raise UserError(
@@ -41,3 +38,15 @@ def load_image(info: dict, image_root: Path) -> np.ndarray:
             f"{info['width']} x {info['height']}"
         )
     return pixels
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """An image as RGB, (H, W, 3), turned as its EXIF data say.
+
+    Raises:
+        UserError: if it is not there or cannot be read.
+    """
+    try:
+        return read_image(str(path), "RGB")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"cannot read image '{path}': {error}") from error

@@ -1,24 +1,17 @@
 """A grid of images: ground truth beside predictions, both scores printed on each."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pycocotools.mask as mask_util
-from detectron2.structures import BoxMode
-from detectron2.utils.visualizer import Visualizer
 from PIL import Image, ImageDraw, ImageFont
 from pycocotools.coco import COCO
 
 from ..evaluation import Detections
 from .images import load_image
+from .overlay import COLORS, Overlay, draw_overlays
 
 MARGIN, TITLE = 8, 24  # pixels
-# Of the classes, in turn.
-COLORS = [
-    tuple(int(code[i : i + 2], 16) / 255 for i in (0, 2, 4))
-    for code in ("e6194b", "4363d8", "ffe119", "3cb44b", "f58231", "911eb4", "46f0f0", "f032e6")
-]
 
 
 def draw_prediction_grid(
@@ -66,59 +59,36 @@ def prediction_grid(
         pixels = load_image(info, image_root)
         scale = height / pixels.shape[0]
         annotations = ground_truth.imgToAnns[image_id]
-        truth = _draw(pixels, scale, [_truth(ground_truth, a) for a in annotations])
+        truth = draw_overlays(pixels, scale, [_truth(ground_truth, a) for a in annotations])
         of_image = detections.of_image(image_id)
         good = np.flatnonzero(of_image.score >= min_score)
-        found = _draw(pixels, scale, [_found(ground_truth, of_image, index) for index in good])
+        found = draw_overlays(
+            pixels, scale, [_found(ground_truth, of_image, index) for index in good]
+        )
         pairs.append((truth, found))
     return _compose(pairs, columns)
-
-
-class _Object(NamedTuple):
-    """What is drawn of an instance or a detection."""
-
-    mask: np.ndarray | None  # (H, W)
-    bbox: np.ndarray  # x, y, w, h
-    label: str
-    color: tuple[float, float, float]
 
 
 def _color(ground_truth: COCO, category_id: int) -> tuple[float, float, float]:
     return COLORS[sorted(ground_truth.cats).index(category_id) % len(COLORS)]
 
 
-def _truth(ground_truth: COCO, annotation: dict) -> _Object:
+def _truth(ground_truth: COCO, annotation: dict) -> Overlay:
     category_id = annotation["category_id"]
     label = ground_truth.cats[category_id]["name"] + (" crowd" if annotation["iscrowd"] else "")
     mask = ground_truth.annToMask(annotation) if annotation.get("segmentation") else None
     bbox = np.array(annotation["bbox"], dtype=float)
-    return _Object(mask, bbox, label, _color(ground_truth, category_id))
+    return Overlay(mask, bbox, label, _color(ground_truth, category_id))
 
 
-def _found(ground_truth: COCO, detections: Detections, index: int) -> _Object:
+def _found(ground_truth: COCO, detections: Detections, index: int) -> Overlay:
     category_id = int(detections.category_id[index])
     columns = (detections.score, detections.mask_score)
     scores = [f"{column[index]:.2f}" for column in columns if column is not None]
     label = f"{ground_truth.cats[category_id]['name']} {' | '.join(scores)}"
     masks = detections.segmentation
     mask = None if masks is None else mask_util.decode(masks[index])
-    return _Object(mask, detections.bbox[index], label, _color(ground_truth, category_id))
-
-
-def _draw(pixels: np.ndarray, scale: float, objects: list[_Object]) -> Image.Image:
-    visualizer = Visualizer(pixels, scale=scale)
-    if objects:
-        boxes = BoxMode.convert(
-            np.array([o.bbox for o in objects]), BoxMode.XYWH_ABS, BoxMode.XYXY_ABS
-        )
-        visualizer.overlay_instances(
-            boxes=boxes,
-            masks=None if any(o.mask is None for o in objects) else [o.mask for o in objects],
-            labels=[o.label for o in objects],
-            assigned_colors=[o.color for o in objects],
-            alpha=0.4,
-        )
-    return Image.fromarray(visualizer.get_output().get_image())
+    return Overlay(mask, detections.bbox[index], label, _color(ground_truth, category_id))
 
 
 def _compose(pairs: list[tuple[Image.Image, Image.Image]], columns: int) -> Image.Image:

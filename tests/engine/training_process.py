@@ -12,7 +12,7 @@ from detectron2.engine import HookBase
 
 from msrcnn import get_config
 from msrcnn.engine import Trainer
-from msrcnn.engine.defaults import _silence_known_warnings
+from msrcnn.engine.defaults import silence_known_warnings
 
 
 def run_cfg(root, output_dir, **changes):
@@ -61,7 +61,7 @@ def train(root, cfg, *, kill_after=None, kill_in_save=None):
         kill_in_save: number of the save in the middle of which it does.
     """
     torch.set_num_threads(1)
-    _silence_known_warnings()
+    silence_known_warnings()
     register(root)
     torch.manual_seed(cfg.SEED)
     os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)

@@ -228,3 +228,42 @@ def test_prepare_coco_check(tmp_path):
     done = tool("datasets/prepare_coco.py", "--check", "--output", str(tmp_path))
     assert done.returncode == 1
     assert "instances_val2017.json is missing" in done.stderr
+
+
+@pytest.mark.slow
+def test_export_predict_and_evaluate_from_one_file(trained, shapes_root, tmp_path):
+    """The exported weights, and nothing else named: the config lies beside."""
+    output, _ = trained
+    model = str(tmp_path / "model.safetensors")
+    done = tool(
+        *("tools/export_model.py", "--config-file", str(output / "config.yaml")),
+        *("--weights", str(output / "model_final.pth"), "--output", model),
+    )
+    assert done.returncode == 0, done.stderr
+    (image, other, *_) = sorted((shapes_root / "val").iterdir())
+    done = tool(
+        *("tools/predict.py", "--weights", model, str(image), str(other)),
+        *("--output", str(tmp_path / "drawn"), "--min-score", "0"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "drawn").iterdir()} == {
+        f"{image.stem}.png",
+        f"{other.stem}.png",
+    }
+    assert f"{image}: " in done.stdout
+    done = tool(
+        *("tools/eval_net.py", "--weights", model, *own_data(shapes_root)[2:]),
+        *("--output-dir", str(tmp_path / "evaluated")),
+    )
+    assert done.returncode == 0, done.stderr
+    expected = json.loads((output / "evaluation.json").read_text())
+    found = json.loads((tmp_path / "evaluated" / "evaluation.json").read_text())
+    for key in expected.keys() - {"seconds"}:
+        assert found[key] == expected[key], key
+
+
+def test_predict_refuses_what_is_no_image(tmp_path):
+    (tmp_path / "w.pth").write_bytes(b"")
+    done = tool("tools/predict.py", "--weights", str(tmp_path / "w.pth"), "a.jpg", "--output", "o")
+    assert done.returncode == 1
+    assert "give --config-file" in done.stderr.splitlines()[-1]

@@ -1,0 +1,81 @@
+"""One image in, its detections out."""
+
+import numpy as np
+import torch
+from detectron2.data import MetadataCatalog
+from detectron2.data.transforms import AugInput, AugmentationList, ResizeShortestEdge
+from detectron2.modeling import build_model
+from detectron2.structures import Instances
+
+from ..checkpoint import MaskScoringCheckpointer
+
+
+def load_model(cfg, *, resume: bool = False, trust_weights: bool = False) -> torch.nn.Module:
+    """The model of a config with its weights, to evaluate or to predict with.
+
+    Args:
+        cfg: a complete config.
+        resume: take the last checkpoint of the output folder instead of ``MODEL.WEIGHTS``.
+        trust_weights: load weights that are not plain data, and run the code in them.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        UserError: if the weights cannot be had, or are not of this model.
+    """
+    model = build_model(cfg)
+    checkpointer = MaskScoringCheckpointer(model, cfg.OUTPUT_DIR, trusted=trust_weights)
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    return model.eval()
+
+
+class Predictor:
+    """A trained model that takes images as they are.
+
+    Attributes:
+        class_names: by class index, as far as they are known.
+    """
+
+    def __init__(self, cfg, *, trust_weights: bool = False):
+        """
+        Args:
+            cfg: a complete config with ``MODEL.WEIGHTS``.
+            trust_weights: see :func:`load_model`.
+        """
+        self.model = load_model(cfg, trust_weights=trust_weights)
+        self.class_names = class_names(cfg)
+        self._is_rgb = cfg.INPUT.FORMAT == "RGB"
+        sizes = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+        self._resize = AugmentationList([ResizeShortestEdge(*sizes)])
+
+    @torch.no_grad()
+    def __call__(self, pixels: np.ndarray) -> Instances:
+        """Detect in one image.
+
+        Args:
+            pixels: of shape (H, W, 3), RGB, 0 to 255.
+
+        Returns:
+            On the CPU, in the image's size: ``pred_boxes``, ``scores``, ``pred_classes``, and as
+            far as the model has them ``pred_masks`` of shape (N, H, W), ``pred_maskiou`` and
+            ``mask_scores`` of shape (N,).
+        """
+        height, width = pixels.shape[:2]
+        resized = AugInput(pixels if self._is_rgb else pixels[:, :, ::-1])
+        self._resize(resized)
+        image = torch.as_tensor(np.ascontiguousarray(resized.image.transpose(2, 0, 1)))
+        inputs = [{"image": image, "height": height, "width": width}]
+        return self.model(inputs)[0]["instances"].to("cpu")
+
+
+def class_names(cfg) -> list[str]:
+    """Class names by index: those in the config, else those of a dataset that it names."""
+    if cfg.DATASETS.CLASS_NAMES:
+        return list(cfg.DATASETS.CLASS_NAMES)
+    for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
+        if name in MetadataCatalog.list():
+            names = MetadataCatalog.get(name).get("thing_classes")
+            if names:
+                return list(names)
+    return []

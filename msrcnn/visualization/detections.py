@@ -1,0 +1,36 @@
+"""The detections of one image, drawn over it."""
+
+import numpy as np
+from detectron2.structures import Instances
+from PIL import Image
+
+from .overlay import COLORS, Overlay, draw_overlays
+
+
+def draw_detections(
+    pixels: np.ndarray, instances: Instances, class_names: list[str], min_score: float = 0.5
+) -> Image.Image:
+    """An image with its detections; a label has the class, the box score and the mask score.
+
+    Args:
+        pixels: of shape (H, W, 3), RGB, 0 to 255.
+        instances: a model's output for the image, on the CPU.
+        class_names: by class index; classes beyond are called by their index.
+        min_score: detections of a lower box score are left out.
+    """
+    overlays = []
+    for index in (instances.scores >= min_score).nonzero()[:, 0].tolist():
+        one = instances[index]
+        label = int(one.pred_classes)
+        name = class_names[label] if label < len(class_names) else f"class {label}"
+        scores = [one.get(key) for key in ("scores", "mask_scores") if one.has(key)]
+        x0, y0, x1, y1 = one.pred_boxes.tensor[0].tolist()
+        overlays.append(
+            Overlay(
+                one.pred_masks[0].numpy() if one.has("pred_masks") else None,
+                np.array([x0, y0, x1 - x0, y1 - y0]),
+                f"{name} {' | '.join(f'{float(score):.2f}' for score in scores)}",
+                COLORS[label % len(COLORS)],
+            )
+        )
+    return draw_overlays(pixels, 1.0, overlays)

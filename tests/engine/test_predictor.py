@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.data import DatasetMapper
+
+from msrcnn.engine.export import config_beside, export_model
+from msrcnn.engine.predictor import Predictor, class_names, load_model
+from msrcnn.visualization import draw_detections, read_rgb
+
+FIELDS = ("scores", "pred_classes", "pred_maskiou", "mask_scores", "pred_masks")
+
+
+@pytest.fixture
+def cfg(tiny_cfg, build, tmp_path):
+    """A model with random weights, saved as a training checkpoint."""
+    tiny_cfg.OUTPUT_DIR = str(tmp_path)
+    tiny_cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
+    tiny_cfg.TEST.DETECTIONS_PER_IMAGE = 10
+    model = build(tiny_cfg)
+    optimizer = torch.optim.Adam(model.parameters())
+    sum(p.sum() for p in model.parameters()).backward()
+    optimizer.step()
+    DetectionCheckpointer(model, str(tmp_path), optimizer=optimizer).save("model_final")
+    tiny_cfg.MODEL.WEIGHTS = str(tmp_path / "model_final.pth")
+    return tiny_cfg
+
+
+@pytest.fixture
+def path(shapes_root):
+    return next((shapes_root / "val").iterdir())
+
+
+@pytest.mark.parametrize("image_format", ["BGR", "RGB"])
+def test_as_in_evaluation(cfg, path, image_format):
+    """The same pixels reach the model as through Detectron2's own mapper."""
+    cfg.INPUT.FORMAT, cfg.INPUT.MIN_SIZE_TEST = image_format, 120
+    found = Predictor(cfg)(read_rgb(path))
+    height, width = read_rgb(path).shape[:2]
+    record = {"file_name": str(path), "height": height, "width": width}
+    with torch.no_grad():
+        (expected,) = load_model(cfg)([DatasetMapper(cfg, False)(record)])
+    assert len(found) > 3
+    for field in FIELDS:
+        assert torch.equal(found.get(field), expected["instances"].get(field)), field
+    assert found.pred_masks.shape[1:] == (height, width)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_exported_model_is_the_same_and_slim(cfg, path, tmp_path, suffix):
+    cfg.DATASETS.CLASS_NAMES = tuple("abcdef")
+    output = tmp_path / "away" / f"model{suffix}"
+    config = export_model(cfg, output)
+    assert config_beside(str(output)) == str(config)
+    assert output.stat().st_size < (tmp_path / "model_final.pth").stat().st_size / 2.5
+    text = config.read_text()
+    assert str(tmp_path) not in text
+    assert f"WEIGHTS: {output.name}" in text
+
+    expected = Predictor(cfg)(read_rgb(path))
+    cfg.MODEL.WEIGHTS = str(output)
+    predictor = Predictor(cfg)
+    found = predictor(read_rgb(path))
+    for field in FIELDS:
+        assert torch.equal(found.get(field), expected.get(field)), field
+    assert predictor.class_names == list("abcdef")
+
+
+def test_class_names_of_the_dataset(tiny_cfg):
+    tiny_cfg.DATASETS.TEST = ("coco_2017_val",)
+    assert class_names(tiny_cfg)[:2] == ["person", "bicycle"]
+    tiny_cfg.DATASETS.TEST = tiny_cfg.DATASETS.TRAIN = ("not_registered_here",)
+    assert class_names(tiny_cfg) == []
+
+
+def test_picture(cfg, path):
+    pixels = read_rgb(path)
+    instances = Predictor(cfg)(pixels)
+    picture = draw_detections(pixels, instances, ["thing"], min_score=0.0)
+    assert picture.size == (pixels.shape[1], pixels.shape[0])
+    assert (np.asarray(picture) != pixels).mean() > 0.05
+    nothing = np.asarray(draw_detections(pixels, instances, [], min_score=2.0))
+    assert np.abs(nothing.astype(int) - pixels).max() <= 2  # as it was
+
+
+def test_no_config_beside_the_weights(tmp_path):
+    assert config_beside(str(tmp_path / "w.pth")) == ""
+    assert config_beside("") == ""
