@@ -47,7 +47,8 @@ demo: setup $(SHAPES)
 	$(PY) tools/draw_predictions.py --dataset shapes_val \
 	  --predictions $(DEMO_OUTPUT)/inference/predictions.npz --output $(DEMO_OUTPUT)/predictions.png
 	@echo
-	@echo "Look at   $(DEMO_OUTPUT)/predictions.png    ground truth beside predictions, both scores"
+	@echo "Look at   $(DEMO_OUTPUT)/report.html        the evaluation: table, plots, the masks that moved most"
+	@echo "          $(DEMO_OUTPUT)/predictions.png    ground truth beside predictions, both scores"
 	@echo "          $(DEMO_OUTPUT)/evaluation.json    the table above, and more, for a program"
 	@echo "          $(VENV)/bin/tensorboard --logdir $(DEMO_OUTPUT)    the training curves"
 	@echo "Go on     README.md: train on COCO, on your own data, fine-tune"

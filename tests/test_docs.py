@@ -6,12 +6,12 @@ import re
 import pytest
 from conftest import ROOT
 
-from msrcnn.benchmark import conventions
+from msrcnn.benchmark import conventions, evaluation
 from msrcnn.checkpoint.convert.maskscoring_rcnn import MaskScoringRCNN
 from msrcnn.checkpoint.convert.mmdet import MMDetection
 from msrcnn.checkpoint.convert.torchvision_models import TorchvisionMaskRCNN
 from msrcnn.config import CONFIG_ROOT
-from msrcnn.evaluation.evaluator import metrics_table
+from msrcnn.evaluation import metrics_table
 
 README = (ROOT / "README.md").read_text()
 
@@ -81,3 +81,38 @@ def test_configs_named_in_the_readme_exist(path):
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
 def test_links_of_the_readme_lead_somewhere(target):
     assert (ROOT / target).exists()
+
+
+def result(name):
+    return json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text())
+
+
+def test_story_of_a_head_added_to_a_trained_model():
+    plain, added = result("nuclei_mask_rcnn"), result("nuclei_maskiou_head")
+    before, after = plain["evaluation"], added["evaluation"]
+    # Boxes and masks are the same to the last digit; what is new is their order.
+    assert before["bbox"] == after["bbox"]
+    assert before["segm_box_score"] == after["segm_box_score"]
+    assert before["segm_oracle"] == after["segm_oracle"]
+    assert before["segm_mask_score"] is None
+    rows = []
+    for name, run in (("Mask R-CNN", plain), ("mask scoring added", added)):
+        found, training = run["evaluation"], run["training"]
+        ap = [found[key] and found[key]["AP"] for key in ("bbox", "segm_box_score")]
+        ap += [found[key] and found[key]["AP"] for key in ("segm_mask_score", "segm_oracle")]
+        cells = ["-" if value is None else f"{value:.2f}" for value in ap]
+        minutes = training["steps"] * training["seconds_per_step"] / 60
+        cells.append(f"{training['steps']} steps, {minutes:.1f} minutes")
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    low, high = after["delta"]["ci95"]
+    gain = f"{after['delta']['AP']:+.2f} (95% interval {low:+.2f} to {high:+.2f})"
+    for document in (README, (ROOT / "docs" / "checkpoints.md").read_text()):
+        for row in rows:
+            assert row in document
+        assert gain in document
+
+
+def test_benchmark_of_the_evaluation_is_the_recorded_one():
+    document = (ROOT / "docs" / "evaluation.md").read_text()
+    for line in evaluation.table(result("evaluation")).splitlines():
+        assert line.rstrip() in document
