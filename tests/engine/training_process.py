@@ -1,6 +1,7 @@
 """A training run in a process of its own, which can be killed at any moment."""
 
 import json
+import multiprocessing
 import os
 import signal
 import threading
@@ -60,6 +61,8 @@ def train(root, cfg, *, kill_after=None, kill_in_save=None):
         kill_after: seconds after which the process kills itself.
         kill_in_save: number of the save in the middle of which it does.
     """
+    # Data workers as in any other run: forked, so that they notice the end of this process.
+    multiprocessing.set_start_method("fork", force=True)
     torch.set_num_threads(1)
     silence_known_warnings()
     register(root)
