@@ -113,7 +113,7 @@ def get_config(name: str) -> CfgNode:
         The complete config, not frozen.
     """
     cfg = get_msrcnn_cfg()
-    cfg.merge_from_file(get_config_file(name))
+    cfg.merge_from_file(get_config_file(name), allow_unsafe=False)
     return cfg
 
 

@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--images", type=int, nargs="+", default=[100, 1000, 5000])
     parser.add_argument("--detections", type=int, default=100, help="of each image")
-    parser.add_argument("--repeats", type=int, default=3, help="of each measurement")
+    parser.add_argument(
+        "--repeats", type=int, nargs="+", default=[3], help="of all sizes, or of each in turn"
+    )
 
 
 def measure(args: argparse.Namespace) -> dict:
@@ -59,6 +61,9 @@ def measure(args: argparse.Namespace) -> dict:
     if not args.annotations.is_file():
         raise UserError(f"--annotations '{args.annotations}': no such file")
     content = json.loads(args.annotations.read_text())
+    repeats = args.repeats * len(args.images) if len(args.repeats) == 1 else args.repeats
+    if len(repeats) != len(args.images):
+        raise UserError(f"--repeats: give one number, or {len(args.images)} as for --images")
     if not all(a["iscrowd"] or isinstance(a["segmentation"], list) for a in content["annotations"]):
         raise UserError(f"--annotations '{args.annotations}': instances must be polygons")
     if max(image["id"] for image in content["images"]) >= REPEAT_ID:
@@ -67,12 +72,13 @@ def measure(args: argparse.Namespace) -> dict:
         sizes = [
             {
                 "images": size,
+                "repeats": repeats_of_size,
                 **_compare(
                     *(Path(folder), args.annotations, repeat_dataset(content, size)),
-                    *(args.detections, args.repeats),
+                    *(args.detections, repeats_of_size),
                 ),
             }
-            for size in args.images
+            for size, repeats_of_size in zip(args.images, repeats)
         ]
         large = _large_image(content)
         path = Path(folder) / "large.json"
@@ -80,7 +86,6 @@ def measure(args: argparse.Namespace) -> dict:
         large_image = _compare(Path(folder), path, large, LARGE_IMAGE["detections"], 1)
     return {
         "detections_of_an_image": args.detections,
-        "repeats": args.repeats,
         "sizes": sizes,
         "large_image": {**LARGE_IMAGE, **large_image},
     }

@@ -18,8 +18,8 @@ from .checkpoint_files import (
     periodic_checkpoints,
     resumable_checkpoints,
 )
-from .load_report import Mismatch, make_report
-from .safe_load import load_checkpoint_file
+from .load_report import LoadReport, Mismatch, make_report
+from .safe_load import DamagedFileError, load_checkpoint_file
 from .torchvision_weights import convert_torchvision_resnet, is_torchvision_resnet
 from .weights_names import resolve_weights
 
@@ -46,6 +46,7 @@ class MaskScoringCheckpointer(DetectionCheckpointer):
         super().__init__(model, save_dir, **kwargs)
         self.trusted = trusted
         self.keep = keep
+        self.report: LoadReport | None = None  # of what was loaded last
         self._source = ""  # what is being loaded, by the name it was given
 
     def save(self, name: str, **kwargs) -> None:
@@ -67,22 +68,26 @@ class MaskScoringCheckpointer(DetectionCheckpointer):
         path = Path(self.save_dir) / f"{name}.pth"
         logger.info("Saving checkpoint to %s", path)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_file(path) as file:
                 torch.save(content, file)
             if is_resumable(path):
                 self.tag_last_checkpoint(path.name)
+            for old in periodic_checkpoints(path.parent)[: -self.keep] if self.keep else ():
+                if old.name != path.name:
+                    old.unlink(missing_ok=True)
         # PyTorch does not say that a disk is full, only that it cannot write.
         except (OSError, RuntimeError) as error:
             raise UserError(f"cannot save '{path}': {_one_line(error)}{self._advice()}") from error
-        for old in periodic_checkpoints(path.parent)[: -self.keep] if self.keep else ():
-            if old.name != path.name:
-                old.unlink(missing_ok=True)
 
     def _advice(self) -> str:
-        free = shutil.disk_usage(self.save_dir).free >> 20
+        """How much room there is, and how to go on once there is more."""
+        try:
+            room = f" ({shutil.disk_usage(self.save_dir).free >> 20} MiB are free there)"
+        except OSError:
+            return ""
         last = self.get_checkpoint_file()
-        after = f"; continue with --resume from '{last}'" if last else ""
-        return f" ({free} MiB are free there){after}"
+        return room + (f"; continue with --resume from '{last}'" if last else "")
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         with atomic_file(Path(self.save_dir) / LAST_CHECKPOINT) as file:
@@ -106,8 +111,11 @@ class MaskScoringCheckpointer(DetectionCheckpointer):
         """
         found = resumable_checkpoints(Path(self.save_dir)) if resume else []
         for checkpoint in found:
-            if is_whole(checkpoint):
-                return self.load(str(checkpoint))
+            try:
+                if is_whole(checkpoint):
+                    return self.load(str(checkpoint))
+            except DamagedFileError:  # where no checksum is, in the list of what is in the file
+                pass
             logger.warning("Checkpoint '%s' is damaged: the one before it is taken.", checkpoint)
         if found:
             raise UserError(
@@ -184,7 +192,7 @@ class MaskScoringCheckpointer(DetectionCheckpointer):
 
     def _log_incompatible_keys(self, incompatible) -> None:
         # Detectron2's words are a line for each name; here is one message instead of them.
-        report = make_report(
+        self.report = report = make_report(
             self._source,
             self.model.state_dict(),
             incompatible.missing_keys,

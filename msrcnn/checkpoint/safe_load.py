@@ -33,6 +33,10 @@ ZOO_KEYS = ("model", "__author__", "matching_heuristics")
 SOUND_WEIGHTS_ONLY = (2, 10)
 
 
+class DamagedFileError(UserError):
+    """A file that cannot be read, or is of another kind."""
+
+
 def load_checkpoint_file(path: str | Path, *, trusted: bool = False) -> dict:
     """Read a checkpoint; what kind of file it is, is told by its content.
 
@@ -83,7 +87,7 @@ def read_safely(path: str | Path, parse: Callable[[Any], T], *, trusted: bool = 
             "Python: trusted=True) loads it; else have its weights saved as .safetensors"
         ) from error
     except Exception as error:  # whatever a file of another kind makes of a reader
-        raise UserError(
+        raise DamagedFileError(
             f"'{path}' is not a checkpoint, or is damaged: {_one_line(error)}"
         ) from error
 

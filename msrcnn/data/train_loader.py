@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import UserError
 
+OF_IMAGES = 1  # ends the key of their random numbers, so that no other has the same
 MAX_TRIES = 100  # images tried in the place of one that the mapper refuses
 
 
@@ -56,9 +57,13 @@ class TrainLoader:
             aspect_ratio_grouping: make batches of wide, or of high images.
             num_workers: processes that map images; 0 maps them in this one.
         """
-        self._dataset, self._mapper, self._sampler = dataset, mapper, sampler
+        # Serialised once for all workers; the list itself is not kept.
+        self._dataset = DatasetFromList(dataset, copy=False)
+        self._is_wide = [
+            d["width"] > d["height"] if aspect_ratio_grouping else True for d in dataset
+        ]
+        self._mapper, self._sampler = mapper, sampler
         self._batch_size, self._num_workers = batch_size, num_workers
-        self._grouping = aspect_ratio_grouping
         self.seed, self.start = seed, 0
 
     @classmethod
@@ -99,10 +104,9 @@ class TrainLoader:
 
     def __iter__(self) -> Iterator[list[dict]]:
         # A generator: seed and start are looked at when the first batch is taken.
-        copies = DatasetFromList(self._dataset, copy=False)  # serialised once for all workers
         batches = itertools.islice(self._batches(), self.start, None)
         yield from DataLoader(
-            _MappedImages(copies, self._mapper, self.seed),
+            _MappedImages(self._dataset, self._mapper, self.seed),
             batch_sampler=batches,
             num_workers=self._num_workers,
             collate_fn=_as_it_is,
@@ -112,10 +116,9 @@ class TrainLoader:
 
     def _batches(self) -> Iterator[list[tuple[int, int]]]:
         """Indices of the images of each batch, with their position in the order of this process."""
-        shape = [d["width"] > d["height"] if self._grouping else True for d in self._dataset]
         groups: dict[bool, list] = {True: [], False: []}
         for position, index in enumerate(self._sampler(self.seed)):
-            group = groups[shape[index]]
+            group = groups[self._is_wide[index]]
             group.append((index, position))
             if len(group) == self._batch_size:
                 yield group[:]
@@ -128,8 +131,9 @@ def _as_it_is(batch: list[dict]) -> list[dict]:
 
 def _sampler_of(cfg, dataset: list[dict]) -> Callable[[int], Sampler]:
     name = cfg.DATALOADER.SAMPLER_TRAIN
+    size = len(dataset)  # the samplers made later are not to keep the dataset
     if name == "TrainingSampler":
-        return lambda seed: TrainingSampler(len(dataset), seed=seed)
+        return lambda seed: TrainingSampler(size, seed=seed)
     if name == "RepeatFactorTrainingSampler":
         factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
             dataset, cfg.DATALOADER.REPEAT_THRESHOLD
@@ -138,7 +142,7 @@ def _sampler_of(cfg, dataset: list[dict]) -> Callable[[int], Sampler]:
     if name == "RandomSubsetTrainingSampler":
         ratio = cfg.DATALOADER.RANDOM_SUBSET_RATIO
         return lambda seed: RandomSubsetTrainingSampler(
-            len(dataset), ratio, seed_shuffle=seed, seed_subset=seed
+            size, ratio, seed_shuffle=seed, seed_subset=seed
         )
     raise UserError(
         f"DATALOADER.SAMPLER_TRAIN is '{name}'; allowed: 'TrainingSampler', "
@@ -158,7 +162,7 @@ class _MappedImages(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
         index, position = key
-        with random_numbers(self._seed, self._rank, position):
+        with random_numbers(self._seed, self._rank, position, OF_IMAGES):
             for _ in range(MAX_TRIES):
                 mapped = self._mapper(self._dataset[index])
                 if mapped is not None:

@@ -73,7 +73,8 @@ def load_config(path: Path, opts: list[str]) -> CfgNode:
     """
     cfg = get_msrcnn_cfg()
     try:
-        cfg.merge_from_file(str(path))
+        # A config is data as well: Detectron2 would let YAML make any Python object.
+        cfg.merge_from_file(str(path), allow_unsafe=False)
     except (*MERGE_ERRORS, AttributeError, OSError, yaml.YAMLError) as error:
         raise UserError(f"config {path}: {_message(error)}") from error
     try:

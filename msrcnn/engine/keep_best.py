@@ -1,18 +1,25 @@
 """The best checkpoint of a run by a metric of its evaluations."""
 
-import json
+import logging
+import math
 from pathlib import Path
 
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.engine.hooks import BestCheckpointer
+from detectron2.engine import HookBase
 
-from ..checkpoint.atomic_file import atomic_file
+from ..checkpoint import load_checkpoint_file
+from ..errors import UserError
+
+logger = logging.getLogger(__name__)
+
+NAME = "model_best"
 
 
-class KeepBest(BestCheckpointer):
+class KeepBest(HookBase):
     """Saves ``model_best.pth`` whenever ``SOLVER.KEEP_BEST`` is higher than ever before.
 
-    What was best is noted in ``model_best.json``, so that a resumed run knows it too.
+    Like Detectron2's ``BestCheckpointer``, behind ``EvalHook``. But what was best stands in the
+    checkpoint itself, so that a resumed run knows it too, and file and value are never apart.
     """
 
     def __init__(self, cfg, checkpointer: DetectionCheckpointer):
@@ -21,19 +28,42 @@ class KeepBest(BestCheckpointer):
             cfg: of the run.
             checkpointer: saves.
         """
-        super().__init__(cfg.TEST.EVAL_PERIOD, checkpointer, cfg.SOLVER.KEEP_BEST)
-        self._note = Path(cfg.OUTPUT_DIR) / "model_best.json"
+        self._metric, self._period = cfg.SOLVER.KEEP_BEST, cfg.TEST.EVAL_PERIOD
+        self._checkpointer = checkpointer
+        self._path = Path(cfg.OUTPUT_DIR) / f"{NAME}.pth"
+        self._best = -math.inf
 
     def before_train(self) -> None:
-        if self.trainer.start_iter > 0 and self._note.is_file():
-            noted = json.loads(self._note.read_text())
-            if noted["metric"] == self._val_metric and noted["iteration"] < self.trainer.start_iter:
-                self.best_metric, self.best_iter = noted["value"], noted["iteration"]
+        if self.trainer.start_iter == 0 or not self._path.is_file():
+            return
+        try:
+            best = load_checkpoint_file(self._path).get("best", {})
+        except UserError as error:
+            logger.warning("%s: the best checkpoint is looked for anew.", error)
+            return
+        # One of a later step is of another run.
+        if best.get("metric") == self._metric and best["steps"] <= self.trainer.start_iter:
+            self._best = best["value"]
 
-    def _update_best(self, val, iteration) -> bool:
-        updated = super()._update_best(val, iteration)
-        if updated:
-            note = {"metric": self._val_metric, "value": val, "iteration": iteration}
-            with atomic_file(self._note) as file:
-                file.write(json.dumps(note).encode())
-        return updated
+    def after_step(self) -> None:
+        steps = self.trainer.iter + 1  # done
+        if self._period > 0 and steps % self._period == 0 and steps != self.trainer.max_iter:
+            self._save_if_best(steps)
+
+    def after_train(self) -> None:
+        if self.trainer.iter + 1 >= self.trainer.max_iter:
+            self._save_if_best(self.trainer.max_iter)
+
+    def _save_if_best(self, steps: int) -> None:
+        found = self.trainer.storage.latest().get(self._metric)
+        if found is None:
+            known = sorted(name for name in self.trainer.storage.latest() if "/AP" in name)
+            logger.warning(
+                "SOLVER.KEEP_BEST '%s' was not evaluated; known: %s", self._metric, ", ".join(known)
+            )
+            return
+        value = found[0]
+        if value > self._best:
+            best = {"metric": self._metric, "value": value, "steps": steps}
+            self._checkpointer.save(NAME, iteration=steps - 1, best=best)
+            self._best = value

@@ -8,6 +8,8 @@ from detectron2.modeling import build_model
 from detectron2.structures import Instances
 
 from ..checkpoint import MaskScoringCheckpointer
+from ..checkpoint.load_report import LoadReport
+from ..errors import UserError
 
 
 def load_model(cfg, *, resume: bool = False, trust_weights: bool = False) -> torch.nn.Module:
@@ -22,12 +24,27 @@ def load_model(cfg, *, resume: bool = False, trust_weights: bool = False) -> tor
         The model, in evaluation mode.
 
     Raises:
-        UserError: if the weights cannot be had, or are not of this model.
+        UserError: if the weights cannot be had, are not of this model, or only of a part of it.
     """
     model = build_model(cfg)
     checkpointer = MaskScoringCheckpointer(model, cfg.OUTPUT_DIR, trusted=trust_weights)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    if checkpointer.report is not None:
+        _check_complete(checkpointer.report)
     return model.eval()
+
+
+def _check_complete(report: LoadReport) -> None:
+    """Refuse weights that leave a part of the model random: right in training, wrong here."""
+    fresh = [*report.fresh, *(name for names in report.remade.values() for name in names)]
+    # How often batch statistics were updated is not used.
+    fresh = [name for name in fresh if not name.endswith("num_batches_tracked")]
+    if fresh:
+        raise UserError(
+            f"'{report.source}' lacks {len(fresh)} of the model's tensors, the first "
+            f"'{fresh[0]}': what they give would be random. Use the config that the weights were "
+            "trained with, or train on"
+        )
 
 
 class Predictor:
