@@ -116,3 +116,13 @@ def test_benchmark_of_the_evaluation_is_the_recorded_one():
     document = (ROOT / "docs" / "evaluation.md").read_text()
     for line in evaluation.table(result("evaluation")).splitlines():
         assert line.rstrip() in document
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
+def test_pages_are_whole(path):
+    text = path.read_text()
+    assert "@@" not in text
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (path.parent / target).exists(), target
+    for config in re.findall(r"configs/[\w/.-]+\.yaml", text):
+        assert (CONFIG_ROOT.parent / config).is_file(), config

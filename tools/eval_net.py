@@ -25,7 +25,6 @@ def parse_args():
     parser.add_argument("--output-dir", metavar="D", help="where results go (default: OUTPUT_DIR)")
     args = parser.parse_args()
     args.eval_only = True
-    args.config_file = args.config_file or config_beside(args.weights or "")
     # What the config alone would train from is not needed here, and may not be there.
     args.opts += ["MODEL.WEIGHTS", args.weights or ""]
     if args.output_dir:
@@ -34,6 +33,7 @@ def parse_args():
 
 
 def main(args):
+    args.config_file = args.config_file or config_beside(args.weights or "")
     cfg = setup(args)
     if args.predictions:
         return evaluate_predictions(cfg, args.predictions)

@@ -9,8 +9,8 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from torch import Tensor
 
+from ..atomic_file import atomic_file
 from ..errors import UserError
-from .atomic_file import atomic_file
 from .checkpoint_files import (
     LAST_CHECKPOINT,
     is_resumable,

@@ -8,8 +8,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from ..atomic_file import write_file
 from ..errors import UserError
-from .atomic_file import atomic_file
 
 
 def _pth(weights: dict[str, Tensor]) -> bytes:
@@ -52,9 +52,5 @@ def write_weights(path: str | Path, state_dict: Mapping[str, Tensor]) -> Path:
         for name, tensor in state_dict.items()
     }
     content = FORMATS[path.suffix](weights)
-    try:
-        with atomic_file(path) as file:
-            file.write(content)
-    except OSError as error:
-        raise UserError(f"cannot write '{path}': {error.strerror or error}") from error
+    write_file(path, content)
     return path

@@ -12,6 +12,13 @@ from detectron2.data.datasets import register_coco_instances
 from ..errors import UserError
 from .coco_format import check_coco, mask_format
 
+OWN_DATA = ":"  # in the name of a dataset given by a flag, which is its two paths
+
+
+def is_own_data(name: str) -> bool:
+    """Whether a dataset was given by a flag, so that its name means nothing elsewhere."""
+    return OWN_DATA in name
+
 
 def parse_data_flag(flag: str) -> tuple[Path, Path]:
     """Split ``ANN.json:IMAGES`` into its two paths.
@@ -65,7 +72,7 @@ def use_data(cfg: CfgNode, train: str | None = None, val: str | None = None) -> 
         annotations, images = parse_data_flag(flag)
         contents[split] = load_checked(annotations, images)
         # A dataset's name is its file: another file is another dataset in Detectron2's catalog.
-        name = f"{annotations.resolve()}:{images.resolve()}"
+        name = f"{annotations.resolve()}{OWN_DATA}{images.resolve()}"
         if name not in DatasetCatalog.list():
             register_coco_instances(name, {}, str(annotations), str(images))
             MetadataCatalog.get(name).thing_classes = _class_names(contents[split])

@@ -1,7 +1,9 @@
 """The common beginning of every tool: arguments, config, data, device, logging."""
 
 import argparse
+import functools
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -13,8 +15,10 @@ from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
+from torch.multiprocessing import ProcessExitedException
 
 from ..checkpoint import resolve_weights
+from ..checkpoint.checkpoint_files import resumable_checkpoints
 from ..config import CONFIG_ROOT, get_msrcnn_cfg
 from ..data.custom import check_registered, use_data
 from ..errors import UserError
@@ -103,7 +107,8 @@ def complete_config(args: argparse.Namespace) -> CfgNode:
     use_data(cfg, train=args.train_data, val=args.val_data)
     adopt_stock_parts(cfg)
     check_config(cfg)
-    if cfg.MODEL.WEIGHTS:
+    goes_on = args.resume and resumable_checkpoints(Path(cfg.OUTPUT_DIR))
+    if cfg.MODEL.WEIGHTS and not goes_on:
         check_weights(cfg.MODEL.WEIGHTS)
     check_registered((*(() if args.eval_only else cfg.DATASETS.TRAIN), *cfg.DATASETS.TEST))
     return cfg
@@ -174,6 +179,8 @@ def silence_known_warnings() -> None:
 
 
 def _for_console(record: logging.LogRecord) -> bool:
+    if record.exc_info and isinstance(record.exc_info[1], UserError):
+        return False  # it will be said in one line
     if record.name.startswith(CHECKPOINT_LOGGERS):
         return record.levelno >= logging.ERROR or record.funcName == "save"
     return record.levelno >= logging.WARNING or (
@@ -188,6 +195,17 @@ def run_tool(main: Callable[[], object]) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except ProcessExitedException:  # it has said why
+        sys.exit(1)
+
+
+def _in_process(main: Callable[[argparse.Namespace], object], args: argparse.Namespace) -> None:
+    """One of several processes: a user's mistake ends it, and with it the others."""
+    try:
+        main(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        os._exit(1)  # at once: the others may be waiting for it
 
 
 def launch_tool(main: Callable[[argparse.Namespace], object], args: argparse.Namespace) -> None:
@@ -208,7 +226,7 @@ def launch_tool(main: Callable[[argparse.Namespace], object], args: argparse.Nam
                 "with none, leave the flag out to run on the CPU"
             )
         launch(
-            main,
+            main if processes == 1 else functools.partial(_in_process, main),
             args.num_gpus,
             num_machines=args.num_machines,
             machine_rank=args.machine_rank,

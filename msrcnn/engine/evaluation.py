@@ -8,6 +8,7 @@ from pathlib import Path
 
 from detectron2.utils import comm
 
+from ..atomic_file import write_file
 from ..errors import UserError
 from ..evaluation import (
     Detections,
@@ -19,6 +20,7 @@ from ..evaluation import (
     load_predictions,
     write_results,
 )
+from ..evaluation.ground_truth import has_annotations
 from .report import report_evaluation
 
 logger = logging.getLogger(__name__)
@@ -41,6 +43,7 @@ def build_evaluator(cfg, dataset_name: str) -> MaskScoringEvaluator:
     return MaskScoringEvaluator(
         dataset_name,
         str(output_dir),
+        num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES,
         report=partial(report_evaluation, dataset_name=dataset_name),
         **evaluation_settings(cfg),
     )
@@ -70,6 +73,8 @@ def evaluate_predictions(cfg, paths: list[str]) -> OrderedDict:
     dataset_name, output_dir = cfg.DATASETS.TEST[0], Path(cfg.OUTPUT_DIR)
     ground_truth = load_ground_truth(dataset_name)
     files = {path: load_predictions(Path(path)) for path in paths}
+    if len(files) > 1 and not has_annotations(ground_truth):
+        raise UserError(f"dataset '{dataset_name}' has no annotations to compare predictions with")
     if len(files) > 1:
         _compare(cfg, ground_truth, files, output_dir / "comparison.json")
         return OrderedDict()
@@ -86,5 +91,5 @@ def evaluate_predictions(cfg, paths: list[str]) -> OrderedDict:
 
 def _compare(cfg, ground_truth, files: dict[str, Detections], output: Path) -> None:
     comparison = compare_detections(ground_truth, files, **evaluation_settings(cfg))
-    output.write_text(json.dumps(comparison, indent=2) + "\n")
+    write_file(output, json.dumps(comparison, indent=2) + "\n")
     logger.info("Results in %s\n%s", output, comparison_table(comparison))

@@ -1,12 +1,10 @@
 """The common beginning of tools that use a trained model, without a dataset or a run."""
 
 import argparse
-from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.utils.logger import setup_logger
 
-from ..errors import UserError
 from .config_checks import adopt_stock_parts, check_config
 from .defaults import (
     TRUST_HELP,
@@ -40,9 +38,6 @@ def model_config(args: argparse.Namespace) -> CfgNode:
         UserError: for a mistake in the config or the command line.
     """
     config = args.config_file or config_beside(args.weights)
-    if not config:
-        beside = Path(args.weights).with_suffix(".yaml")
-        raise UserError(f"there is no config '{beside}' beside the weights: give --config-file")
     cfg = load_config(find_config(config), ["MODEL.WEIGHTS", args.weights])
     adopt_stock_parts(cfg)
     check_config(cfg)

@@ -1,6 +1,7 @@
 """What follows an evaluation: the report, and while training pictures for TensorBoard."""
 
 import io
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from PIL import Image
 
 from ..evaluation import Evaluation
 from ..visualization import prediction_grid, write_report
+
+logger = logging.getLogger(__name__)
 
 NUM_PICTURES = 4  # images with predictions in TensorBoard, each time
 
@@ -24,6 +27,18 @@ def report_evaluation(evaluation: Evaluation, output_dir: Path, *, dataset_name:
     """
     image_root = MetadataCatalog.get(dataset_name).get("image_root")
     image_root = Path(image_root) if image_root else None
+    try:
+        _report(evaluation, output_dir, dataset_name, image_root)
+    except Exception:
+        if _storage() is None:
+            raise
+        # Training does not end for a picture.
+        logger.exception("The report of the evaluation could not be made:")
+
+
+def _report(
+    evaluation: Evaluation, output_dir: Path, dataset_name: str, image_root: Path | None
+) -> None:
     plots = write_report(evaluation, output_dir, image_root, title=dataset_name)
     storage = _storage()
     if storage is None:

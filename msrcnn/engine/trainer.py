@@ -1,19 +1,23 @@
 """The trainer: Detectron2's, with our data, evaluator and an exact resume."""
 
+import errno
 import logging
+import sys
 import weakref
 from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
-from detectron2.engine import DefaultTrainer, TrainerBase
+from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
+from detectron2.engine.hooks import PeriodicWriter, PreciseBN
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 
+from ..atomic_file import remove_parts
 from ..checkpoint import MaskScoringCheckpointer
-from ..checkpoint.atomic_file import remove_parts
 from ..data import MaskScoringDatasetMapper, TrainLoader
+from ..errors import UserError
 from ..evaluation import MaskScoringEvaluator, postprocess_to_rle, with_encoded_masks
 from ..modeling.test_time_augmentation import MaskScoringRCNNWithTTA
 from ..modeling.train_only import train_only
@@ -42,6 +46,7 @@ class Trainer(DefaultTrainer):
         super().__init__(cfg)
         # Of all random numbers in training; of a resumed run, that of the checkpoint.
         self.seed = self._trainer.data_loader.seed
+        self._resumed = False
 
     @classmethod
     def build_model(cls, cfg):
@@ -85,6 +90,10 @@ class Trainer(DefaultTrainer):
             trainer=weakref.proxy(self),
         )
         hooks = super().build_hooks()
+        for index, hook in enumerate(hooks):
+            if isinstance(hook, PreciseBN):
+                hooks.insert(index, SameBatches(hook))
+                break
         if comm.is_main_process():
             hooks.insert(1, ProgressLine())  # behind the timer, before a checkpoint's log lines
             if self.cfg.SOLVER.KEEP_BEST:
@@ -100,7 +109,39 @@ class Trainer(DefaultTrainer):
         if comm.is_main_process():
             remove_parts(Path(self.cfg.OUTPUT_DIR))
         super().resume_or_load(resume)
+        if self.start_iter > 0 and not self._resumed:
+            raise UserError(
+                f"the checkpoint in '{self.cfg.OUTPUT_DIR}' holds weights alone, no training to "
+                "go on with: give it as MODEL.WEIGHTS, without --resume"
+            )
+        if len(set(comm.all_gather(self.start_iter))) > 1:
+            raise UserError(
+                f"the processes would go on from different steps: '{self.cfg.OUTPUT_DIR}' must be "
+                "the same folder for all of them"
+            )
         self._trainer.data_loader.start = self.start_iter
+
+    def train(self) -> OrderedDict:
+        """Train to the end; a full disk ends it with one clear error."""
+        try:
+            return super().train()
+        except OSError as error:
+            if isinstance(error.__context__, UserError):  # what came first
+                raise error.__context__ from None
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise UserError(
+                f"cannot write in '{self.cfg.OUTPUT_DIR}': {error.strerror}; make room and go on "
+                "with --resume"
+            ) from error
+
+    def after_train(self) -> None:
+        if sys.exc_info()[0] is None:
+            super().after_train()
+        else:  # training has failed: what was logged is written, nothing else is begun
+            for hook in self._hooks:
+                if isinstance(hook, PeriodicWriter):
+                    hook.after_train()
 
     def run_step(self) -> None:
         # Random numbers of a step are its own: what an evaluation draws, and where a run was
@@ -123,14 +164,33 @@ class Trainer(DefaultTrainer):
     def load_state_dict(self, state_dict: dict) -> None:
         # Not DefaultTrainer's: upstream's would load the inner trainer a second time.
         TrainerBase.load_state_dict(self, state_dict)
+        self._resumed = True
         if "seed" in state_dict:
             self.seed = self._trainer.data_loader.seed = state_dict["seed"]
         if "_trainer" in state_dict:
-            self._trainer.load_state_dict(state_dict["_trainer"])
+            try:
+                self._trainer.load_state_dict(state_dict["_trainer"])
+            except (KeyError, ValueError) as error:
+                raise UserError(
+                    "the checkpoint's optimizer is of other parameters or of another kind "
+                    f"({error}): was SOLVER.TRAIN_ONLY, SOLVER.OPTIMIZER or SOLVER.AMP changed? "
+                    "Start from it as MODEL.WEIGHTS in a new OUTPUT_DIR instead"
+                ) from error
         else:
             logging.getLogger(__name__).warning(
                 "The checkpoint holds no optimizer state: momentum starts from zero."
             )
+
+
+class SameBatches(HookBase):
+    """Gives ``PreciseBN`` the same batches each time; its own would go on where they stopped."""
+
+    def __init__(self, precise_bn: PreciseBN):
+        self._precise_bn = precise_bn
+
+    def after_step(self) -> None:
+        self._precise_bn._data_loader.seed = self.trainer.seed
+        self._precise_bn._data_iter = None
 
 
 def evaluate(cfg, resume: bool = False, *, trust_weights: bool = False) -> OrderedDict:

@@ -1,6 +1,7 @@
 """The evaluator: one pass over a dataset, boxes and masks under each ranking."""
 
 import csv
+import io
 import json
 import logging
 import time
@@ -13,6 +14,8 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from pycocotools.coco import COCO
 
+from ..atomic_file import write_file
+from ..errors import UserError
 from .coco_metrics import METRICS
 from .detections import Detections
 from .evaluate import RANKINGS, Evaluation, evaluate_detections, metrics_table
@@ -33,6 +36,7 @@ class MaskScoringEvaluator(DatasetEvaluator):
         dataset_name: str,
         output_dir: str,
         *,
+        num_classes: int | None = None,
         max_dets: int = 100,
         engine: str = "hotcoco",
         bootstrap: int = 1000,
@@ -43,15 +47,21 @@ class MaskScoringEvaluator(DatasetEvaluator):
             dataset_name: a registered dataset with a COCO annotation file.
             output_dir: where :func:`evaluate_and_write` writes, and below ``inference/`` all
                 detections (``predictions.npz``) and :func:`write_results`.
+            num_classes: of the model, to be checked; ``None`` leaves it.
             max_dets, engine, bootstrap: see :func:`evaluate_detections`.
             report: called with the evaluation and the output folder, on the main process.
 
         Raises:
-            UserError: if the dataset has no annotation file.
+            UserError: if the dataset has no annotation file, or other classes than the model.
         """
         self._ground_truth = load_ground_truth(dataset_name)
         # Detectron2 numbers the classes in the order of the dataset's category ids.
         self._category_ids = np.array(sorted(self._ground_truth.getCatIds()), dtype=np.int64)
+        if num_classes not in (None, len(self._category_ids)):
+            raise UserError(
+                f"dataset '{dataset_name}' has {len(self._category_ids)} categories, the model "
+                f"{num_classes}: MODEL.ROI_HEADS.NUM_CLASSES"
+            )
         self._output_dir = Path(output_dir)
         self._settings = {"max_dets": max_dets, "engine": engine, "bootstrap": bootstrap}
         self._report = report
@@ -102,14 +112,13 @@ def write_results(detections: Detections, folder: Path) -> None:
         folder: made if missing; gets ``coco_results_bbox.json`` and, for detections with masks,
             ``coco_results_segm.json``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     scores = {"bbox": detections.score}
     if detections.segmentation is not None:
         has_mask_score = detections.mask_score is not None
         scores["segm"] = detections.mask_score if has_mask_score else detections.score
     for task, ranking in scores.items():
         results = detections.results(task, ranking)
-        (folder / f"coco_results_{task}.json").write_text(json.dumps(results))
+        write_file(folder / f"coco_results_{task}.json", json.dumps(results))
 
 
 def evaluate_and_write(
@@ -147,9 +156,8 @@ def evaluate_and_write(
     evaluation = evaluate_detections(ground_truth, detections, **settings)
     summary = evaluation.summary
     summary["seconds"] = {**(seconds or {}), **summary["seconds"]}
-    output_dir.mkdir(parents=True, exist_ok=True)
     path = output_dir / "evaluation.json"
-    path.write_text(json.dumps(summary, indent=2) + "\n")
+    write_file(path, json.dumps(summary, indent=2) + "\n")
     write_per_class(evaluation, output_dir / "per_class.csv")
     logger.info("%d images; results in %s\n%s", summary["images"], path, metrics_table(summary))
     if report is not None:
@@ -174,13 +182,14 @@ def write_per_class(evaluation: Evaluation, path: Path) -> None:
     for annotation in evaluation.ground_truth.dataset["annotations"]:
         if not annotation["iscrowd"]:
             instances[annotation["category_id"]] += 1
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["ranking", "category_id", "category", "instances", *METRICS])
-        for ranking, precision in evaluation.precision.items():
-            for index, category in enumerate(precision.categories):
-                metrics = precision.of_category(index).values()
-                writer.writerow(
-                    [ranking, category["id"], category["name"], instances[category["id"]]]
-                    + ["" if value is None else f"{value:.4f}" for value in metrics]
-                )
+    table = io.StringIO()
+    writer = csv.writer(table)
+    writer.writerow(["ranking", "category_id", "category", "instances", *METRICS])
+    for ranking, precision in evaluation.precision.items():
+        for index, category in enumerate(precision.categories):
+            metrics = precision.of_category(index).values()
+            writer.writerow(
+                [ranking, category["id"], category["name"], instances[category["id"]]]
+                + ["" if value is None else f"{value:.4f}" for value in metrics]
+            )
+    write_file(path, table.getvalue())

@@ -33,7 +33,19 @@ def load_ground_truth(dataset_name: str) -> COCO:
         content = json.loads(Path(path).read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"dataset '{dataset_name}': cannot read '{path}': {error}") from error
+    if not isinstance(content, dict) or not {"images", "categories"} <= content.keys():
+        raise UserError(
+            f"dataset '{dataset_name}': '{path}' is not in COCO's format: it lacks images or "
+            "categories"
+        )
     annotations = content.get("annotations", [])
+    known = {category["id"] for category in content["categories"]}
+    for annotation in annotations:
+        if annotation["category_id"] not in known:
+            raise UserError(
+                f"'{path}': annotation {annotation.get('id')} is of category "
+                f"{annotation['category_id']}, which 'categories' does not have"
+            )
     if len({a.get("id", 0) for a in annotations} - {0}) < len(annotations):
         for number, annotation in enumerate(annotations, start=1):
             annotation["id"] = number
@@ -45,8 +57,16 @@ def load_ground_truth(dataset_name: str) -> COCO:
         ground_truth.createIndex()
     for annotation in annotations:
         if "area" not in annotation:
-            annotation["area"] = float(mask_util.area(ground_truth.annToRLE(annotation)))
+            annotation["area"] = _area(ground_truth, annotation)
     return ground_truth
+
+
+def _area(ground_truth: COCO, annotation: dict) -> float:
+    """Of the mask; without one, of the box."""
+    if annotation.get("segmentation"):
+        return float(mask_util.area(ground_truth.annToRLE(annotation)))
+    width, height = annotation["bbox"][2:]
+    return float(width * height)
 
 
 def has_annotations(ground_truth: COCO) -> bool:

@@ -1,5 +1,6 @@
 """Predictions on disk: our compact file, and COCO result files of any origin."""
 
+import io
 import json
 import zipfile
 import zlib
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pycocotools.mask as mask_util
 
+from ..atomic_file import write_file
 from ..errors import UserError
 from .detections import OPTIONAL_SCORES, Detections
 
@@ -28,9 +30,9 @@ def save_predictions(detections: Detections, path: Path) -> None:
         columns["mask_counts"] = np.frombuffer(b"".join(counts), dtype=np.uint8)
         columns["mask_length"] = np.array([len(c) for c in counts], dtype=np.int32)
         columns["mask_size"] = np.array(sizes, dtype=np.int32).reshape(-1, 2)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:  # given a name, NumPy would add its own suffix
-        np.savez_compressed(file, format=np.array(FORMAT), **columns)
+    content = io.BytesIO()
+    np.savez_compressed(content, format=np.array(FORMAT), **columns)
+    write_file(path, content.getvalue())
 
 
 def load_predictions(path: Path) -> Detections:
@@ -58,7 +60,7 @@ def _load_npz(path: Path) -> Detections:
             raise UserError(f"predictions '{path}' are of another version of msrcnn: evaluate anew")
         if "mask_counts" in columns:
             columns["segmentation"] = _split_masks(columns)
-        detections = Detections(**columns)
+        detections = Detections(**{"images": None, **columns})
         lengths = {name: len(column) for name, column in columns.items() if name != "images"}
     except (KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise UserError(f"predictions '{path}' are damaged or of another kind: {error}") from error

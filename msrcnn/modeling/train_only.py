@@ -30,16 +30,18 @@ def train_only(model: nn.Module, patterns: Iterable[str]) -> None:
     patterns = tuple(patterns)
     if not patterns:
         return
-    names = [name for name, _ in model.named_parameters()]
+    # What the config has frozen already stays so.
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     for pattern in patterns:
         if not any(pattern in name for name in names):
             parts = sorted({".".join(name.split(".")[:2]) for name in names})
             raise UserError(
-                f"SOLVER.TRAIN_ONLY '{pattern}' is in the name of no parameter; the model's parts "
-                f"are {', '.join(parts)}"
+                f"SOLVER.TRAIN_ONLY '{pattern}' is in the name of no parameter that can be "
+                f"trained; those are parts of {', '.join(parts)}"
             )
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(any(pattern in name for pattern in patterns))
+        if not any(pattern in name for pattern in patterns):
+            parameter.requires_grad_(False)
     model.register_forward_pre_hook(_keep_frozen_statistics)
     model.register_forward_hook(_set_frozen_losses_apart)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -67,6 +69,8 @@ def _set_frozen_losses_apart(model: nn.Module, inputs: tuple, output):
         return output
     frozen = {name: loss for name, loss in output.items() if not loss.requires_grad}
     trained = {name: loss for name, loss in output.items() if name not in frozen}
+    if not trained:
+        raise UserError("SOLVER.TRAIN_ONLY leaves nothing that a loss of the model depends on")
     # Detectron2 logs the losses it is given, but of a single one the total alone.
     unlogged = {**frozen, **(trained if len(trained) == 1 else {})}
     if unlogged:

@@ -7,6 +7,7 @@ import torch
 from msrcnn.engine import defaults
 from msrcnn.engine.defaults import (
     argument_parser,
+    complete_config,
     find_config,
     launch_tool,
     load_config,
@@ -158,3 +159,29 @@ def test_mistake_of_the_user_ends_a_tool_with_one_line(capsys):
 def test_other_errors_keep_their_traceback():
     with pytest.raises(ZeroDivisionError):
         run_tool(lambda: json.loads("1") / 0)
+
+
+@pytest.mark.parametrize("in_base", [False, True])
+def test_config_is_data(tmp_path, in_base):
+    """A config comes with weights, and is read unasked where it lies beside them."""
+    marker = tmp_path / "ran"
+    hostile = tmp_path / "hostile.yaml"
+    hostile.write_text(f"MODEL:\n  WEIGHTS: !!python/object/apply:os.system ['touch {marker}']\n")
+    config = hostile
+    if in_base:
+        config = tmp_path / "model.yaml"
+        config.write_text("_BASE_: hostile.yaml\n")
+    with pytest.raises(UserError, match="python/object"):
+        load_config(config, [])
+    assert not marker.exists()
+
+
+def test_going_on_needs_no_old_weights(tmp_path):
+    """They may be gone; the checkpoint is what counts."""
+    opts = ("OUTPUT_DIR", str(tmp_path), "MODEL.WEIGHTS", "/no.pth", "DATASETS.TEST", "()")
+    args = parse("--config-file", SMOKE, "--resume", *opts)
+    args.eval_only = True  # no dataset is looked for
+    with pytest.raises(UserError, match="no such file"):
+        complete_config(args)
+    (tmp_path / "model_0000001.pth").write_bytes(b"")
+    complete_config(args)

@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 import torch
+import yaml
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.data import DatasetMapper
 
 from msrcnn.engine.export import config_beside, export_model
 from msrcnn.engine.predictor import Predictor, class_names, load_model
+from msrcnn.errors import UserError
 from msrcnn.visualization import draw_detections, read_rgb
 
 FIELDS = ("scores", "pred_classes", "pred_maskiou", "mask_scores", "pred_masks")
@@ -84,5 +86,30 @@ def test_picture(cfg, path):
 
 
 def test_no_config_beside_the_weights(tmp_path):
-    assert config_beside(str(tmp_path / "w.pth")) == ""
-    assert config_beside("") == ""
+    with pytest.raises(UserError, match=r"give --config-file: there is no '.*w\.yaml'"):
+        config_beside(str(tmp_path / "w.pth"))
+    with pytest.raises(UserError, match="give --config-file"):
+        config_beside("")
+
+
+def test_weights_of_a_part_of_the_model_are_refused(cfg, build, tmp_path):
+    """Right to start training from; what they predict would be random."""
+    cfg.MODEL.MASKIOU_ON = False
+    DetectionCheckpointer(build(cfg), str(tmp_path)).save("plain")
+    cfg.MODEL.MASKIOU_ON, cfg.MODEL.WEIGHTS = True, str(tmp_path / "plain.pth")
+    with pytest.raises(UserError, match=r"lacks 14 of the model's tensors.*maskiou_head"):
+        load_model(cfg)
+    cfg.MODEL.WEIGHTS = str(tmp_path / "model_final.pth")
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 3
+    with pytest.raises(UserError, match="would be random"):
+        load_model(cfg)
+
+
+def test_export_leaves_out_what_is_of_this_machine_and_this_training(cfg, tmp_path):
+    cfg.DATASETS.TRAIN = ("/data/mine.json:/data/images", "shapes_train")
+    cfg.SOLVER.TRAIN_ONLY = ("maskiou_head",)
+    exported = yaml.safe_load(export_model(cfg, tmp_path / "m.pth").read_text())
+    assert exported["DATASETS"]["TRAIN"] == ["shapes_train"]
+    assert exported["SOLVER"]["TRAIN_ONLY"] == []
+    with pytest.raises(UserError, match="is the checkpoint to export"):
+        export_model(cfg, tmp_path / "model_final.pth")

@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
+from pathlib import Path
 
 import torch
 from detectron2.data import DatasetCatalog
@@ -73,10 +75,14 @@ def train(root, cfg, *, kill_after=None, kill_in_save=None):
     trainer.register_hooks([LossLog()])
     trainer._hooks.insert(0, trainer._hooks.pop())  # before a checkpoint says that a step is done
     if kill_after is not None:
-        threading.Timer(kill_after, kill_self).start()
+        timer = threading.Timer(kill_after, kill_self)
+        timer.daemon = True  # a run that has ended does not wait for it
+        timer.start()
     if kill_in_save is not None:
         _kill_in_save(kill_in_save)
+    start = time.monotonic()
     trainer.train()
+    Path(cfg.OUTPUT_DIR, "seconds").write_text(str(time.monotonic() - start))
 
 
 def _kill_in_save(number):

@@ -263,3 +263,8 @@ def test_masks_of_another_size_are_refused(dataset, tmp_path):
     detections.segmentation[0]["size"] = [7, 9]
     with pytest.raises(UserError, match=r"mask of \[7, 9\]"):
         evaluate_detections(dataset[1], detections)
+
+
+def test_model_of_other_classes_is_refused(dataset, tmp_path):
+    with pytest.raises(UserError, match="has 6 categories, the model 80"):
+        MaskScoringEvaluator(dataset[0], str(tmp_path), num_classes=80)

@@ -61,9 +61,24 @@ def test_test_sets_have_no_annotations(content, load):
     assert not has_annotations(load(content))
 
 
+def test_area_of_a_box_where_there_is_no_mask(content, load):
+    for annotation in content["annotations"]:
+        del annotation["area"], annotation["segmentation"]
+    for annotation in load(content).dataset["annotations"]:
+        assert annotation["area"] == annotation["bbox"][2] * annotation["bbox"][3]
+
+
 def test_unreadable_file(load):
     with pytest.raises(UserError, match=r"cannot read .*a\.json"):
         load("{")
+    with pytest.raises(UserError, match=r"a\.json' is not in COCO's format"):
+        load("[1]")
+
+
+def test_unknown_category(content, load):
+    content["annotations"][3]["category_id"] = 99
+    with pytest.raises(UserError, match="is of category 99, which 'categories' does not have"):
+        load(content)
 
 
 def test_dataset_without_a_file_is_refused():

@@ -59,6 +59,14 @@ def test_coco_results(ground_truth, tmp_path):
             assert found.segmentation == detections.segmentation
 
 
+def test_result_file_saved_as_ours(ground_truth, tmp_path):
+    results = noisy_detections(ground_truth).results("segm", noisy_detections(ground_truth).score)
+    (tmp_path / "r.json").write_text(json.dumps(results))
+    detections = load_predictions(tmp_path / "r.json")
+    save_predictions(detections, tmp_path / "p.npz")
+    assert_same(load_predictions(tmp_path / "p.npz"), detections)
+
+
 def test_result_file_without_results(tmp_path):
     (tmp_path / "r.json").write_text("[]")
     assert len(load_predictions(tmp_path / "r.json")) == 0

@@ -4,6 +4,7 @@ import pytest
 import torch
 from detectron2.solver import build_optimizer
 from test_mask_scoring import batch, ground_truth
+from test_roi_heads import framework_cfg
 
 from msrcnn.errors import UserError
 from msrcnn.modeling.train_only import train_only
@@ -111,3 +112,36 @@ def test_nothing_to_freeze(cfg, build):
 def test_unknown_part(cfg, build):
     with pytest.raises(UserError, match=r"TRAIN_ONLY 'masks' .* roi_heads\.mask_head"):
         train_only(build(cfg), [HEAD, "masks"])
+
+
+@pytest.mark.parametrize("name", ["c4", "cascade"])
+def test_other_frameworks(name, build, storage):
+    """C4's res5 serves boxes and masks alike; Cascade has three box heads."""
+    model = build(framework_cfg(name)).train()
+    train_only(model, [HEAD])
+    before = copy.deepcopy(model.state_dict())
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    losses = step(model, optimizer)
+    assert list(losses) == ["loss_maskiou"]
+    changed = {n for n, value in model.state_dict().items() if not torch.equal(value, before[n])}
+    assert changed
+    assert all(HEAD in n for n in changed)
+
+
+def test_what_the_config_freezes_stays_frozen(cfg, build):
+    cfg.MODEL.BACKBONE.FREEZE_AT = 2
+    model = build(cfg)
+    train_only(model, ["backbone"])
+    assert not any(p.requires_grad for p in model.backbone.bottom_up.stem.parameters())
+    assert any(p.requires_grad for p in model.backbone.bottom_up.res3.parameters())
+    with pytest.raises(UserError, match=r"bottom_up\.stem"):
+        train_only(model, ["bottom_up.stem"])
+
+
+def test_part_without_a_loss(cfg, build, storage):
+    cfg.MODEL.MASKIOU_ON = False
+    model = build(cfg).train()
+    model.unused = torch.nn.Linear(1, 1)
+    train_only(model, ["unused"])
+    with pytest.raises(UserError, match="leaves nothing"):
+        model(batch(ground_truth()))

@@ -27,7 +27,6 @@ MODELS: tuple[type[SourceModel], ...] = (
 )
 SOURCES = tuple(dict.fromkeys(model.option for model in MODELS))
 DETECTRON2_EPS = 1e-5  # of its frozen batch normalisation
-NAMES_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -179,14 +178,9 @@ def _check(model: SourceModel, shapes: dict[str, tuple[int, ...]]) -> None:
         if not missing and found[name] != shape  # what is missing could tell the right shape
     ]
     complaints = {"missing": missing, "unknown": unknown, "of another shape": misshaped}
-    told = [f"{what}: {_some(names)}" for what, names in complaints.items() if names]
+    told = [f"{what}: {', '.join(names)}" for what, names in complaints.items() if names]
     if told:
         raise UserError(f"not the parameters of {model.title}; {'; '.join(told)}")
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    return ", ".join(names[:NAMES_SHOWN]) + more
 
 
 def _without_statistics(parameters: dict[str, Tensor], eps: float) -> dict[str, Tensor]:

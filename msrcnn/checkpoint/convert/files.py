@@ -7,7 +7,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from ..atomic_file import atomic_file
+from ...atomic_file import atomic_file
 from ..safe_load import read_safely
 
 

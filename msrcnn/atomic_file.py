@@ -2,11 +2,14 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-PART_SUFFIX = ".part"
+from .errors import UserError
+
+PART = re.compile(r"\..+\.\d+\.part")
 
 
 @contextlib.contextmanager
@@ -21,7 +24,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         OSError: if it cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}{PART_SUFFIX}")  # on the same disk
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # on the same disk, to be renamed
     try:
         with part.open("wb") as file:
             yield file
@@ -32,6 +35,20 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     finally:
         with contextlib.suppress(OSError):  # it is not there, or its folder is not
             part.unlink()
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file at once, by :func:`atomic_file`; its folder is made if missing.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise UserError(f"cannot write '{path}': {error.strerror or error}") from error
 
 
 def _sync_folder(folder: Path) -> None:
@@ -45,5 +62,6 @@ def _sync_folder(folder: Path) -> None:
 
 def remove_parts(folder: Path) -> None:
     """Remove what processes that were killed have left of files they were writing."""
-    for part in folder.glob(f".*{PART_SUFFIX}"):
-        part.unlink(missing_ok=True)
+    for path in folder.glob(".*.part"):
+        if PART.fullmatch(path.name):
+            path.unlink(missing_ok=True)
