@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import sys
 import weakref
 from collections import OrderedDict
 from pathlib import Path
@@ -136,7 +135,7 @@ class Trainer(DefaultTrainer):
             ) from error
 
     def after_train(self) -> None:
-        if sys.exc_info()[0] is None:
+        if self.iter >= self.max_iter:  # TrainerBase counts on once all steps are done
             super().after_train()
         else:  # training has failed: what was logged is written, nothing else is begun
             for hook in self._hooks:
