@@ -140,7 +140,7 @@ class Detections:
         """The detections of one image."""
         return self._take(np.flatnonzero(self.image_id == image_id), np.array([image_id]))
 
-    def results(self, iou_type: str, scores: np.ndarray) -> list[dict]:
+    def results(self, iou_type: str, scores: np.ndarray, rows: slice = slice(None)) -> list[dict]:
         """COCO results, as the test server takes them.
 
         Those of masks are without the box: the reference implementation would take an
@@ -149,18 +149,19 @@ class Detections:
         Args:
             iou_type: ``"bbox"`` or ``"segm"``.
             scores: what to rank by, of shape (N,).
+            rows: those of some detections only.
         """
         if iou_type == "bbox":
-            shapes = [{"bbox": box} for box in self.bbox.tolist()]
+            shapes = [{"bbox": box} for box in self.bbox[rows].tolist()]
         else:
             shapes = [
                 {"segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")}}
-                for rle in self.segmentation
+                for rle in self.segmentation[rows]
             ]
-        columns = (self.image_id.tolist(), self.category_id.tolist(), shapes, scores.tolist())
+        columns = (column[rows].tolist() for column in (self.image_id, self.category_id, scores))
         return [
             {"image_id": image_id, "category_id": category_id, **shape, "score": score}
-            for image_id, category_id, shape, score in zip(*columns)
+            for image_id, category_id, score, shape in zip(*columns, shapes)
         ]
 
 

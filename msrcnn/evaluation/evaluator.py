@@ -24,6 +24,8 @@ from .predictions_file import save_predictions
 
 logger = logging.getLogger(__name__)
 
+RECORDS = 10_000  # of a result file, made at a time
+
 
 class MaskScoringEvaluator(DatasetEvaluator):
     """Evaluates boxes by box score, masks under every ranking that applies.
@@ -117,8 +119,12 @@ def write_results(detections: Detections, folder: Path) -> None:
         has_mask_score = detections.mask_score is not None
         scores["segm"] = detections.mask_score if has_mask_score else detections.score
     for task, ranking in scores.items():
-        results = detections.results(task, ranking)
-        write_file(folder / f"coco_results_{task}.json", json.dumps(results))
+        # In parts: of records all at once the garbage collector takes longer than JSON.
+        parts = (
+            json.dumps(detections.results(task, ranking, slice(start, start + RECORDS)))[1:-1]
+            for start in range(0, len(detections), RECORDS)
+        )
+        write_file(folder / f"coco_results_{task}.json", f"[{', '.join(parts)}]")
 
 
 def evaluate_and_write(
