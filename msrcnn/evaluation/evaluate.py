@@ -89,26 +89,42 @@ def evaluate_detections(
         precision[name] = counter.average_precision(detections, "segm", ranking, max_dets)
     seconds.lap("metrics")
 
-    gain, interval = _gain(precision), None
-    if gain is not None and bootstrap:
-        matcher = counter if isinstance(counter, HotcocoEngine) else HotcocoEngine(ground_truth)
-        before, after = (
-            matcher.evaluated(detections, "segm", scores[name], max_dets, all_areas=False)
-            for name in ("segm_box_score", "segm_mask_score")
-        )
-        interval = gain_interval(before, after, bootstrap)
-    seconds.lap("bootstrap")
     summary = {
         "bbox": precision["bbox"].metrics,
         **{name: precision[name].metrics if name in precision else None for name in RANKINGS},
-        "delta": {"AP": gain, "ci95": interval},
+        "delta": {"AP": _gain(precision), "ci95": None},
         "maskiou": _quality(detections.maskiou, true),
         "box_score": _quality(detections.score, true),
         "mask_confidence": _quality(detections.mask_confidence, true),
         "images": len(ground_truth.imgs if detections.images is None else detections.images),
         "seconds": seconds.laps,
     }
-    return Evaluation(ground_truth, detections, precision, scores, true, summary)
+    evaluation = Evaluation(ground_truth, detections, precision, scores, true, summary)
+    if bootstrap:
+        add_interval(evaluation, max_dets=max_dets, bootstrap=bootstrap)
+    return evaluation
+
+
+def add_interval(evaluation: Evaluation, *, max_dets: int, bootstrap: int) -> None:
+    """Add the confidence interval of what the mask score gains to an evaluation's summary.
+
+    Args:
+        evaluation: changed in place; if it has no gain, it is left as it is.
+        max_dets, bootstrap: as of :func:`evaluate_detections`.
+    """
+    if evaluation.summary["delta"]["AP"] is None:
+        return
+    seconds = _Stopwatch()
+    matcher = HotcocoEngine(evaluation.ground_truth)
+    before, after = (
+        matcher.evaluated(
+            evaluation.detections, "segm", evaluation.scores[name], max_dets, all_areas=False
+        )
+        for name in ("segm_box_score", "segm_mask_score")
+    )
+    evaluation.summary["delta"]["ci95"] = gain_interval(before, after, bootstrap)
+    seconds.lap("bootstrap")
+    evaluation.summary["seconds"].update(seconds.laps)
 
 
 def check_detections(ground_truth: COCO, detections: Detections) -> None:

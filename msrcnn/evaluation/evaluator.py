@@ -18,7 +18,7 @@ from ..atomic_file import write_file
 from ..errors import UserError
 from .coco_metrics import METRICS
 from .detections import Detections
-from .evaluate import RANKINGS, Evaluation, evaluate_detections, metrics_table
+from .evaluate import RANKINGS, Evaluation, add_interval, evaluate_detections, metrics_table
 from .ground_truth import has_annotations, load_ground_truth
 from .predictions_file import save_predictions
 
@@ -119,7 +119,7 @@ def write_results(detections: Detections, folder: Path) -> None:
         has_mask_score = detections.mask_score is not None
         scores["segm"] = detections.mask_score if has_mask_score else detections.score
     for task, ranking in scores.items():
-        # In parts: of records all at once the garbage collector takes longer than JSON.
+        # In parts, so that records of all detections are never in memory at once.
         parts = (
             json.dumps(detections.results(task, ranking, slice(start, start + RECORDS)))[1:-1]
             for start in range(0, len(detections), RECORDS)
@@ -134,7 +134,9 @@ def evaluate_and_write(
     *,
     seconds: dict[str, float] | None = None,
     report: Callable[[Evaluation, Path], None] | None = None,
-    **settings,
+    max_dets: int = 100,
+    engine: str = "hotcoco",
+    bootstrap: int = 1000,
 ) -> OrderedDict:
     """Evaluate detections, write ``evaluation.json`` and ``per_class.csv``, log the table.
 
@@ -145,7 +147,7 @@ def evaluate_and_write(
         output_dir: made if missing.
         seconds: times already spent, by stage.
         report: called with the evaluation and the output folder.
-        **settings: of :func:`evaluate_detections`.
+        max_dets, engine, bootstrap: see :func:`evaluate_detections`.
 
     Returns:
         The metrics that apply, by task, without nulls; what Detectron2 logs and compares.
@@ -159,16 +161,31 @@ def evaluate_and_write(
             output_dir / "inference" / "coco_results_*.json",
         )
         return OrderedDict()
-    evaluation = evaluate_detections(ground_truth, detections, **settings)
+    evaluation = evaluate_detections(
+        ground_truth, detections, max_dets=max_dets, engine=engine, bootstrap=0
+    )
     summary = evaluation.summary
+    logger.info("%d images:\n%s", summary["images"], metrics_table(summary))
+    if bootstrap:  # takes its time, the table need not wait for it
+        add_interval(evaluation, max_dets=max_dets, bootstrap=bootstrap)
     summary["seconds"] = {**(seconds or {}), **summary["seconds"]}
     path = output_dir / "evaluation.json"
     write_file(path, json.dumps(summary, indent=2) + "\n")
     write_per_class(evaluation, output_dir / "per_class.csv")
-    logger.info("%d images; results in %s\n%s", summary["images"], path, metrics_table(summary))
+    logger.info("%sResults in %s", _gain_line(summary["delta"]), path)
     if report is not None:
         report(evaluation, output_dir)
     return logged_metrics(summary)
+
+
+def _gain_line(delta: dict) -> str:
+    if delta["AP"] is None:
+        return ""
+    gain = f"The mask score gains {delta['AP']:+.2f} mask AP over the box score"
+    if delta["ci95"] is not None:
+        low, high = delta["ci95"]
+        gain += f" (95% interval {low:+.2f} to {high:+.2f})"
+    return f"{gain}. "
 
 
 def logged_metrics(summary: dict) -> OrderedDict:

@@ -69,9 +69,11 @@ def test_another_ending(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_folder_that_is_not_there(suffix, tmp_path):
+def test_folder_is_made_if_it_can_be(suffix, tmp_path):
+    assert write_weights(tmp_path / "new" / f"w{suffix}", {"w": torch.zeros(1)}).is_file()
+    (tmp_path / "file").touch()
     with pytest.raises(UserError, match=f"cannot write '.*w{suffix}': "):
-        write_weights(tmp_path / "nowhere" / f"w{suffix}", {"w": torch.zeros(1)})
+        write_weights(tmp_path / "file" / f"w{suffix}", {"w": torch.zeros(1)})
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -91,7 +91,7 @@ def test_killed_at_random_moments(processes, shapes_root, never_stopped, tmp_pat
     cfg = run_cfg(shapes_root, tmp_path)
     moments, seconds = random.Random(3), float((never_stopped / "seconds").read_text())
     steps_before_kills = []
-    for _ in range(12):
+    for _ in range(9):
         moment = seconds * moments.uniform(0.02, 0.6)
         if processes(str(shapes_root), cfg, kill_after=moment) == -signal.SIGKILL:
             log = tmp_path / "losses.jsonl"
@@ -287,6 +287,8 @@ def test_keep_last_and_best(processes, shapes_root, never_stopped, tmp_path):
     best = torch.load(tmp_path / "model_best.pth", weights_only=True)["best"]
     lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
     values = [line["segm_box_score/AP"] for line in lines if "segm_box_score/AP" in line]
-    assert best["value"] == max(values)
+    assert best["value"] >= max(values)
+    assert best["metric"] == "segm_box_score/AP"
+    assert best["steps"] in (4, 8, 9)  # after which there was an evaluation
     assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
     check_same(tmp_path, never_stopped)
