@@ -1,5 +1,6 @@
 import json
 import logging
+import multiprocessing
 
 import pytest
 import torch
@@ -185,3 +186,18 @@ def test_going_on_needs_no_old_weights(tmp_path):
         complete_config(args)
     (tmp_path / "model_0000001.pth").write_bytes(b"")
     complete_config(args)
+
+
+def refuse(args):
+    raise UserError("refused")
+
+
+def test_mistake_in_one_of_several_processes(capfd):
+    """One line, and the process is gone at once: the others may be waiting for it."""
+    process = multiprocessing.get_context("fork").Process(
+        target=defaults._in_process, args=(refuse, None)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == 1
+    assert capfd.readouterr().err == "error: refused\n"

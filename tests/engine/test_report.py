@@ -1,0 +1,55 @@
+import pytest
+import torch
+from detectron2.data import DatasetCatalog
+from detectron2.data.datasets import register_coco_instances
+from detectron2.utils.events import EventStorage
+
+from msrcnn.engine import Trainer, report
+
+
+@pytest.fixture
+def cfg(tiny_cfg, shapes_root, tmp_path):
+    name = f"report_{shapes_root.name}"
+    if name not in DatasetCatalog.list():
+        annotations = shapes_root / "annotations" / "instances_val.json"
+        register_coco_instances(name, {}, str(annotations), str(shapes_root / "val"))
+    tiny_cfg.DATASETS.TEST, tiny_cfg.OUTPUT_DIR = (name,), str(tmp_path)
+    tiny_cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST, tiny_cfg.TEST.BOOTSTRAP = 0.0, 20
+    return tiny_cfg
+
+
+def evaluate(cfg):
+    torch.manual_seed(0)
+    return Trainer.test(cfg, Trainer.build_model(cfg))
+
+
+def test_pictures_are_stored_while_training(cfg, tmp_path):
+    (name,) = cfg.DATASETS.TEST
+    with EventStorage() as storage:
+        evaluate(cfg)
+        pictures = {key: picture for key, picture, _ in storage._vis_data}
+    plots = {path.stem for path in (tmp_path / "plots").iterdir()}
+    assert {"ap_over_iou", "true_maskiou", "calibration"} <= plots
+    assert pictures.keys() == {f"{name}/{key}" for key in (*plots, "predictions")}
+    for picture in pictures.values():
+        assert picture.shape[0] == 3
+        assert min(picture.shape[1:]) > 100
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_report_outside_of_training(cfg, tmp_path):
+    assert evaluate(cfg)
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_training_does_not_end_for_a_picture(cfg, monkeypatch, caplog):
+    def broken(*args, **kwargs):
+        raise OSError("no picture")
+
+    monkeypatch.setattr(report, "prediction_grid", broken)
+    with EventStorage():
+        assert evaluate(cfg)["bbox"]
+    assert "could not be made" in caplog.text
+    monkeypatch.setattr(report, "write_report", broken)
+    with pytest.raises(OSError, match="no picture"):
+        evaluate(cfg)
