@@ -1,4 +1,4 @@
-"""Datasets by name: the made one beside Detectron2's builtin COCO."""
+"""Datasets by name: the made one and nuclei, beside Detectron2's builtin COCO."""
 
 import os
 from pathlib import Path
@@ -12,11 +12,16 @@ def datasets_root() -> Path:
     return Path(os.getenv("DETECTRON2_DATASETS", "datasets")).expanduser()
 
 
-def register_shapes() -> None:
-    """Register ``shapes_train`` and ``shapes_val`` below the folder of datasets."""
-    root = datasets_root() / "shapes"
+def register_datasets() -> None:
+    """Register ``shapes_{train,val}`` and ``nuclei_{train,val}`` below the folder of datasets."""
+    root = datasets_root()
     for split in ("train", "val"):
-        name = f"shapes_{split}"
-        if name not in DatasetCatalog.list():
-            annotations = root / "annotations" / f"instances_{split}.json"
-            register_coco_instances(name, {}, str(annotations), str(root / split))
+        shapes = root / "shapes" / "annotations" / f"instances_{split}.json"
+        _register(f"shapes_{split}", shapes, root / "shapes" / split)
+        nuclei = root / "nuclei"
+        _register(f"nuclei_{split}", nuclei / f"{split}.json", nuclei / split)
+
+
+def _register(name: str, annotations: Path, images: Path) -> None:
+    if name not in DatasetCatalog.list():
+        register_coco_instances(name, {}, str(annotations), str(images))

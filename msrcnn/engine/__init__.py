@@ -7,7 +7,7 @@ from .export import config_beside, export_model
 from .model_tool import model_argument_parser, model_config
 from .predictor import Predictor
 from .schedule import scale_schedule
-from .trainer import Trainer, evaluate
+from .trainer import Trainer, evaluate, train
 
 __all__ = [
     "Predictor",
@@ -24,4 +24,5 @@ __all__ = [
     "run_tool",
     "scale_schedule",
     "setup",
+    "train",
 ]

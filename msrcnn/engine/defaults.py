@@ -93,11 +93,12 @@ def _message(error: Exception) -> str:
     return str(error.args[0]) if isinstance(error, KeyError) else str(error)
 
 
-def complete_config(args: argparse.Namespace) -> CfgNode:
+def complete_config(args: argparse.Namespace, *, check_data: bool = True) -> CfgNode:
     """The config that a tool's arguments ask for, checked.
 
     Args:
         args: of :func:`argument_parser`; ``config_file`` becomes a path.
+        check_data: the datasets it names must be on disk.
 
     Raises:
         UserError: for a mistake in the config, the data or the command line.
@@ -110,7 +111,8 @@ def complete_config(args: argparse.Namespace) -> CfgNode:
     goes_on = args.resume and resumable_checkpoints(Path(cfg.OUTPUT_DIR))
     if cfg.MODEL.WEIGHTS and not goes_on:
         check_weights(cfg.MODEL.WEIGHTS)
-    check_registered((*(() if args.eval_only else cfg.DATASETS.TRAIN), *cfg.DATASETS.TEST))
+    if check_data:
+        check_registered((*(() if args.eval_only else cfg.DATASETS.TRAIN), *cfg.DATASETS.TEST))
     return cfg
 
 
@@ -208,30 +210,37 @@ def _in_process(main: Callable[[argparse.Namespace], object], args: argparse.Nam
         os._exit(1)  # at once: the others may be waiting for it
 
 
-def launch_tool(main: Callable[[argparse.Namespace], object], args: argparse.Namespace) -> None:
-    """:func:`run_tool` on the processes and machines that the arguments ask for.
+def launch_processes(
+    main: Callable[[argparse.Namespace], object], args: argparse.Namespace
+) -> None:
+    """Run on the processes and machines that the arguments ask for.
 
     Args:
         main: called in every process with the arguments.
         args: of :func:`argument_parser`.
+
+    Raises:
+        UserError: of ``main``, or if there are not as many GPUs.
+        ProcessExitedException: if one of several processes has ended with an error.
     """
-
-    def launched() -> None:
-        processes = args.num_gpus * args.num_machines
-        if processes > 1:
-            complete_config(args)  # a mistake is better found here than in every process
-        if args.num_gpus > 1 and args.num_gpus > torch.cuda.device_count():
-            raise UserError(
-                f"--num-gpus {args.num_gpus}, but this machine has {torch.cuda.device_count()}; "
-                "with none, leave the flag out to run on the CPU"
-            )
-        launch(
-            main if processes == 1 else functools.partial(_in_process, main),
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
+    processes = args.num_gpus * args.num_machines
+    if processes > 1:
+        complete_config(args)  # a mistake is better found here than in every process
+    if args.num_gpus > 1 and args.num_gpus > torch.cuda.device_count():
+        raise UserError(
+            f"--num-gpus {args.num_gpus}, but this machine has {torch.cuda.device_count()}; "
+            "with none, leave the flag out to run on the CPU"
         )
+    launch(
+        main if processes == 1 else functools.partial(_in_process, main),
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args,),
+    )
 
-    run_tool(launched)
+
+def launch_tool(main: Callable[[argparse.Namespace], object], args: argparse.Namespace) -> None:
+    """:func:`run_tool` of :func:`launch_processes`."""
+    run_tool(functools.partial(launch_processes, main, args))

@@ -21,6 +21,7 @@ from ..evaluation import MaskScoringEvaluator, postprocess_to_rle, with_encoded_
 from ..modeling.test_time_augmentation import MaskScoringRCNNWithTTA
 from ..modeling.train_only import train_only
 from .config_checks import check_config
+from .defaults import setup
 from .evaluation import build_evaluator
 from .keep_best import KeepBest
 from .optimizer import build_optimizer
@@ -205,3 +206,17 @@ def evaluate(cfg, resume: bool = False, *, trust_weights: bool = False) -> Order
     """
     check_config(cfg)
     return Trainer.test(cfg, load_model(cfg, resume=resume, trust_weights=trust_weights))
+
+
+def train(args) -> OrderedDict | None:
+    """What ``tools/train_net.py`` does in each process.
+
+    Args:
+        args: of :func:`~.defaults.argument_parser`.
+    """
+    cfg = setup(args)
+    if args.eval_only:
+        return evaluate(cfg, resume=args.resume, trust_weights=args.trust_weights)
+    trainer = Trainer(cfg, trust_weights=args.trust_weights)
+    trainer.resume_or_load(resume=args.resume)
+    return trainer.train()

@@ -8,6 +8,8 @@ from pathlib import Path
 import detectron2
 import torch
 
+from ..atomic_file import write_file
+
 
 def hardware() -> str:
     """The processor that a run would use, as a reader names it."""
@@ -22,7 +24,8 @@ def write_result(output: Path, command: str, **content) -> None:
     Args:
         output: the file to write, below ``docs/results/`` if it is to be kept.
         command: what was run.
-        **content: what was measured, ready for JSON.
+        **content: what was measured, ready for JSON; ``hardware`` and ``versions`` too, if it was
+            measured elsewhere.
     """
     result = {
         "command": command,
@@ -34,8 +37,7 @@ def write_result(output: Path, command: str, **content) -> None:
         },
         **content,
     }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(result, indent=2) + "\n")
+    write_file(output, json.dumps(result, indent=2) + "\n")
 
 
 def record_result(evaluation: Path, command: str, output: Path) -> None:

@@ -64,15 +64,15 @@ DPI = 200
 DENSITY_BINS = 32  # along each side
 
 
-def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     """Draw in our style whatever the user's own is, and leave that as it was."""
 
     @functools.wraps(draw)
-    def styled(*args, **kwargs) -> Figure:
+    def drawn(*args, **kwargs) -> Figure:
         with matplotlib.style.context(["default", _STYLE]):
             return draw(*args, **kwargs)
 
-    return styled
+    return drawn
 
 
 def draw_figures(evaluation: Evaluation) -> dict[str, Figure]:
@@ -102,7 +102,7 @@ def compared_scores(summary: dict) -> list[str]:
     return [key for key in SCORES if summary[key] is not None and summary[key]["n"]]
 
 
-@_styled
+@styled
 def draw_ap_over_iou(precision: dict[str, AveragePrecision]) -> Figure:
     """AP at each IoU threshold, of boxes and of masks under each ranking.
 
@@ -118,7 +118,7 @@ def draw_ap_over_iou(precision: dict[str, AveragePrecision]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def draw_gain_over_iou(precision: dict[str, AveragePrecision]) -> Figure:
     """What each ranking of masks gains over the box score at each IoU threshold.
 
@@ -136,7 +136,7 @@ def draw_gain_over_iou(precision: dict[str, AveragePrecision]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def draw_true_maskiou(evaluation: Evaluation) -> Figure:
     """True MaskIoU over predicted MaskIoU, and over the box score (the paper's figures 2 and 5).
 
@@ -147,7 +147,7 @@ def draw_true_maskiou(evaluation: Evaluation) -> Figure:
     return _draw_densities(evaluation, {None: everything})
 
 
-@_styled
+@styled
 def draw_true_maskiou_by_size(evaluation: Evaluation) -> Figure:
     """:func:`draw_true_maskiou` of small, medium and large instances, those found, in rows.
 
@@ -160,14 +160,14 @@ def draw_true_maskiou_by_size(evaluation: Evaluation) -> Figure:
     return _draw_densities(evaluation, found)
 
 
-@_styled
+@styled
 def draw_calibration(summary: dict) -> Figure:
     """Mean true MaskIoU over each score, in intervals of the score; below how many each holds.
 
     Args:
         summary: of an :class:`Evaluation`, or read from ``evaluation.json``.
     """
-    figure = _figure(5.0)
+    figure = new_figure(5.0)
     axes, count_axes = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle="--")
     for key in compared_scores(summary):
@@ -198,14 +198,14 @@ def to_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _figure(height: float) -> Figure:
+def new_figure(height: float) -> Figure:
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     FigureCanvasAgg(figure)  # so that it can be drawn and its pixels be had
     return figure
 
 
 def _iou_axes() -> tuple[Figure, Axes]:
-    figure = _figure(3.7)
+    figure = new_figure(3.7)
     axes = figure.subplots()
     axes.set_xlabel("IoU threshold")
     axes.set_xticks(IOU_THRESHOLDS[::2])
@@ -254,7 +254,7 @@ def _draw_densities(evaluation: Evaluation, rows: dict[str | None, np.ndarray]) 
     }
     most = int(max(cells.max() for cells in counts.values()))
 
-    figure = _figure(0.65 + 2.1 * len(rows))
+    figure = new_figure(0.65 + 2.1 * len(rows))
     grid = figure.subplots(len(rows), len(keys), sharex="col", sharey=True, squeeze=False)
     for axes, ((size, key), cells) in zip(grid.flat, counts.items()):
         statistics = evaluation.summary[key]

@@ -1,0 +1,84 @@
+"""``tools/ablate.py``: a sweep from its arguments to its table."""
+
+import argparse
+import shlex
+import signal
+import sys
+
+from ...errors import UserError
+from ..defaults import silence_known_warnings
+from .display import Display
+from .estimate import estimate
+from .launcher import Launcher, LocalLauncher, SlurmLauncher
+from .plan import Plan, make_plan
+from .report import write_report
+from .scheduler import State, Status, run_all
+from .sweep import load_sweep
+
+
+def ablate(args: argparse.Namespace) -> None:
+    """Do what the arguments of ``tools/ablate.py`` ask for.
+
+    Raises:
+        UserError: for a mistake, found before anything is trained; in the end, if a run has
+            failed.
+    """
+    silence_known_warnings()
+    plan = _plan(args)
+    command = shlex.join(["tools/ablate.py", *sys.argv[1:]])
+    if args.report_only:
+        print(write_report(plan, args.output_dir, command))
+        return
+    launcher = _launcher(args)
+    if args.dry_run:
+        places = launcher.places or len(plan.runs)
+        print(estimate(plan, places=places, num_gpus=launcher.num_gpus))
+        return
+    states = _run(plan, launcher, command)
+    print(f"\n{write_report(plan, args.output_dir, command)}\n\nResults in {args.output_dir}")
+    _raise_failures(states)
+
+
+def _plan(args: argparse.Namespace) -> Plan:
+    sweep = load_sweep(args.sweep)
+    protocol = sweep.protocol(args.protocol, quick=args.quick)
+    return make_plan(
+        sweep,
+        protocol,
+        (args.runs_dir or args.output_dir / "runs").resolve(),
+        head_only=args.head_only,
+        arguments={"train_data": args.train_data, "val_data": args.val_data},
+        opts=args.opts,
+        check_data=not args.report_only,
+    )
+
+
+def _launcher(args: argparse.Namespace) -> Launcher:
+    if args.launcher == "slurm":
+        if args.slots:
+            raise UserError("--slots is of --launcher local; Slurm decides what runs when")
+        gpus = 1 if args.gpus is None else args.gpus
+        return SlurmLauncher(gpus=gpus, partition=args.partition, minutes=args.time)
+    if args.partition:
+        raise UserError("--partition is of --launcher slurm")
+    return LocalLauncher(gpus=args.gpus, slots=args.slots)
+
+
+def _run(plan: Plan, launcher: Launcher, command: str) -> list[State]:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    column, key = next(iter(plan.sweep.report.items()))
+    try:
+        with Display(column, key) as display:
+            return run_all(plan, launcher, display, command)
+    except KeyboardInterrupt:
+        raise UserError("interrupted; the same command goes on from here") from None
+
+
+def _raise_failures(states: list[State]) -> None:
+    failed = [state for state in states if state.status is Status.FAILED]
+    for state in failed:
+        print(f"\n{state.run.title} has failed; {state.reason}", file=sys.stderr)
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {len(states)} runs have failed; the same command tries them again"
+        )

@@ -1,0 +1,94 @@
+"""One run in a process of its own, wherever submitit starts it."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from submitit.helpers import DelayedSubmission
+
+from ...atomic_file import write_file
+from ...evaluation.results import record_result
+from ..defaults import argument_parser, launch_processes
+from ..trainer import train
+from .plan import RESULT, Run
+
+CONFIG = "run.yaml"  # what a run is given; Detectron2 writes what it made of it to config.yaml
+FINAL_WEIGHTS = "model_final.pth"
+
+
+@dataclass(frozen=True)
+class RunJob:
+    """Trains and evaluates a run, or goes on with it; at its end ``result.json`` is there.
+
+    Attributes:
+        folder: of the run, with what :func:`prepare` wrote.
+        arguments: of the data, as of the command line.
+        opts: ``KEY VALUE`` in turn, beyond the run's config.
+        num_gpus: processes to run on, 0 for the CPU.
+        threads: of PyTorch on the CPU; ``None`` leaves it.
+        trains: ``False`` to evaluate only.
+        command: of the sweep, for the record.
+    """
+
+    folder: Path
+    arguments: tuple[str, ...]
+    opts: tuple[str, ...]
+    num_gpus: int
+    threads: int | None
+    trains: bool
+    command: str
+
+    def __call__(self) -> None:
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        # A sweep that was killed may have left this run going: wait for it instead of joining in.
+        with FileLock(self.folder / ".lock"):
+            if (self.folder / RESULT).exists():
+                return
+            launch_processes(train, self._arguments())
+            record_result(self.folder / "evaluation.json", self.command, self.folder / RESULT)
+
+    def checkpoint(self) -> DelayedSubmission:
+        """Called by submitit when the machine is needed or time is up: go on later."""
+        return DelayedSubmission(self)
+
+    def _arguments(self):
+        arguments = ["--config-file", str(self.folder / CONFIG), *self.arguments]
+        arguments += ["--num-gpus", str(self.num_gpus), "--resume" if self.trains else "--eval-only"]
+        return argument_parser("").parse_args(
+            [*arguments, "OUTPUT_DIR", str(self.folder), *self.opts]
+        )
+
+
+def prepare(run: Run) -> None:
+    """Write what a run is given into its folder."""
+    write_file(run.folder / CONFIG, run.cfg.dump())
+
+
+def start_weights(run: Run) -> tuple[str, ...]:
+    """``MODEL.WEIGHTS`` of a run that starts from another one."""
+    return ("MODEL.WEIGHTS", str(run.start.folder / FINAL_WEIGHTS)) if run.start else ()
+
+
+def progress(folder: Path) -> dict:
+    """The last line of a run's training log: ``iteration``, ``total_loss``, ``eta_seconds``, ...
+
+    Empty before there is one.
+    """
+    try:
+        with (folder / "metrics.json").open("rb") as log:
+            log.seek(max(os.fstat(log.fileno()).st_size - 8192, 0))
+            lines = log.read().splitlines()
+    except OSError:
+        return {}
+    for line in reversed(lines):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue  # just being written
+        if "total_loss" in record:
+            return record
+    return {}

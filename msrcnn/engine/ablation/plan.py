@@ -1,0 +1,289 @@
+"""From a sweep file to the runs it asks for, each with its complete, checked config."""
+
+import argparse
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+
+from ...benchmark.cost import head_costs
+from ...data.custom import OWN_DATA, is_own_data
+from ...errors import UserError
+from ..defaults import complete_config
+from .sweep import FULL, Protocol, Sweep, Variant
+
+HEAD = ("maskiou_head",)  # SOLVER.TRAIN_ONLY of a run that trains the head alone
+DETECTOR = "mask_rcnn"  # the run whose boxes and masks all heads share
+RESULT = "result.json"  # in a run's folder once it is finished
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One training with its evaluation.
+
+    Attributes:
+        name: of the variant.
+        seed: of all random numbers.
+        cfg: complete, but for ``OUTPUT_DIR`` and the weights of ``start``.
+        folder: where it takes place. Its name ends in a digest of the config, so that another
+            config is another run, and one that several sweeps ask for is the same.
+        start: the run whose weights it starts from.
+        trains: ``False`` where there is nothing to learn, and weights are only evaluated.
+    """
+
+    name: str
+    seed: int
+    cfg: CfgNode
+    folder: Path
+    start: "Run | None" = None
+    trains: bool = True
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} seed {self.seed}"
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / RESULT).is_file()
+
+    @property
+    def steps(self) -> int:
+        return self.cfg.SOLVER.MAX_ITER if self.trains else 0
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything a sweep asks for.
+
+    Attributes:
+        sweep, protocol: what it was made from.
+        head_only: the runs train the MaskIoU head alone, all from one detector.
+        arguments: of the data, passed on to every run.
+        opts: ``KEY VALUE`` in turn that every run has.
+        variants: the runs of each variant, by name and seed.
+        detector: the Mask R-CNN that the heads are trained on, if ``head_only``.
+        costs: of the MaskIoU head by variant, where the sweep reports them.
+    """
+
+    sweep: Sweep
+    protocol: Protocol
+    head_only: bool
+    arguments: dict[str, str | None]
+    opts: list[str]
+    variants: dict[str, dict[int, Run]]
+    detector: Run | None
+    costs: dict[str, dict[str, int]]
+
+    @property
+    def runs(self) -> list[Run]:
+        """Each once, seed by seed, so that a table is complete early."""
+        seeds = [
+            self.variants[name][seed] for seed in self.protocol.seeds for name in self.variants
+        ]
+        first = [self.detector] if self.detector else []
+        return list({run.folder: run for run in [*first, *seeds]}.values())
+
+
+def make_plan(
+    sweep: Sweep,
+    protocol: Protocol,
+    runs_dir: Path,
+    *,
+    head_only: bool = False,
+    arguments: dict[str, str | None] | None = None,
+    opts: list[str] = (),
+    check_data: bool = True,
+) -> Plan:
+    """Make and check the config of every run; nothing is written.
+
+    Args:
+        sweep: a sweep file.
+        protocol: of the sweep.
+        runs_dir: the runs' folders are below it.
+        head_only: train the MaskIoU head alone on one Mask R-CNN.
+        arguments: ``train_data`` and ``val_data``, see :func:`msrcnn.data.custom.use_data`.
+        opts: ``KEY VALUE`` in turn, for every run.
+        check_data: the datasets must be on disk.
+
+    Raises:
+        UserError: naming the variant and the mistake in its config.
+    """
+    maker = _Maker(sweep, protocol, runs_dir, arguments or {}, list(opts), check_data)
+    detector = maker.detector() if head_only else None
+    runs = {}
+    for variant in sweep.variants:
+        try:
+            runs[variant.name] = maker.variant(variant, detector)
+        except UserError as error:
+            raise UserError(f"sweep {sweep.path}, variant '{variant.name}': {error}") from error
+    costs = {}
+    if any(key.startswith("cost/") for key in sweep.report.values()):
+        for name, by_seed in runs.items():
+            cfg = next(iter(by_seed.values())).cfg
+            costs[name] = head_costs(cfg).get("maskiou_head", {})
+    return Plan(
+        *(sweep, protocol, head_only, arguments or {}, list(opts), runs, detector),
+        costs=costs,
+    )
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes the runs of one plan."""
+
+    sweep: Sweep
+    protocol: Protocol
+    runs_dir: Path
+    arguments: dict[str, str | None]
+    opts: list[str]
+    check_data: bool
+
+    def detector(self) -> Run:
+        """The Mask R-CNN whose boxes and masks all variants score."""
+        if self.protocol.head_only is None:
+            raise UserError(
+                f"--head-only: {self.sweep.path} gives no schedule for it in protocol "
+                f"'{self.protocol.name}'; add 'head_only' if its variants differ in the MaskIoU "
+                "head alone"
+            )
+        cfg = self._config(self.protocol.base, {"MODEL.MASKIOU_ON": False})
+        return self._make(DETECTOR, self.protocol.seeds[:1], cfg)[self.protocol.seeds[0]]
+
+    def variant(self, variant: Variant, detector: Run | None) -> dict[int, Run]:
+        """The runs of a variant by seed."""
+        settings = dict(variant.overrides)
+        base = variant.bases.get(self.protocol.name, self.protocol.base)
+        if detector is not None:
+            _check_same_detector(self._config(base, settings), detector.cfg)
+            settings |= {**self.protocol.head_only, "SOLVER.TRAIN_ONLY": HEAD}
+        return self._make(variant.name, self.protocol.seeds, self._config(base, settings), detector)
+
+    def _config(self, base: str, settings: dict) -> CfgNode:
+        opts = [item for pair in settings.items() for item in pair]
+        arguments = argparse.Namespace(
+            config_file=base,
+            opts=[*opts, *self.opts],
+            train_data=self.arguments.get("train_data"),
+            val_data=self.arguments.get("val_data"),
+            resume=False,
+            eval_only=False,
+        )
+        cfg = complete_config(arguments, check_data=self.check_data)
+        if len(cfg.DATASETS.TEST) != 1:
+            raise UserError(
+                f"DATASETS.TEST names {len(cfg.DATASETS.TEST)} datasets; a sweep evaluates on one"
+                + (": give --val-data too" if self.arguments.get("train_data") else "")
+            )
+        return cfg
+
+    def _make(
+        self, name: str, seeds: tuple[int, ...], cfg: CfgNode, start: Run | None = None
+    ) -> dict[int, Run]:
+        head = _head(cfg)  # what cannot be built is refused now
+        trains = start is None or any(True for _ in head.parameters())
+        runs = {}
+        for seed in seeds:
+            seeded = cfg.clone()
+            seeded.SEED = seed
+            seeded.freeze()
+            folder = _folder(self.runs_dir, name, seed, _digest(seeded, start))
+            runs[seed] = Run(name, seed, seeded, folder, start, trains)
+        return runs
+
+
+def _head(cfg: CfgNode) -> torch.nn.Module | None:
+    """The MaskIoU head of a config's model, without memory and so without time."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):
+        try:
+            model = build_model(cfg)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"its model cannot be built: {error!r}") from error
+    return getattr(getattr(model.roi_heads, "mask_head", None), "maskiou_head", None)
+
+
+def _check_same_detector(cfg: CfgNode, detector: CfgNode) -> None:
+    """Refuse a variant that differs from the detector in more than the MaskIoU head."""
+    ours, theirs = (_flat(yaml.safe_load(each.dump())) for each in (cfg, detector))
+    differing = [
+        key
+        for key in sorted({*ours, *theirs})
+        if ours.get(key) != theirs.get(key)
+        and not key.startswith("MODEL.ROI_MASKIOU_HEAD.")
+        # ROI heads of ours for what the stock ones cannot carry: the same parameters.
+        and key not in ("MODEL.MASKIOU_ON", "MODEL.ROI_HEADS.NAME", "MODEL.ROI_MASK_HEAD.NAME")
+    ]
+    if not cfg.MODEL.MASKIOU_ON:
+        raise UserError("--head-only: it has no MaskIoU head (MODEL.MASKIOU_ON False)")
+    if differing:
+        raise UserError(
+            f"--head-only: it differs from the others in more than the MaskIoU head: "
+            f"{', '.join(differing)}"
+        )
+
+
+def _flat(content: dict, prefix: str = "") -> dict:
+    flat = {}
+    for key, value in content.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _digest(cfg: CfgNode, start: Run | None) -> str:
+    """What a run's result depends on, in ten characters."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.OUTPUT_DIR = ""
+    cfg.MODEL.DEVICE = ""
+    for split in ("TRAIN", "TEST"):
+        cfg.DATASETS[split] = tuple(_data_digest(name) for name in cfg.DATASETS[split])
+    start_digest = start.folder.name.rpartition("-")[2] if start else ""
+    return hashlib.sha256(f"{cfg.dump()}\n{start_digest}".encode()).hexdigest()[:10]
+
+
+def _data_digest(name: str) -> str:
+    """Own data are what is in the annotation file, wherever it lies."""
+    if not is_own_data(name):
+        return name
+    annotations = Path(name.split(OWN_DATA)[0])
+    return hashlib.sha256(annotations.read_bytes()).hexdigest()
+
+
+def _folder(runs_dir: Path, name: str, seed: int, digest: str) -> Path:
+    """The folder of that digest, which may bear the name another sweep gave it."""
+    for folder in sorted(runs_dir.glob(f"*-{digest}")):
+        return folder
+    return runs_dir / f"{name}-seed{seed}-{digest}"
+
+
+def describe(plan: Plan) -> str:
+    """What kind of runs these are, in a line for tables and terminals."""
+    cfg = next(iter(next(iter(plan.variants.values())).values())).cfg
+    datasets = "own data" if is_own_data(cfg.DATASETS.TEST[0]) else cfg.DATASETS.TEST[0]
+    kind = "Full protocol" if plan.protocol.name == FULL else "Quick protocol"
+    seeds = len(plan.protocol.seeds)
+    text = (
+        f"{kind} ({plan.protocol.base}), evaluated on {datasets}; {cfg.SOLVER.MAX_ITER} steps of "
+        f"{cfg.SOLVER.IMS_PER_BATCH} images, {seeds} seed{'s' if seeds > 1 else ''}"
+    )
+    if plan.head_only:
+        text += (
+            f"; head only: the MaskIoU heads alone are trained, all on the one Mask R-CNN of "
+            f"{plan.detector.cfg.SOLVER.MAX_ITER} steps, whose boxes and masks they share"
+        )
+    else:
+        text += "; everything is trained, end to end"
+    if plan.opts:
+        text += f"; with {' '.join(map(str, plan.opts))}"
+    return f"{text}."

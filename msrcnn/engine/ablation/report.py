@@ -1,0 +1,31 @@
+"""The files that a sweep leaves."""
+
+from pathlib import Path
+
+from ...atomic_file import write_file
+from ...evaluation.results import write_result
+from ...visualization.ablation_plot import draw_sweep
+from ...visualization.plots import to_png
+from .plan import Plan
+from .results import collect
+from .tables import as_csv, markdown, notes, table
+
+
+def write_report(plan: Plan, output_dir: Path, command: str) -> str:
+    """Write ``results.json``, ``table.md``, ``results.csv`` and the plots of what is finished.
+
+    Args:
+        plan: of the sweep.
+        output_dir: made if missing.
+        command: of the sweep, for the record.
+
+    Returns:
+        Title, table and notes, for a terminal.
+    """
+    results = collect(plan)
+    write_result(output_dir / "results.json", command, **results)
+    write_file(output_dir / "table.md", markdown(results))
+    write_file(output_dir / "results.csv", as_csv(results))
+    for name, figure in draw_sweep(results).items():
+        write_file(output_dir / f"{name}.png", to_png(figure))
+    return "\n\n".join([results["title"], table(results), *notes(results)])

@@ -1,0 +1,124 @@
+"""Runs of a plan, each on a place of its own, until all are finished or have failed."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import submitit
+
+from .job import RunJob, prepare, start_weights
+from .launcher import Launcher
+from .plan import Plan, Run
+
+LOG_LINES = 12  # of a failed run, shown to the user
+POLL_SECONDS = 0.5
+
+
+class Status(Enum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass
+class State:
+    """Where a run stands.
+
+    Attributes:
+        run: of the plan.
+        status: see :class:`Status`.
+        job: submitit's, once it was started.
+        reason: why it has failed: the end of its log.
+    """
+
+    run: Run
+    status: Status = Status.WAITING
+    job: submitit.Job | None = None
+    reason: str = ""
+
+
+def run_all(
+    plan: Plan, launcher: Launcher, show: Callable[[list[State]], None], command: str
+) -> list[State]:
+    """Run what is not finished yet; what fails does not stop the others.
+
+    An interrupted run goes on from its last checkpoint. If this process is interrupted, the jobs
+    on this machine are stopped; Slurm's go on.
+
+    Args:
+        plan: of a sweep.
+        launcher: says where.
+        show: called often with all states, those that have just changed included.
+        command: for the record.
+
+    Returns:
+        The last state of every run.
+    """
+    states = [State(run, Status.DONE if run.finished else Status.WAITING) for run in plan.runs]
+    try:
+        show(states)
+        while any(state.status in (Status.WAITING, Status.RUNNING) for state in states):
+            _start_waiting(states, plan, launcher, command)
+            time.sleep(POLL_SECONDS)
+            for state in states:
+                if state.status is Status.RUNNING:
+                    _poll(state, launcher)
+            show(states)
+    except BaseException:
+        launcher.stop([state.job for state in states if state.status is Status.RUNNING])
+        raise
+    return states
+
+
+def _start_waiting(states: list[State], plan: Plan, launcher: Launcher, command: str) -> None:
+    by_folder = {state.run.folder: state for state in states}
+    for state in states:
+        if state.status is not Status.WAITING:
+            continue
+        if state.run.finished:  # by another sweep meanwhile
+            state.status = Status.DONE
+            continue
+        start = by_folder[state.run.start.folder] if state.run.start else None
+        if start is not None and start.status is Status.FAILED:
+            state.status, state.reason = Status.FAILED, f"{start.run.title} has failed"
+        elif (start is None or start.status is Status.DONE) and launcher.has_place():
+            prepare(state.run)
+            job = RunJob(
+                folder=state.run.folder,
+                arguments=_data_arguments(plan),
+                opts=start_weights(state.run),
+                num_gpus=launcher.num_gpus,
+                threads=launcher.threads,
+                trains=state.run.trains,
+                command=command,
+            )
+            state.job = launcher.submit(job, state.run.folder / "job", state.run.name)
+            state.status = Status.RUNNING
+
+
+def _data_arguments(plan: Plan) -> tuple[str, ...]:
+    given = {f"--{key.replace('_', '-')}": value for key, value in plan.arguments.items() if value}
+    return tuple(item for pair in given.items() for item in pair)
+
+
+def _poll(state: State, launcher: Launcher) -> None:
+    if not launcher.is_done(state.job):
+        return
+    launcher.release(state.job)
+    if state.run.finished:
+        state.status = Status.DONE
+    else:
+        state.status, state.reason = Status.FAILED, _end_of_log(state.job)
+
+
+def _end_of_log(job: submitit.Job) -> str:
+    for path in (job.paths.stderr, job.paths.stdout):
+        try:
+            lines = path.read_text(errors="replace").splitlines()
+        except OSError:
+            continue
+        if lines:
+            return "\n".join([f"the end of {path}:", *lines[-LOG_LINES:]])
+    return f"it has left no log in {job.paths.folder}"

@@ -1,0 +1,98 @@
+"""The figure of a sweep: each variant with its seeds, and AP against cost where it is known."""
+
+from matplotlib.figure import Figure
+
+from .plots import new_figure, styled
+
+BASELINE_COLOR, VARIANT_COLOR, PUBLISHED_COLOR = "#7f7f7f", "#0072b2", "#d55e00"
+COST = "cost/multiply_adds"
+
+
+@styled
+def draw_variants(results: dict) -> Figure:
+    """Mean and standard deviation of the first column, each seed a point, published numbers beside.
+
+    Args:
+        results: of :func:`msrcnn.engine.ablation.results.collect`, with at least one finished run.
+    """
+    column = next(iter(results["columns"]))
+    variants = _finished(results, column)
+    figure = new_figure(1.1 + 0.42 * len(variants))
+    axes = figure.subplots()
+    full = results["protocol"]["name"] == "full"  # else nothing published compares
+    for row, (name, variant) in enumerate(variants.items()):
+        color = BASELINE_COLOR if name == results["baseline"] else VARIANT_COLOR
+        seeds = [run["values"][column] for run in variant["runs"]]
+        axes.plot(seeds, [row] * len(seeds), "|", color=color, markersize=9, alpha=0.7)
+        mean, std = variant["mean"][column], variant["std"][column]
+        axes.errorbar(mean, row, xerr=std, fmt="o", color=color, capsize=3)
+        if full and column in variant["published"]:
+            published = variant["published"][column]
+            axes.plot(published, row, "D", color=PUBLISHED_COLOR, fillstyle="none")
+    baseline = variants.get(results["baseline"])
+    if baseline:
+        axes.axvline(baseline["mean"][column], color=BASELINE_COLOR, linewidth=0.8, linestyle=":")
+    axes.set_yticks(range(len(variants)), [variant["label"] for variant in variants.values()])
+    axes.set_ylim(len(variants) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    published = "; diamonds: published" if full else ""
+    axes.set_xlabel(f"{column}{_spread(results)}{published}")
+    axes.set_title(_title(results), loc="left")
+    return figure
+
+
+@styled
+def draw_cost(results: dict) -> Figure:
+    """The first column against the multiply-adds of the head.
+
+    Args:
+        results: see :func:`draw_variants`; of a sweep that reports the cost.
+    """
+    column = next(iter(results["columns"]))
+    cost_column = next(c for c, key in results["columns"].items() if key == COST)
+    figure = new_figure(2.8)
+    axes = figure.subplots()
+    for name, variant in _finished(results, column).items():
+        color = BASELINE_COLOR if name == results["baseline"] else VARIANT_COLOR
+        giga = (variant["mean"][cost_column] or 0) / 1e9
+        mean, std = variant["mean"][column], variant["std"][column]
+        axes.errorbar(giga, mean, yerr=std, fmt="o", color=color, capsize=3)
+        axes.annotate(
+            variant["label"], (giga, mean), xytext=(6, 6), textcoords="offset points", fontsize=8
+        )
+    axes.margins(x=0.3, y=0.25)
+    axes.set_xlabel("multiply-adds of the MaskIoU head for a proposal (G)")
+    axes.set_ylabel(f"{column}{_spread(results)}")
+    axes.set_title(_title(results), loc="left")
+    return figure
+
+
+def draw_sweep(results: dict) -> dict[str, Figure]:
+    """All figures that apply, by name; none while no run is finished."""
+    column = next(iter(results["columns"]))
+    if not _finished(results, column):
+        return {}
+    figures = {"plot": draw_variants(results)}
+    if COST in results["columns"].values():
+        figures["cost"] = draw_cost(results)
+    return figures
+
+
+def _finished(results: dict, column: str) -> dict[str, dict]:
+    return {
+        name: variant
+        for name, variant in results["variants"].items()
+        if variant["mean"][column] is not None
+    }
+
+
+def _spread(results: dict) -> str:
+    seeds = len(results["protocol"]["seeds"])
+    return f", mean and standard deviation of {seeds} seeds" if seeds > 1 else ", one seed"
+
+
+def _title(results: dict) -> str:
+    protocol = results["protocol"]
+    kind = "full protocol" if protocol["name"] == "full" else f"quick protocol: {protocol['name']}"
+    head_only = ", head only" if protocol["head_only"] else ""
+    return f"{results['title']}\n{kind}{head_only}"
