@@ -244,8 +244,9 @@ def _digest(cfg: CfgNode, start: Run | None) -> str:
     """What a run's result depends on, in ten characters."""
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.OUTPUT_DIR = ""
-    cfg.MODEL.DEVICE = ""
+    # What makes no difference to the result.
+    cfg.OUTPUT_DIR = cfg.MODEL.DEVICE = ""
+    cfg.SOLVER.CHECKPOINT_PERIOD = cfg.SOLVER.CHECKPOINT_KEEP = cfg.DATALOADER.NUM_WORKERS = 0
     for split in ("TRAIN", "TEST"):
         cfg.DATASETS[split] = tuple(_data_digest(name) for name in cfg.DATASETS[split])
     start_digest = start.folder.name.rpartition("-")[2] if start else ""

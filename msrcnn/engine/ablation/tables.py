@@ -5,7 +5,7 @@ import io
 
 from tabulate import tabulate
 
-UNITS = {"cost/parameters": (1e6, " M"), "cost/multiply_adds": (1e9, " G")}
+UNITS = {"cost/parameters": (1e6, " M"), "cost/multiply_adds": (1e6, " M")}
 
 
 def table(results: dict, tablefmt: str = "simple") -> str:
