@@ -10,6 +10,7 @@ from ..modeling import MaskScoringHead
 from ..modeling.mask_scoring import check_choices, own_roi_heads_needs
 from ..modeling.maskiou_head import INPUT_DESIGNS
 from ..modeling.maskiou_samples import TARGETS
+from .optimizer import OPTIMIZERS
 
 # Detectron2's parts and ours, the same but for what mask scoring adds.
 MASK_HEADS = {"MaskRCNNConvUpsampleHead": "MaskScoringHead"}
@@ -48,6 +49,7 @@ def check_config(cfg: CfgNode) -> None:
     """
     check_choices(cfg)
     check_choice("TEST.COCO_ENGINE", cfg.TEST.COCO_ENGINE, ENGINES)
+    check_choice("SOLVER.OPTIMIZER", cfg.SOLVER.OPTIMIZER, OPTIMIZERS)
     if cfg.TEST.BOOTSTRAP < 0:
         raise UserError(f"TEST.BOOTSTRAP is {cfg.TEST.BOOTSTRAP}; 0 is without, 1000 is usual")
     if not cfg.MODEL.MASKIOU_ON:

@@ -1,0 +1,45 @@
+"""Made sweeps and results, small enough for a test."""
+
+import json
+
+import yaml
+
+CONTENT = {
+    "title": "Made",
+    "base": "quick/smoke_ms_rcnn_R_18_FPN.yaml",
+    "seeds": [1, 2, 3],
+    "head_only": {"SOLVER.MAX_ITER": 2},
+    "report": {"AP": "segm_mask_score/AP", "box": "bbox/AP"},
+    "baseline": "concat",
+    "variants": {
+        "concat": {"label": "(a)", "published": {"AP": 29.3}},
+        "multiply": {"set": {"MODEL.ROI_MASKIOU_HEAD.INPUT": "multiply"}},
+    },
+}
+
+
+def write_sweep(folder, **changes):
+    """A sweep file with other entries than ``CONTENT``'s; ``None`` leaves one out."""
+    content = {key: value for key, value in {**CONTENT, **changes}.items() if value is not None}
+    path = folder / "made.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return str(path)
+
+
+def finish(run, ap, box=50.0, seconds=0.5):
+    """Leave what a finished run leaves."""
+    evaluation = {
+        "bbox": {"AP": box},
+        "segm_box_score": {"AP": 40.0},
+        "segm_mask_score": None if ap is None else {"AP": ap},
+        "segm_oracle": {"AP": 60.0},
+    }
+    record = {
+        "command": "made",
+        "hardware": "2 CPU cores (made)",
+        "versions": {"python": "3"},
+        "evaluation": evaluation,
+        "training": {"steps": 4, "seconds_per_step": seconds},
+    }
+    run.folder.mkdir(parents=True, exist_ok=True)
+    (run.folder / "result.json").write_text(json.dumps(record))
