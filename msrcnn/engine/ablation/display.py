@@ -91,7 +91,8 @@ class Display:
             for state in states:
                 if state.status is Status.RUNNING:
                     step, loss, left = training_cells(state.run)
-                    self._print(f"{state.run.title}: step {step}, loss {loss}, {left} left")
+                    training = f"step {step}, loss {loss}, {left} left" if loss else step
+                    self._print(f"{state.run.title}: {training}")
 
     def _print(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -50,7 +50,7 @@ def run_all(
     Args:
         plan: of a sweep.
         launcher: says where.
-        show: called often with all states, those that have just changed included.
+        show: called often with the states of all runs.
         command: for the record.
 
     Returns:
@@ -58,18 +58,18 @@ def run_all(
     """
     states = [State(run, Status.DONE if run.finished else Status.WAITING) for run in plan.runs]
     try:
-        show(states)
-        while any(state.status in (Status.WAITING, Status.RUNNING) for state in states):
+        while True:
             _start_waiting(states, plan, launcher, command)
+            show(states)
+            if not any(state.status in (Status.WAITING, Status.RUNNING) for state in states):
+                return states
             time.sleep(POLL_SECONDS)
             for state in states:
                 if state.status is Status.RUNNING:
                     _poll(state, launcher)
-            show(states)
     except BaseException:
         launcher.stop([state.job for state in states if state.status is Status.RUNNING])
         raise
-    return states
 
 
 def _start_waiting(states: list[State], plan: Plan, launcher: Launcher, command: str) -> None:

@@ -1,0 +1,241 @@
+import os
+import signal
+import stat
+import sys
+import time
+
+import pytest
+import torch
+from submitit.helpers import DelayedSubmission
+
+from msrcnn.engine.ablation.launcher import LocalLauncher, SlurmLauncher, visible_gpus
+from msrcnn.errors import UserError
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Pretend that there are so many GPUs."""
+
+    def gpus(count, visible=None):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        if visible is None:
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        else:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+    return gpus
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.05)
+
+
+def test_gpus_are_counted_as_the_user_may_see_them(gpus):
+    gpus(4)
+    assert visible_gpus() == [0, 1, 2, 3]
+    gpus(2, "5, 7")
+    assert visible_gpus() == [5, 7]
+    gpus(0, "")
+    assert visible_gpus() == []
+    gpus(1, "GPU-3f2a")
+    with pytest.raises(UserError, match="'GPU-3f2a': to share out GPUs"):
+        visible_gpus()
+
+
+@pytest.mark.parametrize(
+    ("count", "arguments", "expected"),
+    [
+        (4, {}, (4, 1)),
+        (4, {"gpus": 2}, (2, 2)),
+        (5, {"gpus": 2}, (2, 2)),
+        (4, {"slots": 3}, (3, 1)),
+        (0, {}, (1, 0)),
+        (0, {"slots": 2}, (2, 0)),
+        (4, {"gpus": 0}, (1, 0)),
+    ],
+)
+def test_places(count, arguments, expected, gpus):
+    gpus(count)
+    launcher = LocalLauncher(**arguments)
+    assert (launcher.places, launcher.num_gpus) == expected
+    assert (launcher.threads is None) == (launcher.num_gpus > 0)
+
+
+def test_more_than_there_is(gpus):
+    gpus(2)
+    with pytest.raises(UserError, match="--gpus 4, but this machine has 2"):
+        LocalLauncher(gpus=4)
+    with pytest.raises(UserError, match="--slots 3 of 1 GPUs, but there are 2"):
+        LocalLauncher(slots=3)
+
+
+def test_cpu_threads_are_shared_out(gpus, monkeypatch):
+    gpus(0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    assert LocalLauncher().threads == 8
+    assert LocalLauncher(slots=3).threads == 2
+    assert LocalLauncher(slots=20).threads == 1
+
+
+def test_jobs_at_once_have_gpus_of_their_own(gpus, tmp_path):
+    """Real jobs of submitit, which see what they were given."""
+    gpus(4, "2,3,6,7")
+    launcher = LocalLauncher(gpus=2)
+
+    def job():
+        return os.environ["CUDA_VISIBLE_DEVICES"]
+
+    first, second = (launcher.submit(job, tmp_path / name, name) for name in "ab")
+    assert not launcher.has_place()
+    assert [first.result(), second.result()] == ["2,3", "6,7"]
+    wait_for(lambda: launcher.is_done(first))
+    launcher.release(first)
+    assert launcher.has_place()
+    third = launcher.submit(job, tmp_path / "c", "c")
+    assert third.result() == "2,3"
+    for each in (second, third):
+        launcher.release(each)
+
+
+def test_stopping_ends_the_jobs(gpus, tmp_path):
+    gpus(0)
+    launcher = LocalLauncher()
+    pid_file = tmp_path / "pid"
+
+    def job():
+        pid_file.write_text(str(os.getpid()))
+        time.sleep(600)
+
+    submitted = launcher.submit(job, tmp_path / "job", "job")
+    wait_for(lambda: pid_file.exists() and pid_file.read_text())
+    launcher.stop([submitted])
+    assert submitted.done()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid_file.read_text()), 0)
+
+
+SBATCH = """#!{python}
+# Runs the script in the background, as Slurm would somewhere else.
+import os, pathlib, shutil, subprocess, sys
+folder = pathlib.Path("{folder}")
+job_id = str(len(list(folder.glob("*.sh"))) + 1)
+shutil.copy(sys.argv[1], folder / f"{{job_id}}.sh")
+environment = dict(os.environ, SLURM_JOB_ID=job_id, SLURM_NTASKS="1", SLURM_PROCID="0",
+                   SLURM_LOCALID="0", SLURM_NODEID="0", SLURM_JOB_NUM_NODES="1")
+log = open(folder / f"{{job_id}}.log", "w")
+process = subprocess.Popen(["bash", sys.argv[1]], env=environment, start_new_session=True,
+                           stdout=log, stderr=log)
+(folder / f"{{job_id}}.pid").write_text(str(process.pid))
+print(f"Submitted batch job {{job_id}}")
+"""
+SRUN = """#!{python}
+# Runs the command with the files for its output that the options name.
+import os, sys
+arguments = sys.argv[1:]
+for stream, option in ((1, "--output"), (2, "--error")):
+    path = arguments[arguments.index(option) + 1]
+    path = path.replace("%j", os.environ["SLURM_JOB_ID"]).replace("%t", "0")
+    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+command = arguments[arguments.index("--error") + 2:]
+os.execvp(command[0], command)
+"""
+SACCT = """#!{python}
+# Every job that was submitted is running as long as its process is there.
+import pathlib
+print("JobID|State|NodeList")
+for path in pathlib.Path("{folder}").glob("*.pid"):
+    stat = pathlib.Path("/proc", path.read_text(), "stat")
+    running = stat.exists() and stat.read_text().rsplit(")")[1].split()[0] != "Z"
+    print(f"{{path.stem}}|{{'RUNNING' if running else 'FAILED'}}|here")
+"""
+SCONTROL = """#!{python}
+# Only notes what it was asked for.
+import pathlib, sys
+with (pathlib.Path("{folder}") / "scontrol.txt").open("a") as file:
+    file.write(" ".join(sys.argv[1:]) + chr(10))
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """Commands of a cluster of one machine, in the path; the folder of their records."""
+    commands, folder = tmp_path / "bin", tmp_path / "slurm"
+    commands.mkdir()
+    folder.mkdir()
+    scripts = {"sbatch": SBATCH, "srun": SRUN, "sacct": SACCT, "scontrol": SCONTROL}
+    for name, script in scripts.items():
+        path = commands / name
+        path.write_text(script.format(python=sys.executable, folder=folder))
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
+    return folder
+
+
+@pytest.fixture
+def sleeper(tmp_path):
+    """A job that lasts and can go on, and the file where it leaves its process id."""
+    pid_file = tmp_path / "pid"
+
+    class Sleeper:  # local, so that it is pickled by value: the job cannot import this file
+        def __call__(self):
+            pid_file.write_text(str(os.getpid()))
+            time.sleep(600)
+
+        def checkpoint(self):
+            return DelayedSubmission(self)
+
+    return Sleeper(), pid_file
+
+
+def test_slurm_job_with_its_parameters(slurm, tmp_path):
+    launcher = SlurmLauncher(gpus=4, partition="long", minutes=90)
+    job = launcher.submit(lambda: 6 * 7, tmp_path / "job", "concat")
+    assert job.result() == 42
+    assert launcher.is_done(job)
+    script = (slurm / "1.sh").read_text()
+    for line in (
+        *("--gpus-per-node=4", "--partition=long", "--time=90", "--job-name=concat"),
+        *("--cpus-per-task=32", "--nodes=1"),
+    ):
+        assert f"#SBATCH {line}" in script
+
+
+def test_slurm_job_without_gpus(slurm, tmp_path):
+    job = SlurmLauncher(gpus=0).submit(lambda: 1, tmp_path / "job", "x")
+    assert job.result() == 1
+    assert "--gpus" not in (slurm / "1.sh").read_text()
+
+
+def test_slurm_job_whose_time_is_up_is_put_back_into_the_queue(slurm, sleeper, tmp_path):
+    job, pid_file = sleeper
+    launcher = SlurmLauncher(gpus=0)
+    job = launcher.submit(job, tmp_path / "job", "x")
+    wait_for(lambda: pid_file.exists() and pid_file.read_text())
+    os.kill(int(pid_file.read_text()), signal.SIGUSR2)  # as Slurm does before the end
+    wait_for((slurm / "scontrol.txt").exists)
+    assert (slurm / "scontrol.txt").read_text() == f"requeue {job.job_id}\n"
+
+
+def test_slurm_job_that_was_killed_is_noticed(slurm, sleeper, tmp_path):
+    job, pid_file = sleeper
+    launcher = SlurmLauncher(gpus=0)
+    job = launcher.submit(job, tmp_path / "job", "x")
+    wait_for(lambda: pid_file.exists() and pid_file.read_text())
+    launcher._next_question = 0.0
+    assert not launcher.is_done(job)
+    os.kill(int(pid_file.read_text()), signal.SIGKILL)
+
+    def noticed():
+        launcher._next_question = 0.0  # ask at once
+        return launcher.is_done(job)
+
+    wait_for(noticed)
+
+
+def test_no_slurm_here(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match='--launcher slurm: Could not detect "srun"'):
+        SlurmLauncher().submit(print, tmp_path / "job", "x")

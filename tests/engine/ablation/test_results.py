@@ -1,0 +1,174 @@
+import csv
+import io
+import json
+import statistics
+
+import pytest
+from made_sweeps import finish, write_sweep
+from pycocotools.coco import COCO
+from stand_ins import stand_in
+
+from msrcnn.engine.ablation import load_sweep, make_plan, write_report
+from msrcnn.engine.ablation.results import collect, student_interval
+from msrcnn.engine.ablation.tables import as_csv, markdown, notes, table
+from msrcnn.errors import UserError
+from msrcnn.evaluation.predictions_file import save_predictions
+from msrcnn.visualization.ablation_plot import draw_sweep
+
+AP = {"concat": [30.0, 31.0, 35.0], "multiply": [31.0, 31.5, 36.5]}
+
+
+@pytest.fixture
+def plan(tmp_path, shapes_root):
+    def plan(**changes):
+        head_only = changes.pop("only_heads", False)
+        sweep = load_sweep(write_sweep(tmp_path, **changes))
+        data = {
+            f"{s}_data": f"{shapes_root}/annotations/instances_{s}.json:{shapes_root}/{s}"
+            for s in ("train", "val")
+        }
+        protocol = sweep.protocols["full"]
+        return make_plan(
+            sweep, protocol, tmp_path / "runs", head_only=head_only, arguments=data
+        )
+
+    return plan
+
+
+@pytest.fixture
+def finished(plan):
+    """The plan with all its runs finished, and its results."""
+    made = plan()
+    for name, values in AP.items():
+        for seed, ap in zip((1, 2, 3), values, strict=True):
+            finish(made.variants[name][seed], ap)
+    return made, collect(made)
+
+
+def test_student_interval_by_its_published_quantiles():
+    """t of 0.975: 12.706 for 1 degree of freedom, 4.303 for 2, 2.776 for 4."""
+    for values, quantile in (([1, 3], 12.706), ([1, 2, 6], 4.303), ([1, 2, 3, 4, 9], 2.776)):
+        low, high = student_interval(values)
+        half = quantile * statistics.stdev(values) / len(values) ** 0.5
+        assert (high - low) / 2 == pytest.approx(half, rel=1e-3)
+        assert (high + low) / 2 == pytest.approx(statistics.mean(values))
+
+
+def test_mean_deviation_and_difference(finished):
+    variants = finished[1]["variants"]
+    assert variants["concat"]["mean"]["AP"] == pytest.approx(32.0)
+    assert variants["concat"]["std"]["AP"] == pytest.approx(statistics.stdev(AP["concat"]))
+    assert variants["concat"]["difference"] is None
+    difference = variants["multiply"]["difference"]
+    assert difference["mean"] == pytest.approx(1.0)  # of 1, 0.5 and 1.5, seed by seed
+    assert difference["over"] == "seeds"
+    assert difference["ci95"] == pytest.approx([1 - 1.2421, 1 + 1.2421], abs=1e-3)
+    assert [run["seed"] for run in variants["multiply"]["runs"]] == [1, 2, 3]
+
+
+def test_table_as_a_reader_sees_it(finished):
+    lines = table(finished[1]).splitlines()
+    assert lines[0].split("  ")[-1].strip() == "published AP"
+    concat, multiply = lines[2:]
+    assert concat.split() == ["(a)", "32.00", "±", "2.65", "50.00", "±", "0.00", "-", "29.3"]
+    assert "+1.00 [-0.24, +2.24]" in multiply
+    assert multiply.split()[-1] == "-"
+
+
+def test_notes_say_what_kind_of_runs_these_are(finished):
+    text = "\n".join(notes(finished[1]))
+    assert "Full protocol (quick/smoke_ms_rcnn_R_18_FPN.yaml), evaluated on own data" in text
+    assert "4 steps of 2 images, 3 seeds; everything is trained, end to end." in text
+    assert "Student's t" in text
+    assert "not to be compared" not in text
+
+
+def test_quick_and_head_only_are_labelled_as_such(plan, tmp_path):
+    made = plan(only_heads=True)
+    finish(made.detector, None)
+    finish(made.variants["concat"][1], 30.0)
+    text = "\n".join(notes(collect(made)))
+    assert "head only" in text
+    assert "not to be compared" in text
+    assert "All share box AP 50.00 and mask AP 40.00 by box score" in text
+    assert "would reach 60.00" in text
+
+
+def test_unfinished_runs_are_named(plan):
+    made = plan()
+    finish(made.variants["concat"][1], 30.0)
+    finish(made.variants["concat"][3], 31.0)
+    finish(made.variants["multiply"][2], 30.5)
+    results = collect(made)
+    assert results["missing"] == ["multiply seed 1", "concat seed 2", "multiply seed 3"]
+    assert results["variants"]["multiply"]["difference"] is None  # no seed has both
+    assert "(a) (2 of 3 seeds)" in table(results)
+    assert "Not finished: multiply seed 1, concat seed 2" in markdown(results)
+    assert draw_sweep(results)
+
+
+def test_nothing_finished(plan, tmp_path):
+    assert "Not finished" in write_report(plan(), tmp_path / "out", "made")
+    assert not list((tmp_path / "out").glob("*.png"))
+
+
+def test_what_does_not_apply_is_a_dash(plan):
+    made = plan()
+    for run in made.runs:
+        finish(run, None)
+    results = collect(made)
+    assert results["variants"]["concat"]["mean"]["AP"] is None
+    assert table(results).splitlines()[-1].split()[1] == "-"
+    assert draw_sweep(results) == {}
+
+
+def test_one_seed_has_an_interval_over_images(plan, shapes_root):
+    made = plan(seeds=[1])
+    ground_truth = COCO(str(shapes_root / "annotations" / "instances_val.json"))
+    for name, runs in made.variants.items():
+        finish(runs[1], 30.0 if name == "concat" else 31.0)
+        detections = stand_in(ground_truth)
+        save_predictions(detections, runs[1].folder / "inference" / "predictions.npz")
+    difference = collect(made)["variants"]["multiply"]["difference"]
+    assert difference["over"] == "images"
+    assert difference["ci95"] == [0.0, 0.0]  # both predict the same
+    assert "paired bootstrap" in "\n".join(notes(collect(made)))
+
+
+def test_csv_has_a_line_for_each_run(finished):
+    rows = list(csv.DictReader(io.StringIO(as_csv(finished[1]))))
+    assert len(rows) == 6
+    found = [float(row["AP"]) for row in rows if row["variant"] == "multiply"]
+    assert found == AP["multiply"]
+    assert rows[0]["seconds_per_step"] == "0.5"
+
+
+def test_files_of_a_sweep(finished, tmp_path):
+    made, results = finished
+    write_report(made, tmp_path / "out", "tools/ablate.py --sweep made")
+    written = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert written["command"] == "tools/ablate.py --sweep made"
+    assert written["hardware"] == "2 CPU cores (made)"  # of the runs, not of this machine
+    assert written["variants"] == json.loads(json.dumps(results["variants"]))
+    assert (tmp_path / "out" / "table.md").read_text().startswith("### Made\n\n|")
+    assert (tmp_path / "out" / "plot.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "out" / "results.csv").read_text().startswith("variant,label,seed,AP")
+
+
+def test_cost_has_its_own_plot(plan):
+    report = {"AP": "segm_mask_score/AP", "multiply-adds": "cost/multiply_adds"}
+    made = plan(report=report)
+    for run in made.runs:
+        finish(run, 30.0)
+    results = collect(made)
+    assert set(draw_sweep(results)) == {"plot", "cost"}
+    assert results["variants"]["concat"]["mean"]["multiply-adds"] > 0
+    assert " M" in table(results)
+
+
+def test_a_damaged_result_is_named(plan):
+    made = plan()
+    finish(made.runs[0], 30.0)
+    (made.runs[0].folder / "result.json").write_text("{")
+    with pytest.raises(UserError, match="result.json is damaged .*delete it"):
+        collect(made)

@@ -1,0 +1,173 @@
+"""The order of runs, with jobs that are over as soon as they are begun."""
+
+import io
+
+import pytest
+from made_sweeps import finish, write_sweep
+from rich.console import Console
+
+from msrcnn.engine.ablation import load_sweep, make_plan, run_all, scheduler
+from msrcnn.engine.ablation.display import Display
+from msrcnn.engine.ablation.launcher import Launcher
+from msrcnn.engine.ablation.scheduler import Status
+
+
+class FakeJob:
+    def __init__(self, folder):
+        self.job_id = str(folder)
+
+        class Paths:
+            stderr, stdout = folder / "err", folder / "out"
+
+        Paths.folder = folder
+        self.paths = Paths
+
+
+class FakeLauncher(Launcher):
+    """Runs nothing; `outcome` says by title whether a run leaves a result."""
+
+    num_gpus, threads = 0, 1
+
+    def __init__(self, plan, places=1, failing=(), interrupt_at=None):
+        self.plan, self.places = plan, places
+        self.failing, self.interrupt_at = failing, interrupt_at
+        self.started, self.busy, self.most, self.stopped = [], 0, 0, None
+
+    def has_place(self):
+        return self.busy < self.places
+
+    def submit(self, job, folder, name):
+        run = next(run for run in self.plan.runs if run.folder == job.folder)
+        self.started.append(run.title)
+        self.busy += 1
+        self.most = max(self.most, self.busy)
+        if run.title == self.interrupt_at:
+            raise KeyboardInterrupt
+        folder.mkdir(parents=True)
+        if run.title in self.failing:
+            (folder / "err").write_text("".join(f"line {i}\n" for i in range(50)))
+        else:
+            finish(run, 30.0)
+        return FakeJob(folder)
+
+    def is_done(self, job):
+        return True
+
+    def release(self, job):
+        self.busy -= 1
+
+    def stop(self, jobs):
+        self.stopped = jobs
+
+
+@pytest.fixture
+def plan(tmp_path, shapes_root, monkeypatch):
+    monkeypatch.setattr(scheduler, "POLL_SECONDS", 0.0)
+
+    def plan(head_only=False):
+        sweep = load_sweep(write_sweep(tmp_path, seeds=[1, 2]))
+        data = {
+            f"{s}_data": f"{shapes_root}/annotations/instances_{s}.json:{shapes_root}/{s}"
+            for s in ("train", "val")
+        }
+        return make_plan(
+            *(sweep, sweep.protocols["full"], tmp_path / "runs"),
+            head_only=head_only,
+            arguments=data,
+        )
+
+    return plan
+
+
+def statuses(states):
+    return {state.run.title: state.status for state in states}
+
+
+def test_all_run_and_places_are_kept(plan):
+    made = plan()
+    launcher = FakeLauncher(made, places=2)
+    states = run_all(made, launcher, lambda states: None, "made")
+    assert set(statuses(states).values()) == {Status.DONE}
+    assert launcher.started == [run.title for run in made.runs]
+    assert launcher.most == 2
+
+
+def test_what_is_finished_is_not_run_again(plan):
+    made = plan()
+    finish(made.variants["multiply"][1], 30.0)
+    launcher = FakeLauncher(made)
+    run_all(made, launcher, lambda states: None, "made")
+    assert "multiply seed 1" not in launcher.started
+    assert len(launcher.started) == 3
+
+
+def test_others_go_on_when_one_fails_and_its_log_is_shown(plan):
+    made = plan()
+    launcher = FakeLauncher(made, failing=["concat seed 1"])
+    states = run_all(made, launcher, lambda states: None, "made")
+    assert statuses(states).pop("concat seed 1") is Status.FAILED
+    assert list(statuses(states).values()).count(Status.DONE) == 3
+    reason = states[0].reason
+    assert reason.splitlines()[0].startswith("the end of ")
+    assert reason.splitlines()[-1] == "line 49"
+    assert len(reason.splitlines()) == 13
+
+
+def test_heads_wait_for_their_detector(plan):
+    made = plan(head_only=True)
+    launcher = FakeLauncher(made, places=9)
+    run_all(made, launcher, lambda states: None, "made")
+    assert launcher.started[0] == "mask_rcnn seed 1"
+    assert launcher.most == 4
+
+
+def test_without_a_detector_no_head_is_trained(plan):
+    made = plan(head_only=True)
+    launcher = FakeLauncher(made, failing=["mask_rcnn seed 1"])
+    states = run_all(made, launcher, lambda states: None, "made")
+    assert launcher.started == ["mask_rcnn seed 1"]
+    assert {state.reason for state in states[1:]} == {"mask_rcnn seed 1 has failed"}
+
+
+def test_an_interrupted_sweep_stops_its_jobs(plan):
+    made = plan()
+    launcher = FakeLauncher(made, places=3, interrupt_at="concat seed 2")
+    with pytest.raises(KeyboardInterrupt):
+        run_all(made, launcher, lambda states: None, "made")
+    assert [job.job_id for job in launcher.stopped] == [
+        str(made.variants[name][1].folder / "job") for name in ("concat", "multiply")
+    ]
+
+
+def test_display_off_a_terminal_is_a_line_for_each_change(plan):
+    made = plan()
+    output = io.StringIO()
+    with Display("AP", "segm_mask_score/AP", Console(file=output)) as display:
+        run_all(made, FakeLauncher(made, failing=["multiply seed 2"]), display, "made")
+    lines = output.getvalue().splitlines()
+    assert lines[:2] == ["concat seed 1: running", "concat seed 1: done, AP 30.00 (1 of 4 done)"]
+    assert lines[-1] == "multiply seed 2: failed"
+    assert len(lines) == 8
+
+
+def test_display_on_a_terminal_is_a_table_with_progress(plan):
+    made = plan()
+    run = made.runs[1]
+    run.folder.mkdir(parents=True)
+    log = '{"iteration": 1, "total_loss": 0.5, "time": 30.0}\n{"bbox/AP": 3}\n{"iterat'
+    (run.folder / "metrics.json").write_text(log)
+    finish(made.runs[0], 31.5)
+    states = [scheduler.State(each) for each in made.runs]
+    states[0].status, states[1].status = Status.DONE, Status.RUNNING
+    states[2].status = Status.FAILED
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=True, color_system=None, width=80)
+    with Display("AP", "segm_mask_score/AP", console) as display:
+        display(states)
+    text = output.getvalue()
+    assert "31.50" in text
+    assert "2/4" in text
+    assert "0.5000" in text
+    assert "0:01:00" in text
+    assert "failed" in text
+    assert "1 of 4 done" in text

@@ -1,0 +1,195 @@
+"""Sweeps from the command line to the table, with real trainings of seconds."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+from submitit.core.utils import JobPaths
+
+pytestmark = pytest.mark.slow
+
+STEPS = 6
+SMALL = ["INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", "64", "TEST.BOOTSTRAP", "20"]
+CONTENT = {
+    "title": "Made",
+    "base": "quick/smoke_ms_rcnn_R_18_FPN.yaml",
+    "seeds": [1],
+    "head_only": {"SOLVER.MAX_ITER": 2},
+    "report": {"AP": "segm_mask_score/AP", "box": "bbox/AP"},
+    "baseline": "concat",
+    "variants": {
+        "concat": {"set": {"SOLVER.MAX_ITER": STEPS, "SOLVER.CHECKPOINT_PERIOD": 1}},
+        "multiply": {"set": {"MODEL.ROI_MASKIOU_HEAD.INPUT": "multiply"}},
+    },
+}
+
+
+@pytest.fixture
+def start(tmp_path, shapes_root):
+    """Start `tools/ablate.py` on a made sweep; its output folder is `tmp_path / "out"`."""
+
+    def start(*arguments, content=None, **popen):
+        sweep = tmp_path / "made.yaml"
+        sweep.write_text(yaml.safe_dump(content or CONTENT, sort_keys=False))
+        data = [
+            item
+            for s in ("train", "val")
+            for item in (
+                f"--{s}-data",
+                f"{shapes_root}/annotations/instances_{s}.json:{shapes_root}/{s}",
+            )
+        ]
+        return subprocess.Popen(
+            [sys.executable, "tools/ablate.py", "--sweep", str(sweep)]
+            + ["--output-dir", str(tmp_path / "out"), "--gpus", "0", *data, *arguments, *SMALL],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            **popen,
+        )
+
+    return start
+
+
+@pytest.fixture
+def run(start):
+    def run(*arguments, **kwargs):
+        process = start(*arguments, **kwargs)
+        stdout, stderr = process.communicate()
+        return process.returncode, stdout, stderr
+
+    return run
+
+
+def folder(output, name):
+    (found,) = (output / "runs").glob(f"{name}-seed1-*")
+    return found
+
+
+def wait_for(condition, process):
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+
+
+def kill_training(output, name):
+    """Kill -9 the process that trains a variant."""
+    paths = JobPaths(folder(output, name) / "job")
+    for status in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = status.read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        if "submitit.core._submit" in command and str(paths.folder) in command:
+            os.kill(int(status.parent.name), signal.SIGKILL)
+
+
+def test_killed_failing_and_resumed(start, run, tmp_path):
+    """One variant is killed, one fails, one is well; the next call mends what can be mended."""
+    output = tmp_path / "out"
+    failing = {**CONTENT["variants"], "diverges": {"set": {"SOLVER.BASE_LR": 1.0e30}}}
+    content = {**CONTENT, "variants": failing}
+    process = start(content=content)
+    wait_for(lambda: list((output / "runs").glob("concat-*/model_0000001.pth")), process)
+    kill_training(output, "concat")
+    stdout, stderr = process.communicate()
+    assert process.returncode == 1
+    assert "concat seed 1: failed" in stdout
+    assert "multiply seed 1: done" in stdout
+    assert "diverges seed 1: failed" in stdout
+    assert "FloatingPointError" in stderr.split("diverges seed 1 has failed; the end of")[1]
+    assert stderr.strip().endswith("2 of 3 runs have failed; the same command tries them again")
+    assert "Not finished: concat seed 1, diverges seed 1" in stdout  # the table of the others
+    finished = folder(output, "multiply") / "result.json"
+    before = finished.stat().st_mtime_ns
+
+    del failing["diverges"]
+    code, stdout, stderr = run(content=content)
+    assert code == 0, stderr
+    assert "multiply seed 1: running" not in stdout
+    assert finished.stat().st_mtime_ns == before
+    log = (folder(output, "concat") / "log.txt").read_text()
+    started = [int(n) for n in re.findall(r"Starting training from iteration (\d+)", log)]
+    assert started[0] == 0
+    assert started[1] > 0  # it went on
+    results = json.loads((output / "results.json").read_text())
+    assert results["missing"] == []
+    assert results["variants"]["concat"]["runs"][0]["steps"] == STEPS
+    table = (output / "table.md").read_text()
+    assert "| concat" in table
+    assert "| multiply" in table
+
+    # --report-only makes the same files from what is there.
+    for name in ("results.json", "table.md", "results.csv"):
+        (output / name).unlink()
+    code, stdout, stderr = run("--report-only", content=content)
+    assert code == 0, stderr
+    assert (output / "table.md").read_text() == table
+    again = json.loads((output / "results.json").read_text())
+    assert again["variants"] == results["variants"]
+
+
+def test_heads_alone_share_boxes_and_masks(run, tmp_path):
+    variants = {
+        "concat": {},
+        "confidence": {"set": {"MODEL.ROI_MASKIOU_HEAD.NAME": "MaskConfidenceHead"}},
+    }
+    content = {**CONTENT, "variants": variants}
+    content["report"] = {"AP": "segm_mask_score/AP", "mae": "maskiou/mae"}
+    code, stdout, stderr = run("--head-only", "--slots", "2", content=content)
+    assert code == 0, stderr
+    assert "head only" in stdout
+    found = [
+        json.loads((folder(tmp_path / "out", name) / "result.json").read_text())["evaluation"]
+        for name in ("mask_rcnn", "concat", "confidence")
+    ]
+    assert found[0]["segm_mask_score"] is None
+    for evaluation in found[1:]:
+        assert evaluation["bbox"] == found[0]["bbox"]
+        assert evaluation["segm_box_score"] == found[0]["segm_box_score"]
+    assert found[2]["segm_mask_score"] == found[2]["segm_mask_confidence"]
+
+
+def test_interrupted_sweep_leaves_nothing_running(start, tmp_path):
+    output = tmp_path / "out"
+    process = start()
+    wait_for(lambda: list((output / "runs").glob("concat-*/model_0000000.pth")), process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    job = str(folder(output, "concat") / "job")
+    commands = [path.read_bytes().decode() for path in Path("/proc").glob("[0-9]*/cmdline")]
+    assert not any(job in command for command in commands)
+
+
+def test_dry_run_writes_nothing(run, tmp_path):
+    code, stdout, stderr = run("--dry-run", "--head-only", content={**CONTENT, "variants": {"concat": {}}})
+    assert code == 0, stderr
+    assert re.search(r"concat +1 +0 +2 x 2 +\d+\.\d+ +0:00:\d+", stdout)
+    assert "Training: about 0:00:" in stdout
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_mistake_is_one_line(run, tmp_path):
+    wrong = {"concat": {}, "wrong": {"set": {"MODEL.MASKIOU_HEAD.INPUT": "concat"}}}
+    code, stdout, stderr = run(content={**CONTENT, "variants": wrong})
+    assert code == 1
+    assert stderr.startswith("error: sweep ")
+    assert "variant 'wrong'" in stderr
+    assert stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_slurm_here(run):
+    code, _, stderr = run("--launcher", "slurm", env={**os.environ, "PATH": os.defpath})
+    assert code == 1
+    assert 'error: --launcher slurm: Could not detect "srun"' in stderr
