@@ -4,6 +4,8 @@ from matplotlib.figure import Figure
 
 from .plots import new_figure, styled
 
+# Okabe and Ito's, to be told apart by colour-blind readers too.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 BASELINE_COLOR, VARIANT_COLOR, PUBLISHED_COLOR = "#7f7f7f", "#0072b2", "#d55e00"
 COST = "cost/multiply_adds"
 
@@ -32,6 +34,16 @@ def draw_variants(results: dict) -> Figure:
     baseline = variants.get(results["baseline"])
     if baseline:
         axes.axvline(baseline["mean"][column], color=BASELINE_COLOR, linewidth=0.8, linestyle=":")
+    if results["detector"] and results["columns"][column] == "segm_mask_score/AP":
+        by_box = results["detector"]["segm_box_score"]["AP"]
+        axes.axvline(by_box, color=PUBLISHED_COLOR, linewidth=0.8, linestyle="--")
+        axes.annotate(
+            *("by box score", (by_box, 1.0)),
+            xycoords=("data", "axes fraction"),
+            xytext=(2, -8),
+            textcoords="offset points",
+            fontsize=7,
+        )
     axes.set_yticks(range(len(variants)), [variant["label"] for variant in variants.values()])
     axes.set_ylim(len(variants) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
@@ -43,7 +55,7 @@ def draw_variants(results: dict) -> Figure:
 
 @styled
 def draw_cost(results: dict) -> Figure:
-    """The first column against the multiply-adds of the head.
+    """The first column, mean and standard deviation over seeds, against the head's multiply-adds.
 
     Args:
         results: see :func:`draw_variants`; of a sweep that reports the cost.
@@ -52,17 +64,21 @@ def draw_cost(results: dict) -> Figure:
     cost_column = next(c for c, key in results["columns"].items() if key == COST)
     figure = new_figure(2.8)
     axes = figure.subplots()
-    for name, variant in _finished(results, column).items():
-        color = BASELINE_COLOR if name == results["baseline"] else VARIANT_COLOR
-        giga = (variant["mean"][cost_column] or 0) / 1e9
+    costs = []
+    for variant, color in zip(_finished(results, column).values(), COLORS):
+        costs.append((variant["mean"][cost_column] or 0) / 1e6)
         mean, std = variant["mean"][column], variant["std"][column]
-        axes.errorbar(giga, mean, yerr=std, fmt="o", color=color, capsize=3)
-        axes.annotate(
-            variant["label"], (giga, mean), xytext=(6, 6), textcoords="offset points", fontsize=8
+        axes.errorbar(
+            costs[-1], mean, yerr=std, fmt="o", color=color, capsize=3, label=variant["label"]
         )
-    axes.margins(x=0.3, y=0.25)
-    axes.set_xlabel("multiply-adds of the MaskIoU head for a proposal (G)")
-    axes.set_ylabel(f"{column}{_spread(results)}")
+    # Heads that cost nothing stand at 0, which a logarithm has not.
+    linear = min((cost for cost in costs if cost > 0), default=1.0)
+    axes.set_xscale("symlog", linthresh=linear)
+    axes.set_xlim(-linear / 2, 3 * max(*costs, linear))
+    axes.margins(y=0.2)
+    axes.set_xlabel("multiply-adds of the MaskIoU head for a proposal (millions)")
+    axes.set_ylabel(column)
+    axes.legend(loc="lower right")
     axes.set_title(_title(results), loc="left")
     return figure
 

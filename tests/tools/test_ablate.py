@@ -13,6 +13,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from submitit.core.utils import JobPaths
+from test_tools import own_data
 
 pytestmark = pytest.mark.slow
 
@@ -39,17 +40,12 @@ def start(tmp_path, shapes_root):
     def start(*arguments, content=None, **popen):
         sweep = tmp_path / "made.yaml"
         sweep.write_text(yaml.safe_dump(content or CONTENT, sort_keys=False))
-        data = [
-            item
-            for s in ("train", "val")
-            for item in (
-                f"--{s}-data",
-                f"{shapes_root}/annotations/instances_{s}.json:{shapes_root}/{s}",
-            )
-        ]
         return subprocess.Popen(
-            [sys.executable, "tools/ablate.py", "--sweep", str(sweep)]
-            + ["--output-dir", str(tmp_path / "out"), "--gpus", "0", *data, *arguments, *SMALL],
+            [
+                *(sys.executable, "tools/ablate.py", "--sweep", str(sweep), "--gpus", "0"),
+                *("--output-dir", str(tmp_path / "out"), *own_data(shapes_root)),
+                *(*arguments, *SMALL),
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -172,7 +168,8 @@ def test_interrupted_sweep_leaves_nothing_running(start, tmp_path):
 
 
 def test_dry_run_writes_nothing(run, tmp_path):
-    code, stdout, stderr = run("--dry-run", "--head-only", content={**CONTENT, "variants": {"concat": {}}})
+    content = {**CONTENT, "variants": {"concat": {}}}
+    code, stdout, stderr = run("--dry-run", "--head-only", content=content)
     assert code == 0, stderr
     assert re.search(r"concat +1 +0 +2 x 2 +\d+\.\d+ +0:00:\d+", stdout)
     assert "Training: about 0:00:" in stdout
@@ -181,7 +178,7 @@ def test_dry_run_writes_nothing(run, tmp_path):
 
 def test_a_mistake_is_one_line(run, tmp_path):
     wrong = {"concat": {}, "wrong": {"set": {"MODEL.MASKIOU_HEAD.INPUT": "concat"}}}
-    code, stdout, stderr = run(content={**CONTENT, "variants": wrong})
+    code, _, stderr = run(content={**CONTENT, "variants": wrong})
     assert code == 1
     assert stderr.startswith("error: sweep ")
     assert "variant 'wrong'" in stderr

@@ -25,7 +25,9 @@ def ablate(args: argparse.Namespace) -> None:
     """
     silence_known_warnings()
     plan = _plan(args)
-    command = shlex.join(["tools/ablate.py", *sys.argv[1:]])
+    # What made the results, also where their tables are made again.
+    arguments = [argument for argument in sys.argv[1:] if argument != "--report-only"]
+    command = shlex.join(["tools/ablate.py", *arguments])
     if args.report_only:
         print(write_report(plan, args.output_dir, command))
         return

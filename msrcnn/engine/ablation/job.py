@@ -1,5 +1,6 @@
 """One run in a process of its own, wherever submitit starts it."""
 
+import argparse
 import json
 import os
 from dataclasses import dataclass
@@ -55,11 +56,14 @@ class RunJob:
         """Called by submitit when the machine is needed or time is up: go on later."""
         return DelayedSubmission(self)
 
-    def _arguments(self):
-        arguments = ["--config-file", str(self.folder / CONFIG), *self.arguments]
-        arguments += ["--num-gpus", str(self.num_gpus), "--resume" if self.trains else "--eval-only"]
+    def _arguments(self) -> argparse.Namespace:
         return argument_parser("").parse_args(
-            [*arguments, "OUTPUT_DIR", str(self.folder), *self.opts]
+            [
+                *("--config-file", str(self.folder / CONFIG), *self.arguments),
+                *("--num-gpus", str(self.num_gpus)),
+                "--resume" if self.trains else "--eval-only",
+                *("OUTPUT_DIR", str(self.folder), *self.opts),
+            ]
         )
 
 

@@ -79,7 +79,7 @@ class LocalLauncher(Launcher):
         fitting = len(visible) // self.num_gpus if self.num_gpus else None
         slots = slots or fitting or 1
         if fitting is not None and slots > fitting:
-            raise UserError(f"--slots {slots} of {self.num_gpus} GPUs, but there are {len(visible)}")
+            raise UserError(f"--slots {slots} x {self.num_gpus} GPUs, but there are {len(visible)}")
         self.places = slots
         cores = len(os.sched_getaffinity(0))
         self.threads = None if self.num_gpus else max(cores // slots, 1)

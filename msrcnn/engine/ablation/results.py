@@ -96,9 +96,7 @@ def difference(plan: Plan, name: str, variants: dict) -> dict | None:
         {run["seed"]: run["values"][column] for run in variants[each]["runs"]}
         for each in (name, plan.sweep.baseline)
     )
-    seeds = [
-        seed for seed in ours if ours[seed] is not None and theirs.get(seed) is not None
-    ]
+    seeds = [seed for seed in ours if ours[seed] is not None and theirs.get(seed) is not None]
     if not seeds:
         return None
     differences = [ours[seed] - theirs[seed] for seed in seeds]
@@ -144,7 +142,9 @@ def _record(run: Run) -> dict:
     try:
         return json.loads(path.read_text())
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): delete it, and the run is evaluated again")
+        raise UserError(
+            f"{path} is damaged ({error}): delete it, and the run is evaluated again"
+        ) from error
 
 
 def _values(report: dict[str, str], record: dict, cost: dict | None) -> dict[str, float | None]:

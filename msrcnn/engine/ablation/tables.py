@@ -40,9 +40,7 @@ def table(results: dict, tablefmt: str = "simple") -> str:
             ]
         )
     alignment = ("left", *("right" for _ in headers[1:]))
-    return tabulate(
-        rows, headers, tablefmt=tablefmt, disable_numparse=True, colalign=alignment
-    )
+    return tabulate(rows, headers, tablefmt=tablefmt, disable_numparse=True, colalign=alignment)
 
 
 def notes(results: dict) -> list[str]:

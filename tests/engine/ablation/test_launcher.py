@@ -68,7 +68,7 @@ def test_more_than_there_is(gpus):
     gpus(2)
     with pytest.raises(UserError, match="--gpus 4, but this machine has 2"):
         LocalLauncher(gpus=4)
-    with pytest.raises(UserError, match="--slots 3 of 1 GPUs, but there are 2"):
+    with pytest.raises(UserError, match="--slots 3 x 1 GPUs, but there are 2"):
         LocalLauncher(slots=3)
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from made_sweeps import write_sweep
+from made_sweeps import own_data, write_sweep
 
 import msrcnn
 from msrcnn.config import CONFIG_ROOT
@@ -16,10 +16,7 @@ TABLES = ("head_input", "training_target", "sample_threshold", "loss", "head_cos
 @pytest.fixture
 def plan(tmp_path, shapes_root):
     """Make the plan of a made sweep on the small dataset."""
-    data = {
-        f"{split}_data": f"{shapes_root}/annotations/instances_{split}.json:{shapes_root}/{split}"
-        for split in ("train", "val")
-    }
+    data = own_data(shapes_root)
 
     def plan(*, head_only=False, opts=(), arguments=None, **changes):
         sweep = load_sweep(write_sweep(tmp_path, **changes))

@@ -4,7 +4,7 @@ import json
 import statistics
 
 import pytest
-from made_sweeps import finish, write_sweep
+from made_sweeps import finish, own_data, write_sweep
 from pycocotools.coco import COCO
 from stand_ins import stand_in
 
@@ -23,14 +23,9 @@ def plan(tmp_path, shapes_root):
     def plan(**changes):
         head_only = changes.pop("only_heads", False)
         sweep = load_sweep(write_sweep(tmp_path, **changes))
-        data = {
-            f"{s}_data": f"{shapes_root}/annotations/instances_{s}.json:{shapes_root}/{s}"
-            for s in ("train", "val")
-        }
+        data = own_data(shapes_root)
         protocol = sweep.protocols["full"]
-        return make_plan(
-            sweep, protocol, tmp_path / "runs", head_only=head_only, arguments=data
-        )
+        return make_plan(sweep, protocol, tmp_path / "runs", head_only=head_only, arguments=data)
 
     return plan
 

@@ -3,7 +3,7 @@
 import io
 
 import pytest
-from made_sweeps import finish, write_sweep
+from made_sweeps import finish, own_data, write_sweep
 from rich.console import Console
 
 from msrcnn.engine.ablation import load_sweep, make_plan, run_all, scheduler
@@ -66,10 +66,7 @@ def plan(tmp_path, shapes_root, monkeypatch):
 
     def plan(head_only=False):
         sweep = load_sweep(write_sweep(tmp_path, seeds=[1, 2]))
-        data = {
-            f"{s}_data": f"{shapes_root}/annotations/instances_{s}.json:{shapes_root}/{s}"
-            for s in ("train", "val")
-        }
+        data = own_data(shapes_root)
         return make_plan(
             *(sweep, sweep.protocols["full"], tmp_path / "runs"),
             head_only=head_only,
