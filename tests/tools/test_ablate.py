@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT
+from fake_slurm import add_slurm
 from submitit.core.utils import JobPaths
 from test_tools import own_data
 
@@ -184,6 +185,24 @@ def test_a_mistake_is_one_line(run, tmp_path):
     assert "variant 'wrong'" in stderr
     assert stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_sweep_on_slurm(run, tmp_path):
+    path = add_slurm(tmp_path, os.environ["PATH"])
+    code, stdout, stderr = run(
+        *("--launcher", "slurm", "--partition", "long", "--time", "60"),
+        env={**os.environ, "PATH": path},
+    )
+    assert code == 0, stderr
+    assert "concat seed 1: done" in stdout
+    assert "multiply seed 1: done" in stdout
+    scripts = sorted((tmp_path / "slurm").glob("*.sh"))
+    assert len(scripts) == 2
+    for script, name in zip(scripts, ("concat", "multiply")):
+        text = script.read_text()
+        assert f"#SBATCH --job-name={name}" in text
+        assert "#SBATCH --partition=long" in text
+        assert "#SBATCH --time=60" in text
 
 
 def test_no_slurm_here(run):

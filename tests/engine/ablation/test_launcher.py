@@ -1,11 +1,10 @@
 import os
 import signal
-import stat
-import sys
 import time
 
 import pytest
 import torch
+from fake_slurm import add_slurm
 from submitit.helpers import DelayedSubmission
 
 from msrcnn.engine.ablation.launcher import LocalLauncher, SlurmLauncher, visible_gpus
@@ -117,61 +116,11 @@ def test_stopping_ends_the_jobs(gpus, tmp_path):
         os.kill(int(pid_file.read_text()), 0)
 
 
-SBATCH = """#!{python}
-# Runs the script in the background, as Slurm would somewhere else.
-import os, pathlib, shutil, subprocess, sys
-folder = pathlib.Path("{folder}")
-job_id = str(len(list(folder.glob("*.sh"))) + 1)
-shutil.copy(sys.argv[1], folder / f"{{job_id}}.sh")
-environment = dict(os.environ, SLURM_JOB_ID=job_id, SLURM_NTASKS="1", SLURM_PROCID="0",
-                   SLURM_LOCALID="0", SLURM_NODEID="0", SLURM_JOB_NUM_NODES="1")
-log = open(folder / f"{{job_id}}.log", "w")
-process = subprocess.Popen(["bash", sys.argv[1]], env=environment, start_new_session=True,
-                           stdout=log, stderr=log)
-(folder / f"{{job_id}}.pid").write_text(str(process.pid))
-print(f"Submitted batch job {{job_id}}")
-"""
-SRUN = """#!{python}
-# Runs the command with the files for its output that the options name.
-import os, sys
-arguments = sys.argv[1:]
-for stream, option in ((1, "--output"), (2, "--error")):
-    path = arguments[arguments.index(option) + 1]
-    path = path.replace("%j", os.environ["SLURM_JOB_ID"]).replace("%t", "0")
-    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
-command = arguments[arguments.index("--error") + 2:]
-os.execvp(command[0], command)
-"""
-SACCT = """#!{python}
-# Every job that was submitted is running as long as its process is there.
-import pathlib
-print("JobID|State|NodeList")
-for path in pathlib.Path("{folder}").glob("*.pid"):
-    stat = pathlib.Path("/proc", path.read_text(), "stat")
-    running = stat.exists() and stat.read_text().rsplit(")")[1].split()[0] != "Z"
-    print(f"{{path.stem}}|{{'RUNNING' if running else 'FAILED'}}|here")
-"""
-SCONTROL = """#!{python}
-# Only notes what it was asked for.
-import pathlib, sys
-with (pathlib.Path("{folder}") / "scontrol.txt").open("a") as file:
-    file.write(" ".join(sys.argv[1:]) + chr(10))
-"""
-
-
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
     """Commands of a cluster of one machine, in the path; the folder of their records."""
-    commands, folder = tmp_path / "bin", tmp_path / "slurm"
-    commands.mkdir()
-    folder.mkdir()
-    scripts = {"sbatch": SBATCH, "srun": SRUN, "sacct": SACCT, "scontrol": SCONTROL}
-    for name, script in scripts.items():
-        path = commands / name
-        path.write_text(script.format(python=sys.executable, folder=folder))
-        path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
-    return folder
+    monkeypatch.setenv("PATH", add_slurm(tmp_path, os.environ["PATH"]))
+    return tmp_path / "slurm"
 
 
 @pytest.fixture
