@@ -7,9 +7,9 @@ from pathlib import Path
 
 SBATCH = """#!{python}
 # Runs the script in the background, as Slurm would somewhere else.
-import os, pathlib, shutil, subprocess, sys
+import os, pathlib, shutil, subprocess, sys, time
 folder = pathlib.Path("{folder}")
-job_id = str(len(list(folder.glob("*.sh"))) + 1)
+job_id = str(time.monotonic_ns() // 1000)  # submitit remembers numbers beyond a test
 shutil.copy(sys.argv[1], folder / f"{{job_id}}.sh")
 environment = dict(os.environ, SLURM_JOB_ID=job_id, SLURM_NTASKS="1", SLURM_PROCID="0",
                    SLURM_LOCALID="0", SLURM_NODEID="0", SLURM_JOB_NUM_NODES="1")

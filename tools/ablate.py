@@ -8,6 +8,15 @@ from msrcnn.engine import run_tool
 from msrcnn.engine.ablation.command import ablate
 
 
+def at_least(low: int):
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < low:
+            raise argparse.ArgumentTypeError(f"'{text}' is no whole number from {low}")
+        return int(text)
+
+    return number
+
+
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sweep", required=True, metavar="F", help="configs/ablations/NAME.yaml")
@@ -22,13 +31,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--train-data", metavar="ANN.json:IMAGES", help=f"train on this {data}")
     parser.add_argument("--val-data", metavar="ANN.json:IMAGES", help=f"evaluate on this {data}")
     parser.add_argument("--launcher", choices=["local", "slurm"], default="local")
-    parser.add_argument("--gpus", type=int, metavar="N", help="of a run (default: 1, if there)")
-    parser.add_argument("--slots", type=int, metavar="N", help="local: runs at once")
+    parser.add_argument(
+        "--gpus", type=at_least(0), metavar="N", help="of a run (default: 1, if there)"
+    )
+    parser.add_argument("--slots", type=at_least(1), metavar="N", help="local: runs at once")
     parser.add_argument("--partition", metavar="P", help="Slurm's")
     parser.add_argument(
         "--time",
-        type=int,
-        default=24 * 60,
+        type=at_least(1),
         metavar="MINUTES",
         help="Slurm: of a job, which goes on in another (default: a day)",
     )

@@ -51,12 +51,30 @@ def record_result(evaluation: Path, command: str, output: Path) -> None:
         output: the file to write, below ``docs/results/``.
     """
     content = {"evaluation": json.loads(evaluation.read_text())}
-    log = evaluation.with_name("metrics.json")  # Detectron2's training log
-    if log.is_file():
-        lines = [json.loads(line) for line in log.read_text().splitlines()]
-        steps = [line for line in lines if "total_loss" in line]  # not the evaluation's
+    steps = read_training_log(evaluation.with_name("metrics.json"))
+    if steps:
+        times = [line["time"] for line in steps if "time" in line]  # not of the first steps
         content["training"] = {
             "steps": max(line["iteration"] for line in steps) + 1,
-            "seconds_per_step": statistics.median(line["time"] for line in steps),
+            "seconds_per_step": statistics.median(times) if times else None,
         }
     write_result(output, command, **content)
+
+
+def read_training_log(path: Path) -> list[dict]:
+    """The lines of Detectron2's training log that are of steps, not of evaluations.
+
+    Args:
+        path: a ``metrics.json``; where there is none, there are no lines. A line that a process
+            was killed in is left out.
+    """
+    if not path.is_file():
+        return []
+    return [line for line in map(_parsed, path.read_text().splitlines()) if "total_loss" in line]
+
+
+def _parsed(line: str) -> dict:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return {}

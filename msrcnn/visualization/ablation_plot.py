@@ -1,5 +1,7 @@
 """The figure of a sweep: each variant with its seeds, and AP against cost where it is known."""
 
+import itertools
+
 from matplotlib.figure import Figure
 
 from .plots import new_figure, styled
@@ -21,14 +23,13 @@ def draw_variants(results: dict) -> Figure:
     variants = _finished(results, column)
     figure = new_figure(1.1 + 0.42 * len(variants))
     axes = figure.subplots()
-    full = results["protocol"]["name"] == "full"  # else nothing published compares
     for row, (name, variant) in enumerate(variants.items()):
         color = BASELINE_COLOR if name == results["baseline"] else VARIANT_COLOR
         seeds = [run["values"][column] for run in variant["runs"]]
         axes.plot(seeds, [row] * len(seeds), "|", color=color, markersize=9, alpha=0.7)
         mean, std = variant["mean"][column], variant["std"][column]
         axes.errorbar(mean, row, xerr=std, fmt="o", color=color, capsize=3)
-        if full and column in variant["published"]:
+        if results["comparable"] and column in variant["published"]:
             published = variant["published"][column]
             axes.plot(published, row, "D", color=PUBLISHED_COLOR, fillstyle="none")
     baseline = variants.get(results["baseline"])
@@ -47,7 +48,7 @@ def draw_variants(results: dict) -> Figure:
     axes.set_yticks(range(len(variants)), [variant["label"] for variant in variants.values()])
     axes.set_ylim(len(variants) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
-    published = "; diamonds: published" if full else ""
+    published = "; diamonds: published" if results["comparable"] else ""
     axes.set_xlabel(f"{column}{_spread(results)}{published}")
     axes.set_title(_title(results), loc="left")
     return figure
@@ -65,7 +66,7 @@ def draw_cost(results: dict) -> Figure:
     figure = new_figure(2.8)
     axes = figure.subplots()
     costs = []
-    for variant, color in zip(_finished(results, column).values(), COLORS):
+    for variant, color in zip(_finished(results, column).values(), itertools.cycle(COLORS)):
         costs.append((variant["mean"][cost_column] or 0) / 1e6)
         mean, std = variant["mean"][column], variant["std"][column]
         axes.errorbar(
@@ -83,15 +84,16 @@ def draw_cost(results: dict) -> Figure:
     return figure
 
 
+FIGURES = {"plot": draw_variants, "cost": draw_cost}
+
+
 def draw_sweep(results: dict) -> dict[str, Figure]:
     """All figures that apply, by name; none while no run is finished."""
     column = next(iter(results["columns"]))
     if not _finished(results, column):
         return {}
-    figures = {"plot": draw_variants(results)}
-    if COST in results["columns"].values():
-        figures["cost"] = draw_cost(results)
-    return figures
+    applying = FIGURES if COST in results["columns"].values() else ["plot"]
+    return {name: FIGURES[name](results) for name in applying}
 
 
 def _finished(results: dict, column: str) -> dict[str, dict]:
@@ -103,7 +105,7 @@ def _finished(results: dict, column: str) -> dict[str, dict]:
 
 
 def _spread(results: dict) -> str:
-    seeds = len(results["protocol"]["seeds"])
+    seeds = max(len(variant["runs"]) for variant in results["variants"].values())
     return f", mean and standard deviation of {seeds} seeds" if seeds > 1 else ", one seed"
 
 

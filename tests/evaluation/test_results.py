@@ -1,6 +1,6 @@
 import json
 
-from msrcnn.evaluation.results import record_result
+from msrcnn.evaluation.results import read_training_log, record_result
 
 
 def test_evaluation_is_kept_with_what_made_it(tmp_path):
@@ -23,3 +23,15 @@ def test_training_beside_it(tmp_path):
     record_result(tmp_path / "evaluation.json", "make demo", tmp_path / "a.json")
     training = json.loads((tmp_path / "a.json").read_text())["training"]
     assert training == {"steps": 40, "seconds_per_step": 0.4}
+
+
+def test_training_log_of_a_run_that_was_killed(tmp_path):
+    """A line is broken off, and what was written next stands behind it."""
+    log = tmp_path / "metrics.json"
+    assert read_training_log(log) == []
+    log.write_text('{"iteration": 1, "total_loss": 2.0}\n{"iteration": 3, "tot{"iteration": 3}\n')
+    assert read_training_log(log) == [{"iteration": 1, "total_loss": 2.0}]
+    (tmp_path / "evaluation.json").write_text("{}")
+    record_result(tmp_path / "evaluation.json", "made", tmp_path / "result.json")
+    training = json.loads((tmp_path / "result.json").read_text())["training"]
+    assert training == {"steps": 2, "seconds_per_step": None}

@@ -13,7 +13,6 @@ import pytest
 import yaml
 from conftest import ROOT
 from fake_slurm import add_slurm
-from submitit.core.utils import JobPaths
 from test_tools import own_data
 
 pytestmark = pytest.mark.slow
@@ -78,16 +77,17 @@ def wait_for(condition, process):
         time.sleep(0.02)
 
 
-def kill_training(output, name):
-    """Kill -9 the process that trains a variant."""
-    paths = JobPaths(folder(output, name) / "job")
-    for status in Path("/proc").glob("[0-9]*/cmdline"):
+def trainings(output, name):
+    """Numbers of the processes that train a variant."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            command = status.read_bytes().decode().split("\0")
-        except OSError:
+            command = path.read_bytes().decode().split("\0")
+        except OSError:  # it has just ended
             continue
-        if "submitit.core._submit" in command and str(paths.folder) in command:
-            os.kill(int(status.parent.name), signal.SIGKILL)
+        if "submitit.core._submit" in command and str(folder(output, name) / "job") in command:
+            found.append(int(path.parent.name))
+    return found
 
 
 def test_killed_failing_and_resumed(start, run, tmp_path):
@@ -97,7 +97,8 @@ def test_killed_failing_and_resumed(start, run, tmp_path):
     content = {**CONTENT, "variants": failing}
     process = start(content=content)
     wait_for(lambda: list((output / "runs").glob("concat-*/model_0000001.pth")), process)
-    kill_training(output, "concat")
+    for training in trainings(output, "concat"):
+        os.kill(training, signal.SIGKILL)
     stdout, stderr = process.communicate()
     assert process.returncode == 1
     assert "concat seed 1: failed" in stdout
@@ -160,12 +161,12 @@ def test_interrupted_sweep_leaves_nothing_running(start, tmp_path):
     output = tmp_path / "out"
     process = start()
     wait_for(lambda: list((output / "runs").glob("concat-*/model_0000000.pth")), process)
+    assert trainings(output, "concat")
     process.send_signal(signal.SIGTERM)
-    process.communicate()
-    assert process.returncode == 128 + signal.SIGTERM
-    job = str(folder(output, "concat") / "job")
-    commands = [path.read_bytes().decode() for path in Path("/proc").glob("[0-9]*/cmdline")]
-    assert not any(job in command for command in commands)
+    _, stderr = process.communicate()
+    assert process.returncode == 1
+    assert "error: interrupted: the same command goes on from here" in stderr
+    assert not trainings(output, "concat")
 
 
 def test_dry_run_writes_nothing(run, tmp_path):
@@ -205,7 +206,7 @@ def test_a_sweep_on_slurm(run, tmp_path):
         assert "#SBATCH --time=60" in text
 
 
-def test_no_slurm_here(run):
-    code, _, stderr = run("--launcher", "slurm", env={**os.environ, "PATH": os.defpath})
-    assert code == 1
-    assert 'error: --launcher slurm: Could not detect "srun"' in stderr
+def test_numbers_are_checked(run):
+    code, _, stderr = run("--slots", "0")
+    assert code == 2
+    assert "'0' is no whole number from 1" in stderr

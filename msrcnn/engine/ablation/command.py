@@ -15,6 +15,8 @@ from .report import write_report
 from .scheduler import State, Status, run_all
 from .sweep import load_sweep
 
+DAY = 24 * 60  # minutes
+
 
 def ablate(args: argparse.Namespace) -> None:
     """Do what the arguments of ``tools/ablate.py`` ask for.
@@ -33,8 +35,7 @@ def ablate(args: argparse.Namespace) -> None:
         return
     launcher = _launcher(args)
     if args.dry_run:
-        places = launcher.places or len(plan.runs)
-        print(estimate(plan, places=places, num_gpus=launcher.num_gpus))
+        print(estimate(plan, places=launcher.places, num_gpus=launcher.num_gpus))
         return
     states = _run(plan, launcher, command)
     print(f"\n{write_report(plan, args.output_dir, command)}\n\nResults in {args.output_dir}")
@@ -60,20 +61,19 @@ def _launcher(args: argparse.Namespace) -> Launcher:
         if args.slots:
             raise UserError("--slots is of --launcher local; Slurm decides what runs when")
         gpus = 1 if args.gpus is None else args.gpus
-        return SlurmLauncher(gpus=gpus, partition=args.partition, minutes=args.time)
+        return SlurmLauncher(gpus=gpus, partition=args.partition, minutes=args.time or DAY)
     if args.partition:
         raise UserError("--partition is of --launcher slurm")
+    if args.time is not None:
+        raise UserError("--time is of --launcher slurm")
     return LocalLauncher(gpus=args.gpus, slots=args.slots)
 
 
 def _run(plan: Plan, launcher: Launcher, command: str) -> list[State]:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     column, key = next(iter(plan.sweep.report.items()))
-    try:
-        with Display(column, key) as display:
-            return run_all(plan, launcher, display, command)
-    except KeyboardInterrupt:
-        raise UserError("interrupted; the same command goes on from here") from None
+    with Display(column, key) as display:
+        return run_all(plan, launcher, display, command)
 
 
 def _raise_failures(states: list[State]) -> None:

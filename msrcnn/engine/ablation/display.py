@@ -120,3 +120,5 @@ def result_text(run: Run, key: str) -> str:
         return f"{evaluation[task][metric]:.2f}"
     except (KeyError, TypeError):  # does not apply
         return "-"
+    except (OSError, ValueError):  # the report will say so
+        return "?"

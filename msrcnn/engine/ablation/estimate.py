@@ -13,13 +13,13 @@ from ...evaluation.results import hardware
 from ..defaults import silence_known_warnings, use_available_device
 from ..trainer import Trainer
 from .job import progress
-from .plan import Plan, Run, describe
+from .plan import DETECTOR, Plan, Run, describe
 
 STEPS = 4  # timed, the first is not counted
 CPU_BATCH = 2  # images of a timed step on the CPU
 
 
-def estimate(plan: Plan, *, places: int, num_gpus: int) -> str:
+def estimate(plan: Plan, *, places: int | None, num_gpus: int) -> str:
     """What would run, and how long that would take.
 
     The time of a step is that of the run itself if it was begun, else a few steps are timed on
@@ -27,19 +27,18 @@ def estimate(plan: Plan, *, places: int, num_gpus: int) -> str:
 
     Args:
         plan: of a sweep; a run that is finished costs nothing.
-        places: runs at once.
+        places: runs at once, ``None`` for all.
         num_gpus: of a run; its images are taken to be shared out evenly.
 
     Returns:
         A table with a line for each variant, and the sum.
     """
-    rows, total = [], 0.0
+    rows, costs = [], {}
     for name, runs in _by_name(plan).items():
         waiting = [run for run in runs if not run.finished]
         seconds = seconds_per_step(runs[0], num_gpus) if waiting and runs[0].steps else 0.0
         left = sum(max(run.steps - _steps_done(run), 0) for run in waiting)
-        cost = left * seconds
-        total += cost
+        costs[name] = cost = left * seconds
         rows.append(
             [
                 name,
@@ -53,7 +52,13 @@ def estimate(plan: Plan, *, places: int, num_gpus: int) -> str:
     headers = ["", "runs", "finished", "steps x images", "seconds a step", "time left"]
     table = tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * 5))
     lines = [describe(plan), table]
-    shared = "" if places == 1 else f", {_duration(total / places)} on {places} places at once"
+    total = sum(costs.values())
+    waiting = [run for run in plan.runs if not run.finished]
+    places = min(places or len(waiting), len(waiting))
+    shared = ""
+    if places > 1:
+        first = costs.get(DETECTOR, 0.0)  # all others wait for it
+        shared = f", {_duration(first + (total - first) / places)} with {places} runs at once"
     lines.append(
         f"Training: about {_duration(total)} in all{shared}; evaluations come on top. Timed on "
         f"{hardware()}, or in runs already begun."
@@ -87,7 +92,8 @@ def _time_step(cfg) -> float:
     with EventStorage():
         for _ in range(STEPS):
             start = time.perf_counter()
-            loss = sum(model(next(batches)).values())
+            with torch.autocast(cfg.MODEL.DEVICE, enabled=cfg.SOLVER.AMP.ENABLED):
+                loss = sum(model(next(batches)).values())
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -98,7 +104,7 @@ def _time_step(cfg) -> float:
 
 
 def _by_name(plan: Plan) -> dict[str, list[Run]]:
-    runs = {name: list(by_seed.values()) for name, by_seed in plan.variants.items()}
+    runs = {name: list(dict.fromkeys(runs.values())) for name, runs in plan.variants.items()}
     return {**({plan.detector.name: [plan.detector]} if plan.detector else {}), **runs}
 
 

@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import multiprocessing
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,11 +47,14 @@ class RunJob:
     def __call__(self) -> None:
         if self.threads:
             torch.set_num_threads(self.threads)
+        # Slurm signals every process of a job, and submitit's answer, to put the job back into the
+        # queue, is for this one to give: not for the data loader's workers.
+        os.register_at_fork(after_in_child=_ignore_time_is_up)
         # A sweep that was killed may have left this run going: wait for it instead of joining in.
         with FileLock(self.folder / ".lock"):
             if (self.folder / RESULT).exists():
                 return
-            launch_processes(train, self._arguments())
+            launch_processes(_train, self._arguments())
             record_result(self.folder / "evaluation.json", self.command, self.folder / RESULT)
 
     def checkpoint(self) -> DelayedSubmission:
@@ -61,10 +66,21 @@ class RunJob:
             [
                 *("--config-file", str(self.folder / CONFIG), *self.arguments),
                 *("--num-gpus", str(self.num_gpus)),
+                *("--dist-url", "auto"),  # Detectron2's port is the same for all runs of a user
                 "--resume" if self.trains else "--eval-only",
                 *("OUTPUT_DIR", str(self.folder), *self.opts),
             ]
         )
+
+
+def _ignore_time_is_up() -> None:
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+
+def _train(args: argparse.Namespace) -> None:
+    if multiprocessing.parent_process() is not None:  # one of several, each on a GPU
+        _ignore_time_is_up()
+    train(args)
 
 
 def prepare(run: Run) -> None:

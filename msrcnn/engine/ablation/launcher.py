@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +10,20 @@ from pathlib import Path
 import submitit
 import torch
 
+from ...atomic_file import write_file
 from ...errors import UserError
 
 FOREVER_MIN = 60 * 24 * 365  # submitit's local jobs end by themselves after two minutes
 CPUS_PER_GPU = 8  # of Slurm, for the data loader
 STOP_SECONDS = 15
 QUESTION_SECONDS = 30  # between two questions to Slurm
+JOB_ID = "slurm_job"  # in a run's folder of submitit's files: the last job's number
+FINAL_STATES = frozenset(
+    {
+        *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
+        *("OUT_OF_MEMORY", "TIMEOUT"),
+    }
+)
 REQUEUES = 100  # a job whose time is up goes on so often
 
 
@@ -52,8 +61,13 @@ class Launcher:
     def release(self, job: submitit.Job) -> None:
         """Tell that a job has ended."""
 
-    def stop(self, jobs: list[submitit.Job]) -> None:
-        """End jobs, or leave them to the cluster, as this process ends."""
+    def stop(self) -> str:
+        """End the jobs, or leave them to the cluster, as this process ends.
+
+        Returns:
+            What the user is to know of it.
+        """
+        raise NotImplementedError
 
 
 class LocalLauncher(Launcher):
@@ -72,7 +86,7 @@ class LocalLauncher(Launcher):
         Raises:
             UserError: if there are not as many GPUs.
         """
-        visible = visible_gpus()
+        visible = [] if gpus == 0 else visible_gpus()
         self.num_gpus = min(1, len(visible)) if gpus is None else gpus
         if self.num_gpus > len(visible):
             raise UserError(f"--gpus {gpus}, but this machine has {len(visible)}")
@@ -86,30 +100,31 @@ class LocalLauncher(Launcher):
         self._free = [
             visible[slot * self.num_gpus : (slot + 1) * self.num_gpus] for slot in range(slots)
         ]
-        self._taken: dict[str, list[int]] = {}
+        self._taken: dict[submitit.Job, list[int]] = {}
 
     def has_place(self) -> bool:
         return bool(self._free)
 
     def submit(self, job: Callable, folder: Path, name: str) -> submitit.Job:
-        gpus = self._free.pop(0)
+        gpus = self._free[0]
         executor = submitit.LocalExecutor(folder)
         executor.update_parameters(
             timeout_min=FOREVER_MIN, gpus_per_node=self.num_gpus, visible_gpus=gpus
         )
         submitted = executor.submit(job)
-        self._taken[submitted.job_id] = gpus
+        self._taken[submitted] = self._free.pop(0)
         return submitted
 
     def release(self, job: submitit.Job) -> None:
-        self._free.append(self._taken.pop(job.job_id))
+        self._free.append(self._taken.pop(job))
 
-    def stop(self, jobs: list[submitit.Job]) -> None:
-        for job in jobs:
+    def stop(self) -> str:
+        for job in self._taken:
             job.cancel()
         deadline = time.monotonic() + STOP_SECONDS
-        while time.monotonic() < deadline and not all(job.done() for job in jobs):
+        while time.monotonic() < deadline and not all(job.done() for job in self._taken):
             time.sleep(0.1)
+        return "the same command goes on from here"
 
 
 class SlurmLauncher(Launcher):
@@ -128,8 +143,11 @@ class SlurmLauncher(Launcher):
             partition: Slurm's; ``None`` takes its default.
             minutes: after which a job is stopped and put back into the queue, to go on.
         """
+        if shutil.which("srun") is None:
+            raise UserError("--launcher slurm: there is no 'srun' here; is this a Slurm cluster?")
         self.num_gpus, self.places, self.threads = gpus, None, None
         self._next_question = 0.0
+        self._running: list[submitit.Job] = []
         self._parameters = {
             "time": minutes,
             "gpus_per_node": gpus or None,
@@ -141,19 +159,51 @@ class SlurmLauncher(Launcher):
         return True
 
     def is_done(self, job: submitit.Job) -> bool:
+        if job.paths.result_pickle.exists():
+            return True
         # What has failed without a word only Slurm knows; it is not to be asked too often.
         ask = time.monotonic() >= self._next_question
         if ask:
             self._next_question = time.monotonic() + QUESTION_SECONDS
-        return job.done(force_check=ask)
+        return _slurm_state(job, "force" if ask else "cache") in FINAL_STATES
 
     def submit(self, job: Callable, folder: Path, name: str) -> submitit.Job:
+        submitted = self._still_there(folder) or self._submit(job, folder, name)
+        self._running.append(submitted)
+        return submitted
+
+    def release(self, job: submitit.Job) -> None:
+        self._running.remove(job)
+
+    def stop(self) -> str:
+        if not self._running:
+            return "the same command goes on from here"
+        jobs = " ".join(job.job_id for job in self._running)
+        return (
+            "Slurm's jobs go on, and the same command watches them again; to end them: "
+            f"scancel {jobs}"
+        )
+
+    def _still_there(self, folder: Path) -> submitit.Job | None:
+        """The job of an earlier call, which was interrupted, if Slurm still has it."""
         try:
-            executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
-            executor.update_parameters(job_name=name, **self._parameters)
-            return executor.submit(job)
-        except (RuntimeError, OSError) as error:
-            raise UserError(f"--launcher slurm: {error}") from error
+            job = submitit.SlurmJob(folder, (folder / JOB_ID).read_text(), tasks=[0])
+        except OSError:
+            return None
+        active = _slurm_state(job, "force") not in {*FINAL_STATES, "UNKNOWN"}
+        return job if active and not job.paths.result_pickle.exists() else None
+
+    def _submit(self, job: Callable, folder: Path, name: str) -> submitit.Job:
+        executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
+        executor.update_parameters(job_name=name, **self._parameters)
+        submitted = executor.submit(job)
+        write_file(folder / JOB_ID, submitted.job_id)
+        return submitted
+
+
+def _slurm_state(job: submitit.Job, mode: str) -> str:
+    """One word, as `CANCELLED` of `CANCELLED by 1000`."""
+    return (job.watcher.get_state(job.job_id, mode=mode).upper().split() or ["UNKNOWN"])[0]
 
 
 def visible_gpus() -> list[int]:

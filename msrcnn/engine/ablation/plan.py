@@ -1,6 +1,8 @@
 """From a sweep file to the runs it asks for, each with its complete, checked config."""
 
 import argparse
+import difflib
+import functools
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,16 +10,20 @@ from pathlib import Path
 import torch
 import yaml
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 
 from ...benchmark.cost import head_costs
 from ...data.custom import OWN_DATA, is_own_data
 from ...errors import UserError
-from ..defaults import complete_config
+from ..defaults import MERGE_ERRORS, complete_config, find_config, load_config
+from ..schedule import scale_schedule
 from .sweep import FULL, Protocol, Sweep, Variant
 
 HEAD = ("maskiou_head",)  # SOLVER.TRAIN_ONLY of a run that trains the head alone
 DETECTOR = "mask_rcnn"  # the run whose boxes and masks all heads share
+CHECKPOINTS = 40  # of a run, so that an interruption costs little
+MIN_PERIOD = 50  # steps between two
 RESULT = "result.json"  # in a run's folder once it is finished
 
 
@@ -112,6 +118,9 @@ def make_plan(
     Raises:
         UserError: naming the variant and the mistake in its config.
     """
+    load_config(find_config(protocol.base), list(opts))  # a mistake in them is no variant's
+    if "SEED" in opts[::2]:
+        raise UserError("command line: SEED is given by the 'seeds' of the sweep file")
     maker = _Maker(sweep, protocol, runs_dir, arguments or {}, list(opts), check_data)
     detector = maker.detector() if head_only else None
     runs = {}
@@ -172,7 +181,14 @@ class _Maker:
             resume=False,
             eval_only=False,
         )
+        _merge(load_config(find_config(base), []), settings)
         cfg = complete_config(arguments, check_data=self.check_data)
+        scale_schedule(cfg)  # so that the steps are those that will be taken
+        solver = cfg.SOLVER
+        period = max(solver.MAX_ITER // CHECKPOINTS, MIN_PERIOD)
+        if not 0 < solver.CHECKPOINT_PERIOD < period:
+            solver.CHECKPOINT_PERIOD = period
+        solver.CHECKPOINT_KEEP = solver.CHECKPOINT_KEEP or 1
         if len(cfg.DATASETS.TEST) != 1:
             raise UserError(
                 f"DATASETS.TEST names {len(cfg.DATASETS.TEST)} datasets; a sweep evaluates on one"
@@ -184,7 +200,15 @@ class _Maker:
         self, name: str, seeds: tuple[int, ...], cfg: CfgNode, start: Run | None = None
     ) -> dict[int, Run]:
         head = _head(cfg)  # what cannot be built is refused now
-        trains = start is None or any(True for _ in head.parameters())
+        if start is not None and not any(True for _ in head.parameters()):
+            # The same for all seeds: there is nothing to train.
+            (run,) = self._seeded(name, seeds[:1], cfg, start, trains=False).values()
+            return dict.fromkeys(seeds, run)
+        return self._seeded(name, seeds, cfg, start, trains=True)
+
+    def _seeded(
+        self, name: str, seeds: tuple[int, ...], cfg: CfgNode, start: Run | None, *, trains: bool
+    ) -> dict[int, Run]:
         runs = {}
         for seed in seeds:
             seeded = cfg.clone()
@@ -193,6 +217,27 @@ class _Maker:
             folder = _folder(self.runs_dir, name, seed, _digest(seeded, start))
             runs[seed] = Run(name, seed, seeded, folder, start, trains)
         return runs
+
+
+def _merge(cfg: CfgNode, settings: dict) -> None:
+    """Check a variant's settings, one by one.
+
+    Raises:
+        UserError: naming the key, and those nearest to it.
+    """
+    known = _flat(yaml.safe_load(cfg.dump()))
+    for key, value in settings.items():
+        if key == "SEED":
+            raise UserError("'set' has SEED, which the protocol's 'seeds' give")
+        if key not in known:
+            near = difflib.get_close_matches(key, known) or ["none"]
+            raise UserError(
+                f"'set' has '{key}', which is no config key; nearest: {', '.join(near)}"
+            )
+        try:
+            cfg.merge_from_list([key, value])
+        except MERGE_ERRORS as error:
+            raise UserError(f"'set' has {key} {value!r}: {error}") from error
 
 
 def _head(cfg: CfgNode) -> torch.nn.Module | None:
@@ -254,11 +299,22 @@ def _digest(cfg: CfgNode, start: Run | None) -> str:
 
 
 def _data_digest(name: str) -> str:
-    """Own data are what is in the annotation file, wherever it lies."""
-    if not is_own_data(name):
-        return name
+    """Data are what is in the annotation file, wherever it lies; a name where there is none."""
     annotations = Path(name.split(OWN_DATA)[0])
-    return hashlib.sha256(annotations.read_bytes()).hexdigest()
+    if not is_own_data(name):
+        annotations = Path(MetadataCatalog.get(name).get("json_file") or "")
+    if not annotations.is_file():
+        return name
+    return _file_digest(annotations, annotations.stat().st_mtime_ns)
+
+
+@functools.cache
+def _file_digest(path: Path, modified: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _folder(runs_dir: Path, name: str, seed: int, digest: str) -> Path:

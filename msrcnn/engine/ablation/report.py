@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from ...atomic_file import write_file
+from ...errors import UserError
 from ...evaluation.results import write_result
-from ...visualization.ablation_plot import draw_sweep
+from ...visualization.ablation_plot import FIGURES, draw_sweep
 from ...visualization.plots import to_png
 from .plan import Plan
 from .results import collect
-from .tables import as_csv, markdown, notes, table
+from .tables import as_csv, heading, markdown, notes, table
 
 
 def write_report(plan: Plan, output_dir: Path, command: str) -> str:
@@ -21,11 +22,21 @@ def write_report(plan: Plan, output_dir: Path, command: str) -> str:
 
     Returns:
         Title, table and notes, for a terminal.
+
+    Raises:
+        UserError: if nothing is finished; what another protocol has left is then not replaced.
     """
+    if not any(run.finished for run in plan.runs):
+        raise UserError(
+            f"no run of this protocol is finished in '{plan.runs[0].folder.parent}'; were --quick, "
+            "--protocol or --head-only other ones?"
+        )
     results = collect(plan)
     write_result(output_dir / "results.json", command, **results)
     write_file(output_dir / "table.md", markdown(results))
     write_file(output_dir / "results.csv", as_csv(results))
+    for name in FIGURES:  # those of another protocol are not to stand beside this table
+        (output_dir / f"{name}.png").unlink(missing_ok=True)
     for name, figure in draw_sweep(results).items():
         write_file(output_dir / f"{name}.png", to_png(figure))
-    return "\n\n".join([results["title"], table(results), *notes(results)])
+    return "\n\n".join([heading(results), table(results), *notes(results)])

@@ -12,6 +12,7 @@ from ...errors import UserError
 from ...evaluation import compare_detections, load_ground_truth, load_predictions
 from ..evaluation import evaluation_settings
 from .plan import RESULT, Plan, Run, describe
+from .sweep import FULL
 
 CONFIDENCE = 0.95
 
@@ -29,7 +30,9 @@ def collect(plan: Plan) -> dict:
         runs, and ``variants``: for each its ``label``, ``set``, ``published`` numbers, ``runs``
         (seed, values by column, steps, seconds a step), ``mean`` and ``std`` (sample standard
         deviation, ``None`` for one seed) by column, and the ``difference`` of the first column
-        from the baseline, see :func:`difference`.
+        from the baseline, see :func:`difference`; ``trained`` is ``False`` for a variant that is
+        one evaluation, whatever the seed. ``comparable`` says whether the published numbers are
+        of this protocol.
     """
     sweep = plan.sweep
     records = {run.folder: _record(run) for run in plan.runs if run.finished}
@@ -41,6 +44,7 @@ def collect(plan: Plan) -> dict:
             for seed, run in runs.items()
             if run.folder in records
         }
+        trained = any(run.trains for run in runs.values())
         variants[variant.name] = {
             "label": variant.label,
             "set": variant.overrides,
@@ -49,8 +53,9 @@ def collect(plan: Plan) -> dict:
                 {"seed": seed, "values": each, **_training(records[runs[seed].folder])}
                 for seed, each in values.items()
             ],
+            "trained": trained,
             "mean": {column: _mean(values, column) for column in sweep.report},
-            "std": {column: _std(values, column) for column in sweep.report},
+            "std": {column: _std(values, column) if trained else None for column in sweep.report},
         }
     for name in variants:
         variants[name]["difference"] = difference(plan, name, variants)
@@ -67,12 +72,19 @@ def collect(plan: Plan) -> dict:
             "description": describe(plan),
         },
         "published_source": sweep.published_source,
+        "comparable": is_published_protocol(plan),
         "columns": sweep.report,
         "baseline": sweep.baseline,
         "detector": _detector(plan, records),
         "variants": variants,
         "missing": [run.title for run in plan.runs if run.folder not in records],
     }
+
+
+def is_published_protocol(plan: Plan) -> bool:
+    """Whether the runs are trained and evaluated as those of the published numbers."""
+    changed = plan.opts or any(plan.arguments.values())
+    return plan.protocol.name == FULL and not plan.head_only and not changed
 
 
 def difference(plan: Plan, name: str, variants: dict) -> dict | None:
@@ -85,9 +97,9 @@ def difference(plan: Plan, name: str, variants: dict) -> dict | None:
 
     Returns:
         ``mean`` of the differences between runs of the same seed; ``ci95``, its 95% confidence
-        interval, and what that is ``over``: ``"seeds"``, by Student's t, or, where there is one
-        seed, ``"images"``, by paired bootstrap. ``ci95`` is ``None`` if neither can be had;
-        all is ``None`` for the baseline and where no seed has both.
+        interval, and what that is ``over``: ``"seeds"``, by Student's t, or, in a protocol of one
+        seed, ``"images"``, by paired bootstrap. Both are ``None`` if neither can be had; all is
+        ``None`` for the baseline and where no seed has both.
     """
     column = next(iter(plan.sweep.report))
     if name == plan.sweep.baseline:
@@ -107,10 +119,10 @@ def difference(plan: Plan, name: str, variants: dict) -> dict | None:
             "over": "seeds",
         }
     interval = None
-    if plan.sweep.report[column] == "segm_mask_score/AP":
+    if len(plan.protocol.seeds) == 1 and plan.sweep.report[column] == "segm_mask_score/AP":
         runs = [plan.variants[each][seeds[0]] for each in (plan.sweep.baseline, name)]
         interval = _image_interval(*runs)
-    return {"mean": differences[0], "ci95": interval, "over": "images"}
+    return {"mean": differences[0], "ci95": interval, "over": "images" if interval else None}
 
 
 def student_interval(values: list[float]) -> list[float]:

@@ -1,5 +1,6 @@
 """Runs of a plan, each on a place of its own, until all are finished or have failed."""
 
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,12 +8,18 @@ from enum import Enum
 
 import submitit
 
+from ...errors import UserError
 from .job import RunJob, prepare, start_weights
 from .launcher import Launcher
 from .plan import Plan, Run
 
 LOG_LINES = 12  # of a failed run, shown to the user
 POLL_SECONDS = 0.5
+LATE_SECONDS = 60.0
+
+
+class InterruptedSweepError(UserError):
+    """The sweep was told to end; the message says what has become of its jobs."""
 
 
 class Status(Enum):
@@ -31,12 +38,14 @@ class State:
         status: see :class:`Status`.
         job: submitit's, once it was started.
         reason: why it has failed: the end of its log.
+        ended: when the job was first seen to have ended, in seconds of a monotonic clock.
     """
 
     run: Run
     status: Status = Status.WAITING
     job: submitit.Job | None = None
     reason: str = ""
+    ended: float = 0.0
 
 
 def run_all(
@@ -45,7 +54,7 @@ def run_all(
     """Run what is not finished yet; what fails does not stop the others.
 
     An interrupted run goes on from its last checkpoint. If this process is interrupted, the jobs
-    on this machine are stopped; Slurm's go on.
+    on this machine are stopped; Slurm's go on, and a later call takes them up again.
 
     Args:
         plan: of a sweep.
@@ -55,6 +64,9 @@ def run_all(
 
     Returns:
         The last state of every run.
+
+    Raises:
+        InterruptedSweepError: on Ctrl-C and where the process is told to exit.
     """
     states = [State(run, Status.DONE if run.finished else Status.WAITING) for run in plan.runs]
     try:
@@ -67,8 +79,10 @@ def run_all(
             for state in states:
                 if state.status is Status.RUNNING:
                     _poll(state, launcher)
+    except (KeyboardInterrupt, SystemExit) as error:
+        raise InterruptedSweepError(f"interrupted: {launcher.stop()}") from error
     except BaseException:
-        launcher.stop([state.job for state in states if state.status is Status.RUNNING])
+        launcher.stop()
         raise
 
 
@@ -94,8 +108,11 @@ def _start_waiting(states: list[State], plan: Plan, launcher: Launcher, command:
                 trains=state.run.trains,
                 command=command,
             )
-            state.job = launcher.submit(job, state.run.folder / "job", state.run.name)
-            state.status = Status.RUNNING
+            try:
+                state.job = launcher.submit(job, state.run.folder / "job", state.run.name)
+                state.status = Status.RUNNING
+            except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+                state.status, state.reason = Status.FAILED, f"it could not be started: {error}"
 
 
 def _data_arguments(plan: Plan) -> tuple[str, ...]:
@@ -106,11 +123,23 @@ def _data_arguments(plan: Plan) -> tuple[str, ...]:
 def _poll(state: State, launcher: Launcher) -> None:
     if not launcher.is_done(state.job):
         return
+    # Of a folder on another machine the result may be seen later than submitit's own file.
+    state.ended = state.ended or time.monotonic()
+    late = state.job.paths.result_pickle.exists() and _ended_well(state.job)
+    if not state.run.finished and late and time.monotonic() < state.ended + LATE_SECONDS:
+        return
     launcher.release(state.job)
     if state.run.finished:
         state.status = Status.DONE
     else:
         state.status, state.reason = Status.FAILED, _end_of_log(state.job)
+
+
+def _ended_well(job: submitit.Job) -> bool:
+    try:
+        return job.exception() is None
+    except Exception:  # whatever submitit makes of what a job that was killed has left
+        return False
 
 
 def _end_of_log(job: submitit.Job) -> str:
@@ -120,5 +149,6 @@ def _end_of_log(job: submitit.Job) -> str:
         except OSError:
             continue
         if lines:
-            return "\n".join([f"the end of {path}:", *lines[-LOG_LINES:]])
-    return f"it has left no log in {job.paths.folder}"
+            ended = f"its job {job.job_id} is {job.state}; the end of {path}:"
+            return "\n".join([ended, *lines[-LOG_LINES:]])
+    return f"its job {job.job_id} is {job.state} and has left no log in {job.paths.folder}"

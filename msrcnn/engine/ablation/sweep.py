@@ -115,6 +115,10 @@ class _StrictLoader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key!r} is no name: put it in quotes", key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"'{key}' stands twice", key_node.start_mark
@@ -198,7 +202,7 @@ def _protocol(name: str, content: object) -> Protocol:
         raise _EntryError(f"{where}: 'seeds' has one twice: {seeds}")
     head_only = entry.get("head_only")
     if head_only is not None:
-        head_only = _mapping(head_only, f"{where}: 'head_only'")
+        head_only = _settings(head_only, f"{where}: 'head_only'")
     return Protocol(name, base=str(entry["base"]), seeds=tuple(seeds), head_only=head_only)
 
 
@@ -210,7 +214,9 @@ def _variant(name: object, content: object, protocols: dict, report: dict) -> Va
     where = f"variant '{name}'"
     entry = _entry(content or {}, where, set(), {"label", "set", "base", "published"})
     bases = _mapping(entry.get("base") or {}, f"{where}: 'base'")
-    for protocol in bases:
+    for protocol, base in bases.items():
+        if not isinstance(base, str):
+            raise _EntryError(f"{where}: 'base' of '{protocol}' is {base!r}, not a config's name")
         if protocol not in protocols:
             raise _EntryError(
                 f"{where}: 'base' is for protocol '{protocol}', which is none of "
@@ -224,13 +230,24 @@ def _variant(name: object, content: object, protocols: dict, report: dict) -> Va
             )
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             raise _EntryError(f"{where}: published '{column}' is {value!r}, not a number")
+    label = str(entry.get("label") or name)
+    if "|" in label or "\n" in label:
+        raise _EntryError(f"{where}: a 'label' without | and line breaks goes into a table")
     return Variant(
         _name(name),
-        label=str(entry.get("label") or name),
-        overrides=_mapping(entry.get("set") or {}, f"{where}: 'set'"),
+        label=label,
+        overrides=_settings(entry.get("set") or {}, f"{where}: 'set'"),
         bases=bases,
         published=published,
     )
+
+
+def _settings(content: object, where: str) -> dict:
+    settings = _mapping(content, where)
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            raise _EntryError(f"{where} has {key} with keys below it: write them as {key}.KEY")
+    return settings
 
 
 def _report(content: object) -> dict[str, str]:
@@ -241,7 +258,7 @@ def _report(content: object) -> dict[str, str]:
         task, _, metric = str(key).partition("/")
         if metric not in REPORTABLE.get(task, ()):
             known = [f"{task}/{metric}" for task, names in REPORTABLE.items() for metric in names]
-            near = difflib.get_close_matches(str(key), known, cutoff=0.4)
+            near = difflib.get_close_matches(str(key), known, cutoff=0.4) or known
             raise _EntryError(
                 f"'report' column '{column}': there is no '{key}'; nearest: {', '.join(near)}"
             )

@@ -5,6 +5,8 @@ import io
 
 from tabulate import tabulate
 
+from .sweep import FULL
+
 UNITS = {"cost/parameters": (1e6, " M"), "cost/multiply_adds": (1e6, " M")}
 
 
@@ -48,7 +50,7 @@ def notes(results: dict) -> list[str]:
     lines = [results["protocol"]["description"]]
     if any(variant["published"] for variant in results["variants"].values()):
         source = f"Published: {results['published_source']}."
-        if results["protocol"]["name"] != "full" or results["protocol"]["head_only"]:
+        if not results["comparable"]:
             source += " Of other data or training than this protocol's: not to be compared with it."
         lines.append(source)
     detector = results["detector"]
@@ -67,7 +69,7 @@ def notes(results: dict) -> list[str]:
             "Mean ± standard deviation over seeds; in brackets the 95% interval of the difference "
             "between runs of the same seed (Student's t)."
         )
-    elif "images" in over:
+    if "images" in over:
         lines.append("In brackets the 95% interval by paired bootstrap over images.")
     if results["missing"]:
         lines.append(f"Not finished: {', '.join(results['missing'])}.")
@@ -77,23 +79,44 @@ def notes(results: dict) -> list[str]:
 def markdown(results: dict) -> str:
     """Title, table and notes."""
     text = "\n\n".join(notes(results))
-    return f"### {results['title']}\n\n{table(results, 'pipe')}\n\n{text}\n"
+    return f"### {heading(results)}\n\n{table(results, 'pipe')}\n\n{text}\n"
+
+
+def heading(results: dict) -> str:
+    """The title with the protocol that the numbers are of."""
+    protocol = results["protocol"]
+    kind = "full protocol" if protocol["name"] == FULL else f"quick protocol {protocol['name']}"
+    return f"{results['title']} ({kind}{', head only' if protocol['head_only'] else ''})"
 
 
 def as_csv(results: dict) -> str:
-    """A line for each run."""
+    """A line for each run, and for each variant with its mean, deviation and published numbers.
+
+    In the column ``seed`` stands what a line is of: a seed, ``mean``, ``std`` or ``published``.
+    The difference from the baseline with its interval is in the line of the mean.
+    """
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["variant", "label", "seed", *results["columns"], "steps", "seconds_per_step"])
+    columns, protocol = results["columns"], results["protocol"]
+    known = ("protocol", "head_only", "variant", "label", "seed", *columns)
+    writer.writerow([*known, *("difference", "ci95_low", "ci95_high", "steps", "seconds_per_step")])
     for name, variant in results["variants"].items():
+        start = [protocol["name"], protocol["head_only"], name, variant["label"]]
         for run in variant["runs"]:
-            values = (run["values"][column] for column in results["columns"])
-            writer.writerow(
-                [name, variant["label"], run["seed"]]
-                + ["" if value is None else value for value in values]
-                + [run["steps"], run["seconds_per_step"] or ""]
-            )
+            cells = [*_cells(run["values"], columns), "", "", "", run["steps"]]
+            writer.writerow([*start, run["seed"], *cells, run["seconds_per_step"] or ""])
+        difference = variant["difference"] or {"mean": "", "ci95": None}
+        interval = difference["ci95"] or ["", ""]
+        for kind in ("mean", "std", "published"):
+            if not any(variant[kind].values()):
+                continue
+            extra = [difference["mean"], *interval] if kind == "mean" else ["", "", ""]
+            writer.writerow([*start, kind, *_cells(variant[kind], columns), *extra, "", ""])
     return text.getvalue()
+
+
+def _cells(values: dict[str, float | None], columns: dict[str, str]) -> list:
+    return ["" if values.get(column) is None else values[column] for column in columns]
 
 
 def _text(variant: dict, column: str, key: str) -> str:

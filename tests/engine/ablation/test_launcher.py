@@ -110,7 +110,7 @@ def test_stopping_ends_the_jobs(gpus, tmp_path):
 
     submitted = launcher.submit(job, tmp_path / "job", "job")
     wait_for(lambda: pid_file.exists() and pid_file.read_text())
-    launcher.stop([submitted])
+    assert "the same command" in launcher.stop()
     assert submitted.done()
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid_file.read_text()), 0)
@@ -121,6 +121,12 @@ def slurm(tmp_path, monkeypatch):
     """Commands of a cluster of one machine, in the path; the folder of their records."""
     monkeypatch.setenv("PATH", add_slurm(tmp_path, os.environ["PATH"]))
     return tmp_path / "slurm"
+
+
+def script_of(slurm):
+    """What the only job was submitted with."""
+    (script,) = slurm.glob("*.sh")
+    return script.read_text()
 
 
 @pytest.fixture
@@ -144,7 +150,7 @@ def test_slurm_job_with_its_parameters(slurm, tmp_path):
     job = launcher.submit(lambda: 6 * 7, tmp_path / "job", "concat")
     assert job.result() == 42
     assert launcher.is_done(job)
-    script = (slurm / "1.sh").read_text()
+    script = script_of(slurm)
     for line in (
         *("--gpus-per-node=4", "--partition=long", "--time=90", "--job-name=concat"),
         *("--cpus-per-task=32", "--nodes=1"),
@@ -155,7 +161,7 @@ def test_slurm_job_with_its_parameters(slurm, tmp_path):
 def test_slurm_job_without_gpus(slurm, tmp_path):
     job = SlurmLauncher(gpus=0).submit(lambda: 1, tmp_path / "job", "x")
     assert job.result() == 1
-    assert "--gpus" not in (slurm / "1.sh").read_text()
+    assert "--gpus" not in script_of(slurm)
 
 
 def test_slurm_job_whose_time_is_up_is_put_back_into_the_queue(slurm, sleeper, tmp_path):
@@ -184,7 +190,25 @@ def test_slurm_job_that_was_killed_is_noticed(slurm, sleeper, tmp_path):
     wait_for(noticed)
 
 
+def test_slurm_job_of_an_interrupted_sweep_is_taken_up_again(slurm, sleeper, tmp_path):
+    job, pid_file = sleeper
+    first = SlurmLauncher(gpus=0)
+    submitted = first.submit(job, tmp_path / "job", "x")
+    wait_for(lambda: pid_file.exists() and pid_file.read_text())
+    assert first.stop().endswith(f"scancel {submitted.job_id}")
+    again = SlurmLauncher(gpus=0).submit(job, tmp_path / "job", "x")
+    assert again.job_id == submitted.job_id
+    assert len(list(slurm.glob("*.sh"))) == 1
+    os.kill(int(pid_file.read_text()), signal.SIGKILL)
+    wait_for(lambda: again.watcher.get_state(again.job_id, mode="force") == "FAILED")
+    pid_file.unlink()
+    after = SlurmLauncher(gpus=0).submit(job, tmp_path / "job", "x")
+    assert after.job_id != submitted.job_id
+    wait_for(lambda: pid_file.exists() and pid_file.read_text())
+    os.kill(int(pid_file.read_text()), signal.SIGKILL)
+
+
 def test_no_slurm_here(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match='--launcher slurm: Could not detect "srun"'):
-        SlurmLauncher().submit(print, tmp_path / "job", "x")
+    with pytest.raises(UserError, match="--launcher slurm: there is no 'srun' here"):
+        SlurmLauncher()

@@ -59,8 +59,10 @@ def test_quick_protocols_can_be_planned(name, protocol, tmp_path):
     made = make_plan(
         *(sweep, sweep.protocols[protocol], tmp_path), head_only=head_only, check_data=False
     )
-    runs = len(sweep.variants) * len(sweep.protocols[protocol].seeds)
-    assert len(made.runs) == runs + head_only
+    seeds = len(sweep.protocols[protocol].seeds)
+    trained = sum(runs[1].trains for runs in made.variants.values())
+    # Where there is nothing to train, one run serves all seeds.
+    assert len(made.runs) == trained * seeds + (len(sweep.variants) - trained) + head_only
     assert describe(made).startswith("Quick protocol")
     assert ("head only" in describe(made)) == head_only
     assert not list(tmp_path.iterdir())  # nothing is written
@@ -171,7 +173,8 @@ def test_head_only_needs_a_schedule(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"MODEL.ROI_MASKIOU_HEAD.INPUTS": "x"}, "Non-existent key: MODEL.ROI_MASKIOU_HEAD.INPUTS"),
+        ({"MODEL.ROI_MASKIOU_HEAD.INPUTS": "x"}, "is no config key; nearest: .*HEAD.INPUT"),
+        ({"SEED": 7}, "'set' has SEED, which the protocol's 'seeds' give"),
         ({"MODEL.ROI_MASKIOU_HEAD.INPUT": "sum"}, "INPUT is 'sum'; allowed: 'concat'"),
         ({"MODEL.ROI_MASKIOU_HEAD.LOSS_TYPE": "l1"}, "LOSS_TYPE is 'l1'"),
         ({"MODEL.ROI_MASKIOU_HEAD.NUM_CONV": "four"}, "Type mismatch"),
@@ -185,6 +188,29 @@ def test_mistakes_are_found_before_anything_runs(settings, message, plan, tmp_pa
     with pytest.raises(UserError, match=f"made.yaml, variant 'wrong': .*{message}"):
         plan(variants=variants)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_mistake_on_the_command_line_is_not_blamed_on_the_file(plan):
+    with pytest.raises(UserError, match="^command line: Non-existent key: SOLVER.BASE"):
+        plan(opts=["SOLVER.BASE", "1"])
+    with pytest.raises(UserError, match="^command line: SEED is given"):
+        plan(opts=["SEED", "1"])
+
+
+def test_steps_are_those_that_will_be_taken(plan):
+    opts = ["SOLVER.AUTO_SCALE", "True", "SOLVER.IMS_PER_BATCH", "8"]
+    run = plan(opts=opts).variants["concat"][1]
+    assert run.steps == 8  # twice as many of half the size
+    assert "8 steps of 8 images" in describe(plan(opts=opts))
+
+
+def test_checkpoints_are_frequent_and_few(plan):
+    opts = ["SOLVER.MAX_ITER", "90000", "SOLVER.CHECKPOINT_PERIOD"]
+    solver = plan(opts=[*opts, "5000"]).variants["concat"][1].cfg.SOLVER
+    assert solver.CHECKPOINT_PERIOD == 90000 // 40
+    shorter = plan(opts=[*opts, "300"]).variants["concat"][1].cfg.SOLVER
+    assert shorter.CHECKPOINT_PERIOD == 300
+    assert solver.CHECKPOINT_KEEP == 1
 
 
 def test_missing_data_are_found(plan):

@@ -75,7 +75,23 @@ def test_notes_say_what_kind_of_runs_these_are(finished):
     assert "Full protocol (quick/smoke_ms_rcnn_R_18_FPN.yaml), evaluated on own data" in text
     assert "4 steps of 2 images, 3 seeds; everything is trained, end to end." in text
     assert "Student's t" in text
-    assert "not to be compared" not in text
+    assert "not to be compared" in text  # own data are not what the published numbers are of
+
+
+def test_only_the_published_protocol_is_comparable(tmp_path):
+    sweep = load_sweep(write_sweep(tmp_path))
+
+    def comparable(**changes):
+        made = make_plan(sweep, sweep.protocols["full"], tmp_path, check_data=False, **changes)
+        for run in made.runs:
+            finish(run, 30.0)
+        results = collect(made)
+        assert ("not to be compared" in "\n".join(notes(results))) != results["comparable"]
+        return results["comparable"]
+
+    assert comparable()
+    assert not comparable(head_only=True)
+    assert not comparable(opts=["SOLVER.MAX_ITER", "3"])
 
 
 def test_quick_and_head_only_are_labelled_as_such(plan, tmp_path):
@@ -102,9 +118,10 @@ def test_unfinished_runs_are_named(plan):
     assert draw_sweep(results)
 
 
-def test_nothing_finished(plan, tmp_path):
-    assert "Not finished" in write_report(plan(), tmp_path / "out", "made")
-    assert not list((tmp_path / "out").glob("*.png"))
+def test_nothing_finished_replaces_nothing(plan, tmp_path):
+    with pytest.raises(UserError, match="no run of this protocol is finished"):
+        write_report(plan(), tmp_path / "out", "made")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_does_not_apply_is_a_dash(plan):
@@ -132,10 +149,16 @@ def test_one_seed_has_an_interval_over_images(plan, shapes_root):
 
 def test_csv_has_a_line_for_each_run(finished):
     rows = list(csv.DictReader(io.StringIO(as_csv(finished[1]))))
-    assert len(rows) == 6
-    found = [float(row["AP"]) for row in rows if row["variant"] == "multiply"]
-    assert found == AP["multiply"]
-    assert rows[0]["seconds_per_step"] == "0.5"
+    by_seed = {(row["variant"], row["seed"]): row for row in rows}
+    assert [float(by_seed["multiply", str(seed)]["AP"]) for seed in (1, 2, 3)] == AP["multiply"]
+    assert by_seed["concat", "1"]["seconds_per_step"] == "0.5"
+    assert float(by_seed["concat", "mean"]["AP"]) == pytest.approx(32)
+    assert by_seed["concat", "published"]["AP"] == "29.3"
+    assert by_seed["concat", "mean"]["difference"] == ""
+    assert float(by_seed["multiply", "mean"]["difference"]) == pytest.approx(1)
+    assert float(by_seed["multiply", "mean"]["ci95_low"]) == pytest.approx(-0.2421, abs=1e-3)
+    assert ("multiply", "published") not in by_seed
+    assert {(row["protocol"], row["head_only"]) for row in rows} == {("full", "False")}
 
 
 def test_files_of_a_sweep(finished, tmp_path):
@@ -145,9 +168,9 @@ def test_files_of_a_sweep(finished, tmp_path):
     assert written["command"] == "tools/ablate.py --sweep made"
     assert written["hardware"] == "2 CPU cores (made)"  # of the runs, not of this machine
     assert written["variants"] == json.loads(json.dumps(results["variants"]))
-    assert (tmp_path / "out" / "table.md").read_text().startswith("### Made\n\n|")
+    assert (tmp_path / "out" / "table.md").read_text().startswith("### Made (full protocol)\n\n|")
     assert (tmp_path / "out" / "plot.png").read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / "out" / "results.csv").read_text().startswith("variant,label,seed,AP")
+    assert (tmp_path / "out" / "results.csv").read_text().startswith("protocol,head_only,variant")
 
 
 def test_cost_has_its_own_plot(plan):

@@ -1,6 +1,7 @@
 """The order of runs, with jobs that are over as soon as they are begun."""
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from made_sweeps import finish, own_data, write_sweep
@@ -10,17 +11,23 @@ from msrcnn.engine.ablation import load_sweep, make_plan, run_all, scheduler
 from msrcnn.engine.ablation.display import Display
 from msrcnn.engine.ablation.launcher import Launcher
 from msrcnn.engine.ablation.scheduler import Status
+from msrcnn.errors import UserError
 
 
 class FakeJob:
+    state = "FINISHED"
+
     def __init__(self, folder):
         self.job_id = str(folder)
+        self.paths = SimpleNamespace(
+            folder=folder,
+            stderr=folder / "err",
+            stdout=folder / "out",
+            result_pickle=folder / "result.pkl",
+        )
 
-        class Paths:
-            stderr, stdout = folder / "err", folder / "out"
-
-        Paths.folder = folder
-        self.paths = Paths
+    def exception(self):
+        return None
 
 
 class FakeLauncher(Launcher):
@@ -31,7 +38,7 @@ class FakeLauncher(Launcher):
     def __init__(self, plan, places=1, failing=(), interrupt_at=None):
         self.plan, self.places = plan, places
         self.failing, self.interrupt_at = failing, interrupt_at
-        self.started, self.busy, self.most, self.stopped = [], 0, 0, None
+        self.started, self.busy, self.most, self.stopped = [], 0, 0, False
 
     def has_place(self):
         return self.busy < self.places
@@ -56,8 +63,9 @@ class FakeLauncher(Launcher):
     def release(self, job):
         self.busy -= 1
 
-    def stop(self, jobs):
-        self.stopped = jobs
+    def stop(self):
+        self.stopped = True
+        return "made"
 
 
 @pytest.fixture
@@ -105,9 +113,48 @@ def test_others_go_on_when_one_fails_and_its_log_is_shown(plan):
     assert statuses(states).pop("concat seed 1") is Status.FAILED
     assert list(statuses(states).values()).count(Status.DONE) == 3
     reason = states[0].reason
-    assert reason.splitlines()[0].startswith("the end of ")
+    assert "is FINISHED; the end of" in reason.splitlines()[0]
     assert reason.splitlines()[-1] == "line 49"
     assert len(reason.splitlines()) == 13
+
+
+def test_a_run_that_cannot_be_started_is_one_that_failed(plan):
+    made = plan()
+    launcher = FakeLauncher(made)
+
+    def submit(job, folder, name):
+        if len(launcher.started) == 1:
+            launcher.started.append("refused")
+            raise RuntimeError("too many jobs")
+        return FakeLauncher.submit(launcher, job, folder, name)
+
+    launcher.submit = submit
+    states = run_all(made, launcher, lambda states: None, "made")
+    assert [state.status for state in states].count(Status.DONE) == 3
+    assert states[1].reason == "it could not be started: too many jobs"
+
+
+def test_a_result_that_is_seen_late_is_no_failure(plan, monkeypatch):
+    """The run's folder may be on another machine, and shown as it was a while ago."""
+    made = plan()
+    launcher = FakeLauncher(made)
+    looks = []
+
+    def is_done(job):
+        looks.append(job)
+        result = job.paths.folder.parent / "result.json"
+        hidden = job.paths.folder.parent / "hidden"
+        job.paths.result_pickle.touch()
+        if len(looks) == 1:
+            result.rename(hidden)
+        elif hidden.exists():
+            hidden.rename(result)
+        return True
+
+    launcher.is_done = is_done
+    states = run_all(made, launcher, lambda states: None, "made")
+    assert set(statuses(states).values()) == {Status.DONE}
+    assert looks[0] is looks[1]
 
 
 def test_heads_wait_for_their_detector(plan):
@@ -129,11 +176,9 @@ def test_without_a_detector_no_head_is_trained(plan):
 def test_an_interrupted_sweep_stops_its_jobs(plan):
     made = plan()
     launcher = FakeLauncher(made, places=3, interrupt_at="concat seed 2")
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(UserError, match="interrupted: made"):
         run_all(made, launcher, lambda states: None, "made")
-    assert [job.job_id for job in launcher.stopped] == [
-        str(made.variants[name][1].folder / "job") for name in ("concat", "multiply")
-    ]
+    assert launcher.stopped
 
 
 def test_display_off_a_terminal_is_a_line_for_each_change(plan):

@@ -43,6 +43,7 @@ def test_unknown_sweep_names_those_there_are():
     [
         ({"sedes": [1]}, "the file has 'sedes'; known are .*'seeds'"),
         ({"title": None}, "the file lacks 'title'"),
+        ({"seeds": ["1"]}, "not a list of numbers from 0"),
         ({"seeds": []}, "protocol 'full': 'seeds' is \\[\\], not a list of numbers"),
         ({"seeds": [1, -1]}, "not a list of numbers from 0"),
         ({"seeds": [1, 1]}, "'seeds' has one twice"),
@@ -50,6 +51,13 @@ def test_unknown_sweep_names_those_there_are():
         ({"variants": {"a b": {}}, "baseline": "a b"}, "'a b' is no name"),
         ({"variants": {"a": {"sett": {}}}, "baseline": "a"}, "variant 'a' has 'sett'"),
         ({"variants": {"a": {"set": ["INPUT"]}}, "baseline": "a"}, "variant 'a': 'set' is"),
+        ({"variants": {"a": {"set": {"MODEL": {"X": 1}}}}, "baseline": "a"}, "as MODEL.KEY"),
+        ({"variants": {"a": {"set": {5: 1}}}, "baseline": "a"}, "5 is no name: put it in quotes"),
+        (
+            {"variants": {"a": {"base": {"full": None}}}, "baseline": "a"},
+            "'base' of 'full' is None",
+        ),
+        ({"variants": {"a": {"label": "x|y"}}, "baseline": "a"}, "a 'label' without \\|"),
         ({"variants": {"a": {"published": {"AR": 1}}}, "baseline": "a"}, "'AR', which is no col"),
         ({"variants": {"a": {"published": {"AP": "x"}}}, "baseline": "a"}, "'x', not a number"),
         ({"variants": {"a": {"base": {"quick": "x"}}}, "baseline": "a"}, "protocol 'quick', which"),
