@@ -54,7 +54,7 @@ demo: setup $(SHAPES)
 	@echo "Go on     README.md: train on COCO, on your own data, fine-tune"
 
 test: setup
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 lint: setup
 	$(VENV)/bin/ruff check .

@@ -19,7 +19,11 @@ ROOT = Path(__file__).parent.parent
 
 
 def pytest_configure():
-    torch.set_num_threads(os.cpu_count() or 1)
+    """Share the cores between the processes of pytest-xdist, and what they start."""
+    processes = int(os.getenv("PYTEST_XDIST_WORKER_COUNT", "1"))
+    threads = max((os.cpu_count() or 1) // processes, 1)
+    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
 
 
 def _real_data(name: str) -> Path:
