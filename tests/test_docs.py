@@ -11,6 +11,7 @@ from msrcnn.checkpoint.convert.maskscoring_rcnn import MaskScoringRCNN
 from msrcnn.checkpoint.convert.mmdet import MMDetection
 from msrcnn.checkpoint.convert.torchvision_models import TorchvisionMaskRCNN
 from msrcnn.config import CONFIG_ROOT
+from msrcnn.engine.ablation import tables
 from msrcnn.evaluation import metrics_table
 
 README = (ROOT / "README.md").read_text()
@@ -126,3 +127,29 @@ def test_pages_are_whole(path):
         assert (path.parent / target).exists(), target
     for config in re.findall(r"configs/[\w/.-]+\.yaml", text):
         assert (CONFIG_ROOT.parent / config).is_file(), config
+
+
+ABLATIONS = sorted((ROOT / "docs" / "results" / "ablations").glob("*/results.json"))
+
+
+@pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.parent.name)
+def test_tables_of_the_ablations_are_the_recorded_ones(path):
+    document = (ROOT / "docs" / "ablations.md").read_text()
+    recorded = json.loads(path.read_text())
+    for line in tables.table(recorded, "pipe").splitlines():
+        assert line in document
+    assert f"`{recorded['command']}`, {recorded['hardware']}" in document
+    assert f"would reach {recorded['detector']['segm_oracle']['AP']:.2f}" in document
+    assert path.with_name("table.md").read_text() == tables.markdown(recorded)
+    assert path.with_name("results.csv").read_text() == tables.as_csv(recorded)
+
+
+def test_the_ablations_that_were_run():
+    """The paper's three, the loss and the cost, with at least three seeds."""
+    assert {path.parent.name.rpartition("_")[0] for path in ABLATIONS} == {
+        *("head_input", "training_target", "sample_threshold", "loss", "head_cost")
+    }
+    for path in ABLATIONS:
+        recorded = json.loads(path.read_text())
+        assert recorded["missing"] == []
+        assert len(recorded["protocol"]["seeds"]) >= 3
