@@ -202,7 +202,7 @@ def test_c4_with_deformable_res5(depth, build, storage, records):
 @pytest.mark.parametrize(
     "name",
     sorted(
-        str(path.relative_to(CONFIG_ROOT)) for path in (CONFIG_ROOT / "ablations").rglob("*.yaml")
+        str(path.relative_to(CONFIG_ROOT)) for path in (CONFIG_ROOT / "ablations").glob("*/*.yaml")
     ),
 )
 def test_every_row_of_the_ablations(name, build, records, storage):

@@ -96,7 +96,7 @@ def as_csv(results: dict) -> str:
     The difference from the baseline with its interval is in the line of the mean.
     """
     text = io.StringIO()
-    writer = csv.writer(text)
+    writer = csv.writer(text, lineterminator="\n")
     columns, protocol = results["columns"], results["protocol"]
     known = ("protocol", "head_only", "variant", "label", "seed", *columns)
     writer.writerow([*known, *("difference", "ci95_low", "ci95_high", "steps", "seconds_per_step")])
