@@ -104,7 +104,7 @@ def test_killed_failing_and_resumed(start, run, tmp_path):
     assert "concat seed 1: failed" in stdout
     assert "multiply seed 1: done" in stdout
     assert "diverges seed 1: failed" in stdout
-    assert "FloatingPointError" in stderr.split("diverges seed 1 has failed; the end of")[1]
+    assert "FloatingPointError" in stderr.split("diverges seed 1 has failed; its job ")[1]
     assert stderr.strip().endswith("2 of 3 runs have failed; the same command tries them again")
     assert "Not finished: concat seed 1, diverges seed 1" in stdout  # the table of the others
     finished = folder(output, "multiply") / "result.json"

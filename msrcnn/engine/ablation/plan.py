@@ -24,6 +24,7 @@ HEAD = ("maskiou_head",)  # SOLVER.TRAIN_ONLY of a run that trains the head alon
 DETECTOR = "mask_rcnn"  # the run whose boxes and masks all heads share
 CHECKPOINTS = 40  # of a run, so that an interruption costs little
 MIN_PERIOD = 50  # steps between two
+KEEP = 2  # the last, and the one before it should that be damaged
 RESULT = "result.json"  # in a run's folder once it is finished
 
 
@@ -159,12 +160,13 @@ class _Maker:
                 f"'{self.protocol.name}'; add 'head_only' if its variants differ in the MaskIoU "
                 "head alone"
             )
-        cfg = self._config(self.protocol.base, {"MODEL.MASKIOU_ON": False})
+        settings = {**self.protocol.overrides, "MODEL.MASKIOU_ON": False}
+        cfg = self._config(self.protocol.base, settings)
         return self._make(DETECTOR, self.protocol.seeds[:1], cfg)[self.protocol.seeds[0]]
 
     def variant(self, variant: Variant, detector: Run | None) -> dict[int, Run]:
         """The runs of a variant by seed."""
-        settings = dict(variant.overrides)
+        settings = {**self.protocol.overrides, **variant.overrides}
         base = variant.bases.get(self.protocol.name, self.protocol.base)
         if detector is not None:
             _check_same_detector(self._config(base, settings), detector.cfg)
@@ -188,7 +190,7 @@ class _Maker:
         period = max(solver.MAX_ITER // CHECKPOINTS, MIN_PERIOD)
         if not 0 < solver.CHECKPOINT_PERIOD < period:
             solver.CHECKPOINT_PERIOD = period
-        solver.CHECKPOINT_KEEP = solver.CHECKPOINT_KEEP or 1
+        solver.CHECKPOINT_KEEP = solver.CHECKPOINT_KEEP or KEEP
         if len(cfg.DATASETS.TEST) != 1:
             raise UserError(
                 f"DATASETS.TEST names {len(cfg.DATASETS.TEST)} datasets; a sweep evaluates on one"

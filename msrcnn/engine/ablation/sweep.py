@@ -33,6 +33,7 @@ class Protocol:
     Attributes:
         name: ``"full"``, or its key in the sweep file's ``quick``.
         base: name of the config below ``configs/``, or its path.
+        overrides: config keys and values of every variant, a shorter schedule, say.
         seeds: a variant is trained once with each.
         head_only: keys and values that turn the base's schedule into that of the MaskIoU head
             alone; ``None`` if the sweep varies more than the head.
@@ -40,6 +41,7 @@ class Protocol:
 
     name: str
     base: str
+    overrides: dict
     seeds: tuple[int, ...]
     head_only: dict | None
 
@@ -166,9 +168,11 @@ def _sweep(path: Path, content: object) -> Sweep:
         content,
         "the file",
         {"title", "base", "seeds", "baseline", "report", "variants"},
-        {"quick", "head_only", "published_source"},
+        {"quick", "set", "head_only", "published_source"},
     )
-    protocols = {FULL: _protocol(FULL, {k: top.get(k) for k in ("base", "seeds", "head_only")})}
+    protocols = {
+        FULL: _protocol(FULL, {k: top.get(k) for k in ("base", "set", "seeds", "head_only")})
+    }
     for name, entry in _mapping(top.get("quick") or {}, "'quick'").items():
         if name == FULL:
             raise _EntryError(f"a quick protocol cannot be called '{FULL}'")
@@ -194,7 +198,7 @@ def _sweep(path: Path, content: object) -> Sweep:
 
 def _protocol(name: str, content: object) -> Protocol:
     where = f"protocol '{name}'"
-    entry = _entry(content, where, {"base", "seeds"}, {"head_only"})
+    entry = _entry(content, where, {"base", "seeds"}, {"set", "head_only"})
     seeds = entry["seeds"]
     if not isinstance(seeds, list) or not seeds or not all(_is_seed(seed) for seed in seeds):
         raise _EntryError(f"{where}: 'seeds' is {seeds!r}, not a list of numbers from 0")
@@ -203,7 +207,13 @@ def _protocol(name: str, content: object) -> Protocol:
     head_only = entry.get("head_only")
     if head_only is not None:
         head_only = _settings(head_only, f"{where}: 'head_only'")
-    return Protocol(name, base=str(entry["base"]), seeds=tuple(seeds), head_only=head_only)
+    return Protocol(
+        name,
+        base=str(entry["base"]),
+        overrides=_settings(entry.get("set") or {}, f"{where}: 'set'"),
+        seeds=tuple(seeds),
+        head_only=head_only,
+    )
 
 
 def _is_seed(value: object) -> bool:

@@ -78,6 +78,15 @@ def test_runs_of_a_variant_differ_in_their_seed(plan):
         assert run.start is None
 
 
+def test_settings_of_a_protocol_are_those_of_every_variant(plan):
+    short = {"SOLVER.MAX_ITER": 3}
+    made = plan(set=short, head_only=True)
+    assert made.detector.steps == 3
+    assert made.variants["concat"][1].steps == 2  # the schedule of the head goes before
+    made = plan(set=short)
+    assert {run.steps for run in made.runs} == {3}
+
+
 def test_seeds_take_turns(plan):
     """So that a table is complete for one seed before the next is begun."""
     titles = [run.title for run in plan().runs]
@@ -210,7 +219,7 @@ def test_checkpoints_are_frequent_and_few(plan):
     assert solver.CHECKPOINT_PERIOD == 90000 // 40
     shorter = plan(opts=[*opts, "300"]).variants["concat"][1].cfg.SOLVER
     assert shorter.CHECKPOINT_PERIOD == 300
-    assert solver.CHECKPOINT_KEEP == 1
+    assert solver.CHECKPOINT_KEEP == 2
 
 
 def test_missing_data_are_found(plan):
