@@ -1,7 +1,9 @@
 """The figure of a sweep: each variant with its seeds, and AP against cost where it is known."""
 
 import itertools
+import textwrap
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .plots import new_figure, styled
@@ -10,19 +12,35 @@ from .plots import new_figure, styled
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 BASELINE_COLOR, VARIANT_COLOR, PUBLISHED_COLOR = "#7f7f7f", "#0072b2", "#d55e00"
 COST = "cost/multiply_adds"
+ROW_HEIGHT = 0.42  # inches
+LABEL_WIDTH = 24  # characters
 
 
 @styled
 def draw_variants(results: dict) -> Figure:
-    """Mean and standard deviation of the first column, each seed a point, published numbers beside.
+    """The first column by variant, and below it how far each is from the baseline.
+
+    Above mean and standard deviation with a stroke for each seed, and published numbers where they
+    compare; below the difference with its 95% interval.
 
     Args:
         results: of :func:`msrcnn.engine.ablation.results.collect`, with at least one finished run.
     """
     column = next(iter(results["columns"]))
     variants = _finished(results, column)
-    figure = new_figure(1.1 + 0.42 * len(variants))
-    axes = figure.subplots()
+    compared = {name: each for name, each in variants.items() if each["difference"]}
+    rows = [len(variants), *([len(compared)] if compared else [])]
+    figure = new_figure(sum(1.0 + ROW_HEIGHT * count for count in rows))
+    axes = figure.subplots(len(rows), squeeze=False, height_ratios=[count + 0.8 for count in rows])
+    _draw_means(axes[0, 0], results, variants)
+    axes[0, 0].set_title(_title(results), loc="left")
+    if compared:
+        _draw_differences(axes[1, 0], results, compared)
+    return figure
+
+
+def _draw_means(axes: Axes, results: dict, variants: dict[str, dict]) -> None:
+    column = next(iter(results["columns"]))
     for row, (name, variant) in enumerate(variants.items()):
         color = BASELINE_COLOR if name == results["baseline"] else VARIANT_COLOR
         seeds = [run["values"][column] for run in variant["runs"]]
@@ -45,13 +63,26 @@ def draw_variants(results: dict) -> Figure:
             textcoords="offset points",
             fontsize=7,
         )
-    axes.set_yticks(range(len(variants)), [variant["label"] for variant in variants.values()])
+    published = "\ndiamonds: published" if results["comparable"] else ""
+    axes.set_xlabel(f"{column}, {_spread(results)}{published}")
+    _label_rows(axes, variants)
+
+
+def _draw_differences(axes: Axes, results: dict, variants: dict[str, dict]) -> None:
+    for row, variant in enumerate(variants.values()):
+        mean, interval = variant["difference"]["mean"], variant["difference"]["ci95"]
+        reach = [[mean - interval[0]], [interval[1] - mean]] if interval else None
+        axes.errorbar(mean, row, xerr=reach, fmt="o", color=VARIANT_COLOR, capsize=3)
+    axes.axvline(0, color=BASELINE_COLOR, linewidth=0.8, linestyle=":")
+    axes.set_xlabel(f"{next(iter(results['columns']))} over baseline, 95% interval")
+    _label_rows(axes, variants)
+
+
+def _label_rows(axes: Axes, variants: dict[str, dict]) -> None:
+    labels = [_wrapped(variant["label"]) for variant in variants.values()]
+    axes.set_yticks(range(len(variants)), labels)
     axes.set_ylim(len(variants) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
-    published = "; diamonds: published" if results["comparable"] else ""
-    axes.set_xlabel(f"{column}{_spread(results)}{published}")
-    axes.set_title(_title(results), loc="left")
-    return figure
 
 
 @styled
@@ -104,9 +135,13 @@ def _finished(results: dict, column: str) -> dict[str, dict]:
     }
 
 
+def _wrapped(label: str) -> str:
+    return textwrap.fill(label, LABEL_WIDTH, break_on_hyphens=False)
+
+
 def _spread(results: dict) -> str:
     seeds = max(len(variant["runs"]) for variant in results["variants"].values())
-    return f", mean and standard deviation of {seeds} seeds" if seeds > 1 else ", one seed"
+    return f"mean ± std of {seeds} seeds" if seeds > 1 else "one seed"
 
 
 def _title(results: dict) -> str:

@@ -9,6 +9,9 @@ from msrcnn.visualization.plots import to_png
 def results():
     """Of a sweep with more variants than colours."""
 
+    def interval(index):  # one variant has none
+        return [index / 10 - 0.2, index / 10 + 0.3] if index > 1 else None
+
     def variant(index):
         return {
             "label": f"variant {index}",
@@ -19,6 +22,7 @@ def results():
             ],
             "mean": {"AP": 30 + index / 10, "cost": 1e6 * index},
             "std": {"AP": 0.05 if index else None, "cost": 0.0},
+            "difference": {"mean": index / 10, "ci95": interval(index)} if index else None,
         }
 
     return {
@@ -44,6 +48,32 @@ def test_every_variant_with_its_seeds(results):
     seeds = [line for line in axes.lines if line.get_marker() == "|" and len(line.get_xdata()) == 2]
     assert [list(line.get_xdata()) for line in seeds[:1]] == [[30.05, 30.1]]
     assert "2 seeds" in axes.get_xlabel()  # those that there are
+
+
+def test_differences_from_the_baseline_with_their_intervals(results):
+    _, differences = draw_variants(results).axes
+    labels = [label.get_text() for label in differences.get_yticklabels()]
+    assert labels == [f"variant {index}" for index in range(1, 8)]  # not of the baseline itself
+    assert [line.get_xdata()[0] for line in differences.lines if line.get_marker() == "o"] == (
+        pytest.approx([index / 10 for index in range(1, 8)])
+    )
+    (ends,) = differences.containers[1].lines[2][0].get_segments()
+    assert list(ends[:, 0]) == pytest.approx([0.0, 0.5])
+    for variant in results["variants"].values():
+        variant["difference"] = None
+    assert len(draw_variants(results).axes) == 1
+
+
+def test_what_is_written_fits(results):
+    results["title"] = "As long as a title of a sweep may well be"
+    results["variants"]["1"]["label"] = "a label that is too long for one line of the figure"
+    figure = draw_variants(results)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        for text in (axes.xaxis.label, axes.title, *axes.get_yticklabels()):
+            box = text.get_window_extent()
+            assert box.x0 >= 0
+            assert box.x1 <= figure.bbox.x1
 
 
 def test_published_numbers_where_they_compare(results):
