@@ -68,8 +68,11 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # Train only parameters whose name contains one of these, such as ("maskiou_head",), and leave
     # everything else exactly as it is; () trains everything.
     cfg.SOLVER.TRAIN_ONLY = ()
-    # Periodic checkpoints to keep, the last ones; 0 keeps all.
+    # Checkpoints of a run to keep, the last ones; 0 keeps all.
     cfg.SOLVER.CHECKPOINT_KEEP = 0
+    # Save one too whenever the last is so many minutes old, for machines that may be taken away;
+    # 0: only every SOLVER.CHECKPOINT_PERIOD steps.
+    cfg.SOLVER.CHECKPOINT_MINUTES = 0
     # Keep the best checkpoint, model_best.pth, by a metric of the evaluation, such as
     # "segm_mask_score/AP"; "" keeps none.
     cfg.SOLVER.KEEP_BEST = ""

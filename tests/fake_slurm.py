@@ -30,20 +30,44 @@ for stream, option in ((1, "--output"), (2, "--error")):
 command = arguments[arguments.index("--error") + 2:]
 os.execvp(command[0], command)
 """
-SACCT = """#!{python}
-# Every job that was submitted is running as long as its process is there.
+JOBS = """
+# A job is there as long as its process is, or until one that was put back has been started again.
 import pathlib
-print("JobID|State|NodeList")
-for path in pathlib.Path("{folder}").glob("*.pid"):
-    stat = pathlib.Path("/proc", path.read_text(), "stat")
-    running = stat.exists() and stat.read_text().rsplit(")")[1].split()[0] != "Z"
-    print(f"{{path.stem}}|{{'RUNNING' if running else 'FAILED'}}|here")
+folder = pathlib.Path("{folder}")
+def is_running(job_id):
+    stat = pathlib.Path("/proc", (folder / f"{{job_id}}.pid").read_text(), "stat")
+    return stat.exists() and stat.read_text().rsplit(")")[1].split()[0] != "Z"
+def is_there(job_id):
+    return is_running(job_id) or (folder / f"{{job_id}}.requeued").exists()
+jobs = [path.stem for path in folder.glob("*.pid")]
 """
-SCONTROL = """#!{python}
-# Only notes what it was asked for.
-import pathlib, sys
-with (pathlib.Path("{folder}") / "scontrol.txt").open("a") as file:
+SACCT = f"""#!{{python}}
+{JOBS}
+print("JobID|State|NodeList")
+for job_id in jobs:
+    print(f"{{{{job_id}}}}|{{{{'RUNNING' if is_there(job_id) else 'FAILED'}}}}|here")
+"""
+SQUEUE = f"""#!{{python}}
+{JOBS}
+print(*filter(is_there, jobs), sep=chr(10))
+"""
+SCONTROL = f"""#!{{python}}
+# Notes what it was asked for, and runs the script again once its process has ended.
+import os, subprocess, sys, time
+{JOBS}
+with (folder / "scontrol.txt").open("a") as file:
     file.write(" ".join(sys.argv[1:]) + chr(10))
+_, job_id = sys.argv[1:]
+(folder / f"{{{{job_id}}}}.requeued").touch()
+if os.fork() == 0:
+    os.setsid()
+    while is_running(job_id):
+        time.sleep(0.02)
+    log = open(folder / f"{{{{job_id}}}}.log", "a")
+    process = subprocess.Popen(["bash", folder / f"{{{{job_id}}}}.sh"], stdout=log, stderr=log)
+    (folder / f"{{{{job_id}}}}.pid").write_text(str(process.pid))
+    (folder / f"{{{{job_id}}}}.requeued").unlink()
+    process.wait()
 """
 
 
@@ -61,8 +85,8 @@ def add_slurm(root: Path, path: str) -> str:
     commands, folder = root / "bin", root / "slurm"
     commands.mkdir()
     folder.mkdir()
-    scripts = {"sbatch": SBATCH, "srun": SRUN, "sacct": SACCT, "scontrol": SCONTROL}
-    for name, script in scripts.items():
+    scripts = {"sbatch": SBATCH, "srun": SRUN, "sacct": SACCT, "squeue": SQUEUE}
+    for name, script in {**scripts, "scontrol": SCONTROL}.items():
         command = commands / name
         command.write_text(script.format(python=sys.executable, folder=folder))
         command.chmod(command.stat().st_mode | stat.S_IXUSR)

@@ -93,12 +93,11 @@ def _message(error: Exception) -> str:
     return str(error.args[0]) if isinstance(error, KeyError) else str(error)
 
 
-def complete_config(args: argparse.Namespace, *, check_data: bool = True) -> CfgNode:
+def complete_config(args: argparse.Namespace) -> CfgNode:
     """The config that a tool's arguments ask for, checked.
 
     Args:
         args: of :func:`argument_parser`; ``config_file`` becomes a path.
-        check_data: the datasets it names must be on disk.
 
     Raises:
         UserError: for a mistake in the config, the data or the command line.
@@ -111,8 +110,7 @@ def complete_config(args: argparse.Namespace, *, check_data: bool = True) -> Cfg
     goes_on = args.resume and resumable_checkpoints(Path(cfg.OUTPUT_DIR))
     if cfg.MODEL.WEIGHTS and not goes_on:
         check_weights(cfg.MODEL.WEIGHTS)
-    if check_data:
-        check_registered((*(() if args.eval_only else cfg.DATASETS.TRAIN), *cfg.DATASETS.TEST))
+    check_registered((*(() if args.eval_only else cfg.DATASETS.TRAIN), *cfg.DATASETS.TEST))
     return cfg
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
-from detectron2.engine.hooks import PeriodicWriter, PreciseBN
+from detectron2.engine.hooks import PeriodicCheckpointer, PeriodicWriter, PreciseBN
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
@@ -27,6 +27,7 @@ from .keep_best import KeepBest
 from .optimizer import build_optimizer
 from .predictor import load_model
 from .progress import ProgressLine
+from .timed_checkpoints import TimedCheckpointer
 
 
 class Trainer(DefaultTrainer):
@@ -90,10 +91,11 @@ class Trainer(DefaultTrainer):
             trainer=weakref.proxy(self),
         )
         hooks = super().build_hooks()
-        for index, hook in enumerate(hooks):
+        for hook in list(hooks):
             if isinstance(hook, PreciseBN):
-                hooks.insert(index, SameBatches(hook))
-                break
+                hooks.insert(hooks.index(hook), SameBatches(hook))
+            if isinstance(hook, PeriodicCheckpointer) and self.cfg.SOLVER.CHECKPOINT_MINUTES:
+                hooks.insert(hooks.index(hook) + 1, TimedCheckpointer(self.cfg, self.checkpointer))
         if comm.is_main_process():
             hooks.insert(1, ProgressLine())  # behind the timer, before a checkpoint's log lines
             if self.cfg.SOLVER.KEEP_BEST:

@@ -145,3 +145,15 @@ def test_progress_line(cfg, monkeypatch):
     assert "step 4/4  loss " in terminal.getvalue()
     assert [line.split("  ")[0] for line in log.getvalue().splitlines()] == ["step 3/4", "step 4/4"]
     assert "maskiou 0." in log.getvalue()
+
+
+@pytest.mark.parametrize("minutes", [0, 10])
+def test_checkpoints_by_the_clock_where_asked_for(cfg, minutes):
+    cfg.SOLVER.CHECKPOINT_MINUTES = minutes
+    names = [type(hook).__name__ for hook in Trainer(cfg)._hooks]
+    assert ("TimedCheckpointer" in names) == (minutes > 0)
+    if minutes:
+        # Before the evaluation, which may fail.
+        expected = ["PeriodicCheckpointer", "TimedCheckpointer", "EvalHook"]
+        start = names.index(expected[0])
+        assert names[start : start + 3] == expected

@@ -136,6 +136,32 @@ def test_killed_failing_and_resumed(start, run, tmp_path):
     assert again["variants"] == results["variants"]
 
 
+def test_every_run_fails(run, tmp_path):
+    """Each says why, and no table is missed."""
+    variants = {"concat": {"set": {"SOLVER.BASE_LR": 1.0e30}}}
+    code, _, stderr = run(content={**CONTENT, "variants": variants})
+    assert code == 1
+    assert "concat seed 1 has failed; its job " in stderr
+    assert "FloatingPointError" in stderr
+    assert stderr.strip().endswith("1 of 1 runs have failed; the same command tries them again")
+    assert not (tmp_path / "out" / "table.md").exists()
+
+
+def test_report_without_the_data_says_so(tmp_path):
+    """Runs are found by their data."""
+    command = ["tools/ablate.py", "--sweep", "loss", "--quick", "--report-only"]
+    done = subprocess.run(
+        [sys.executable, *command, "--output-dir", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "DETECTRON2_DATASETS": str(tmp_path)},
+    )
+    assert done.returncode == 1
+    assert "dataset 'shapes_train'" in done.stderr
+    assert "Set DETECTRON2_DATASETS" in done.stderr
+
+
 def test_heads_alone_share_boxes_and_masks(run, tmp_path):
     variants = {
         "concat": {},
@@ -165,7 +191,7 @@ def test_interrupted_sweep_leaves_nothing_running(start, tmp_path):
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate()
     assert process.returncode == 1
-    assert "error: interrupted: the same command goes on from here" in stderr
+    assert stderr == "error: interrupted: the same command goes on from here\n"
     assert not trainings(output, "concat")
 
 
@@ -204,6 +230,24 @@ def test_a_sweep_on_slurm(run, tmp_path):
         assert f"#SBATCH --job-name={name}" in text
         assert "#SBATCH --partition=long" in text
         assert "#SBATCH --time=60" in text
+
+
+def test_a_slurm_job_whose_time_is_up_goes_on(start, tmp_path):
+    path = add_slurm(tmp_path, os.environ["PATH"])
+    output = tmp_path / "out"
+    content = {**CONTENT, "variants": {"concat": CONTENT["variants"]["concat"]}}
+    environment = {**os.environ, "PATH": path}
+    process = start("--launcher", "slurm", content=content, env=environment)
+    wait_for(lambda: list((output / "runs").glob("concat-*/model_0000001.pth")), process)
+    for training in trainings(output, "concat"):
+        os.kill(training, signal.SIGUSR2)
+    stdout, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    assert "concat seed 1: done" in stdout
+    assert (tmp_path / "slurm" / "scontrol.txt").read_text().startswith("requeue ")
+    log = (folder(output, "concat") / "log.txt").read_text()
+    first, second = (int(n) for n in re.findall(r"Starting training from iteration (\d+)", log))
+    assert first == 0 < second
 
 
 def test_numbers_are_checked(run):

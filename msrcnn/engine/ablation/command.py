@@ -38,7 +38,8 @@ def ablate(args: argparse.Namespace) -> None:
         print(estimate(plan, places=launcher.places, num_gpus=launcher.num_gpus))
         return
     states = _run(plan, launcher, command)
-    print(f"\n{write_report(plan, args.output_dir, command)}\n\nResults in {args.output_dir}")
+    if any(run.finished for run in plan.runs):
+        print(f"\n{write_report(plan, args.output_dir, command)}\n\nResults in {args.output_dir}")
     _raise_failures(states)
 
 
@@ -52,7 +53,6 @@ def _plan(args: argparse.Namespace) -> Plan:
         head_only=args.head_only,
         arguments={"train_data": args.train_data, "val_data": args.val_data},
         opts=args.opts,
-        check_data=not args.report_only,
     )
 
 
@@ -70,7 +70,9 @@ def _launcher(args: argparse.Namespace) -> Launcher:
 
 
 def _run(plan: Plan, launcher: Launcher, command: str) -> list[State]:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as of nohup
+            signal.signal(number, lambda *_: sys.exit())
     column, key = next(iter(plan.sweep.report.items()))
     with Display(column, key) as display:
         return run_all(plan, launcher, display, command)

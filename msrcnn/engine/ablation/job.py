@@ -84,7 +84,11 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def prepare(run: Run) -> None:
-    """Write what a run is given into its folder."""
+    """Make a run's folder, and write there what the run is given."""
+    run.runs_dir.mkdir(parents=True, exist_ok=True)
+    # Another sweep may begin the same run at this moment, under another name.
+    with FileLock(run.runs_dir / ".lock"):
+        run.folder.mkdir(exist_ok=True)
     write_file(run.folder / CONFIG, run.cfg.dump())
 
 

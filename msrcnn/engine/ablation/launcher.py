@@ -1,13 +1,20 @@
 """Where runs are started: processes of this machine, or Slurm; both through submitit."""
 
+import functools
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import submitit
+import submitit.local.local
 import torch
 
 from ...atomic_file import write_file
@@ -18,12 +25,6 @@ CPUS_PER_GPU = 8  # of Slurm, for the data loader
 STOP_SECONDS = 15
 QUESTION_SECONDS = 30  # between two questions to Slurm
 JOB_ID = "slurm_job"  # in a run's folder of submitit's files: the last job's number
-FINAL_STATES = frozenset(
-    {
-        *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
-        *("OUT_OF_MEMORY", "TIMEOUT"),
-    }
-)
 REQUEUES = 100  # a job whose time is up goes on so often
 
 
@@ -60,6 +61,10 @@ class Launcher:
 
     def release(self, job: submitit.Job) -> None:
         """Tell that a job has ended."""
+
+    def cause(self, job: submitit.Job) -> str:
+        """What is known of why a job was killed, to stand behind that word."""
+        return ", perhaps for want of memory"
 
     def stop(self) -> str:
         """End the jobs, or leave them to the cluster, as this process ends.
@@ -107,7 +112,7 @@ class LocalLauncher(Launcher):
 
     def submit(self, job: Callable, folder: Path, name: str) -> submitit.Job:
         gpus = self._free[0]
-        executor = submitit.LocalExecutor(folder)
+        executor = _DetachedExecutor(folder)
         executor.update_parameters(
             timeout_min=FOREVER_MIN, gpus_per_node=self.num_gpus, visible_gpus=gpus
         )
@@ -124,7 +129,24 @@ class LocalLauncher(Launcher):
         deadline = time.monotonic() + STOP_SECONDS
         while time.monotonic() < deadline and not all(job.done() for job in self._taken):
             time.sleep(0.1)
+        for job in self._taken:
+            if not job.done():
+                os.killpg(int(job.job_id), signal.SIGKILL)
         return "the same command goes on from here"
+
+
+class _DetachedExecutor(submitit.LocalExecutor):
+    """Starts jobs in sessions of their own.
+
+    In the terminal's, its Ctrl-C would reach a job's processes too, beside the end that is made of
+    them here; submitit's is then interrupted before it is through, and says so on the terminal.
+    """
+
+    def _submit_command(self, command: str) -> submitit.LocalJob:
+        with (self.folder / "controller.log").open("a") as log:
+            detached = functools.partial(subprocess.Popen, start_new_session=True, stderr=log)
+            with mock.patch.object(submitit.local.local.subprocess, "Popen", detached):
+                return super()._submit_command(command)
 
 
 class SlurmLauncher(Launcher):
@@ -147,6 +169,10 @@ class SlurmLauncher(Launcher):
             raise UserError("--launcher slurm: there is no 'srun' here; is this a Slurm cluster?")
         self.num_gpus, self.places, self.threads = gpus, None, None
         self._next_question = 0.0
+        # Numbers of the user's jobs, as Slurm gave them the last two times. What it has just put
+        # back into the queue, or what is finished on a disk that shows it late, is not given up
+        # for missing once.
+        self._queues: deque[set[str]] = deque(maxlen=2)
         self._running: list[submitit.Job] = []
         self._parameters = {
             "time": minutes,
@@ -161,16 +187,22 @@ class SlurmLauncher(Launcher):
     def is_done(self, job: submitit.Job) -> bool:
         if job.paths.result_pickle.exists():
             return True
-        # What has failed without a word only Slurm knows; it is not to be asked too often.
-        ask = time.monotonic() >= self._next_question
-        if ask:
+        # What was killed without a word only Slurm knows; it is not to be asked too often.
+        if time.monotonic() >= self._next_question:
             self._next_question = time.monotonic() + QUESTION_SECONDS
-        return _slurm_state(job, "force" if ask else "cache") in FINAL_STATES
+            queue = _slurm_queue()
+            if queue is not None:
+                self._queues.append(queue)
+        return len(self._queues) == 2 and not any(job.job_id in queue for queue in self._queues)
 
     def submit(self, job: Callable, folder: Path, name: str) -> submitit.Job:
         submitted = self._still_there(folder) or self._submit(job, folder, name)
+        self._queues.clear()  # they do not have this one yet
         self._running.append(submitted)
         return submitted
+
+    def cause(self, job: submitit.Job) -> str:
+        return f": Slurm says {job.state}"
 
     def release(self, job: submitit.Job) -> None:
         self._running.remove(job)
@@ -190,8 +222,17 @@ class SlurmLauncher(Launcher):
             job = submitit.SlurmJob(folder, (folder / JOB_ID).read_text(), tasks=[0])
         except OSError:
             return None
-        active = _slurm_state(job, "force") not in {*FINAL_STATES, "UNKNOWN"}
-        return job if active and not job.paths.result_pickle.exists() else None
+        queue = _slurm_queue()
+        # If Slurm does not answer, a second job of the same run is what must not be.
+        active = queue is None or job.job_id in queue
+        if not active or job.paths.result_pickle.exists():
+            return None
+        print(
+            f"{folder.parent.name}: Slurm has job {job.job_id} of an earlier call, as that one "
+            f"asked for it; 'scancel {job.job_id}' and this command again submit another",
+            file=sys.stderr,
+        )
+        return job
 
     def _submit(self, job: Callable, folder: Path, name: str) -> submitit.Job:
         executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
@@ -201,9 +242,14 @@ class SlurmLauncher(Launcher):
         return submitted
 
 
-def _slurm_state(job: submitit.Job, mode: str) -> str:
-    """One word, as `CANCELLED` of `CANCELLED by 1000`."""
-    return (job.watcher.get_state(job.job_id, mode=mode).upper().split() or ["UNKNOWN"])[0]
+def _slurm_queue() -> set[str] | None:
+    """Numbers of the user's jobs that wait or run; ``None`` if Slurm does not answer."""
+    command = ["squeue", "--noheader", "--format=%A", f"--user={os.getuid()}"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return set(answer.stdout.split())
 
 
 def visible_gpus() -> list[int]:

@@ -4,6 +4,8 @@ import argparse
 import difflib
 import functools
 import hashlib
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 
 from ...benchmark.cost import head_costs
+from ...config import get_msrcnn_cfg
 from ...data.custom import OWN_DATA, is_own_data
 from ...errors import UserError
 from ..defaults import MERGE_ERRORS, complete_config, find_config, load_config
@@ -22,9 +25,13 @@ from .sweep import FULL, Protocol, Sweep, Variant
 
 HEAD = ("maskiou_head",)  # SOLVER.TRAIN_ONLY of a run that trains the head alone
 DETECTOR = "mask_rcnn"  # the run whose boxes and masks all heads share
-CHECKPOINTS = 40  # of a run, so that an interruption costs little
-MIN_PERIOD = 50  # steps between two
+CHECKPOINT_MINUTES = 5  # at the most, so that an interruption costs little
 KEEP = 2  # the last, and the one before it should that be damaged
+# Config keys that make no difference to a result.
+INDIFFERENT = {
+    *("OUTPUT_DIR", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS"),
+    *(f"SOLVER.CHECKPOINT_{key}" for key in ("PERIOD", "MINUTES", "KEEP")),
+}
 RESULT = "result.json"  # in a run's folder once it is finished
 
 
@@ -36,8 +43,9 @@ class Run:
         name: of the variant.
         seed: of all random numbers.
         cfg: complete, but for ``OUTPUT_DIR`` and the weights of ``start``.
-        folder: where it takes place. Its name ends in a digest of the config, so that another
-            config is another run, and one that several sweeps ask for is the same.
+        runs_dir: its folder is below it.
+        digest: of the config and the data. Another config is another run, and one that several
+            sweeps ask for is the same.
         start: the run whose weights it starts from.
         trains: ``False`` where there is nothing to learn, and weights are only evaluated.
     """
@@ -45,13 +53,21 @@ class Run:
     name: str
     seed: int
     cfg: CfgNode
-    folder: Path
+    runs_dir: Path
+    digest: str
     start: "Run | None" = None
     trains: bool = True
 
     @property
     def title(self) -> str:
         return f"{self.name} seed {self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Where it takes place; the folder may bear the name that another sweep has given it."""
+        for folder in sorted(self.runs_dir.glob(f"*-{self.digest}")):
+            return folder
+        return self.runs_dir / f"{self.name}-seed{self.seed}-{self.digest}"
 
     @property
     def finished(self) -> bool:
@@ -92,7 +108,7 @@ class Plan:
             self.variants[name][seed] for seed in self.protocol.seeds for name in self.variants
         ]
         first = [self.detector] if self.detector else []
-        return list({run.folder: run for run in [*first, *seeds]}.values())
+        return list({run.digest: run for run in [*first, *seeds]}.values())
 
 
 def make_plan(
@@ -103,7 +119,6 @@ def make_plan(
     head_only: bool = False,
     arguments: dict[str, str | None] | None = None,
     opts: list[str] = (),
-    check_data: bool = True,
 ) -> Plan:
     """Make and check the config of every run; nothing is written.
 
@@ -114,7 +129,6 @@ def make_plan(
         head_only: train the MaskIoU head alone on one Mask R-CNN.
         arguments: ``train_data`` and ``val_data``, see :func:`msrcnn.data.custom.use_data`.
         opts: ``KEY VALUE`` in turn, for every run.
-        check_data: the datasets must be on disk.
 
     Raises:
         UserError: naming the variant and the mistake in its config.
@@ -122,7 +136,7 @@ def make_plan(
     load_config(find_config(protocol.base), list(opts))  # a mistake in them is no variant's
     if "SEED" in opts[::2]:
         raise UserError("command line: SEED is given by the 'seeds' of the sweep file")
-    maker = _Maker(sweep, protocol, runs_dir, arguments or {}, list(opts), check_data)
+    maker = _Maker(sweep, protocol, runs_dir, arguments or {}, list(opts))
     detector = maker.detector() if head_only else None
     runs = {}
     for variant in sweep.variants:
@@ -150,7 +164,6 @@ class _Maker:
     runs_dir: Path
     arguments: dict[str, str | None]
     opts: list[str]
-    check_data: bool
 
     def detector(self) -> Run:
         """The Mask R-CNN whose boxes and masks all variants score."""
@@ -184,12 +197,10 @@ class _Maker:
             eval_only=False,
         )
         _merge(load_config(find_config(base), []), settings)
-        cfg = complete_config(arguments, check_data=self.check_data)
+        cfg = complete_config(arguments)
         scale_schedule(cfg)  # so that the steps are those that will be taken
         solver = cfg.SOLVER
-        period = max(solver.MAX_ITER // CHECKPOINTS, MIN_PERIOD)
-        if not 0 < solver.CHECKPOINT_PERIOD < period:
-            solver.CHECKPOINT_PERIOD = period
+        solver.CHECKPOINT_MINUTES = solver.CHECKPOINT_MINUTES or CHECKPOINT_MINUTES
         solver.CHECKPOINT_KEEP = solver.CHECKPOINT_KEEP or KEEP
         if len(cfg.DATASETS.TEST) != 1:
             raise UserError(
@@ -216,8 +227,8 @@ class _Maker:
             seeded = cfg.clone()
             seeded.SEED = seed
             seeded.freeze()
-            folder = _folder(self.runs_dir, name, seed, _digest(seeded, start))
-            runs[seed] = Run(name, seed, seeded, folder, start, trains)
+            digest = _digest(seeded, start)
+            runs[seed] = Run(name, seed, seeded, self.runs_dir, digest, start, trains)
         return runs
 
 
@@ -289,15 +300,17 @@ def _flat(content: dict, prefix: str = "") -> dict:
 
 def _digest(cfg: CfgNode, start: Run | None) -> str:
     """What a run's result depends on, in ten characters."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    # What makes no difference to the result.
-    cfg.OUTPUT_DIR = cfg.MODEL.DEVICE = ""
-    cfg.SOLVER.CHECKPOINT_PERIOD = cfg.SOLVER.CHECKPOINT_KEEP = cfg.DATALOADER.NUM_WORKERS = 0
-    for split in ("TRAIN", "TEST"):
-        cfg.DATASETS[split] = tuple(_data_digest(name) for name in cfg.DATASETS[split])
-    start_digest = start.folder.name.rpartition("-")[2] if start else ""
-    return hashlib.sha256(f"{cfg.dump()}\n{start_digest}".encode()).hexdigest()[:10]
+    settings, defaults = (_flat(yaml.safe_load(c.dump())) for c in (cfg, get_msrcnn_cfg()))
+    # By what differs from the defaults, so that a key that a later version adds changes nothing.
+    changed = {
+        key: value
+        for key, value in settings.items()
+        if key not in INDIFFERENT and (key not in defaults or value != defaults[key])
+    }
+    for split in ("DATASETS.TRAIN", "DATASETS.TEST"):
+        changed[split] = [_data_digest(name) for name in settings[split]]
+    content = json.dumps([changed, start.digest if start else None], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:10]
 
 
 def _data_digest(name: str) -> str:
@@ -319,22 +332,19 @@ def _file_digest(path: Path, modified: int) -> str:
     return digest.hexdigest()
 
 
-def _folder(runs_dir: Path, name: str, seed: int, digest: str) -> Path:
-    """The folder of that digest, which may bear the name another sweep gave it."""
-    for folder in sorted(runs_dir.glob(f"*-{digest}")):
-        return folder
-    return runs_dir / f"{name}-seed{seed}-{digest}"
-
-
 def describe(plan: Plan) -> str:
     """What kind of runs these are, in a line for tables and terminals."""
-    cfg = next(iter(next(iter(plan.variants.values())).values())).cfg
-    datasets = "own data" if is_own_data(cfg.DATASETS.TEST[0]) else cfg.DATASETS.TEST[0]
+    cfgs = [run.cfg for runs in plan.variants.values() for run in runs.values()]
+    dataset = cfgs[0].DATASETS.TEST[0]
     kind = "Full protocol" if plan.protocol.name == FULL else "Quick protocol"
     seeds = len(plan.protocol.seeds)
     text = (
-        f"{kind} ({plan.protocol.base}), evaluated on {datasets}; {cfg.SOLVER.MAX_ITER} steps of "
-        f"{cfg.SOLVER.IMS_PER_BATCH} images, {seeds} seed{'s' if seeds > 1 else ''}"
+        f"{kind} ({plan.protocol.base}), evaluated on "
+        f"{'own data' if is_own_data(dataset) else dataset} with up to "
+        f"{_range(cfg.TEST.DETECTIONS_PER_IMAGE for cfg in cfgs)} detections an image; "
+        f"{_range(cfg.SOLVER.MAX_ITER for cfg in cfgs)} steps of "
+        f"{_range(cfg.SOLVER.IMS_PER_BATCH for cfg in cfgs)} images, "
+        f"{seeds} seed{'s' if seeds > 1 else ''}"
     )
     if plan.head_only:
         text += (
@@ -346,3 +356,8 @@ def describe(plan: Plan) -> str:
     if plan.opts:
         text += f"; with {' '.join(map(str, plan.opts))}"
     return f"{text}."
+
+
+def _range(values: Iterable[int]) -> str:
+    low, *between = sorted(set(values))
+    return f"{low} to {between[-1]}" if between else f"{low}"

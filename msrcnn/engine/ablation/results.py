@@ -7,7 +7,6 @@ from pathlib import Path
 
 from scipy.stats import t as student_t
 
-from ...data.custom import check_registered
 from ...errors import UserError
 from ...evaluation import compare_detections, load_ground_truth, load_predictions
 from ..evaluation import evaluation_settings
@@ -28,21 +27,21 @@ def collect(plan: Plan) -> dict:
         keys reported, by heading), ``baseline``, ``detector`` (of head-only sweeps, its
         evaluation), ``missing`` (titles of unfinished runs), ``hardware`` and ``versions`` of the
         runs, and ``variants``: for each its ``label``, ``set``, ``published`` numbers, ``runs``
-        (seed, values by column, steps, seconds a step), ``mean`` and ``std`` (sample standard
+        (seed, values by column, steps), ``mean`` and ``std`` (sample standard
         deviation, ``None`` for one seed) by column, and the ``difference`` of the first column
         from the baseline, see :func:`difference`; ``trained`` is ``False`` for a variant that is
         one evaluation, whatever the seed. ``comparable`` says whether the published numbers are
         of this protocol.
     """
     sweep = plan.sweep
-    records = {run.folder: _record(run) for run in plan.runs if run.finished}
+    records = {run.digest: _record(run) for run in plan.runs if run.finished}
     variants = {}
     for variant in sweep.variants:
         runs = plan.variants[variant.name]
         values = {
-            seed: _values(sweep.report, records[run.folder], plan.costs.get(variant.name))
+            seed: _values(sweep.report, records[run.digest], plan.costs.get(variant.name))
             for seed, run in runs.items()
-            if run.folder in records
+            if run.digest in records
         }
         trained = any(run.trains for run in runs.values())
         variants[variant.name] = {
@@ -50,7 +49,7 @@ def collect(plan: Plan) -> dict:
             "set": variant.overrides,
             "published": variant.published,
             "runs": [
-                {"seed": seed, "values": each, **_training(records[runs[seed].folder])}
+                {"seed": seed, "values": each, "steps": runs[seed].steps}
                 for seed, each in values.items()
             ],
             "trained": trained,
@@ -77,7 +76,7 @@ def collect(plan: Plan) -> dict:
         "baseline": sweep.baseline,
         "detector": _detector(plan, records),
         "variants": variants,
-        "missing": [run.title for run in plan.runs if run.folder not in records],
+        "missing": [run.title for run in plan.runs if run.digest not in records],
     }
 
 
@@ -134,18 +133,16 @@ def student_interval(values: list[float]) -> list[float]:
 
 
 def _image_interval(baseline: Run, run: Run) -> list[float] | None:
-    """By paired bootstrap over the images; ``None`` where the data is not on this machine."""
-    dataset = run.cfg.DATASETS.TEST[0]
-    try:
-        check_registered([dataset])
-    except UserError:
-        return None
-    detections = {
-        name: load_predictions(each.folder / "inference" / "predictions.npz")
+    """By paired bootstrap over the images; ``None`` where predictions were deleted."""
+    files = {
+        name: each.folder / "inference" / "predictions.npz"
         for name, each in (("baseline", baseline), ("variant", run))
     }
-    settings = evaluation_settings(run.cfg)
-    comparison = compare_detections(load_ground_truth(dataset), detections, **settings)
+    if not all(file.is_file() for file in files.values()):
+        return None
+    detections = {name: load_predictions(file) for name, file in files.items()}
+    ground_truth = load_ground_truth(run.cfg.DATASETS.TEST[0])
+    comparison = compare_detections(ground_truth, detections, **evaluation_settings(run.cfg))
     return comparison["gains"]["variant"]["ci95"]
 
 
@@ -168,11 +165,6 @@ def _values(report: dict[str, str], record: dict, cost: dict | None) -> dict[str
     return values
 
 
-def _training(record: dict) -> dict:
-    training = record.get("training", {})
-    return {"steps": training.get("steps", 0), "seconds_per_step": training.get("seconds_per_step")}
-
-
 def _column(values: dict[int, dict], column: str) -> list[float]:
     return [each[column] for each in values.values() if each[column] is not None]
 
@@ -188,8 +180,8 @@ def _std(values: dict[int, dict], column: str) -> float | None:
 
 
 def _detector(plan: Plan, records: dict[Path, dict]) -> dict | None:
-    if plan.detector is None or plan.detector.folder not in records:
+    if plan.detector is None or plan.detector.digest not in records:
         return None
-    record = records[plan.detector.folder]
+    record = records[plan.detector.digest]
     tasks = ("bbox", "segm_box_score", "segm_oracle")
     return {"steps": record["training"]["steps"], **{t: record["evaluation"][t] for t in tasks}}

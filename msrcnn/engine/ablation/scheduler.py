@@ -87,14 +87,14 @@ def run_all(
 
 
 def _start_waiting(states: list[State], plan: Plan, launcher: Launcher, command: str) -> None:
-    by_folder = {state.run.folder: state for state in states}
+    by_digest = {state.run.digest: state for state in states}
     for state in states:
         if state.status is not Status.WAITING:
             continue
         if state.run.finished:  # by another sweep meanwhile
             state.status = Status.DONE
             continue
-        start = by_folder[state.run.start.folder] if state.run.start else None
+        start = by_digest[state.run.start.digest] if state.run.start else None
         if start is not None and start.status is Status.FAILED:
             state.status, state.reason = Status.FAILED, f"{start.run.title} has failed"
         elif (start is None or start.status is Status.DONE) and launcher.has_place():
@@ -132,7 +132,7 @@ def _poll(state: State, launcher: Launcher) -> None:
     if state.run.finished:
         state.status = Status.DONE
     else:
-        state.status, state.reason = Status.FAILED, _end_of_log(state.job)
+        state.status, state.reason = Status.FAILED, _reason(state.job, launcher)
 
 
 def _ended_well(job: submitit.Job) -> bool:
@@ -142,13 +142,18 @@ def _ended_well(job: submitit.Job) -> bool:
         return False
 
 
-def _end_of_log(job: submitit.Job) -> str:
+def _reason(job: submitit.Job, launcher: Launcher) -> str:
+    """Why a job has left no result, and the end of its log."""
+    if job.paths.result_pickle.exists():
+        how = "ended with an error"
+    else:
+        how = f"was killed{launcher.cause(job)}"
     for path in (job.paths.stderr, job.paths.stdout):
         try:
             lines = path.read_text(errors="replace").splitlines()
         except OSError:
             continue
         if lines:
-            ended = f"its job {job.job_id} is {job.state}; the end of {path}:"
+            ended = f"its job {job.job_id} {how}; the end of {path}:"
             return "\n".join([ended, *lines[-LOG_LINES:]])
-    return f"its job {job.job_id} is {job.state} and has left no log in {job.paths.folder}"
+    return f"its job {job.job_id} {how}; it has left no log in {job.paths.folder}"

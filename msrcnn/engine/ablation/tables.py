@@ -38,7 +38,7 @@ def table(results: dict, tablefmt: str = "simple") -> str:
                 variant["label"] + _incomplete(variant, results),
                 *cells,
                 _difference(variant["difference"]),
-                *("-" if number is None else f"{number:g}" for number in numbers),
+                *("-" if number is None else f"{number}" for number in numbers),
             ]
         )
     alignment = ("left", *("right" for _ in headers[1:]))
@@ -71,6 +71,10 @@ def notes(results: dict) -> list[str]:
         )
     if "images" in over:
         lines.append("In brackets the 95% interval by paired bootstrap over images.")
+    elif None in over:
+        lines.append(
+            "Without interval, which for one seed needs the runs' inference/predictions.npz."
+        )
     if results["missing"]:
         lines.append(f"Not finished: {', '.join(results['missing'])}.")
     return lines
@@ -99,19 +103,19 @@ def as_csv(results: dict) -> str:
     writer = csv.writer(text, lineterminator="\n")
     columns, protocol = results["columns"], results["protocol"]
     known = ("protocol", "head_only", "variant", "label", "seed", *columns)
-    writer.writerow([*known, *("difference", "ci95_low", "ci95_high", "steps", "seconds_per_step")])
+    writer.writerow([*known, *("difference", "ci95_low", "ci95_high", "steps")])
     for name, variant in results["variants"].items():
         start = [protocol["name"], protocol["head_only"], name, variant["label"]]
         for run in variant["runs"]:
-            cells = [*_cells(run["values"], columns), "", "", "", run["steps"]]
-            writer.writerow([*start, run["seed"], *cells, run["seconds_per_step"] or ""])
+            cells = _cells(run["values"], columns)
+            writer.writerow([*start, run["seed"], *cells, "", "", "", run["steps"]])
         difference = variant["difference"] or {"mean": "", "ci95": None}
         interval = difference["ci95"] or ["", ""]
         for kind in ("mean", "std", "published"):
-            if not any(variant[kind].values()):
+            if all(number is None for number in variant[kind].values()):
                 continue
             extra = [difference["mean"], *interval] if kind == "mean" else ["", "", ""]
-            writer.writerow([*start, kind, *_cells(variant[kind], columns), *extra, "", ""])
+            writer.writerow([*start, kind, *_cells(variant[kind], columns), *extra, ""])
     return text.getvalue()
 
 

@@ -1,12 +1,14 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from fake_slurm import add_slurm
 from submitit.helpers import DelayedSubmission
 
+from msrcnn.engine.ablation import launcher as launcher_module
 from msrcnn.engine.ablation.launcher import LocalLauncher, SlurmLauncher, visible_gpus
 from msrcnn.errors import UserError
 
@@ -116,6 +118,31 @@ def test_stopping_ends_the_jobs(gpus, tmp_path):
         os.kill(int(pid_file.read_text()), 0)
 
 
+def test_stopping_ends_a_job_that_will_not(gpus, tmp_path, monkeypatch):
+    """Ctrl-C at the terminal is for us alone: two of them would break submitit's own end."""
+    gpus(0)
+    monkeypatch.setattr(launcher_module, "STOP_SECONDS", 0.5)
+    launcher = LocalLauncher()
+    pid_file = tmp_path / "pid"
+
+    def job():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        pid_file.write_text(str(os.getpid()))
+        time.sleep(600)
+
+    submitted = launcher.submit(job, tmp_path / "job", "job")
+    wait_for(lambda: pid_file.exists() and pid_file.read_text())
+    pid = int(pid_file.read_text())
+    assert os.getsid(pid) == int(submitted.job_id) != os.getsid(0)
+    launcher.stop()
+
+    def is_gone():
+        stat = Path("/proc", str(pid), "stat")
+        return not stat.exists() or stat.read_text().rsplit(")")[1].split()[0] == "Z"
+
+    wait_for(is_gone)
+
+
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
     """Commands of a cluster of one machine, in the path; the folder of their records."""
@@ -127,6 +154,14 @@ def script_of(slurm):
     """What the only job was submitted with."""
     (script,) = slurm.glob("*.sh")
     return script.read_text()
+
+
+def done(launcher, job):
+    """Whether a job is done, asked as often as it takes to be sure."""
+    for _ in range(3):
+        launcher._next_question = 0.0  # at once
+        answer = launcher.is_done(job)
+    return answer
 
 
 @pytest.fixture
@@ -170,8 +205,11 @@ def test_slurm_job_whose_time_is_up_is_put_back_into_the_queue(slurm, sleeper, t
     job = launcher.submit(job, tmp_path / "job", "x")
     wait_for(lambda: pid_file.exists() and pid_file.read_text())
     os.kill(int(pid_file.read_text()), signal.SIGUSR2)  # as Slurm does before the end
-    wait_for((slurm / "scontrol.txt").exists)
+    first = pid_file.read_text()
+    wait_for(lambda: pid_file.read_text() not in ("", first))  # it runs again
     assert (slurm / "scontrol.txt").read_text() == f"requeue {job.job_id}\n"
+    assert not done(launcher, job)
+    os.kill(int(pid_file.read_text()), signal.SIGKILL)
 
 
 def test_slurm_job_that_was_killed_is_noticed(slurm, sleeper, tmp_path):
@@ -179,18 +217,29 @@ def test_slurm_job_that_was_killed_is_noticed(slurm, sleeper, tmp_path):
     launcher = SlurmLauncher(gpus=0)
     job = launcher.submit(job, tmp_path / "job", "x")
     wait_for(lambda: pid_file.exists() and pid_file.read_text())
-    launcher._next_question = 0.0
-    assert not launcher.is_done(job)
+    assert not done(launcher, job)
     os.kill(int(pid_file.read_text()), signal.SIGKILL)
-
-    def noticed():
-        launcher._next_question = 0.0  # ask at once
-        return launcher.is_done(job)
-
-    wait_for(noticed)
+    wait_for(lambda: done(launcher, job))
+    assert launcher.cause(job) == ": Slurm says FAILED"
 
 
-def test_slurm_job_of_an_interrupted_sweep_is_taken_up_again(slurm, sleeper, tmp_path):
+def test_a_silent_slurm_gives_no_job_up(slurm, sleeper, tmp_path):
+    job, pid_file = sleeper
+    launcher = SlurmLauncher(gpus=0)
+    submitted = launcher.submit(job, tmp_path / "job", "x")
+    wait_for(lambda: pid_file.exists() and pid_file.read_text())
+    squeue = tmp_path / "bin" / "squeue"
+    answer = squeue.read_text()
+    squeue.write_text("#!/bin/sh\nexit 1\n")
+    os.kill(int(pid_file.read_text()), signal.SIGKILL)
+    assert not done(launcher, submitted)
+    again = SlurmLauncher(gpus=0).submit(job, tmp_path / "job", "x")
+    assert again.job_id == submitted.job_id  # it may still be running
+    squeue.write_text(answer)
+    wait_for(lambda: done(launcher, submitted))
+
+
+def test_slurm_job_of_an_interrupted_sweep_is_taken_up_again(slurm, sleeper, tmp_path, capsys):
     job, pid_file = sleeper
     first = SlurmLauncher(gpus=0)
     submitted = first.submit(job, tmp_path / "job", "x")
@@ -199,6 +248,7 @@ def test_slurm_job_of_an_interrupted_sweep_is_taken_up_again(slurm, sleeper, tmp
     again = SlurmLauncher(gpus=0).submit(job, tmp_path / "job", "x")
     assert again.job_id == submitted.job_id
     assert len(list(slurm.glob("*.sh"))) == 1
+    assert f"'scancel {again.job_id}' and this command again" in capsys.readouterr().err
     os.kill(int(pid_file.read_text()), signal.SIGKILL)
     wait_for(lambda: again.watcher.get_state(again.job_id, mode="force") == "FAILED")
     pid_file.unlink()

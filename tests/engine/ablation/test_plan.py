@@ -5,7 +5,7 @@ import yaml
 from made_sweeps import own_data, write_sweep
 
 import msrcnn
-from msrcnn.config import CONFIG_ROOT
+from msrcnn.config import CONFIG_ROOT, get_msrcnn_cfg
 from msrcnn.engine.ablation import load_sweep, make_plan
 from msrcnn.engine.ablation.plan import describe
 from msrcnn.errors import UserError
@@ -53,12 +53,10 @@ def all_protocols():
 
 
 @pytest.mark.parametrize(("name", "protocol"), all_protocols())
-def test_quick_protocols_can_be_planned(name, protocol, tmp_path):
+def test_quick_protocols_can_be_planned(name, protocol, tmp_path, without_data):
     sweep = load_sweep(name)
     head_only = sweep.protocols[protocol].head_only is not None
-    made = make_plan(
-        *(sweep, sweep.protocols[protocol], tmp_path), head_only=head_only, check_data=False
-    )
+    made = make_plan(sweep, sweep.protocols[protocol], tmp_path, head_only=head_only)
     seeds = len(sweep.protocols[protocol].seeds)
     trained = sum(runs[1].trains for runs in made.variants.values())
     # Where there is nothing to train, one run serves all seeds.
@@ -115,8 +113,26 @@ def test_a_changed_config_is_another_run_of_that_variant_alone(plan):
 
 def test_what_makes_no_difference_is_the_same_run(plan):
     opts = ["SOLVER.CHECKPOINT_PERIOD", "7", "MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "3"]
+    opts += ["SOLVER.CHECKPOINT_MINUTES", "1", "SOLVER.CHECKPOINT_KEEP", "9"]
     assert folders(plan(opts=opts)) == folders(plan())
     assert folders(plan(opts=["SOLVER.BASE_LR", "0.5"])) != folders(plan())
+
+
+def test_a_key_of_a_later_version_changes_nothing(plan, monkeypatch):
+    before = folders(plan())
+
+    def later():
+        cfg = get_msrcnn_cfg()
+        cfg.MODEL.ROI_MASKIOU_HEAD.LATER = 7
+        return cfg
+
+    for module in ("msrcnn.config", "msrcnn.engine.defaults", "msrcnn.engine.ablation.plan"):
+        monkeypatch.setattr(f"{module}.get_msrcnn_cfg", later)
+    made = plan()
+    assert made.variants["concat"][1].cfg.MODEL.ROI_MASKIOU_HEAD.LATER == 7
+    assert folders(made) == before
+    opts = ["MODEL.ROI_MASKIOU_HEAD.LATER", "8"]
+    assert not set(folders(plan(opts=opts))["concat"]) & set(before["concat"])
 
 
 def test_own_data_are_their_annotations(plan, shapes_root, tmp_path):
@@ -211,15 +227,16 @@ def test_steps_are_those_that_will_be_taken(plan):
     run = plan(opts=opts).variants["concat"][1]
     assert run.steps == 8  # twice as many of half the size
     assert "8 steps of 8 images" in describe(plan(opts=opts))
+    variants = {"concat": {"set": {"SOLVER.MAX_ITER": 9}}, "multiply": {}}
+    assert "; 4 to 9 steps of 2 images" in describe(plan(variants=variants))
 
 
 def test_checkpoints_are_frequent_and_few(plan):
-    opts = ["SOLVER.MAX_ITER", "90000", "SOLVER.CHECKPOINT_PERIOD"]
-    solver = plan(opts=[*opts, "5000"]).variants["concat"][1].cfg.SOLVER
-    assert solver.CHECKPOINT_PERIOD == 90000 // 40
-    shorter = plan(opts=[*opts, "300"]).variants["concat"][1].cfg.SOLVER
-    assert shorter.CHECKPOINT_PERIOD == 300
-    assert solver.CHECKPOINT_KEEP == 2
+    solver = plan().variants["concat"][1].cfg.SOLVER
+    assert (solver.CHECKPOINT_MINUTES, solver.CHECKPOINT_KEEP) == (5, 2)
+    opts = ["SOLVER.CHECKPOINT_MINUTES", "30", "SOLVER.CHECKPOINT_KEEP", "4"]
+    solver = plan(opts=opts).variants["concat"][1].cfg.SOLVER
+    assert (solver.CHECKPOINT_MINUTES, solver.CHECKPOINT_KEEP) == (30, 4)
 
 
 def test_missing_data_are_found(plan):

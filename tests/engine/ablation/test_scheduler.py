@@ -1,5 +1,6 @@
 """The order of runs, with jobs that are over as soon as they are begun."""
 
+import dataclasses
 import io
 from types import SimpleNamespace
 
@@ -9,14 +10,13 @@ from rich.console import Console
 
 from msrcnn.engine.ablation import load_sweep, make_plan, run_all, scheduler
 from msrcnn.engine.ablation.display import Display
+from msrcnn.engine.ablation.job import prepare
 from msrcnn.engine.ablation.launcher import Launcher
 from msrcnn.engine.ablation.scheduler import Status
 from msrcnn.errors import UserError
 
 
 class FakeJob:
-    state = "FINISHED"
-
     def __init__(self, folder):
         self.job_id = str(folder)
         self.paths = SimpleNamespace(
@@ -27,13 +27,14 @@ class FakeJob:
         )
 
     def exception(self):
-        return None
+        return RuntimeError("made") if (self.paths.stderr).exists() else None
 
 
 class FakeLauncher(Launcher):
     """Runs nothing; `outcome` says by title whether a run leaves a result."""
 
     num_gpus, threads = 0, 1
+    raising = ()
 
     def __init__(self, plan, places=1, failing=(), interrupt_at=None):
         self.plan, self.places = plan, places
@@ -52,6 +53,8 @@ class FakeLauncher(Launcher):
             raise KeyboardInterrupt
         folder.mkdir(parents=True)
         if run.title in self.failing:
+            if run.title in self.raising:
+                (folder / "result.pkl").touch()
             (folder / "err").write_text("".join(f"line {i}\n" for i in range(50)))
         else:
             finish(run, 30.0)
@@ -113,9 +116,28 @@ def test_others_go_on_when_one_fails_and_its_log_is_shown(plan):
     assert statuses(states).pop("concat seed 1") is Status.FAILED
     assert list(statuses(states).values()).count(Status.DONE) == 3
     reason = states[0].reason
-    assert "is FINISHED; the end of" in reason.splitlines()[0]
+    assert "was killed, perhaps for want of memory; the end of" in reason.splitlines()[0]
     assert reason.splitlines()[-1] == "line 49"
     assert len(reason.splitlines()) == 13
+
+
+def test_a_run_that_ended_with_an_error_was_not_killed(plan):
+    made = plan()
+    launcher = FakeLauncher(made, failing=["concat seed 1"])
+    launcher.raising = ["concat seed 1"]
+    states = run_all(made, launcher, lambda states: None, "made")
+    assert "ended with an error; the end of" in states[0].reason
+
+
+def test_two_sweeps_at_once_share_a_run_under_two_names(plan, tmp_path):
+    """Both are planned before either has begun."""
+    mine = plan().variants["concat"][1]
+    theirs = dataclasses.replace(mine, name="full")
+    assert mine.folder != theirs.folder
+    prepare(theirs)
+    prepare(mine)
+    assert mine.folder == theirs.folder
+    assert [path.name for path in (tmp_path / "runs").glob("*-*")] == [theirs.folder.name]
 
 
 def test_a_run_that_cannot_be_started_is_one_that_failed(plan):

@@ -72,17 +72,20 @@ def test_table_as_a_reader_sees_it(finished):
 
 def test_notes_say_what_kind_of_runs_these_are(finished):
     text = "\n".join(notes(finished[1]))
-    assert "Full protocol (quick/smoke_ms_rcnn_R_18_FPN.yaml), evaluated on own data" in text
+    assert (
+        "Full protocol (quick/smoke_ms_rcnn_R_18_FPN.yaml), evaluated on own data with up to 100 "
+        "detections an image"
+    ) in text
     assert "4 steps of 2 images, 3 seeds; everything is trained, end to end." in text
     assert "Student's t" in text
     assert "not to be compared" in text  # own data are not what the published numbers are of
 
 
-def test_only_the_published_protocol_is_comparable(tmp_path):
+def test_only_the_published_protocol_is_comparable(tmp_path, without_data):
     sweep = load_sweep(write_sweep(tmp_path))
 
     def comparable(**changes):
-        made = make_plan(sweep, sweep.protocols["full"], tmp_path, check_data=False, **changes)
+        made = make_plan(sweep, sweep.protocols["full"], tmp_path, **changes)
         for run in made.runs:
             finish(run, 30.0)
         results = collect(made)
@@ -145,19 +148,27 @@ def test_one_seed_has_an_interval_over_images(plan, shapes_root):
     assert difference["over"] == "images"
     assert difference["ci95"] == [0.0, 0.0]  # both predict the same
     assert "paired bootstrap" in "\n".join(notes(collect(made)))
+    (runs[1].folder / "inference" / "predictions.npz").unlink()
+    difference = collect(made)["variants"]["multiply"]["difference"]
+    assert difference == {"mean": 1.0, "ci95": None, "over": None}
+    assert "Without interval" in "\n".join(notes(collect(made)))
 
 
 def test_csv_has_a_line_for_each_run(finished):
     rows = list(csv.DictReader(io.StringIO(as_csv(finished[1]))))
     by_seed = {(row["variant"], row["seed"]): row for row in rows}
     assert [float(by_seed["multiply", str(seed)]["AP"]) for seed in (1, 2, 3)] == AP["multiply"]
-    assert by_seed["concat", "1"]["seconds_per_step"] == "0.5"
+    assert by_seed["concat", "1"]["steps"] == "4"
     assert float(by_seed["concat", "mean"]["AP"]) == pytest.approx(32)
     assert by_seed["concat", "published"]["AP"] == "29.3"
     assert by_seed["concat", "mean"]["difference"] == ""
     assert float(by_seed["multiply", "mean"]["difference"]) == pytest.approx(1)
     assert float(by_seed["multiply", "mean"]["ci95_low"]) == pytest.approx(-0.2421, abs=1e-3)
     assert ("multiply", "published") not in by_seed
+    zero = dict.fromkeys(finished[1]["columns"], 0.0)
+    finished[1]["variants"]["concat"]["mean"] = zero
+    rows = list(csv.DictReader(io.StringIO(as_csv(finished[1]))))
+    assert ("concat", "mean", "0.0") in [(r["variant"], r["seed"], r["AP"]) for r in rows]
     assert {(row["protocol"], row["head_only"]) for row in rows} == {("full", "False")}
 
 

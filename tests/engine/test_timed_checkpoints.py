@@ -1,0 +1,58 @@
+from types import SimpleNamespace
+
+import pytest
+from detectron2.engine import TrainerBase
+
+import msrcnn
+from msrcnn.engine import timed_checkpoints
+from msrcnn.engine.timed_checkpoints import TimedCheckpointer
+
+
+class Checkpointer:
+    def __init__(self):
+        self.saved = []
+
+    def save(self, name, iteration):
+        self.saved.append((name, iteration))
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Train with steps of so many seconds each; the checkpoints that the hook saves."""
+
+    def steps(durations, minutes=10, period=100):
+        clock = SimpleNamespace(now=1000.0)
+        monkeypatch.setattr(timed_checkpoints.time, "monotonic", lambda: clock.now)
+
+        class Made(TrainerBase):
+            def run_step(self):
+                clock.now += durations[self.iter]
+
+        cfg = msrcnn.get_config("quick/smoke_ms_rcnn_R_18_FPN.yaml")
+        cfg.merge_from_list(
+            ["SOLVER.CHECKPOINT_MINUTES", minutes, "SOLVER.CHECKPOINT_PERIOD", period]
+        )
+        checkpointer = Checkpointer()
+        trainer = Made()
+        trainer.register_hooks([TimedCheckpointer(cfg, checkpointer)])
+        trainer.train(0, len(durations))
+        return checkpointer.saved
+
+    return steps
+
+
+def test_saves_when_the_last_is_old(steps):
+    assert steps([300] * 7) == [(f"model_{i:07d}", i) for i in (1, 3, 5)]
+
+
+def test_a_periodic_checkpoint_counts(steps):
+    assert steps([300] * 7, period=2) == []
+    assert [iteration for _, iteration in steps([300] * 7, period=3)] == [1, 4]
+
+
+def test_the_last_step_is_saved_as_the_final_one(steps):
+    assert steps([10, 10, 10, 900]) == []
+
+
+def test_slow_steps_are_saved_one_by_one(steps):
+    assert [iteration for _, iteration in steps([1000] * 4)] == [0, 1, 2]
