@@ -1,6 +1,7 @@
 """The figure of a sweep: each variant with its seeds, and AP against cost where it is known."""
 
 import itertools
+import math
 import textwrap
 
 from matplotlib.axes import Axes
@@ -13,6 +14,7 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 BASELINE_COLOR, VARIANT_COLOR, PUBLISHED_COLOR = "#7f7f7f", "#0072b2", "#d55e00"
 COST = "cost/multiply_adds"
 ROW_HEIGHT = 0.42  # inches
+SEEDS_BELOW = 0.2  # of a row, the dots of its seeds
 LABEL_WIDTH = 24  # characters
 
 
@@ -20,7 +22,7 @@ LABEL_WIDTH = 24  # characters
 def draw_variants(results: dict) -> Figure:
     """The first column by variant, and below it how far each is from the baseline.
 
-    Above mean and standard deviation with a stroke for each seed, and published numbers where they
+    Above mean and standard deviation with a dot for each seed, and published numbers where they
     compare; below the difference with its 95% interval.
 
     Args:
@@ -44,7 +46,8 @@ def _draw_means(axes: Axes, results: dict, variants: dict[str, dict]) -> None:
     for row, (name, variant) in enumerate(variants.items()):
         color = BASELINE_COLOR if name == results["baseline"] else VARIANT_COLOR
         seeds = [run["values"][column] for run in variant["runs"]]
-        axes.plot(seeds, [row] * len(seeds), "|", color=color, markersize=9, alpha=0.7)
+        below = [row + SEEDS_BELOW] * len(seeds)
+        axes.plot(seeds, below, ".", color=color, markersize=4, alpha=0.7)
         mean, std = variant["mean"][column], variant["std"][column]
         axes.errorbar(mean, row, xerr=std, fmt="o", color=color, capsize=3)
         if results["comparable"] and column in variant["published"]:
@@ -94,10 +97,11 @@ def draw_cost(results: dict) -> Figure:
     """
     column = next(iter(results["columns"]))
     cost_column = next(c for c, key in results["columns"].items() if key == COST)
-    figure = new_figure(2.8)
+    variants = _finished(results, column)
+    figure = new_figure(2.4 + 0.2 * len(variants))
     axes = figure.subplots()
     costs = []
-    for variant, color in zip(_finished(results, column).values(), itertools.cycle(COLORS)):
+    for variant, color in zip(variants.values(), itertools.cycle(COLORS)):
         costs.append((variant["mean"][cost_column] or 0) / 1e6)
         mean, std = variant["mean"][column], variant["std"][column]
         axes.errorbar(
@@ -107,10 +111,13 @@ def draw_cost(results: dict) -> Figure:
     linear = min((cost for cost in costs if cost > 0), default=1.0)
     axes.set_xscale("symlog", linthresh=linear)
     axes.set_xlim(-linear / 2, 3 * max(*costs, linear))
+    decades = range(math.ceil(math.log10(linear)), math.ceil(math.log10(3 * max(*costs, linear))))
+    axes.set_xticks([0.0, *(10.0**decade for decade in decades)])
+    axes.minorticks_off()
     axes.margins(y=0.2)
     axes.set_xlabel("multiply-adds of the MaskIoU head for a proposal (millions)")
     axes.set_ylabel(column)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside lower center")
     axes.set_title(_title(results), loc="left")
     return figure
 
@@ -141,7 +148,7 @@ def _wrapped(label: str) -> str:
 
 def _spread(results: dict) -> str:
     seeds = max(len(variant["runs"]) for variant in results["variants"].values())
-    return f"mean ± std of {seeds} seeds" if seeds > 1 else "one seed"
+    return f"mean ± std of {seeds} seeds (dots)" if seeds > 1 else "one seed"
 
 
 def _title(results: dict) -> str:

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from matplotlib.figure import Figure
 
@@ -45,7 +47,7 @@ def test_every_variant_with_its_seeds(results):
     axes = figure.axes[0]
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == [f"variant {index}" for index in range(8)]
-    seeds = [line for line in axes.lines if line.get_marker() == "|" and len(line.get_xdata()) == 2]
+    seeds = [line for line in axes.lines if line.get_marker() == "." and len(line.get_xdata()) == 2]
     assert [list(line.get_xdata()) for line in seeds[:1]] == [[30.05, 30.1]]
     assert "2 seeds" in axes.get_xlabel()  # those that there are
 
@@ -89,8 +91,20 @@ def test_the_detector_of_head_only_sweeps_is_a_line(results):
 
 
 def test_cost_of_more_variants_than_colours(results):
-    legend = draw_cost(results).axes[0].get_legend()
+    (legend,) = draw_cost(results).legends
     assert len(legend.get_texts()) == len(results["variants"])
+
+
+def test_ticks_of_cost_are_apart(results):
+    for index, variant in enumerate(results["variants"].values()):
+        variant["mean"]["cost"] = [0.0, 1.2e4, 2.4e7][index % 3]
+    figure = draw_cost(results)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    assert list(axes.get_xticks()) == pytest.approx([0, 0.1, 1, 10])
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+    for left, right in itertools.pairwise(boxes):
+        assert left.x1 < right.x0
 
 
 def test_what_applies_is_drawn(results):
