@@ -15,7 +15,8 @@ def hardware() -> str:
     """The processor that a run would use, as a reader names it."""
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    return f"{torch.get_num_threads()} CPU cores ({platform.machine()})"
+    cores = torch.get_num_threads()
+    return f"{cores} CPU core{'s' if cores > 1 else ''} ({platform.machine()})"
 
 
 def write_result(output: Path, command: str, **content) -> None:
