@@ -1,5 +1,6 @@
 """Where runs are started: processes of this machine, or Slurm; both through submitit."""
 
+import contextlib
 import functools
 import os
 import re
@@ -129,8 +130,8 @@ class LocalLauncher(Launcher):
         deadline = time.monotonic() + STOP_SECONDS
         while time.monotonic() < deadline and not all(job.done() for job in self._taken):
             time.sleep(0.1)
-        for job in self._taken:
-            if not job.done():
+        for job in self._taken:  # what is left of it, such as the processes of other GPUs
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(int(job.job_id), signal.SIGKILL)
         return "the same command goes on from here"
 

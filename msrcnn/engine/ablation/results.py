@@ -27,11 +27,10 @@ def collect(plan: Plan) -> dict:
         keys reported, by heading), ``baseline``, ``detector`` (of head-only sweeps, its
         evaluation), ``missing`` (titles of unfinished runs), ``hardware`` and ``versions`` of the
         runs, and ``variants``: for each its ``label``, ``set``, ``published`` numbers, ``runs``
-        (seed, values by column, steps), ``mean`` and ``std`` (sample standard
-        deviation, ``None`` for one seed) by column, and the ``difference`` of the first column
-        from the baseline, see :func:`difference`; ``trained`` is ``False`` for a variant that is
-        one evaluation, whatever the seed. ``comparable`` says whether the published numbers are
-        of this protocol.
+        (seed, values by column, steps), ``mean`` and ``std`` (sample standard deviation, ``None``
+        for one seed) by column, and the ``difference`` of the first column from the baseline, see
+        :func:`difference`; ``trained`` is ``False`` for a variant that is one evaluation, whatever
+        the seed. ``comparable`` says whether the published numbers are of this protocol.
     """
     sweep = plan.sweep
     records = {run.digest: _record(run) for run in plan.runs if run.finished}

@@ -1,5 +1,6 @@
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -8,7 +9,6 @@ import torch
 from fake_slurm import add_slurm
 from submitit.helpers import DelayedSubmission
 
-from msrcnn.engine.ablation import launcher as launcher_module
 from msrcnn.engine.ablation.launcher import LocalLauncher, SlurmLauncher, visible_gpus
 from msrcnn.errors import UserError
 
@@ -118,29 +118,30 @@ def test_stopping_ends_the_jobs(gpus, tmp_path):
         os.kill(int(pid_file.read_text()), 0)
 
 
-def test_stopping_ends_a_job_that_will_not(gpus, tmp_path, monkeypatch):
+def is_gone(pid):
+    stat = Path("/proc", str(pid), "stat")
+    return not stat.exists() or stat.read_text().rsplit(")")[1].split()[0] == "Z"
+
+
+def test_stopping_ends_a_job_that_will_not_with_all_its_processes(gpus, tmp_path):
     """Ctrl-C at the terminal is for us alone: two of them would break submitit's own end."""
     gpus(0)
-    monkeypatch.setattr(launcher_module, "STOP_SECONDS", 0.5)
     launcher = LocalLauncher()
     pid_file = tmp_path / "pid"
 
     def job():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        pid_file.write_text(str(os.getpid()))
+        child = subprocess.Popen(["sleep", "600"])  # as the process of a second GPU
+        pid_file.write_text(f"{os.getpid()} {child.pid}")
         time.sleep(600)
 
     submitted = launcher.submit(job, tmp_path / "job", "job")
     wait_for(lambda: pid_file.exists() and pid_file.read_text())
-    pid = int(pid_file.read_text())
-    assert os.getsid(pid) == int(submitted.job_id) != os.getsid(0)
+    pids = [int(pid) for pid in pid_file.read_text().split()]
+    assert {os.getsid(pid) for pid in pids} == {int(submitted.job_id)}
+    assert int(submitted.job_id) != os.getsid(0)
     launcher.stop()
-
-    def is_gone():
-        stat = Path("/proc", str(pid), "stat")
-        return not stat.exists() or stat.read_text().rsplit(")")[1].split()[0] == "Z"
-
-    wait_for(is_gone)
+    wait_for(lambda: all(is_gone(pid) for pid in pids))
 
 
 @pytest.fixture
