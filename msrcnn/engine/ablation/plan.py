@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
@@ -238,7 +237,7 @@ def _merge(cfg: CfgNode, settings: dict) -> None:
     Raises:
         UserError: naming the key, and those nearest to it.
     """
-    known = _flat(yaml.safe_load(cfg.dump()))
+    known = _flat(cfg)
     for key, value in settings.items():
         if key == "SEED":
             raise UserError("'set' has SEED, which the protocol's 'seeds' give")
@@ -270,7 +269,7 @@ def _head(cfg: CfgNode) -> torch.nn.Module | None:
 
 def _check_same_detector(cfg: CfgNode, detector: CfgNode) -> None:
     """Refuse a variant that differs from the detector in more than the MaskIoU head."""
-    ours, theirs = (_flat(yaml.safe_load(each.dump())) for each in (cfg, detector))
+    ours, theirs = _flat(cfg), _flat(detector)
     differing = [
         key
         for key in sorted({*ours, *theirs})
@@ -288,10 +287,11 @@ def _check_same_detector(cfg: CfgNode, detector: CfgNode) -> None:
         )
 
 
-def _flat(content: dict, prefix: str = "") -> dict:
+def _flat(cfg: CfgNode, prefix: str = "") -> dict:
+    """Values by complete key, as ``SOLVER.MAX_ITER``."""
     flat = {}
-    for key, value in content.items():
-        if isinstance(value, dict):
+    for key, value in cfg.items():
+        if isinstance(value, CfgNode):
             flat.update(_flat(value, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = value
@@ -300,7 +300,7 @@ def _flat(content: dict, prefix: str = "") -> dict:
 
 def _digest(cfg: CfgNode, start: Run | None) -> str:
     """What a run's result depends on, in ten characters."""
-    settings, defaults = (_flat(yaml.safe_load(c.dump())) for c in (cfg, get_msrcnn_cfg()))
+    settings, defaults = _flat(cfg), _flat(get_msrcnn_cfg())
     # By what differs from the defaults, so that a key that a later version adds changes nothing.
     changed = {
         key: value
