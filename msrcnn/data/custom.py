@@ -1,8 +1,10 @@
 """Own data in one flag: ``--train-data ANN.json:IMAGES``."""
 
 import difflib
+import functools
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -36,8 +38,27 @@ def parse_data_flag(flag: str) -> tuple[Path, Path]:
     return Path(annotations), Path(images)
 
 
-def load_checked(annotations: Path, images: Path) -> dict:
-    """Read a COCO-format file and check it.
+@dataclass(frozen=True)
+class _Summary:
+    """What a config takes from a COCO-format file.
+
+    Attributes:
+        categories: names by id.
+        mask_format: Detectron2's ``INPUT.MASK_FORMAT``.
+    """
+
+    categories: dict[int, str]
+    mask_format: str
+
+
+@functools.cache
+def _checked(annotations: Path, images: Path, modified: int) -> _Summary:
+    """Read a COCO-format file and check it, once: a sweep asks for the same one many times.
+
+    Args:
+        annotations: the file.
+        images: the folder.
+        modified: when the file was, so that another content is read again.
 
     Raises:
         UserError: naming the file, the first bad record and its mend.
@@ -50,7 +71,8 @@ def load_checked(annotations: Path, images: Path) -> dict:
     if problems:
         more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
         raise UserError(f"{annotations}: {problems[0]}{more}")
-    return content
+    categories = {category["id"]: category["name"] for category in content["categories"]}
+    return _Summary(categories, mask_format(content))
 
 
 def use_data(cfg: CfgNode, train: str | None = None, val: str | None = None) -> None:
@@ -65,33 +87,33 @@ def use_data(cfg: CfgNode, train: str | None = None, val: str | None = None) -> 
     Raises:
         UserError: if a file is missing or malformed, or the two have different categories.
     """
-    contents = {}
+    found = {}
     for split, flag in (("train", train), ("val", val)):
         if flag is None:
             continue
         annotations, images = parse_data_flag(flag)
-        contents[split] = load_checked(annotations, images)
+        found[split] = _checked(annotations, images, annotations.stat().st_mtime_ns)
         # A dataset's name is its file: another file is another dataset in Detectron2's catalog.
         name = f"{annotations.resolve()}{OWN_DATA}{images.resolve()}"
         if name not in DatasetCatalog.list():
             register_coco_instances(name, {}, str(annotations), str(images))
-            MetadataCatalog.get(name).thing_classes = _class_names(contents[split])
+            MetadataCatalog.get(name).thing_classes = _class_names(found[split].categories)
         cfg.DATASETS["TRAIN" if split == "train" else "TEST"] = (name,)
-    if not contents:
+    if not found:
         return
     if train is not None and val is None:
         cfg.DATASETS.TEST = ()
-    classes = {split: _categories(content) for split, content in contents.items()}
+    classes = {split: each.categories for split, each in found.items()}
     if len(classes) == 2 and classes["train"] != classes["val"]:
         raise UserError(
             "training and validation data have different categories: "
             f"{sorted(set(classes['train'].items()) ^ set(classes['val'].items()))} are in one "
             "only; give both files the same 'categories'"
         )
-    categories = next(iter(classes.values()))
-    cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(categories)
-    cfg.DATASETS.CLASS_NAMES = tuple(name for _, name in sorted(categories.items()))
-    cfg.INPUT.MASK_FORMAT = mask_format(next(iter(contents.values())))
+    first = next(iter(found.values()))
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(first.categories)
+    cfg.DATASETS.CLASS_NAMES = tuple(_class_names(first.categories))
+    cfg.INPUT.MASK_FORMAT = first.mask_format
 
 
 def check_registered(names: Iterable[str]) -> None:
@@ -117,10 +139,6 @@ def check_registered(names: Iterable[str]) -> None:
                 )
 
 
-def _categories(content: dict) -> dict[int, str]:
-    return {category["id"]: category["name"] for category in content["categories"]}
-
-
-def _class_names(content: dict) -> list[str]:
+def _class_names(categories: dict[int, str]) -> list[str]:
     """Class names in the order of their ids, the order of Detectron2's class indices."""
-    return [name for _, name in sorted(_categories(content).items())]
+    return [name for _, name in sorted(categories.items())]

@@ -1,8 +1,10 @@
 import json
+import os
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from msrcnn.data.coco_format import check_coco
 from msrcnn.data.custom import use_data
 from msrcnn.errors import UserError
 
@@ -20,6 +22,28 @@ def test_own_data_in_one_flag(tiny_cfg, shapes_root):
     assert len(DatasetCatalog.get(name)) == 12
     assert MetadataCatalog.get(name).thing_classes[0] == "disc"
     assert len(DatasetCatalog.get(tiny_cfg.DATASETS.TEST[0])) == 6
+
+
+def test_a_file_is_read_again_once_changed(tiny_cfg, shapes_root, tmp_path, monkeypatch):
+    read = []
+
+    def spy(content, images):
+        read.append(len(content["categories"]))
+        return check_coco(content, images)
+
+    monkeypatch.setattr("msrcnn.data.custom.check_coco", spy)
+    annotations = tmp_path / "a.json"
+    content = json.loads((shapes_root / "annotations" / "instances_val.json").read_text())
+    annotations.write_text(json.dumps(content))
+    for _ in range(3):
+        use_data(tiny_cfg, val=f"{annotations}:{shapes_root}/val")
+    assert read == [6]
+    content["categories"].append({"id": 99, "name": "new"})
+    annotations.write_text(json.dumps(content))
+    os.utime(annotations, ns=(0, annotations.stat().st_mtime_ns + 1))  # whatever the clock's steps
+    use_data(tiny_cfg, val=f"{annotations}:{shapes_root}/val")
+    assert read == [6, 7]
+    assert tiny_cfg.MODEL.ROI_HEADS.NUM_CLASSES == 7
 
 
 def test_rle_of_one_class(tiny_cfg, nuclei_root):
