@@ -1,6 +1,7 @@
 """Results for the record: what was measured, with the command and the hardware that made it."""
 
 import json
+import os
 import platform
 import statistics
 from pathlib import Path
@@ -62,19 +63,25 @@ def record_result(evaluation: Path, command: str, output: Path) -> None:
     write_result(output, command, **content)
 
 
-def read_training_log(path: Path) -> list[dict]:
+def read_training_log(path: Path, *, last_bytes: int | None = None) -> list[dict]:
     """The lines of Detectron2's training log that are of steps, not of evaluations.
 
     Args:
-        path: a ``metrics.json``; where there is none, there are no lines. A line that a process
-            was killed in is left out.
+        path: a ``metrics.json``; where there is none, there are no lines. A line that is being
+            written, or that a process was killed in, is left out.
+        last_bytes: read only the end of the file.
     """
-    if not path.is_file():
+    try:
+        with path.open("rb") as log:
+            if last_bytes is not None:
+                log.seek(max(os.fstat(log.fileno()).st_size - last_bytes, 0))
+            lines = log.read().splitlines()
+    except FileNotFoundError:
         return []
-    return [line for line in map(_parsed, path.read_text().splitlines()) if "total_loss" in line]
+    return [line for line in map(_parsed, lines) if "total_loss" in line]
 
 
-def _parsed(line: str) -> dict:
+def _parsed(line: bytes) -> dict:
     try:
         return json.loads(line)
     except ValueError:

@@ -35,3 +35,12 @@ def test_training_log_of_a_run_that_was_killed(tmp_path):
     record_result(tmp_path / "evaluation.json", "made", tmp_path / "result.json")
     training = json.loads((tmp_path / "result.json").read_text())["training"]
     assert training == {"steps": 2, "seconds_per_step": None}
+
+
+def test_end_of_a_training_log(tmp_path):
+    log = tmp_path / "metrics.json"
+    lines = [{"iteration": i, "total_loss": 2.0} for i in range(1000)]
+    log.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert read_training_log(log) == lines
+    assert read_training_log(log, last_bytes=100) == lines[-2:]  # the third last is cut
+    assert read_training_log(log, last_bytes=10**6) == lines

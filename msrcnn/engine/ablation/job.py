@@ -1,7 +1,6 @@
 """One run in a process of its own, wherever submitit starts it."""
 
 import argparse
-import json
 import multiprocessing
 import os
 import signal
@@ -13,13 +12,14 @@ from filelock import FileLock
 from submitit.helpers import DelayedSubmission
 
 from ...atomic_file import write_file
-from ...evaluation.results import record_result
+from ...evaluation.results import read_training_log, record_result
 from ..defaults import argument_parser, launch_processes
 from ..trainer import train
 from .plan import RESULT, Run
 
 CONFIG = "run.yaml"  # what a run is given; Detectron2 writes what it made of it to config.yaml
 FINAL_WEIGHTS = "model_final.pth"
+LOG_END = 8192  # bytes of a training log, which hold its last line; it is looked at often
 
 
 @dataclass(frozen=True)
@@ -103,16 +103,7 @@ def progress(folder: Path) -> dict:
     Empty before there is one.
     """
     try:
-        with (folder / "metrics.json").open("rb") as log:
-            log.seek(max(os.fstat(log.fileno()).st_size - 8192, 0))
-            lines = log.read().splitlines()
-    except OSError:
+        steps = read_training_log(folder / "metrics.json", last_bytes=LOG_END)
+    except OSError:  # of a disk on another machine; it is looked at again
         return {}
-    for line in reversed(lines):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue  # just being written
-        if "total_loss" in record:
-            return record
-    return {}
+    return steps[-1] if steps else {}
