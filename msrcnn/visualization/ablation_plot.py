@@ -7,11 +7,9 @@ import textwrap
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .plots import new_figure, styled
+from .plots import GREY, PALETTE, new_figure, styled
 
-# Okabe and Ito's, to be told apart by colour-blind readers too.
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-BASELINE_COLOR, VARIANT_COLOR, PUBLISHED_COLOR = "#7f7f7f", "#0072b2", "#d55e00"
+BASELINE_COLOR, VARIANT_COLOR, PUBLISHED_COLOR = GREY, PALETTE[0], PALETTE[1]
 COST = "cost/multiply_adds"
 ROW_HEIGHT = 0.42  # inches
 SEEDS_BELOW = 0.2  # of a row, the dots of its seeds
@@ -101,7 +99,7 @@ def draw_cost(results: dict) -> Figure:
     figure = new_figure(2.4 + 0.2 * len(variants))
     axes = figure.subplots()
     costs = []
-    for variant, color in zip(variants.values(), itertools.cycle(COLORS)):
+    for variant, color in zip(variants.values(), itertools.cycle(PALETTE)):
         costs.append((variant["mean"][cost_column] or 0) / 1e6)
         mean, std = variant["mean"][column], variant["std"][column]
         axes.errorbar(
@@ -152,7 +150,4 @@ def _spread(results: dict) -> str:
 
 
 def _title(results: dict) -> str:
-    protocol = results["protocol"]
-    kind = "full protocol" if protocol["name"] == "full" else f"quick protocol: {protocol['name']}"
-    head_only = ", head only" if protocol["head_only"] else ""
-    return f"{results['title']}\n{kind}{head_only}"
+    return f"{results['title']}\n{results['protocol']['label']}"

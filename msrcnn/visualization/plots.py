@@ -18,13 +18,16 @@ from ..evaluation import RANKINGS, AveragePrecision, Evaluation
 from ..evaluation.coco_metrics import IOU_THRESHOLDS
 from ..evaluation.mask_quality import SIZES
 
-# Of each ranking everywhere; told apart by colour-blind readers too (Okabe and Ito's palette).
+# Okabe and Ito's, to be told apart by colour-blind readers too.
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+GREY = "#7f7f7f"
+# Of each ranking everywhere.
 COLORS = {
-    "bbox": "#7f7f7f",
-    "segm_box_score": "#d55e00",
-    "segm_mask_score": "#0072b2",
-    "segm_mask_confidence": "#009e73",
-    "segm_oracle": "#cc79a7",
+    "bbox": GREY,
+    "segm_box_score": PALETTE[1],
+    "segm_mask_score": PALETTE[0],
+    "segm_mask_confidence": PALETTE[2],
+    "segm_oracle": PALETTE[3],
 }
 LABELS = {
     "bbox": "boxes by box score",

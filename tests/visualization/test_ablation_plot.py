@@ -3,8 +3,8 @@ import itertools
 import pytest
 from matplotlib.figure import Figure
 
-from msrcnn.visualization.ablation_plot import COLORS, draw_cost, draw_sweep, draw_variants
-from msrcnn.visualization.plots import to_png
+from msrcnn.visualization.ablation_plot import draw_cost, draw_sweep, draw_variants
+from msrcnn.visualization.plots import PALETTE, to_png
 
 
 @pytest.fixture
@@ -29,12 +29,12 @@ def results():
 
     return {
         "title": "Made",
-        "protocol": {"name": "full", "head_only": False, "seeds": [1, 2, 3]},
+        "protocol": {"label": "full protocol"},
         "columns": {"AP": "segm_mask_score/AP", "cost": "cost/multiply_adds"},
         "baseline": "0",
         "comparable": True,
         "detector": None,
-        "variants": {str(index): variant(index) for index in range(len(COLORS) + 2)},
+        "variants": {str(index): variant(index) for index in range(len(PALETTE) + 2)},
     }
 
 

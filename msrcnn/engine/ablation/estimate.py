@@ -10,7 +10,7 @@ from detectron2.utils.events import EventStorage
 from tabulate import tabulate
 
 from ...evaluation.results import hardware
-from ..defaults import silence_known_warnings, use_available_device
+from ..defaults import use_available_device
 from ..trainer import Trainer
 from .job import progress
 from .plan import DETECTOR, Plan, Run, describe
@@ -83,7 +83,6 @@ def seconds_per_step(run: Run, num_gpus: int) -> float:
 
 
 def _time_step(cfg) -> float:
-    silence_known_warnings()
     logging.getLogger("detectron2").setLevel(logging.ERROR)
     model = Trainer.build_model(cfg).train()
     optimizer = Trainer.build_optimizer(cfg, model)

@@ -3,7 +3,6 @@
 import json
 import math
 import statistics
-from pathlib import Path
 
 from scipy.stats import t as student_t
 
@@ -64,6 +63,7 @@ def collect(plan: Plan) -> dict:
         "versions": next((record["versions"] for record in records.values()), None),
         "protocol": {
             "name": plan.protocol.name,
+            "label": _label(plan),
             "head_only": plan.head_only,
             "base": plan.protocol.base,
             "seeds": list(plan.protocol.seeds),
@@ -77,6 +77,13 @@ def collect(plan: Plan) -> dict:
         "variants": variants,
         "missing": [run.title for run in plan.runs if run.digest not in records],
     }
+
+
+def _label(plan: Plan) -> str:
+    """The protocol in a few words, for headings."""
+    name = plan.protocol.name
+    kind = "full protocol" if name == FULL else f"quick protocol {name}"
+    return f"{kind}, head only" if plan.head_only else kind
 
 
 def is_published_protocol(plan: Plan) -> bool:
@@ -178,9 +185,9 @@ def _std(values: dict[int, dict], column: str) -> float | None:
     return statistics.stdev(numbers) if len(numbers) > 1 else None
 
 
-def _detector(plan: Plan, records: dict[Path, dict]) -> dict | None:
+def _detector(plan: Plan, records: dict[str, dict]) -> dict | None:
     if plan.detector is None or plan.detector.digest not in records:
         return None
-    record = records[plan.detector.digest]
+    evaluation = records[plan.detector.digest]["evaluation"]
     tasks = ("bbox", "segm_box_score", "segm_oracle")
-    return {"steps": record["training"]["steps"], **{t: record["evaluation"][t] for t in tasks}}
+    return {"steps": plan.detector.steps, **{task: evaluation[task] for task in tasks}}

@@ -5,8 +5,6 @@ import io
 
 from tabulate import tabulate
 
-from .sweep import FULL
-
 UNITS = {"cost/parameters": (1e6, " M"), "cost/multiply_adds": (1e6, " M")}
 
 
@@ -71,9 +69,10 @@ def notes(results: dict) -> list[str]:
         )
     if "images" in over:
         lines.append("In brackets the 95% interval by paired bootstrap over images.")
-    elif None in over:
+    elif None in over and len(results["protocol"]["seeds"]) == 1:
         lines.append(
-            "Without interval, which for one seed needs the runs' inference/predictions.npz."
+            "Without interval: for one seed there is one of the AP by mask score, and it needs the "
+            "runs' inference/predictions.npz."
         )
     if results["missing"]:
         lines.append(f"Not finished: {', '.join(results['missing'])}.")
@@ -88,9 +87,7 @@ def markdown(results: dict) -> str:
 
 def heading(results: dict) -> str:
     """The title with the protocol that the numbers are of."""
-    protocol = results["protocol"]
-    kind = "full protocol" if protocol["name"] == FULL else f"quick protocol {protocol['name']}"
-    return f"{results['title']} ({kind}{', head only' if protocol['head_only'] else ''})"
+    return f"{results['title']} ({results['protocol']['label']})"
 
 
 def as_csv(results: dict) -> str:

@@ -118,6 +118,10 @@ def test_unfinished_runs_are_named(plan):
     assert results["variants"]["multiply"]["difference"] is None  # no seed has both
     assert "(a) (2 of 3 seeds)" in table(results)
     assert "Not finished: multiply seed 1, concat seed 2" in markdown(results)
+    finish(made.variants["concat"][2], 30.0)
+    results = collect(made)
+    assert results["variants"]["multiply"]["difference"]["over"] is None  # one seed has both
+    assert "predictions.npz" not in markdown(results)  # which would not help
     assert draw_sweep(results)
 
 
