@@ -6,12 +6,12 @@ import re
 import pytest
 from conftest import ROOT
 
-from msrcnn.benchmark import conventions, evaluation
+from msrcnn.ablation import tables
+from msrcnn.benchmark import conventions, evaluation_speed
 from msrcnn.checkpoint.convert.maskscoring_rcnn import MaskScoringRCNN
 from msrcnn.checkpoint.convert.mmdet import MMDetection
 from msrcnn.checkpoint.convert.torchvision_models import TorchvisionMaskRCNN
 from msrcnn.config import CONFIG_ROOT
-from msrcnn.engine.ablation import tables
 from msrcnn.evaluation import metrics_table
 
 README = (ROOT / "README.md").read_text()
@@ -115,7 +115,7 @@ def test_story_of_a_head_added_to_a_trained_model():
 
 def test_benchmark_of_the_evaluation_is_the_recorded_one():
     document = (ROOT / "docs" / "evaluation.md").read_text()
-    for line in evaluation.table(result("evaluation")).splitlines():
+    for line in evaluation_speed.table(result("evaluation")).splitlines():
         assert line.rstrip() in document
 
 

@@ -4,8 +4,8 @@
 import argparse
 from pathlib import Path
 
+from msrcnn.ablation.command import ablate
 from msrcnn.engine import run_tool
-from msrcnn.engine.ablation.command import ablate
 
 
 def at_least(low: int):

@@ -6,11 +6,11 @@ import shlex
 import sys
 from pathlib import Path
 
-from msrcnn.benchmark import conventions, cost, evaluation
+from msrcnn.benchmark import conventions, cost, evaluation_speed
 from msrcnn.engine import run_tool
-from msrcnn.evaluation.results import write_result
+from msrcnn.engine.result_records import write_result
 
-BENCHMARKS = {"conventions": conventions, "cost": cost, "evaluation": evaluation}
+BENCHMARKS = {"conventions": conventions, "cost": cost, "evaluation": evaluation_speed}
 
 
 def main() -> None:

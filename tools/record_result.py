@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from msrcnn.evaluation.results import record_result
+from msrcnn.engine.result_records import record_result
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from .config_checks import check_config
 from .defaults import argument_parser, launch_tool, run_tool, setup
-from .evaluation import evaluate_predictions
+from .evaluate import evaluate_predictions
 from .export import config_beside, export_model
 from .model_tool import model_argument_parser, model_config
 from .predictor import Predictor

@@ -22,7 +22,7 @@ from ..modeling.test_time_augmentation import MaskScoringRCNNWithTTA
 from ..modeling.train_only import train_only
 from .config_checks import check_config
 from .defaults import setup
-from .evaluation import build_evaluator
+from .evaluate import build_evaluator
 from .keep_best import KeepBest
 from .optimizer import build_optimizer
 from .predictor import load_model

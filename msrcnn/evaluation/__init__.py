@@ -1,13 +1,13 @@
 """Evaluation: COCO metrics of boxes, and of masks under every ranking."""
 
+from .coco_evaluator import MaskScoringEvaluator, evaluate_and_write, write_results
 from .coco_metrics import ENGINES, METRICS, AveragePrecision
 from .comparison import compare_detections, comparison_table
 from .detections import Detections
-from .evaluate import RANKINGS, Evaluation, evaluate_detections, metrics_table
-from .evaluator import MaskScoringEvaluator, evaluate_and_write, write_results
 from .ground_truth import load_ground_truth
 from .inference import postprocess_to_rle, with_encoded_masks
 from .predictions_file import load_predictions, save_predictions
+from .rankings import RANKINGS, Evaluation, evaluate_detections, metrics_table
 
 __all__ = [
     "ENGINES",

@@ -6,7 +6,7 @@ from tabulate import tabulate
 from .bootstrap import gain_interval
 from .coco_metrics import METRICS, HotcocoEngine
 from .detections import Detections
-from .evaluate import RANKINGS, Evaluation, evaluate_detections
+from .rankings import RANKINGS, Evaluation, evaluate_detections
 
 ROWS = {"bbox": "box AP", **RANKINGS}
 

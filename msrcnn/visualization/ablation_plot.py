@@ -24,7 +24,7 @@ def draw_variants(results: dict) -> Figure:
     compare; below the difference with its 95% interval.
 
     Args:
-        results: of :func:`msrcnn.engine.ablation.results.collect`, with at least one finished run.
+        results: of :func:`msrcnn.ablation.collect.collect`, with at least one finished run.
     """
     column = next(iter(results["columns"]))
     variants = _finished(results, column)

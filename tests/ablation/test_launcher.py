@@ -9,7 +9,7 @@ import torch
 from fake_slurm import add_slurm
 from submitit.helpers import DelayedSubmission
 
-from msrcnn.engine.ablation.launcher import LocalLauncher, SlurmLauncher, visible_gpus
+from msrcnn.ablation.launcher import LocalLauncher, SlurmLauncher, visible_gpus
 from msrcnn.errors import UserError
 
 

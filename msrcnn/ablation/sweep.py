@@ -8,10 +8,10 @@ from pathlib import Path
 
 import yaml
 
-from ...config import CONFIG_ROOT
-from ...errors import UserError
-from ...evaluation import RANKINGS
-from ...evaluation.coco_metrics import METRICS
+from ..config import CONFIG_ROOT
+from ..errors import UserError
+from ..evaluation import RANKINGS
+from ..evaluation.coco_metrics import METRICS
 
 FULL = "full"  # the protocol that a sweep file gives outside of `quick`
 NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")  # becomes a folder's name

@@ -14,8 +14,8 @@ from test_gallery import INSTANCE, one_detection
 from msrcnn.evaluation import RANKINGS, evaluate_detections
 from msrcnn.visualization import write_report
 from msrcnn.visualization.gallery import most_moved, most_overrated
+from msrcnn.visualization.html_report import MANY_CLASSES
 from msrcnn.visualization.plots import LABELS, SCORES
-from msrcnn.visualization.report import MANY_CLASSES
 from msrcnn.visualization.text import MINUS, NOTHING
 
 VOID = {"img", "meta"}

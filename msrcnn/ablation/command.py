@@ -5,13 +5,13 @@ import shlex
 import signal
 import sys
 
-from ...errors import UserError
-from ..defaults import silence_known_warnings
+from ..engine.defaults import silence_known_warnings
+from ..errors import UserError
 from .display import Display
 from .estimate import estimate
 from .launcher import Launcher, LocalLauncher, SlurmLauncher
+from .outputs import write_report
 from .plan import Plan, make_plan
-from .report import write_report
 from .scheduler import State, Status, run_all
 from .sweep import load_sweep
 

@@ -1,7 +1,7 @@
 """Ablation sweeps: variants of one config, trained over seeds, as one table."""
 
+from .outputs import write_report
 from .plan import Plan, Run, make_plan
-from .report import write_report
 from .scheduler import run_all
 from .sweep import Sweep, load_sweep
 

@@ -4,7 +4,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.utils.events import EventStorage
 
-from msrcnn.engine import Trainer, report
+from msrcnn.engine import Trainer, publish
 
 
 @pytest.fixture
@@ -46,10 +46,10 @@ def test_training_does_not_end_for_a_picture(cfg, monkeypatch, caplog):
     def broken(*args, **kwargs):
         raise OSError("no picture")
 
-    monkeypatch.setattr(report, "prediction_grid", broken)
+    monkeypatch.setattr(publish, "prediction_grid", broken)
     with EventStorage():
         assert evaluate(cfg)["bbox"]
     assert "could not be made" in caplog.text
-    monkeypatch.setattr(report, "write_report", broken)
+    monkeypatch.setattr(publish, "write_report", broken)
     with pytest.raises(OSError, match="no picture"):
         evaluate(cfg)

@@ -1,7 +1,6 @@
 """Results for the record: what was measured, with the command and the hardware that made it."""
 
 import json
-import os
 import platform
 import statistics
 from pathlib import Path
@@ -10,6 +9,7 @@ import detectron2
 import torch
 
 from ..atomic_file import write_file
+from .training_log import read_training_log
 
 
 def hardware() -> str:
@@ -61,28 +61,3 @@ def record_result(evaluation: Path, command: str, output: Path) -> None:
             "seconds_per_step": statistics.median(times) if times else None,
         }
     write_result(output, command, **content)
-
-
-def read_training_log(path: Path, *, last_bytes: int | None = None) -> list[dict]:
-    """The lines of Detectron2's training log that are of steps, not of evaluations.
-
-    Args:
-        path: a ``metrics.json``; where there is none, there are no lines. A line that is being
-            written, or that a process was killed in, is left out.
-        last_bytes: read only the end of the file.
-    """
-    try:
-        with path.open("rb") as log:
-            if last_bytes is not None:
-                log.seek(max(os.fstat(log.fileno()).st_size - last_bytes, 0))
-            lines = log.read().splitlines()
-    except FileNotFoundError:
-        return []
-    return [line for line in map(_parsed, lines) if "total_loss" in line]
-
-
-def _parsed(line: bytes) -> dict:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return {}

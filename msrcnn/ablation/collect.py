@@ -6,9 +6,9 @@ import statistics
 
 from scipy.stats import t as student_t
 
-from ...errors import UserError
-from ...evaluation import compare_detections, load_ground_truth, load_predictions
-from ..evaluation import evaluation_settings
+from ..engine.evaluate import evaluation_settings
+from ..errors import UserError
+from ..evaluation import compare_detections, load_ground_truth, load_predictions
 from .plan import RESULT, Plan, Run, describe
 from .sweep import FULL
 

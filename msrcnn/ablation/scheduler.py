@@ -8,7 +8,7 @@ from enum import Enum
 
 import submitit
 
-from ...errors import UserError
+from ..errors import UserError
 from .job import RunJob, prepare, start_weights
 from .launcher import Launcher
 from .plan import Plan, Run

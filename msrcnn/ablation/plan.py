@@ -14,12 +14,12 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 
-from ...benchmark.cost import head_costs
-from ...config import get_msrcnn_cfg
-from ...data.custom import OWN_DATA, is_own_data
-from ...errors import UserError
-from ..defaults import MERGE_ERRORS, complete_config, find_config, load_config
-from ..schedule import scale_schedule
+from ..benchmark.cost import head_costs
+from ..config import get_msrcnn_cfg
+from ..data.custom import OWN_DATA, is_own_data
+from ..engine.defaults import MERGE_ERRORS, complete_config, find_config, load_config
+from ..engine.schedule import scale_schedule
+from ..errors import UserError
 from .sweep import FULL, Protocol, Sweep, Variant
 
 HEAD = ("maskiou_head",)  # SOLVER.TRAIN_ONLY of a run that trains the head alone

@@ -18,9 +18,9 @@ from ..atomic_file import write_file
 from ..errors import UserError
 from .coco_metrics import METRICS
 from .detections import Detections
-from .evaluate import RANKINGS, Evaluation, add_interval, evaluate_detections, metrics_table
 from .ground_truth import has_annotations, load_ground_truth
 from .predictions_file import save_predictions
+from .rankings import RANKINGS, Evaluation, add_interval, evaluate_detections, metrics_table
 
 logger = logging.getLogger(__name__)
 

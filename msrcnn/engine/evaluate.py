@@ -21,7 +21,7 @@ from ..evaluation import (
     write_results,
 )
 from ..evaluation.ground_truth import has_annotations
-from .report import report_evaluation
+from .publish import report_evaluation
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ import yaml
 from made_sweeps import own_data, write_sweep
 
 import msrcnn
+from msrcnn.ablation import load_sweep, make_plan
+from msrcnn.ablation.plan import describe
 from msrcnn.config import CONFIG_ROOT, get_msrcnn_cfg
-from msrcnn.engine.ablation import load_sweep, make_plan
-from msrcnn.engine.ablation.plan import describe
 from msrcnn.errors import UserError
 
 TABLES = ("head_input", "training_target", "sample_threshold", "loss", "head_cost")
@@ -126,7 +126,7 @@ def test_a_key_of_a_later_version_changes_nothing(plan, monkeypatch):
         cfg.MODEL.ROI_MASKIOU_HEAD.LATER = 7
         return cfg
 
-    for module in ("msrcnn.config", "msrcnn.engine.defaults", "msrcnn.engine.ablation.plan"):
+    for module in ("msrcnn.config", "msrcnn.engine.defaults", "msrcnn.ablation.plan"):
         monkeypatch.setattr(f"{module}.get_msrcnn_cfg", later)
     made = plan()
     assert made.variants["concat"][1].cfg.MODEL.ROI_MASKIOU_HEAD.LATER == 7

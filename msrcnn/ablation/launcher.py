@@ -18,8 +18,8 @@ import submitit
 import submitit.local.local
 import torch
 
-from ...atomic_file import write_file
-from ...errors import UserError
+from ..atomic_file import write_file
+from ..errors import UserError
 
 FOREVER_MIN = 60 * 24 * 365  # submitit's local jobs end by themselves after two minutes
 CPUS_PER_GPU = 8  # of Slurm, for the data loader

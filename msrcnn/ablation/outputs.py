@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from ...atomic_file import write_file
-from ...errors import UserError
-from ...evaluation.results import write_result
-from ...visualization.ablation_plot import FIGURES, draw_sweep
-from ...visualization.plots import to_png
+from ..atomic_file import write_file
+from ..engine.result_records import write_result
+from ..errors import UserError
+from ..visualization.ablation_plot import FIGURES, draw_sweep
+from ..visualization.plots import to_png
+from .collect import collect
 from .plan import Plan
-from .results import collect
 from .tables import as_csv, heading, markdown, notes, table
 
 

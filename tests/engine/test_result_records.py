@@ -1,6 +1,7 @@
 import json
 
-from msrcnn.evaluation.results import read_training_log, record_result
+from msrcnn.engine.result_records import record_result
+from msrcnn.engine.training_log import read_training_log
 
 
 def test_evaluation_is_kept_with_what_made_it(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from pycocotools.coco import COCO
 
-from msrcnn.benchmark.evaluation import _compare, add_arguments, measure, table
+from msrcnn.benchmark.evaluation_speed import _compare, add_arguments, measure, table
 from msrcnn.benchmark.stand_in import REPEAT_ID, StandIn, repeat_dataset
 from msrcnn.errors import UserError
 

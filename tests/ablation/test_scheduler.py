@@ -8,11 +8,11 @@ import pytest
 from made_sweeps import finish, own_data, write_sweep
 from rich.console import Console
 
-from msrcnn.engine.ablation import load_sweep, make_plan, run_all, scheduler
-from msrcnn.engine.ablation.display import Display
-from msrcnn.engine.ablation.job import prepare
-from msrcnn.engine.ablation.launcher import Launcher
-from msrcnn.engine.ablation.scheduler import Status
+from msrcnn.ablation import load_sweep, make_plan, run_all, scheduler
+from msrcnn.ablation.display import Display
+from msrcnn.ablation.job import prepare
+from msrcnn.ablation.launcher import Launcher
+from msrcnn.ablation.scheduler import Status
 from msrcnn.errors import UserError
 
 

@@ -9,9 +9,9 @@ import torch
 from detectron2.utils.events import EventStorage
 from tabulate import tabulate
 
-from ...evaluation.results import hardware
-from ..defaults import use_available_device
-from ..trainer import Trainer
+from ..engine.defaults import use_available_device
+from ..engine.result_records import hardware
+from ..engine.trainer import Trainer
 from .job import progress
 from .plan import DETECTOR, Plan, Run, describe
 

@@ -8,9 +8,9 @@ from made_sweeps import finish, own_data, write_sweep
 from pycocotools.coco import COCO
 from stand_ins import stand_in
 
-from msrcnn.engine.ablation import load_sweep, make_plan, write_report
-from msrcnn.engine.ablation.results import collect, student_interval
-from msrcnn.engine.ablation.tables import as_csv, markdown, notes, table
+from msrcnn.ablation import load_sweep, make_plan, write_report
+from msrcnn.ablation.collect import collect, student_interval
+from msrcnn.ablation.tables import as_csv, markdown, notes, table
 from msrcnn.errors import UserError
 from msrcnn.evaluation.predictions_file import save_predictions
 from msrcnn.visualization.ablation_plot import draw_sweep

@@ -11,10 +11,11 @@ import torch
 from filelock import FileLock
 from submitit.helpers import DelayedSubmission
 
-from ...atomic_file import write_file
-from ...evaluation.results import read_training_log, record_result
-from ..defaults import argument_parser, launch_processes
-from ..trainer import train
+from ..atomic_file import write_file
+from ..engine.defaults import argument_parser, launch_processes
+from ..engine.result_records import record_result
+from ..engine.trainer import train
+from ..engine.training_log import read_training_log
 from .plan import RESULT, Run
 
 CONFIG = "run.yaml"  # what a run is given; Detectron2 writes what it made of it to config.yaml

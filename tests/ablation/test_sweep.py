@@ -1,8 +1,8 @@
 import pytest
 from made_sweeps import write_sweep
 
+from msrcnn.ablation import load_sweep
 from msrcnn.config import CONFIG_ROOT
-from msrcnn.engine.ablation import load_sweep
 from msrcnn.errors import UserError
 
 SWEEPS = sorted(path.stem for path in (CONFIG_ROOT / "ablations").glob("*.yaml"))
