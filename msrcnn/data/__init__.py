@@ -1,4 +1,4 @@
-"""Data: the made dataset, COCO-format files, the training mapper."""
+"""Datasets, checks of COCO-format files, the training mapper and the training data loader."""
 
 from .datasets import register_datasets
 from .mapper import MaskScoringDatasetMapper

@@ -1,4 +1,4 @@
-"""COCO 2017 on disk, in the layout Detectron2 expects."""
+"""Downloads and checks COCO 2017, in the directory layout that Detectron2 expects."""
 
 import json
 import zipfile
@@ -7,7 +7,7 @@ from pathlib import Path
 from ..errors import UserError
 from .download import RemoteFile, download, missing_files
 
-HOST = "http://images.cocodataset.org"  # the authors' own; it has no valid certificate
+HOST = "http://images.cocodataset.org"  # the official host; its HTTPS certificate is invalid
 ARCHIVES = {
     "annotations": RemoteFile(
         f"{HOST}/annotations/annotations_trainval2017.zip",
@@ -25,44 +25,45 @@ SPLITS = ("val2017", "train2017")
 
 
 def annotation_file(root: Path, split: str) -> Path:
+    """Returns the path of a split's instance annotations."""
     return root / "annotations" / f"instances_{split}.json"
 
 
 def check_split(root: Path, split: str) -> str:
-    """Check that a split is complete: its annotations, and every image they list.
+    """Checks that a split has its annotation file and every image listed in it.
 
     Args:
-        root: the folder ``coco``.
+        root: path of the ``coco`` directory.
         split: ``"train2017"`` or ``"val2017"``.
 
     Returns:
-        A line that says what is there.
+        One line with the number of images and instances.
 
     Raises:
-        UserError: saying what is missing.
+        UserError: if the annotation file or an image is missing or damaged.
     """
     path = annotation_file(root, split)
     if not path.is_file():
-        raise UserError(f"{path} is missing: run this again without --check")
+        raise UserError(f"{path} is missing; run datasets/prepare_coco.py without --check")
     content = _read(path)
     if content is None:
-        raise UserError(f"{path} is damaged: run this again without --check")
+        raise UserError(f"{path} is damaged; run datasets/prepare_coco.py without --check")
     missing = missing_files(root / split, [image["file_name"] for image in content["images"]])
     if missing:
         raise UserError(
             f"{root / split}: {len(missing)} of {len(content['images'])} images are missing or "
-            f"empty, the first {missing[0]}"
+            f"empty (first: {missing[0]}); run datasets/prepare_coco.py without --check"
         )
     return f"{split}: {len(content['images'])} images, {len(content['annotations'])} instances"
 
 
 def fetch(root: Path, split: str, *, keep_archives: bool = False) -> None:
-    """Download and unpack what a split needs and the folder lacks.
+    """Downloads and extracts the archives of a split, unless its files already exist.
 
     Args:
-        root: the folder ``coco``.
+        root: path of the ``coco`` directory.
         split: ``"train2017"`` or ``"val2017"``.
-        keep_archives: do not remove the zip files after unpacking.
+        keep_archives: keep the zip files after extracting them.
 
     Raises:
         UserError: if a download fails or is damaged.
@@ -71,7 +72,7 @@ def fetch(root: Path, split: str, *, keep_archives: bool = False) -> None:
         _fetch_archive("annotations", root, keep_archives)
     content = _read(annotation_file(root, split))
     if content is None:
-        raise UserError(f"{ARCHIVES['annotations'].url} holds no annotations of {split}")
+        raise UserError(f"{ARCHIVES['annotations'].url} contains no annotations for {split}")
     if missing_files(root / split, (image["file_name"] for image in content["images"])):
         _fetch_archive(split, root, keep_archives)
 
@@ -85,7 +86,7 @@ def _fetch_archive(name: str, root: Path, keep: bool) -> None:
 
 
 def _read(annotations: Path) -> dict | None:
-    """The content of an annotation file; ``None`` if it is missing or damaged."""
+    """Loads an annotation file; returns ``None`` if it is missing or not valid JSON."""
     try:
         return json.loads(annotations.read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError):

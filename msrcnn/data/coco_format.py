@@ -1,4 +1,4 @@
-"""What a COCO-format annotation file must hold, checked record by record."""
+"""Validates COCO-format annotation files record by record."""
 
 import os
 from collections.abc import Iterator
@@ -6,16 +6,16 @@ from pathlib import Path
 
 
 def mask_format(content: dict) -> str:
-    """The ``INPUT.MASK_FORMAT`` that a file needs.
+    """Returns the ``INPUT.MASK_FORMAT`` that an annotation file requires.
 
     Args:
         content: a COCO-format dict.
 
     Returns:
-        ``"polygon"`` if all instances that are trained on are polygons, else ``"bitmask"``,
-        which takes polygons and RLE alike.
+        ``"polygon"`` if every training instance is a polygon, otherwise ``"bitmask"``, which
+        supports both polygons and RLE.
     """
-    # Crowd regions are RLE by rule, and left out of training.
+    # Crowd regions are always RLE, but are not used for training.
     rle = any(
         isinstance(annotation.get("segmentation"), dict)
         for annotation in content["annotations"]
@@ -25,28 +25,28 @@ def mask_format(content: dict) -> str:
 
 
 def check_coco(content: dict, images: Path) -> list[str]:
-    """Find what keeps a COCO-format file from being trained on or evaluated with.
+    """Finds every problem that makes a COCO-format file unusable for training or evaluation.
 
     Args:
-        content: the file's content.
-        images: the folder that ``file_name`` is relative to.
+        content: the content of the file.
+        images: the directory that ``file_name`` is relative to.
 
     Returns:
-        A sentence for each problem, naming the record and the mend; none if the file is good.
+        One message per problem, which names the record; empty if the file is valid.
     """
     if not isinstance(content, dict):
-        return ["is not a JSON object with 'images', 'annotations' and 'categories'"]
+        return ["expected a JSON object with 'images', 'annotations' and 'categories'"]
     missing = [
         key
         for key in ("images", "annotations", "categories")
         if not isinstance(content.get(key), list)
     ]
     if missing:
-        return [f"has no list '{key}'" for key in missing]
+        return [f"'{key}' is missing or is not a list" for key in missing]
     if not content["categories"]:
-        return ["'categories' is empty: list every class with 'id' and 'name'"]
+        return ["'categories' is empty; list every class with its 'id' and 'name'"]
     problems = [*_check_categories(content), *_check_images(content, images)]
-    # An annotation is checked against images and categories, which must be readable for that.
+    # Annotations are checked against images and categories, so those must be valid.
     return problems or list(_check_annotations(content))
 
 
@@ -54,16 +54,16 @@ def _duplicates(records: list[dict], kind: str) -> Iterator[str]:
     seen = set()
     for record in records:
         if record["id"] in seen:
-            yield f"{kind} id {record['id']} stands twice: give each its own id"
+            yield f"{kind} id {record['id']} is used more than once; ids must be unique"
         seen.add(record["id"])
 
 
-def _lacks(record: object, index: int, kind: str, keys: tuple[str, ...]) -> Iterator[str]:
-    """A sentence for each key that a record lacks."""
+def _missing_keys(record: object, index: int, kind: str, keys: tuple[str, ...]) -> Iterator[str]:
+    """Yields one message per key that is missing from a record."""
     if not isinstance(record, dict):
-        yield f"{kind} number {index} is not an object"
+        yield f"{kind} at index {index} is not a JSON object"
         return
-    name = f"{kind} {record['id']}" if "id" in record else f"{kind} number {index}"
+    name = f"{kind} {record['id']}" if "id" in record else f"{kind} at index {index}"
     for key in keys:
         if key not in record:
             yield f"{name} has no '{key}'"
@@ -74,7 +74,7 @@ def _check_categories(content: dict) -> list[str]:
     problems = [
         problem
         for index, record in enumerate(records)
-        for problem in _lacks(record, index, "category", ("id", "name"))
+        for problem in _missing_keys(record, index, "category", ("id", "name"))
     ]
     return problems or list(_duplicates(records, "category"))
 
@@ -85,20 +85,20 @@ def _check_images(content: dict, folder: Path) -> list[str]:
     problems = [
         problem
         for index, record in enumerate(records)
-        for problem in _lacks(record, index, "image", keys)
+        for problem in _missing_keys(record, index, "image", keys)
     ]
     if problems:
         return problems
     problems = list(_duplicates(records, "image"))
-    listed: dict[Path, set[str]] = {}  # one look per folder, not one per image
+    listed: dict[Path, set[str]] = {}  # one directory listing instead of one stat per image
     for record in records:
         path = folder / record["file_name"]
         if path.parent not in listed:
             listed[path.parent] = set(os.listdir(path.parent)) if path.parent.is_dir() else set()
         if path.name not in listed[path.parent]:
             problems.append(
-                f"image {record['id']}: '{path}' does not exist; correct its 'file_name' or the "
-                "image folder"
+                f"image {record['id']}: '{path}' does not exist; fix its 'file_name' or the image "
+                "directory"
             )
     return problems
 
@@ -108,17 +108,20 @@ def _check_annotations(content: dict) -> Iterator[str]:
     categories = {category["id"] for category in content["categories"]}
     keys = ("id", "image_id", "category_id", "bbox", "segmentation")
     for index, record in enumerate(content["annotations"]):
-        lacks = list(_lacks(record, index, "annotation", keys))
-        if lacks:
-            yield from lacks
+        missing = list(_missing_keys(record, index, "annotation", keys))
+        if missing:
+            yield from missing
             continue
         name = f"annotation {record['id']}"
         if record["image_id"] not in sizes:
-            yield f"{name}: image_id {record['image_id']} is not among the images"
+            yield f"{name}: image_id {record['image_id']} is not the id of an image"
         elif record["category_id"] not in categories:
-            yield f"{name}: category_id {record['category_id']} is not among the categories"
+            yield f"{name}: category_id {record['category_id']} is not the id of a category"
         elif not _is_box(record["bbox"]):
-            yield f"{name}: bbox {record['bbox']} is not [x, y, width, height] with a size above 0"
+            yield (
+                f"{name}: bbox {record['bbox']} must be [x, y, width, height] with a width and "
+                "height above 0"
+            )
         else:
             problem = _segmentation_problem(record["segmentation"], sizes[record["image_id"]])
             if problem:
@@ -138,19 +141,19 @@ def _is_box(box: object) -> bool:
 def _segmentation_problem(segmentation: object, size: list[int]) -> str | None:
     if isinstance(segmentation, dict):
         if "counts" not in segmentation or "size" not in segmentation:
-            return "its RLE segmentation lacks 'counts' or 'size'"
+            return "its RLE segmentation must have both 'counts' and 'size'"
         if list(segmentation["size"]) != size:
             return (
-                f"its RLE segmentation is of size {segmentation['size']} (height, width), its "
-                f"image of {size}"
+                f"its RLE segmentation has size {segmentation['size']}, but its image has size "
+                f"{size} (height, width)"
             )
         return None
     if not isinstance(segmentation, list) or not segmentation:
-        return "its segmentation is neither a list of polygons nor an RLE object"
+        return "its segmentation must be a nonempty list of polygons or an RLE object"
     for polygon in segmentation:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
             return (
-                "a polygon of its segmentation is not [x0, y0, x1, y1, ...] with three points or "
-                "more: correct or remove it"
+                "a polygon of its segmentation is not [x0, y0, x1, y1, ...] with at least three "
+                "points; fix or remove it"
             )
     return None

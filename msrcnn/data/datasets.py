@@ -1,4 +1,4 @@
-"""Datasets by name: the made one and nuclei, beside Detectron2's builtin COCO."""
+"""Registers the synthetic shapes dataset and the nuclei dataset with Detectron2."""
 
 import os
 from pathlib import Path
@@ -8,12 +8,12 @@ from detectron2.data.datasets import register_coco_instances
 
 
 def datasets_root() -> Path:
-    """The folder of datasets: ``$DETECTRON2_DATASETS``, as for Detectron2, or ``datasets``."""
+    """Returns ``$DETECTRON2_DATASETS``, or ``datasets`` if it is not set, as in Detectron2."""
     return Path(os.getenv("DETECTRON2_DATASETS", "datasets")).expanduser()
 
 
 def register_datasets() -> None:
-    """Register ``shapes_{train,val}`` and ``nuclei_{train,val}`` below the folder of datasets."""
+    """Registers ``shapes_{train,val}`` and ``nuclei_{train,val}`` under :func:`datasets_root`."""
     root = datasets_root()
     for split in ("train", "val"):
         shapes = root / "shapes" / "annotations" / f"instances_{split}.json"

@@ -1,4 +1,4 @@
-"""Download of large files: progress, resume, checks."""
+"""Downloads large files with a progress bar, resuming and checksum verification."""
 
 import hashlib
 import urllib.error
@@ -12,11 +12,11 @@ from tqdm import tqdm
 from ..errors import UserError
 
 CHUNK = 1 << 20  # bytes
-TIMEOUT = 60  # seconds without a byte
+TIMEOUT = 60  # seconds without any data
 
 
 class RemoteFile(NamedTuple):
-    """A file to download, with what it is checked by."""
+    """A file to download, with the size and MD5 checksum that verify it."""
 
     url: str
     size: int  # bytes
@@ -28,18 +28,19 @@ class RemoteFile(NamedTuple):
 
 
 def download(file: RemoteFile, folder: Path, *, tries: int = 5) -> Path:
-    """Fetch a file unless it is there; a broken-off download goes on where it stopped.
+    """Downloads a file unless it already exists, and resumes an interrupted download.
 
     Args:
-        file: what to fetch.
-        folder: where to; made if missing. The unfinished file has ``.part`` behind its name.
-        tries: connections before giving up.
+        file: the file to download.
+        folder: target directory, created if it does not exist. A partial download is stored
+            there with the suffix ``.part``.
+        tries: maximum number of connections.
 
     Returns:
-        The path of the complete, checked file.
+        The path of the complete, verified file.
 
     Raises:
-        UserError: if it cannot be fetched, or is not the file it should be.
+        UserError: if the download fails, or the size or checksum does not match.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / file.name
@@ -57,15 +58,15 @@ def download(file: RemoteFile, folder: Path, *, tries: int = 5) -> Path:
             break
     else:
         raise UserError(
-            f"could not download {file.url}: {error or 'the connection broke off'}. What arrived "
-            f"is kept in {part}; run the command again to go on from there."
+            f"could not download {file.url}: {error or 'the connection was interrupted'}; the "
+            f"partial download is kept in {part}; run the command again to resume it"
         )
     _check(file, part)
     return part.rename(path)
 
 
 def _fetch(file: RemoteFile, part: Path) -> None:
-    """Append to the unfinished file what one connection delivers."""
+    """Appends the data of one connection to the partial download."""
     done = part.stat().st_size if part.is_file() else 0
     if done >= file.size:
         return
@@ -73,7 +74,7 @@ def _fetch(file: RemoteFile, part: Path) -> None:
     if done:
         request.add_header("Range", f"bytes={done}-")
     with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-        if response.status != 206:  # the server knows no ranges: from the start
+        if response.status != 206:  # the server ignored the Range header and sends the whole file
             done = 0
         with (
             open(part, "ab" if done else "wb") as output,
@@ -93,12 +94,12 @@ def _check(file: RemoteFile, part: Path) -> None:
         found = f"{part.stat().st_size} bytes, MD5 {digest.hexdigest()}"
         part.unlink()
         raise UserError(
-            f"{file.url} is damaged: {found} instead of {file.size} bytes, MD5 {file.md5}. It was "
-            "removed; run the command again."
+            f"the download of {file.url} is damaged and was removed ({found}; expected "
+            f"{file.size} bytes, MD5 {file.md5}); run the command again"
         )
 
 
 def missing_files(folder: Path, names: Iterable[str]) -> list[str]:
-    """Those of the named files that a folder lacks or holds empty."""
+    """Returns the given file names that are missing from a directory or empty."""
     present = {entry.name: entry for entry in (folder.iterdir() if folder.is_dir() else ())}
     return [name for name in names if name not in present or present[name].stat().st_size == 0]

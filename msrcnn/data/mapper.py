@@ -1,4 +1,4 @@
-"""Detectron2's training mapper, with what mask scoring needs of each instance."""
+"""A ``DatasetMapper`` that also provides the instance areas needed by mask scoring."""
 
 import torch
 from detectron2.data import DatasetMapper
@@ -8,16 +8,16 @@ from ..modeling.maskiou_target import instance_areas
 
 
 class MaskScoringDatasetMapper(DatasetMapper):
-    """Adds ``gt_mask_area``, the area of each whole instance, in the data workers.
+    """Detectron2's ``DatasetMapper`` that adds ``gt_mask_area``, the area of each whole instance.
 
-    Detectron2's ROI heads hand every ``gt_*`` field on to the sampled proposals, so that no area
-    is computed in the training step. The mapper also gives an image without instances (or a
-    random crop without any) the same fields as every other.
+    The areas are computed in the data workers instead of the training step: Detectron2's ROI heads
+    copy every ``gt_*`` field to the sampled proposals. Images (and random crops) without instances
+    get the same fields as all others.
     """
 
     def _transform_annotations(self, dataset_dict, transforms, image_shape):
         if all(annotation.get("iscrowd", 0) for annotation in dataset_dict["annotations"]):
-            # The base class would leave out gt_masks, and fail where it recomputes boxes.
+            # The base class would omit gt_masks, and fail when it recomputes the boxes.
             dataset_dict.pop("annotations")
             dataset_dict["instances"] = self._empty(image_shape)
         else:

@@ -1,10 +1,10 @@
-"""The made dataset: textured shapes in COCO format, seeded, needing nothing but this file.
+"""Generates the synthetic shapes dataset: textured shapes in COCO format, from a seed.
 
-It is small enough to train on with a CPU and hard enough that predicted masks differ in
-quality: shapes hide one another, leave the image, have thin arms and holes. A class has colours of
-its own, but the ranges of neighbouring classes overlap. The dataset holds what COCO holds:
-polygons of several parts, compressed RLE (shapes with a hole), crowd regions as uncompressed RLE,
-images without any annotation.
+The dataset is small enough to train on a CPU, and hard enough that predicted masks vary in quality:
+shapes occlude each other, are cut off by the image border, and have thin arms and holes. Each class
+has its own range of hues, which overlaps with those of the neighboring classes. The annotations
+cover the cases found in COCO: multi-part polygons, compressed RLE (shapes with a hole), crowd
+regions in uncompressed RLE, and images without annotations.
 """
 
 import colorsys
@@ -20,22 +20,22 @@ from shapely.ops import unary_union
 
 CATEGORIES = ("disc", "box", "triangle", "star", "ring", "cross")
 SIZES = ((144, 120), (120, 144), (128, 128))  # width, height
-MIN_VISIBLE_AREA = 40  # pixels; what shows less of itself is painted but not annotated
+MIN_VISIBLE_AREA = 40  # pixels; less visible shapes are drawn but not annotated
 MIN_VISIBLE_FRACTION = 0.3
-HUE_SPREAD = 0.05  # a sixth of the circle lies between two classes
+HUE_SPREAD = 0.05  # standard deviation; neighboring classes are 1/6 apart
 CROWD_PROBABILITY = 0.06
 EMPTY_PROBABILITY = 0.04
 
 
 def _regular(num_points: int, radii) -> Polygon:
-    """A polygon around the origin whose corners cycle through the given radii."""
+    """Returns a polygon around the origin whose corners cycle through the given radii."""
     angles = 2 * np.pi * np.arange(num_points) / num_points
     radius = np.resize(np.asarray(radii, dtype=float), num_points)
     return Polygon(np.stack([radius * np.cos(angles), radius * np.sin(angles)], axis=1))
 
 
 def _outline(category: str, rng: np.random.Generator):
-    """A shape of the category around the origin, of radius about 1."""
+    """Returns a shape of the given category around the origin, with a radius of about 1."""
     if category == "disc":
         return Point(0, 0).buffer(1, quad_segs=12)
     if category == "box":
@@ -52,43 +52,43 @@ def _outline(category: str, rng: np.random.Generator):
 
 
 def _place(shape, width: int, height: int, radius: float, rng: np.random.Generator):
-    """Stretch, turn and move a shape to a random place of the image, partly outside perhaps."""
+    """Scales, rotates and translates a shape randomly; it may extend beyond the image."""
     shape = affinity.scale(shape, radius, radius * rng.uniform(0.65, 1.0), origin=(0, 0))
     shape = affinity.rotate(shape, rng.uniform(0, 360), origin=(0, 0))
     return affinity.translate(shape, rng.uniform(0, width), rng.uniform(0, height))
 
 
 def _polygons(shape) -> list[Polygon]:
-    """The polygons with an area that a geometry consists of."""
+    """Returns the polygons of a geometry whose area is above one pixel."""
     parts = getattr(shape, "geoms", [shape])
     return [part for part in parts if isinstance(part, Polygon) and part.area > 1]
 
 
-def _flat(ring) -> list[float]:
-    """A ring as COCO writes it: [x0, y0, x1, y1, ...], without the repeated last point."""
+def _flatten(ring) -> list[float]:
+    """Converts a ring to COCO's [x0, y0, x1, y1, ...], without the repeated last point."""
     return np.asarray(ring.coords)[:-1].round(2).ravel().tolist()
 
 
 def _encode(shape, width: int, height: int) -> dict:
-    """The compressed RLE of a geometry, holes included."""
+    """Encodes a geometry, including its holes, as compressed RLE."""
     parts = _polygons(shape)
-    outer = mask_util.frPyObjects([_flat(part.exterior) for part in parts], height, width)
+    outer = mask_util.frPyObjects([_flatten(part.exterior) for part in parts], height, width)
     mask = mask_util.decode(mask_util.merge(outer))
-    holes = [_flat(ring) for part in parts for ring in part.interiors if Polygon(ring).area > 1]
+    holes = [_flatten(ring) for part in parts for ring in part.interiors if Polygon(ring).area > 1]
     if holes:
         mask &= 1 - mask_util.decode(mask_util.merge(mask_util.frPyObjects(holes, height, width)))
     return mask_util.encode(np.asfortranarray(mask))
 
 
 def _color(category: str, rng: np.random.Generator) -> np.ndarray:
-    """A colour of the class, (3,) RGB in 0 to 255: its place on the colour circle, blurred."""
+    """Draws a color, (3,) RGB in [0, 255], whose hue is that of the class plus noise."""
     hue = CATEGORIES.index(category) / len(CATEGORIES) + rng.normal(scale=HUE_SPREAD)
     rgb = colorsys.hsv_to_rgb(hue % 1, rng.uniform(0.4, 1), rng.uniform(0.45, 1))
     return 255 * np.asarray(rgb)
 
 
 def _texture(width: int, height: int, color, rng: np.random.Generator) -> np.ndarray:
-    """An (height, width, 3) pattern around a colour: stripes, checks, blotches or plain."""
+    """Draws a (height, width, 3) texture of a color: stripes, checks, blotches or plain."""
     y, x = np.mgrid[:height, :width]
     angle, period = rng.uniform(0, np.pi), rng.uniform(4, 14)
     along = (x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi / period
@@ -108,17 +108,17 @@ def _texture(width: int, height: int, color, rng: np.random.Generator) -> np.nda
 
 
 def _crowd(width: int, height: int, rng: np.random.Generator):
-    """A heap of small discs, annotated as one crowd region."""
+    """Returns a cluster of small discs, which is annotated as one crowd region."""
     x, y = rng.uniform(0.25, 0.75, size=2) * (width, height)
     offsets = rng.normal(scale=10, size=(14, 2))
     return unary_union([Point(x + dx, y + dy).buffer(rng.uniform(3, 5)) for dx, dy in offsets])
 
 
 def _annotate(shape, category: str, crowd: bool, width: int, height: int) -> dict:
-    """A COCO annotation (without ids) of what is visible of a shape."""
+    """Returns the COCO annotation, without ids, of the visible part of a shape."""
     rle = _encode(shape, width, height)
     if crowd:
-        # COCO's own crowd regions are uncompressed: run lengths in column order.
+        # As in COCO, crowd regions are uncompressed RLE: run lengths in column-major order.
         pixels = mask_util.decode(rle).ravel(order="F")
         edges = np.flatnonzero(np.diff(np.concatenate([[0], pixels, [1 - pixels[-1]]])))
         counts = np.diff(np.concatenate([[0], edges])).tolist()
@@ -126,7 +126,7 @@ def _annotate(shape, category: str, crowd: bool, width: int, height: int) -> dic
     elif any(part.interiors for part in _polygons(shape)):
         segmentation = {"size": [height, width], "counts": rle["counts"].decode("ascii")}
     else:
-        segmentation = [_flat(part.exterior) for part in _polygons(shape)]
+        segmentation = [_flatten(part.exterior) for part in _polygons(shape)]
     return {
         "category_id": CATEGORIES.index(category) + 1,
         "iscrowd": int(crowd),
@@ -137,7 +137,7 @@ def _annotate(shape, category: str, crowd: bool, width: int, height: int) -> dic
 
 
 def _visible(shapes: list, frame) -> list:
-    """What remains of each shape in the frame, later ones lying on top of earlier ones."""
+    """Returns the visible part of each shape in the frame; later shapes occlude earlier ones."""
     visible, covered = [], Polygon()
     for shape in reversed(shapes):
         rest = shape.intersection(frame).difference(covered)
@@ -147,13 +147,13 @@ def _visible(shapes: list, frame) -> list:
 
 
 def make_image(rng: np.random.Generator) -> tuple[np.ndarray, list[dict]]:
-    """Draw one image.
+    """Generates one image with its annotations.
 
     Args:
-        rng: the source of all its randomness.
+        rng: random number generator that determines the image.
 
     Returns:
-        The (H, W, 3) uint8 RGB image, and its COCO annotations, which lack only the ids.
+        The (H, W, 3) uint8 RGB image, and its COCO annotations without ids.
     """
     width, height = SIZES[rng.integers(len(SIZES))]
     image = _texture(width, height, rng.uniform(60, 190, size=3), rng)
@@ -181,14 +181,14 @@ def make_image(rng: np.random.Generator) -> tuple[np.ndarray, list[dict]]:
 
 
 def make_split(root: Path, split: str, num_images: int, seed: int) -> Path:
-    """Write one split as a COCO folder: ``root/split/*.jpg`` and its annotation file.
+    """Generates one split and writes its images, ``root/split/*.jpg``, and annotations.
 
-    Image ``i`` depends on the split, the seed and ``i`` alone, so that a larger split begins
-    with the images of a smaller one.
+    Image ``i`` depends only on the split, the seed and ``i``, so a larger split starts with the
+    images of a smaller one.
 
     Args:
-        root: the dataset's folder; made if missing.
-        split: the split's name; it also enters the seed.
+        root: directory of the dataset, created if it does not exist.
+        split: name of the split, which is also part of the seed.
         num_images: number of images.
         seed: any non-negative integer.
 

@@ -1,4 +1,4 @@
-"""Training data of which batch i is a function of seed and i alone, for exact resume."""
+"""A training data loader whose batch i depends only on the seed and i, for exact resuming."""
 
 import contextlib
 import itertools
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 from detectron2.data import get_detection_dataset_dicts
+from detectron2.data.build import trivial_batch_collator
 from detectron2.data.common import DatasetFromList
 from detectron2.data.samplers import (
     RandomSubsetTrainingSampler,
@@ -19,21 +20,20 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import UserError
 
-OF_IMAGES = 1  # ends the key of their random numbers, so that no other has the same
-MAX_TRIES = 100  # images tried in the place of one that the mapper refuses
+IMAGE_STREAM = 1  # ends the key of the images' random numbers, which no other stream may share
+MAX_TRIES = 100  # images to try when the mapper returns None
 
 
 class TrainLoader:
-    """Batches of mapped images, without end, from any batch on.
+    """An infinite iterable over batches of mapped images that can start at any batch.
 
-    Detectron2's samplers and its grouping by aspect ratio, which depend on the seed alone; and
-    the random numbers of a mapper (``random``, NumPy's and PyTorch's), which are drawn anew for
-    every image. So batch i does not depend on the batches before it, nor on the number of
-    workers.
+    It uses Detectron2's samplers and aspect-ratio grouping, which depend only on the seed, and
+    reseeds the random number generators that mappers use (``random``, NumPy and PyTorch) for every
+    image. Therefore batch i depends neither on the batches before it nor on the number of workers.
 
     Attributes:
-        seed: of order and augmentation; may be set until the first batch is taken.
-        start: the first batch to give; may be set until then.
+        seed: seed of the sampling order and the augmentation. Read when iteration starts.
+        start: index of the first batch to return. Read when iteration starts.
     """
 
     def __init__(
@@ -49,15 +49,16 @@ class TrainLoader:
     ):
         """
         Args:
-            dataset: Detectron2's dataset dicts.
-            mapper: makes of one what the model takes, or ``None`` if it cannot be used.
-            sampler: makes of a seed the sampler of this process, an endless one.
-            batch_size: images of a batch in this process.
-            seed: of order and augmentation, the same in all processes.
-            aspect_ratio_grouping: make batches of wide, or of high images.
-            num_workers: processes that map images; 0 maps them in this one.
+            dataset: dataset dicts in Detectron2's format.
+            mapper: converts a dataset dict to the model's input format, or returns ``None`` to
+                skip it.
+            sampler: builds this process's sampler, which must be infinite, from a seed.
+            batch_size: number of images per batch in this process.
+            seed: seed of the sampling order and the augmentation, the same in all processes.
+            aspect_ratio_grouping: put wide and tall images into separate batches.
+            num_workers: number of worker processes that map images; 0 to map them in this process.
         """
-        # Serialised once for all workers; the list itself is not kept.
+        # Serialized once and shared by all workers; the original list is not kept.
         self._dataset = DatasetFromList(dataset, copy=False)
         self._is_wide = [
             d["width"] > d["height"] if aspect_ratio_grouping else True for d in dataset
@@ -68,15 +69,16 @@ class TrainLoader:
 
     @classmethod
     def from_config(cls, cfg, mapper, seed: int) -> "TrainLoader":
-        """The loader that a config asks for.
+        """Builds the training data loader of a config.
 
         Args:
             cfg: a complete config.
             mapper: see :class:`TrainLoader`.
-            seed: of order and augmentation, the same in all processes.
+            seed: seed of the sampling order and the augmentation, the same in all processes.
 
         Raises:
-            UserError: for a sampler that is not known, or a batch that cannot be shared evenly.
+            UserError: if the sampler is unknown, or the batch size is not divisible by the number
+                of processes.
         """
         dataset = get_detection_dataset_dicts(
             cfg.DATASETS.TRAIN,
@@ -89,13 +91,13 @@ class TrainLoader:
         processes = comm.get_world_size()
         if cfg.SOLVER.IMS_PER_BATCH % processes:
             raise UserError(
-                f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which {processes} processes "
-                "cannot share evenly"
+                f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}; it must be divisible by the "
+                f"number of processes, {processes}"
             )
         return cls(
             dataset,
             mapper,
-            _sampler_of(cfg, dataset),
+            _build_sampler(cfg, dataset),
             batch_size=cfg.SOLVER.IMS_PER_BATCH // processes,
             seed=seed,
             aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
@@ -103,19 +105,19 @@ class TrainLoader:
         )
 
     def __iter__(self) -> Iterator[list[dict]]:
-        # A generator: seed and start are looked at when the first batch is taken.
+        # A generator, so seed and start are read when the first batch is requested.
         batches = itertools.islice(self._batches(), self.start, None)
         yield from DataLoader(
             _MappedImages(self._dataset, self._mapper, self.seed),
             batch_sampler=batches,
             num_workers=self._num_workers,
-            collate_fn=_as_it_is,
-            # PyTorch draws its workers' seeds from here, in the place of the model's numbers.
+            collate_fn=trivial_batch_collator,
+            # Without it, PyTorch would draw the workers' seeds from the global generator.
             generator=torch.Generator(),
         )
 
     def _batches(self) -> Iterator[list[tuple[int, int]]]:
-        """Indices of the images of each batch, with their position in the order of this process."""
+        """Yields batches of (image index, position in this process's sampling order)."""
         groups: dict[bool, list] = {True: [], False: []}
         for position, index in enumerate(self._sampler(self.seed)):
             group = groups[self._is_wide[index]]
@@ -125,13 +127,9 @@ class TrainLoader:
                 group.clear()
 
 
-def _as_it_is(batch: list[dict]) -> list[dict]:
-    return batch
-
-
-def _sampler_of(cfg, dataset: list[dict]) -> Callable[[int], Sampler]:
+def _build_sampler(cfg, dataset: list[dict]) -> Callable[[int], Sampler]:
     name = cfg.DATALOADER.SAMPLER_TRAIN
-    size = len(dataset)  # the samplers made later are not to keep the dataset
+    size = len(dataset)  # the returned functions must not keep a reference to the dataset
     if name == "TrainingSampler":
         return lambda seed: TrainingSampler(size, seed=seed)
     if name == "RepeatFactorTrainingSampler":
@@ -151,7 +149,7 @@ def _sampler_of(cfg, dataset: list[dict]) -> Callable[[int], Sampler]:
 
 
 class _MappedImages(Dataset):
-    """Images by index and position, mapped with random numbers of their own."""
+    """Maps images, given by index and position, each with its own random numbers."""
 
     def __init__(self, dataset: DatasetFromList, mapper: Callable, seed: int):
         self._dataset, self._mapper = dataset, mapper
@@ -162,20 +160,23 @@ class _MappedImages(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
         index, position = key
-        with random_numbers(self._seed, self._rank, position, OF_IMAGES):
+        with random_numbers(self._seed, self._rank, position, IMAGE_STREAM):
             for _ in range(MAX_TRIES):
                 mapped = self._mapper(self._dataset[index])
                 if mapped is not None:
                     return mapped
                 index = int(np.random.randint(len(self)))
-        raise UserError(f"the mapper refused {MAX_TRIES} training images, one after the other")
+        raise UserError(
+            f"the mapper returned None for {MAX_TRIES} training images in a row; check the "
+            "training dataset and the mapper"
+        )
 
 
 @contextlib.contextmanager
 def random_numbers(*key: int) -> Iterator[None]:
-    """Random numbers that are a function of the key; those from before go on afterwards.
+    """Seeds ``random``, NumPy and PyTorch's CPU generator with a key within a ``with`` block.
 
-    Of ``random``, NumPy's and PyTorch's on the CPU.
+    The previous states of the generators are restored when the block is left.
     """
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     seeds = np.random.SeedSequence(key).generate_state(3).tolist()

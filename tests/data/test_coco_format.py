@@ -6,7 +6,7 @@ import pytest
 from msrcnn.data.coco_format import check_coco, mask_format
 
 POLYGON = [[1, 1, 9, 1, 9, 9]]
-GOOD = {
+VALID = {
     "images": [{"id": 7, "file_name": "a.jpg", "width": 20, "height": 10}],
     "categories": [{"id": 3, "name": "cat"}],
     "annotations": [
@@ -22,7 +22,7 @@ def images(tmp_path):
 
 
 def changed(path, value):
-    content = copy.deepcopy(GOOD)
+    content = copy.deepcopy(VALID)
     *keys, last = path
     record = content
     for key in keys:
@@ -34,8 +34,8 @@ def changed(path, value):
     return content
 
 
-def test_good_file(images):
-    assert check_coco(GOOD, images) == []
+def test_valid_file(images):
+    assert check_coco(VALID, images) == []
 
 
 ANNOTATION = ("annotations", 0)
@@ -44,26 +44,34 @@ ANNOTATION = ("annotations", 0)
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("annotations",), None, "no list 'annotations'"),
+        (("annotations",), None, "'annotations' is missing or is not a list"),
         (("categories",), [], "'categories' is empty"),
-        (("images",), [1], "image number 0 is not an object"),
+        (("images",), [1], "image at index 0 is not a JSON object"),
         (("images", 0, "height"), None, "image 7 has no 'height'"),
         (("images", 0, "file_name"), "b.jpg", "image 7: .*b.jpg' does not exist"),
-        (("images",), GOOD["images"] * 2, "image id 7 stands twice"),
+        (("images",), VALID["images"] * 2, "image id 7 is used more than once"),
         (("categories", 0, "name"), None, "category 3 has no 'name'"),
         ((*ANNOTATION, "segmentation"), None, "annotation 5 has no 'segmentation'"),
-        ((*ANNOTATION, "id"), None, "annotation number 0 has no 'id'"),
-        ((*ANNOTATION, "image_id"), 8, "annotation 5: image_id 8 is not among the images"),
-        ((*ANNOTATION, "category_id"), 0, "annotation 5: category_id 0 is not among"),
-        ((*ANNOTATION, "bbox"), [1, 1, 0, 8], "annotation 5: bbox .* size above 0"),
+        ((*ANNOTATION, "id"), None, "annotation at index 0 has no 'id'"),
+        ((*ANNOTATION, "image_id"), 8, "annotation 5: image_id 8 is not the id of an image"),
+        (
+            (*ANNOTATION, "category_id"),
+            0,
+            "annotation 5: category_id 0 is not the id of a category",
+        ),
+        (
+            (*ANNOTATION, "bbox"),
+            [1, 1, 0, 8],
+            "annotation 5: bbox .* with a width and height above 0",
+        ),
         ((*ANNOTATION, "bbox"), "1 1 8 8", "annotation 5: bbox"),
-        ((*ANNOTATION, "segmentation"), [], "neither a list of polygons nor an RLE"),
-        ((*ANNOTATION, "segmentation"), [[1, 1, 9, 9]], "three points or more"),
-        ((*ANNOTATION, "segmentation"), {"size": [10, 20]}, "lacks 'counts'"),
+        ((*ANNOTATION, "segmentation"), [], "must be a nonempty list of polygons or an RLE"),
+        ((*ANNOTATION, "segmentation"), [[1, 1, 9, 9]], "with at least three points"),
+        ((*ANNOTATION, "segmentation"), {"size": [10, 20]}, "must have both 'counts' and 'size'"),
         (
             (*ANNOTATION, "segmentation"),
             {"size": [20, 10], "counts": [0]},
-            r"size \[20, 10\] \(height, width\), its image of \[10, 20\]",
+            r"size \[20, 10\], but its image has size \[10, 20\] \(height, width\)",
         ),
     ],
 )
@@ -73,9 +81,9 @@ def test_problem_is_named_with_its_record(images, path, value, message):
 
 
 def test_mask_format():
-    assert mask_format(GOOD) == "polygon"
+    assert mask_format(VALID) == "polygon"
     rle = {"size": [10, 20], "counts": [0, 200]}
     with_rle = changed((*ANNOTATION, "segmentation"), rle)
     assert mask_format(with_rle) == "bitmask"
     with_rle["annotations"][0]["iscrowd"] = 1
-    assert mask_format(with_rle) == "polygon"  # crowds are not trained on
+    assert mask_format(with_rle) == "polygon"  # crowd regions are not used for training

@@ -4,8 +4,8 @@ import msrcnn.data
 from msrcnn.data.datasets import datasets_root
 
 
-def test_datasets_are_registered_below_the_folder_of_datasets():
-    msrcnn.data.register_datasets()  # again: that it was done before is no error
+def test_datasets_are_registered_under_the_datasets_root():
+    msrcnn.data.register_datasets()  # registering them again is not an error
     for name, annotations in (
         ("shapes_val", "shapes/annotations/instances_val.json"),
         ("nuclei_train", "nuclei/train.json"),

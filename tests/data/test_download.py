@@ -14,7 +14,7 @@ CONTENT = bytes(range(256)) * 5000
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves ``server.files``; breaks off every connection after ``server.limit`` bytes."""
+    """Serves ``server.files``, and closes every connection after ``server.limit`` bytes."""
 
     def do_GET(self):
         content = self.server.files[self.path]
@@ -50,16 +50,16 @@ def test_download(server, tmp_path):
     path = download(remote(server), tmp_path / "new")
     assert path.read_bytes() == CONTENT
     download(remote(server), tmp_path / "new")
-    assert server.starts == [0]  # a complete file is not fetched again
+    assert server.starts == [0]  # a complete file is not downloaded again
 
 
-def test_broken_connection_is_resumed(server, tmp_path):
+def test_interrupted_download_is_resumed(server, tmp_path):
     server.limit = 500_000
     assert download(remote(server), tmp_path).read_bytes() == CONTENT
     assert server.starts == [0, 500_000, 1_000_000]
 
 
-def test_what_arrived_is_kept(server, tmp_path):
+def test_partial_download_is_kept(server, tmp_path):
     server.limit = 300_000
     with pytest.raises(UserError, match=r"file\.bin\.part; run the command again"):
         download(remote(server), tmp_path, tries=2)
@@ -69,7 +69,7 @@ def test_what_arrived_is_kept(server, tmp_path):
     assert server.starts[-1] == 600_000
 
 
-def test_damaged_file_is_refused(server, tmp_path):
+def test_damaged_file_is_rejected(server, tmp_path):
     server.files["/file.bin"] = CONTENT[::-1]
     with pytest.raises(UserError, match="damaged"):
         download(remote(server), tmp_path)
@@ -83,7 +83,7 @@ def test_no_server(tmp_path):
 
 @pytest.fixture
 def fake_coco(server, tmp_path, monkeypatch):
-    """COCO's archives in small: a split of two images."""
+    """Small versions of COCO's archives, with a split of two images."""
     content = {
         "images": [{"id": i, "file_name": f"{i}.jpg"} for i in (1, 2)],
         "annotations": [{"id": 1}],
@@ -105,27 +105,27 @@ def fake_coco(server, tmp_path, monkeypatch):
     return tmp_path / "coco"
 
 
-def test_coco_is_fetched_and_checked(server, fake_coco):
+def test_coco_is_downloaded_and_checked(server, fake_coco):
     coco2017.fetch(fake_coco, "val2017")
     assert coco2017.check_split(fake_coco, "val2017") == "val2017: 2 images, 1 instances"
     assert not list(fake_coco.glob("*.zip"))
     coco2017.fetch(fake_coco, "val2017")
-    assert len(server.starts) == 2  # nothing is fetched again
+    assert len(server.starts) == 2  # nothing is downloaded again
 
 
-def test_incomplete_coco_is_noticed_and_mended(fake_coco):
+def test_incomplete_coco_is_detected_and_fixed(fake_coco):
     coco2017.fetch(fake_coco, "val2017")
     (fake_coco / "val2017" / "2.jpg").write_bytes(b"")
-    with pytest.raises(UserError, match=r"1 of 2 images are missing or empty, the first 2\.jpg"):
+    with pytest.raises(UserError, match=r"1 of 2 images are missing or empty \(first: 2\.jpg\)"):
         coco2017.check_split(fake_coco, "val2017")
     coco2017.fetch(fake_coco, "val2017")
     coco2017.check_split(fake_coco, "val2017")
 
 
-def test_images_without_annotations_are_completed(fake_coco):
+def test_missing_annotations_are_downloaded_again(fake_coco):
     coco2017.fetch(fake_coco, "val2017")
     annotations = coco2017.annotation_file(fake_coco, "val2017")
-    annotations.write_text('{"images": [')  # an interrupted unpacking
+    annotations.write_text('{"images": [')  # as an interrupted extraction leaves it
     with pytest.raises(UserError, match="is damaged"):
         coco2017.check_split(fake_coco, "val2017")
     coco2017.fetch(fake_coco, "val2017")
@@ -135,7 +135,7 @@ def test_images_without_annotations_are_completed(fake_coco):
     coco2017.check_split(fake_coco, "val2017")
 
 
-def test_absent_coco_is_noticed(tmp_path):
+def test_missing_coco_is_detected(tmp_path):
     with pytest.raises(UserError, match=r"instances_val2017\.json is missing"):
         coco2017.check_split(tmp_path, "val2017")
 

@@ -30,7 +30,7 @@ def test_polygons(tiny_cfg, coco_root):
     for instances in mapped(tiny_cfg, coco):
         if len(instances):
             assert isinstance(instances.gt_masks, PolygonMasks)
-            # Shoelace areas count what overlaps twice; of most instances nothing does.
+            # The shoelace formula counts overlaps twice, but most instances have none.
             ratio = instances.gt_mask_area / torch.as_tensor(instances.gt_masks.area()).float()
             assert ratio.median().item() == pytest.approx(1, abs=0.1)
 
@@ -52,7 +52,7 @@ def test_image_without_annotations_has_every_field(tiny_cfg, records, mask_forma
 
 @pytest.mark.parametrize("mask_format", ["bitmask", "polygon"])
 def test_random_crops(tiny_cfg, coco_root, mask_format):
-    """Crops that lose some or all instances of an image."""
+    """Crops that contain only some, or none, of the instances of an image."""
     tiny_cfg.INPUT.MASK_FORMAT = mask_format
     tiny_cfg.INPUT.CROP.ENABLED = True
     tiny_cfg.INPUT.CROP.TYPE, tiny_cfg.INPUT.CROP.SIZE = "absolute", [80, 80]

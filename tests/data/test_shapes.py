@@ -17,7 +17,7 @@ def split(tmp_path_factory):
     return root, json.loads(path.read_text())
 
 
-def test_is_a_valid_coco_folder(split):
+def test_is_a_valid_coco_dataset(split):
     root, content = split
     assert check_coco(content, root / "train") == []
     assert {c["name"] for c in content["categories"]} == set(CATEGORIES)
@@ -26,13 +26,13 @@ def test_is_a_valid_coco_folder(split):
         assert pixels.size == (image["width"], image["height"])
 
 
-def test_holds_what_coco_holds(split):
+def test_covers_every_kind_of_coco_annotation(split):
     _, content = split
     annotations = content["annotations"]
     ordinary = [a["segmentation"] for a in annotations if not a["iscrowd"]]
     crowds = [a for a in annotations if a["iscrowd"]]
     assert {type(s) for s in ordinary} == {list, dict}
-    assert any(isinstance(s, list) and len(s) > 1 for s in ordinary)  # several parts
+    assert any(isinstance(s, list) and len(s) > 1 for s in ordinary)  # multi-part polygons
     assert mask_format(content) == "bitmask"
     assert crowds
     assert all(isinstance(a["segmentation"]["counts"], list) for a in crowds)
@@ -46,7 +46,7 @@ def test_areas_boxes_and_masks_agree(split):
     coco = COCO(str(root / "annotations" / "instances_train.json"))
     for annotation in coco.loadAnns(coco.getAnnIds()):
         rle = coco.annToRLE(annotation)
-        # The polygons are written with two digits.
+        # Polygon coordinates are rounded to two digits.
         assert mask_util.area(rle) == pytest.approx(annotation["area"], abs=3, rel=0.02)
         assert np.allclose(mask_util.toBbox(rle), annotation["bbox"], atol=1.5)
 
@@ -58,10 +58,10 @@ def test_instances_of_an_image_do_not_overlap(split):
         masks = [coco.annToMask(a) for a in coco.imgToAnns[image_id]]
         if masks:
             cover = np.sum(masks, axis=0)
-            assert (cover > 1).mean() < 0.01  # but for pixels on a shared edge
+            assert (cover > 1).mean() < 0.01  # except for pixels on a shared edge
 
 
-def test_seeded_and_a_larger_split_begins_with_a_smaller(tmp_path):
+def test_is_seeded_and_a_larger_split_starts_with_a_smaller_one(tmp_path):
     small = json.loads(make_split(tmp_path / "a", "val", 3, seed=5).read_text())
     large = json.loads(make_split(tmp_path / "b", "val", 5, seed=5).read_text())
     kept = [a for a in large["annotations"] if a["image_id"] <= 3]

@@ -16,7 +16,7 @@ IMAGES = [{"id": i, "width": 10 + i % 3, "height": 11} for i in range(23)]
 
 
 def draw(image):
-    """A mapper that draws of every source of random numbers."""
+    """A mapper that draws from every random number generator."""
     return {**image, "drawn": (random.random(), np.random.random(), torch.rand(()).item())}
 
 
@@ -45,20 +45,20 @@ def test_does_not_depend_on_the_number_of_workers(workers):
     assert take(make(num_workers=workers), 9) == take(make(), 9)
 
 
-def test_every_image_once_an_epoch():
+def test_every_image_is_sampled_once_per_epoch():
     images = [image["id"] for batch in take(make(batch_size=1), 2 * 23) for image in batch]
     assert sorted(images[:23]) == sorted(images[23:]) == list(range(23))
     assert images[:23] != images[23:]
 
 
-def test_another_seed_is_another_order_and_augmentation():
+def test_seed_determines_order_and_augmentation():
     assert take(make(seed=5), 3) == take(make(seed=5), 3)
     first, other = (take(make(seed=seed), 6) for seed in (5, 6))
     assert [i["id"] for b in first for i in b] != [i["id"] for b in other for i in b]
     assert not {i["drawn"] for b in first for i in b} & {i["drawn"] for b in other for i in b}
 
 
-def test_an_image_is_augmented_anew_each_time():
+def test_an_image_is_augmented_differently_each_time():
     drawn = [image["drawn"] for batch in take(make(), 30) for image in batch]
     assert len(set(drawn)) == len(drawn)
 
@@ -73,8 +73,8 @@ def test_groups_by_aspect_ratio():
     assert 2 in mixed
 
 
-def test_random_numbers_of_the_model_are_left_alone():
-    """Also those that PyTorch would take to seed its workers."""
+def test_global_random_state_is_unchanged():
+    """PyTorch would otherwise draw the seeds of its workers from it."""
     for workers in (0, 2):
         loader = iter(make(num_workers=workers))
         torch.manual_seed(1)
@@ -84,7 +84,7 @@ def test_random_numbers_of_the_model_are_left_alone():
         assert torch.equal(found, torch.rand(3)), workers
 
 
-def test_random_numbers_are_restored_after_an_error():
+def test_random_state_is_restored_after_an_error():
     np.random.seed(3)
     with pytest.raises(ZeroDivisionError), random_numbers(1, 2):
         raise ZeroDivisionError(np.random.random())
@@ -93,16 +93,16 @@ def test_random_numbers_are_restored_after_an_error():
     assert found == np.random.random()
 
 
-def test_another_image_where_the_mapper_refuses_one():
-    def refuse_some(image):
+def test_skipped_images_are_replaced():
+    def skip_odd(image):
         return None if image["id"] % 2 else draw(image)
 
-    batches = take(make(refuse_some), 10)
+    batches = take(make(skip_odd), 10)
     assert all(image["id"] % 2 == 0 for batch in batches for image in batch)
-    loader = make(refuse_some, num_workers=2)
+    loader = make(skip_odd, num_workers=2)
     loader.start = 4
     assert take(loader, 6) == batches[4:]
-    with pytest.raises(UserError, match="refused 100"):
+    with pytest.raises(UserError, match="returned None for 100 training images in a row"):
         next(iter(make(lambda image: None)))
 
 
@@ -120,7 +120,7 @@ def cfg(tiny_cfg, shapes_root):
     "sampler",
     ["TrainingSampler", "RepeatFactorTrainingSampler", "RandomSubsetTrainingSampler"],
 )
-def test_real_images_and_augmentation_by_config(cfg, sampler):
+def test_from_config_with_real_images_and_augmentation(cfg, sampler):
     cfg.DATALOADER.SAMPLER_TRAIN, cfg.DATALOADER.REPEAT_THRESHOLD = sampler, 0.5
     cfg.DATALOADER.RANDOM_SUBSET_RATIO = 0.7
     cfg.INPUT.CROP.ENABLED, cfg.INPUT.MIN_SIZE_TRAIN = True, (64, 96)
@@ -138,7 +138,7 @@ def test_real_images_and_augmentation_by_config(cfg, sampler):
             assert torch.equal(a["instances"].gt_boxes.tensor, b["instances"].gt_boxes.tensor)
 
 
-def test_the_sampler_is_detectron2s(cfg):
+def test_uses_the_sampler_of_detectron2(cfg):
     cfg.DATALOADER.SAMPLER_TRAIN, cfg.DATALOADER.REPEAT_THRESHOLD = (
         "RepeatFactorTrainingSampler",
         0.5,
