@@ -1,4 +1,4 @@
-"""Anchors given one by one, for models whose own library rounds theirs."""
+"""An anchor generator with explicit anchors, for models converted from other libraries."""
 
 import torch
 from detectron2.config import CfgNode
@@ -10,10 +10,10 @@ from ..errors import UserError
 
 @ANCHOR_GENERATOR_REGISTRY.register()
 class GivenAnchorGenerator(DefaultAnchorGenerator):
-    """The anchors of ``MODEL.ANCHOR_GENERATOR.CELL_ANCHORS`` at every cell of the feature maps.
+    """Places the anchors of ``MODEL.ANCHOR_GENERATOR.CELL_ANCHORS`` at every feature map cell.
 
-    Detectron2 makes anchors of exact areas and aspect ratios. maskrcnn-benchmark and torchvision
-    round theirs to whole pixels, and an RPN trained on those fits no other.
+    Detectron2 computes anchors with exact areas and aspect ratios. maskrcnn-benchmark and
+    torchvision round anchors to whole pixels, and an RPN trained with those needs the same anchors.
     """
 
     @classmethod
@@ -23,15 +23,15 @@ class GivenAnchorGenerator(DefaultAnchorGenerator):
         if len(ret["sizes"]) != len(input_shape):
             raise UserError(
                 f"MODEL.ANCHOR_GENERATOR.CELL_ANCHORS has anchors for {len(ret['sizes'])} feature "
-                f"maps, but the RPN has {len(input_shape)}"
+                f"maps, but the RPN has {len(input_shape)}; they must match"
             )
         return ret
 
     def generate_cell_anchors(self, sizes, aspect_ratios) -> torch.Tensor:
         """
         Args:
-            sizes: the anchors of one feature map, each as (x0, y0, x1, y1).
-            aspect_ratios: not used; an anchor has its own.
+            sizes: anchors of one feature map, each as (x0, y0, x1, y1).
+            aspect_ratios: not used.
 
         Returns:
             Tensor of shape (number of anchors, 4).

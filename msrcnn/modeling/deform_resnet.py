@@ -1,8 +1,9 @@
-"""ResNet with deformable convolutions (DCN v1, v2), the backbone of the paper's best models.
+"""ResNet with deformable convolutions (DCN v1 and v2), the backbone of the paper's best models.
 
-Detectron2's own deformable layers need its compiled part and a GPU. These stand on torchvision's
-operator, which trains on CPU and CUDA, and they are the only path, also where the compiled part
-is there. Parameters keep Detectron2's names and meaning, so that its checkpoints load unchanged.
+Detectron2's deformable layers require its compiled extension and a GPU. The layers in this file use
+torchvision's ``deform_conv2d``, which supports training on CPU and CUDA, and are always used, even
+if the extension is available. Parameters have the same names and meaning as in Detectron2, so its
+checkpoints load unchanged.
 """
 
 import torch
@@ -11,12 +12,9 @@ from detectron2.modeling import BACKBONE_REGISTRY
 from detectron2.modeling.backbone import FPN, ResNet
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
-from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY
 from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import deform_conv2d
-
-from .roi_heads import MaskScoringRes5ROIHeads
 
 NUM_BLOCKS = {
     18: (2, 2, 2, 2),
@@ -25,11 +23,11 @@ NUM_BLOCKS = {
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
-RES5 = 3  # index of the stage
+RES5 = 3  # stage index
 
 
 class DeformConv2d(Conv2d):
-    """A convolution whose kernel points are shifted at every place, and weighted (v2)."""
+    """A deformable convolution (DCN v1), or a modulated one (v2) if it is given a mask."""
 
     def forward(
         self, x: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor | None = None
@@ -37,14 +35,15 @@ class DeformConv2d(Conv2d):
         """
         Args:
             x: tensor of shape (N, in_channels, H, W).
-            offset: shift of each kernel point in pixels, y before x, of shape
-                (N, G * K * 2, H', W'); G deformable groups, K points of the kernel.
-            mask: weight of each kernel point, of shape (N, G * K, H', W'); None for all 1.
+            offset: tensor of shape (N, G * K * 2, H', W'), the offset of each kernel point in
+                pixels, y before x, for G deformable groups and K kernel points.
+            mask: tensor of shape (N, G * K, H', W'), the weight of each kernel point; ``None`` for
+                weights of 1.
 
         Returns:
-            Tensor of shape (N, out_channels, H', W'), normalised and activated.
+            Tensor of shape (N, out_channels, H', W'), after normalization and activation.
         """
-        # The operator has kernels for few types; under autocast all but the weight are halves.
+        # deform_conv2d supports few dtypes; under autocast, all but the weight are half precision.
         dtype = self.weight.dtype
         y = deform_conv2d(
             x.to(dtype),
@@ -64,7 +63,7 @@ class DeformConv2d(Conv2d):
 
 
 class _DeformConv2:
-    """For residual blocks: makes their ``conv2`` deformable, steered by a ``conv2_offset``."""
+    """A mixin for residual blocks that makes ``conv2`` deformable and adds ``conv2_offset``."""
 
     def __init__(
         self,
@@ -79,9 +78,9 @@ class _DeformConv2:
         Args:
             in_channels: number of input channels.
             out_channels: number of output channels.
-            deform_modulated: also weight the kernel points (DCN v2).
-            deform_num_groups: groups of channels with offsets of their own.
-            **kwargs: of the block that is made deformable.
+            deform_modulated: also predict weights of the kernel points (DCN v2).
+            deform_num_groups: number of channel groups with separate offsets.
+            **kwargs: other arguments of the residual block.
         """
         super().__init__(in_channels, out_channels, **kwargs)
         self._make_conv2_deformable(deform_modulated, deform_num_groups)
@@ -90,7 +89,7 @@ class _DeformConv2:
         conv = self.conv2
         num_points = num_groups * conv.kernel_size[0] * conv.kernel_size[1]
         geometry = {name: getattr(conv, name) for name in ("stride", "padding", "dilation")}
-        # Two shifts of each kernel point, then, if modulated, the weights of all points.
+        # All offsets (2 per kernel point), followed by all weights if modulated.
         self.offset_channels = 2 * num_points
         self.conv2_offset = Conv2d(
             conv.in_channels,
@@ -98,7 +97,7 @@ class _DeformConv2:
             kernel_size=conv.kernel_size,
             **geometry,
         )
-        # Not deformed to begin with.
+        # Zero offsets: training starts from an ordinary convolution.
         nn.init.zeros_(self.conv2_offset.weight)
         nn.init.zeros_(self.conv2_offset.bias)
 
@@ -111,12 +110,12 @@ class _DeformConv2:
             norm=conv.norm,
             **geometry,
         )
-        self.conv2.weight = conv.weight  # already initialised
+        self.conv2.weight = conv.weight  # already initialized
 
     def _deformed_conv2(self, x: torch.Tensor) -> torch.Tensor:
-        steering = self.conv2_offset(x)
-        offset = steering[:, : self.offset_channels]
-        mask = steering[:, self.offset_channels :]
+        offset_mask = self.conv2_offset(x)
+        offset = offset_mask[:, : self.offset_channels]
+        mask = offset_mask[:, self.offset_channels :]
         return self.conv2(x, offset, mask.sigmoid() if mask.shape[1] else None)
 
     def _add_shortcut(self, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
@@ -124,7 +123,7 @@ class _DeformConv2:
 
 
 class DeformBasicBlock(_DeformConv2, BasicBlock):
-    """The block of ResNet-18 and 34, its second convolution deformable."""
+    """The basic block of ResNet-18 and ResNet-34 with a deformable second convolution."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = F.relu_(self.conv1(x))
@@ -132,7 +131,7 @@ class DeformBasicBlock(_DeformConv2, BasicBlock):
 
 
 class DeformBottleneckBlock(_DeformConv2, BottleneckBlock):
-    """The block of ResNet-50, 101 and 152, its 3 x 3 convolution deformable."""
+    """The bottleneck block of ResNet-50, 101 and 152 with a deformable 3 x 3 convolution."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = F.relu_(self.conv1(x))
@@ -149,7 +148,7 @@ def _check(cfg) -> None:
     if resnets.RES5_DILATION not in (1, 2):
         raise ValueError(f"MODEL.RESNETS.RES5_DILATION is {resnets.RES5_DILATION}; allowed: 1, 2")
     if len(resnets.DEFORM_ON_PER_STAGE) != 4:
-        raise ValueError("MODEL.RESNETS.DEFORM_ON_PER_STAGE must have 4 entries, res2 to res5")
+        raise ValueError("MODEL.RESNETS.DEFORM_ON_PER_STAGE must have 4 entries, for res2 to res5")
     if resnets.DEPTH < 50:
         needed = {"RES2_OUT_CHANNELS": 64, "RES5_DILATION": 1, "NUM_GROUPS": 1}
         for key, value in needed.items():
@@ -160,16 +159,19 @@ def _check(cfg) -> None:
 
 
 def build_stage(cfg, index: int, *, stride: int, dilation: int = 1) -> list[CNNBlockBase]:
-    """The blocks of one stage of a ResNet, deformable where the config says so.
+    """Builds the blocks of one ResNet stage, deformable if the config enables it for the stage.
 
     Args:
-        cfg: a complete config; reads ``MODEL.RESNETS``.
-        index: 0 for res2, to 3 for res5.
-        stride: of the first block.
-        dilation: of the 3 x 3 convolutions; bottleneck blocks only.
+        cfg: a complete config; only ``MODEL.RESNETS`` is used.
+        index: stage index, from 0 (res2) to 3 (res5).
+        stride: stride of the first block.
+        dilation: dilation of the 3 x 3 convolutions; only used by bottleneck blocks.
+
+    Returns:
+        The blocks in order.
 
     Raises:
-        ValueError: if ``MODEL.RESNETS`` asks for what cannot be built.
+        ValueError: if the values of ``MODEL.RESNETS`` are not supported.
     """
     _check(cfg)
     resnets = cfg.MODEL.RESNETS
@@ -202,19 +204,18 @@ def build_stage(cfg, index: int, *, stride: int, dilation: int = 1) -> list[CNNB
     )
 
 
-@BACKBONE_REGISTRY.register()
 def build_deform_resnet_backbone(cfg, input_shape: ShapeSpec) -> ResNet:
-    """A ResNet, its stages deformable where ``MODEL.RESNETS.DEFORM_ON_PER_STAGE`` says so.
+    """Builds a ResNet with the deformable stages of ``MODEL.RESNETS.DEFORM_ON_PER_STAGE``.
 
-    Follows the keys ``MODEL.RESNETS`` and ``MODEL.BACKBONE.FREEZE_AT`` as Detectron2's
-    ``build_resnet_backbone`` does, and takes deformable stages of ResNet-18 and 34 too.
+    It uses ``MODEL.RESNETS`` and ``MODEL.BACKBONE.FREEZE_AT`` like Detectron2's
+    ``build_resnet_backbone``, and also supports deformable stages in ResNet-18 and ResNet-34.
 
     Raises:
-        ValueError: if ``MODEL.RESNETS`` asks for what cannot be built.
+        ValueError: if the values of ``MODEL.RESNETS`` are not supported.
     """
     resnets = cfg.MODEL.RESNETS
     stem = BasicStem(input_shape.channels, resnets.STEM_OUT_CHANNELS, resnets.NORM)
-    # A dilated res5 keeps the resolution of res4.
+    # A dilated res5 has the resolution of res4.
     dilation = resnets.RES5_DILATION
     stages = [build_stage(cfg, index, stride=2 if index else 1) for index in range(RES5)]
     stages.append(build_stage(cfg, RES5, stride=2 // dilation, dilation=dilation))
@@ -225,10 +226,10 @@ def build_deform_resnet_backbone(cfg, input_shape: ShapeSpec) -> ResNet:
 
 @BACKBONE_REGISTRY.register()
 def build_deform_resnet_fpn_backbone(cfg, input_shape: ShapeSpec) -> FPN:
-    """A feature pyramid, p2 to p6, on :func:`build_deform_resnet_backbone`.
+    """Builds an FPN (p2 to p6) on top of :func:`build_deform_resnet_backbone`.
 
     Raises:
-        ValueError: if ``MODEL.RESNETS`` asks for what cannot be built.
+        ValueError: if the values of ``MODEL.RESNETS`` are not supported.
     """
     return FPN(
         bottom_up=build_deform_resnet_backbone(cfg, input_shape),
@@ -238,14 +239,3 @@ def build_deform_resnet_fpn_backbone(cfg, input_shape: ShapeSpec) -> FPN:
         top_block=LastLevelMaxPool(),
         fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
     )
-
-
-@ROI_HEADS_REGISTRY.register()
-class DeformRes5ROIHeads(MaskScoringRes5ROIHeads):
-    """C4's ROI heads with a res5 that may be deformable, and of any depth."""
-
-    @classmethod
-    def _build_res5_block(cls, cfg) -> tuple[nn.Sequential, int]:
-        # C4 has no dilated res5: it works on pooled regions, and halves them.
-        blocks = build_stage(cfg, RES5, stride=2)
-        return nn.Sequential(*blocks), blocks[-1].out_channels

@@ -1,20 +1,21 @@
-"""How sure a predicted mask is of itself: a mask score that needs no training."""
+"""Mask confidence: a mask score computed from the mask itself, without training."""
 
 import torch
 
 
 def mask_confidence(pred_masks: torch.Tensor) -> torch.Tensor:
-    """Mean foreground probability of each predicted mask.
+    """Computes the mean foreground probability of each predicted mask.
 
-    What a learned MaskIoU has to beat: it costs nothing, and knows only the mask itself.
+    It is the baseline for a learned MaskIoU: it has no cost, and depends only on the mask.
 
     Args:
-        pred_masks: tensor of shape (N, M, M) or (N, 1, M, M), soft masks in [0, 1] as the mask
-            head predicts them, before they are pasted into the image.
+        pred_masks: tensor of shape (N, M, M) or (N, 1, M, M), soft masks in [0, 1] as predicted by
+            the mask head, before pasting.
 
     Returns:
-        Float tensor of shape (N,): the mean of a mask's probabilities over its foreground, the
-        pixels of at least 0.5; 0 where it has none, so within {0} and [0.5, 1].
+        Float tensor of shape (N,), the mean probability over the foreground of each mask, i.e. the
+        pixels with a probability of at least 0.5. The values are in [0.5, 1], or 0 for a mask
+        without foreground.
 
     Raises:
         ValueError: for any other shape, such as masks of several classes.
@@ -23,9 +24,9 @@ def mask_confidence(pred_masks: torch.Tensor) -> torch.Tensor:
         pred_masks = pred_masks[:, 0]
     if pred_masks.dim() != 3:
         raise ValueError(
-            f"pred_masks are of shape {tuple(pred_masks.shape)}; expected (N, M, M) or (N, 1, M, M)"
+            f"pred_masks has shape {tuple(pred_masks.shape)}; expected (N, M, M) or (N, 1, M, M)"
         )
-    probabilities = pred_masks.flatten(1).float()  # sums of half precision would lose digits
+    probabilities = pred_masks.flatten(1).float()  # avoid summing in half precision
     foreground = probabilities >= 0.5
     size = foreground.sum(dim=1)
     return (probabilities * foreground).sum(dim=1) / size.clamp(min=1)

@@ -1,4 +1,4 @@
-"""The loss of the MaskIoU head (paper 3.3), and two that look to small objects."""
+"""The loss of the MaskIoU head (paper 3.3), and two losses aimed at small objects."""
 
 import torch
 
@@ -6,24 +6,24 @@ import torch
 def l2_loss(
     prediction: torch.Tensor, target: torch.Tensor, area: torch.Tensor | None
 ) -> torch.Tensor:
-    """Half the squared error of each sample, the paper's loss; it does not look at areas."""
+    """Computes half the squared error of each sample, the paper's loss; ``area`` is not used."""
     return 0.5 * (prediction - target) ** 2
 
 
 def area_weights(area: torch.Tensor) -> torch.Tensor:
-    """Weights that fall with the side of an instance.
+    """Computes sample weights that are inversely proportional to the side of an instance.
 
-    The weight is 32 / sqrt(area), held in [1/4, 4] and then divided by its mean: a pixel of
-    boundary is worth about 1 / side of the IoU. Areas are those in the network's input, after
-    resizing. Between sides of 8 and of 128 pixels, where the bounds do not act, 32 only sets the
-    scale, which the mean takes out again. With a mean of 1 the loss keeps its size beside the
-    others, so that no other weight has to be tuned again.
+    The weight is 32 / sqrt(area), clamped to [1/4, 4] and divided by its mean. It follows the IoU
+    error caused by a boundary error of one pixel, which is about 1 / side. The clamp takes effect
+    for sides below 8 or above 128 pixels; otherwise the factor 32 cancels out. With a mean of 1,
+    the loss keeps its scale, so the loss weights do not have to be tuned again.
 
     Args:
-        area: tensor of shape (N,), areas of the whole instances in image pixels.
+        area: tensor of shape (N,), areas of the whole instances in pixels of the (resized) network
+            input.
 
     Returns:
-        Tensor of shape (N,), of mean 1.
+        Tensor of shape (N,) with a mean of 1.
     """
     weight = (32 / area.clamp(min=1).sqrt()).clamp(1 / 4, 4)
     return weight / weight.mean()
@@ -32,22 +32,23 @@ def area_weights(area: torch.Tensor) -> torch.Tensor:
 def area_weighted_l2_loss(
     prediction: torch.Tensor, target: torch.Tensor, area: torch.Tensor
 ) -> torch.Tensor:
-    """L2 of each sample, weighted by :func:`area_weights`: small objects count for more."""
+    """Computes the L2 loss of each sample, weighted by :func:`area_weights`."""
     return area_weights(area) * l2_loss(prediction, target, area)
 
 
 def l2_rank_loss(
     prediction: torch.Tensor, target: torch.Tensor, area: torch.Tensor
 ) -> torch.Tensor:
-    """L2, and the order of samples of like size.
+    """Computes the L2 loss plus a pairwise ranking loss between samples of similar size.
 
-    Small objects are ranked against each other (COCO's AP of small objects), but L2 can fall far
-    by telling large from small, and where it is unsure, as it is of small objects, it draws
-    predictions to their mean and so flattens their order. The second term therefore compares
-    only samples whose areas are within a factor of 4, and asks that the better mask lead by at
-    least the true difference; a larger lead is free, so that doubt does not pull them together.
-    It is squared and halved as L2 is, hence of its size, and averaged over each sample's partners,
-    so that a few small objects among many large ones keep their full term, while L2 still holds
+    AP of small objects depends on the order of small objects among themselves. The L2 loss alone
+    can decrease by separating large objects from small ones, and pulls uncertain predictions, as
+    those of small objects are, toward their mean, which removes their order. The ranking term
+    compares only pairs whose areas differ by at most a factor of 4. The prediction of the better
+    mask must exceed the other one by at least the true difference; a larger margin is not
+    penalized, so uncertain predictions are not pulled together. The term is half the squared
+    violation, on the same scale as the L2 loss, averaged over the pairs of each sample, so that a
+    few small objects among many large ones keep their full weight. The L2 loss is still needed for
     the values, which are multiplied with the box scores.
 
     Args:
@@ -56,20 +57,20 @@ def l2_rank_loss(
         area: tensor of shape (N,), areas of the whole instances in image pixels.
 
     Returns:
-        Tensor of shape (N,); a sample without a partner has its L2 alone.
+        Tensor of shape (N,); for a sample without a pair, the L2 loss alone.
     """
-    lead = prediction[:, None] - prediction
-    true_lead = target[:, None] - target
-    # Of each pair, how much the lead of the better one falls short.
-    shortfall = torch.where(true_lead > 0, true_lead - lead, lead - true_lead).clamp(min=0)
+    margin = prediction[:, None] - prediction
+    true_margin = target[:, None] - target
+    violation = torch.where(true_margin > 0, true_margin - margin, margin - true_margin)
+    violation = violation.clamp(min=0)
     log_area = area.clamp(min=1).log2()
-    partners = ((log_area[:, None] - log_area).abs() <= 2) & (true_lead != 0)
-    order = (0.5 * shortfall**2 * partners).sum(dim=1) / partners.sum(dim=1).clamp(min=1)
-    return l2_loss(prediction, target, area) + order
+    pairs = ((log_area[:, None] - log_area).abs() <= 2) & (true_margin != 0)
+    ranking = (0.5 * violation**2 * pairs).sum(dim=1) / pairs.sum(dim=1).clamp(min=1)
+    return l2_loss(prediction, target, area) + ranking
 
 
-# Each takes predictions, targets and areas of the samples that count, of shape (N,), and returns
-# their losses, of shape (N,).
+# Functions of the predictions, targets and areas of the selected samples, all of shape (N,), that
+# return the loss of each sample, of shape (N,).
 LOSSES = {"l2": l2_loss, "area_weighted_l2": area_weighted_l2_loss, "l2_rank": l2_rank_loss}
 AREA_LOSSES = ("area_weighted_l2", "l2_rank")
 
@@ -82,28 +83,28 @@ def maskiou_loss(
     threshold: float = 0.0,
     area: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Mean loss over the samples whose target is above a threshold.
+    """Computes the mean loss over the samples whose target is above a threshold.
 
     Args:
-        prediction: tensor of shape (N,), predicted MaskIoU of each sample's target class.
-        target: tensor of shape (N,), true MaskIoU in [0, 1]; no gradient flows into it.
+        prediction: tensor of shape (N,), predicted MaskIoU for the target class of each sample.
+        target: tensor of shape (N,), true MaskIoU in [0, 1], treated as a constant.
         loss_type: a key of ``LOSSES``.
-        threshold: the paper's tau (table 3); samples at or below it do not count.
-        area: tensor of shape (N,), areas of the whole instances in image pixels; for the losses
-            in ``AREA_LOSSES``.
+        threshold: the paper's tau (table 3); samples with a target at or below it are ignored.
+        area: tensor of shape (N,), areas of the whole instances in image pixels; required by the
+            losses in ``AREA_LOSSES``.
 
     Returns:
-        Scalar tensor, 0 (with a gradient of zeros) where no sample counts.
+        Scalar tensor; 0, with zero gradients, if all samples are ignored.
 
     Raises:
-        ValueError: if the loss needs areas and there are none.
+        ValueError: if the loss requires areas and ``area`` is ``None``.
     """
     if area is None and loss_type in AREA_LOSSES:
-        raise ValueError(f"loss_type '{loss_type}' needs the areas of the instances")
-    # Under autocast the prediction is half precision; the loss is not to lose digits.
+        raise ValueError(f"loss_type '{loss_type}' requires the areas of the instances; pass area")
+    # Compute the loss in full precision; under autocast, the prediction is in half precision.
     prediction, target = prediction.float(), target.detach().float()
-    counts = target > threshold
+    selected = target > threshold
     if area is not None:
-        area = area.detach().float()[counts]
-    loss = LOSSES[loss_type](prediction[counts], target[counts], area)
-    return loss.sum() / counts.sum().clamp(min=1)
+        area = area.detach().float()[selected]
+    loss = LOSSES[loss_type](prediction[selected], target[selected], area)
+    return loss.sum() / selected.sum().clamp(min=1)

@@ -1,4 +1,4 @@
-"""What the MaskIoU head learns: the IoU of predicted masks with whole instances (paper 3.2)."""
+"""Regression targets of the MaskIoU head: IoU with whole ground-truth instances (paper 3.2)."""
 
 import pycocotools.mask as mask_util
 import torch
@@ -8,13 +8,13 @@ from detectron2.structures import BitMasks, Instances, PolygonMasks
 def instance_areas(
     masks: BitMasks | PolygonMasks, image_size: tuple[int, int], device: torch.device | None = None
 ) -> torch.Tensor:
-    """The area in the image of each whole ground-truth instance.
+    """Computes the area of each whole ground-truth instance.
 
     Args:
-        masks: N instances, as polygons or bitmasks.
-        image_size: (height, width) of the image. What of a polygon lies outside does not count;
-            overlapping parts of an instance count once.
-        device: where the result goes; by default where the masks are.
+        masks: polygons or bitmasks of N instances.
+        image_size: (height, width) of the image. The parts of polygons outside the image are
+            ignored, and overlapping polygons of an instance are counted once.
+        device: device of the result; the device of the masks by default.
 
     Returns:
         Float tensor of shape (N,), in pixels.
@@ -25,7 +25,7 @@ def instance_areas(
     if isinstance(masks, BitMasks):
         return masks.tensor.flatten(1).sum(dim=1).to(device=device, dtype=torch.float32)
     if not isinstance(masks, PolygonMasks):
-        raise TypeError(f"gt_masks are {type(masks).__name__}; expected BitMasks or PolygonMasks")
+        raise TypeError(f"gt_masks must be BitMasks or PolygonMasks, not {type(masks).__name__}")
     # Sampled proposals repeat the few instances of the image.
     known: dict[tuple[bytes, ...], float] = {}
     areas = []
@@ -38,15 +38,15 @@ def instance_areas(
 
 
 def ground_truth_areas(instances: Instances, device: torch.device) -> torch.Tensor:
-    """The areas of whole instances, (N,): ``gt_mask_area``, or computed where that is missing."""
+    """Returns the areas of whole instances, (N,): ``gt_mask_area`` if available, else computed."""
     if instances.has("gt_mask_area"):
         return instances.gt_mask_area
     return instance_areas(instances.gt_masks, instances.image_size, device)
 
 
 def _polygon_area(polygons: list, image_size: tuple[int, int]) -> float:
-    """Pixels that an instance's polygons, arrays of (x0, y0, x1, y1, ...), cover in the image."""
-    if not polygons:  # what a random crop can leave of an instance
+    """Counts the pixels covered by polygons, given as arrays of (x0, y0, x1, y1, ...)."""
+    if not polygons:  # e.g. after a random crop
         return 0.0
     rles = mask_util.frPyObjects([polygon.tolist() for polygon in polygons], *image_size)
     return float(mask_util.area(mask_util.merge(rles)))
@@ -55,21 +55,22 @@ def _polygon_area(polygons: list, image_size: tuple[int, int]) -> float:
 def maskiou_targets(
     pred_masks: torch.Tensor, gt_crops: torch.Tensor, gt_areas: torch.Tensor, boxes: torch.Tensor
 ) -> torch.Tensor:
-    """MaskIoU of predicted masks with the whole instances they are matched to.
+    """Computes the MaskIoU of predicted masks with the whole instances they are matched to.
 
-    The part of an instance outside the proposal box is part of the union though no mask crop
-    shows it. The authors' code finds its size by clipping every polygon to every box; the area
-    of the whole instance, known once per instance, gives the same without any clipping.
+    The union includes the part of an instance outside the proposal box, which mask crops do not
+    contain. The authors' code obtains its size by clipping every polygon to every box; this
+    function obtains it from the area of the whole instance, computed once per instance, without
+    clipping.
 
     Args:
-        pred_masks: bool tensor of shape (N, M, M), masks predicted in ``boxes``, binarised.
-        gt_crops: bool tensor of shape (N, M, M), the instances cropped to ``boxes``.
+        pred_masks: bool tensor of shape (N, M, M), binarized masks predicted in ``boxes``.
+        gt_crops: bool tensor of shape (N, M, M), ground-truth masks cropped to ``boxes``.
         gt_areas: tensor of shape (N,), areas of the whole instances in image pixels.
         boxes: tensor of shape (N, 4), proposal boxes as (x0, y0, x1, y1) in image pixels.
 
     Returns:
-        Float tensor of shape (N,) with values in [0, 1]; 0 for an empty box and where neither
-        mask has a pixel.
+        Float tensor of shape (N,) with values in [0, 1]; 0 for an empty box, and if both masks are
+        empty.
     """
     pred, crop = pred_masks.flatten(1), gt_crops.flatten(1)
     intersection = (pred & crop).sum(dim=1, dtype=torch.float32)
@@ -77,8 +78,8 @@ def maskiou_targets(
     crop_area = crop.sum(dim=1, dtype=torch.float32)
     sides = (boxes[:, 2:] - boxes[:, :2]).float().clamp(min=0)
     box_area = sides.prod(dim=1)
-    # The instance in units of mask pixels. Area and rasterised crop disagree a little; an
-    # instance is never smaller than the part of it seen in the box.
+    # Area of the instance in mask pixels. Areas and rasterized crops do not match exactly, so
+    # ensure that an instance is not smaller than its part in the box.
     full_area = gt_areas.float() * pred.shape[1] / box_area.clamp(min=1e-6)
     full_area = torch.maximum(full_area, crop_area)
     union = pred_area + full_area - intersection

@@ -1,17 +1,15 @@
-"""Soft-NMS (Bodla et al., ICCV 2017): overlapping boxes lose score instead of being removed."""
+"""Soft-NMS (Bodla et al., ICCV 2017): lowers the scores of overlapping boxes."""
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.structures import Boxes, Instances
-
-from ..config import check_choice
 
 SOFT_NMS_TYPES = ("soft_linear", "soft_gaussian")
 NMS_TYPES = ("nms", *SOFT_NMS_TYPES)
 
 
 class SoftNMS:
-    """Soft-NMS with its parameters; called in the place of Detectron2's NMS."""
+    """Soft-NMS with its parameters, which replaces Detectron2's NMS."""
 
     def __init__(
         self,
@@ -23,25 +21,26 @@ class SoftNMS:
     ):
         """
         Args:
-            nms_type: how a box that overlaps a better one of its class by ``iou`` loses score:
-                ``"soft_linear"`` by the factor ``1 - iou`` where ``iou`` is at or above
-                ``iou_thresh``, ``"soft_gaussian"`` by ``exp(-iou**2 / sigma)``.
-            sigma: of ``"soft_gaussian"``.
-            iou_thresh: of ``"soft_linear"``.
-            min_score: a box whose score has fallen below it is dropped.
+            nms_type: how to lower the score of a box whose IoU with a higher-scoring box of the
+                same class is ``iou``. ``"soft_linear"`` multiplies it by ``1 - iou`` if ``iou`` is
+                at least ``iou_thresh``, ``"soft_gaussian"`` by ``exp(-iou**2 / sigma)``.
+            sigma: only used by ``"soft_gaussian"``.
+            iou_thresh: only used by ``"soft_linear"``.
+            min_score: boxes whose score falls below it are removed.
 
         Raises:
-            ValueError: for an unknown type.
+            ValueError: if ``nms_type`` is unknown.
         """
-        check_choice("Soft-NMS type", nms_type, SOFT_NMS_TYPES)
+        if nms_type not in SOFT_NMS_TYPES:
+            allowed = ", ".join(map(repr, SOFT_NMS_TYPES))
+            raise ValueError(f"nms_type is '{nms_type}'; allowed: {allowed}")
         self.nms_type, self.sigma, self.iou_thresh = nms_type, sigma, iou_thresh
         self.min_score = min_score
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "SoftNMS | None":
-        """The Soft-NMS that ``MODEL.ROI_HEADS.NMS_TYPE`` asks for; ``None`` for plain NMS."""
+        """Builds the Soft-NMS of ``MODEL.ROI_HEADS.NMS_TYPE``; returns ``None`` for ``"nms"``."""
         heads = cfg.MODEL.ROI_HEADS
-        check_choice("MODEL.ROI_HEADS.NMS_TYPE", heads.NMS_TYPE, NMS_TYPES)
         if heads.NMS_TYPE == "nms":
             return None
         return cls(
@@ -54,39 +53,40 @@ class SoftNMS:
     def __call__(
         self, boxes: torch.Tensor, scores: torch.Tensor, classes: torch.Tensor, max_detections: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Detections of one image, all classes together.
+        """Runs Soft-NMS on the boxes of one image, for all classes at once.
 
-        Scores only fall, so the best box that is left is final: taking the overall best again
-        and again gives each class the order it would have by itself, and after
-        ``max_detections`` steps no box that is left could still be among the kept. Nothing in
-        the loop waits for the device.
+        Scores never increase, so the score of the best remaining box is final. Repeatedly selecting
+        the best box over all classes therefore gives the same result as running each class
+        separately, and only ``max_detections`` steps are needed. The loop does not synchronize
+        with the device.
 
         Args:
             boxes: tensor of shape (N, 4), as (x0, y0, x1, y1).
             scores: tensor of shape (N,).
             classes: int64 tensor of shape (N,).
-            max_detections: how many to keep at most; negative for all.
+            max_detections: maximum number of boxes to keep; a negative value keeps all.
 
         Returns:
-            Indices of the kept boxes, best first, of shape (K,), and their lowered scores.
+            Two tensors of shape (K,): the indices of the kept boxes, in decreasing order of score,
+            and their lowered scores.
         """
         steps = len(boxes) if max_detections < 0 else min(max_detections, len(boxes))
-        left, removed = scores.clone(), torch.zeros_like(scores, dtype=torch.bool)
+        remaining, removed = scores.clone(), torch.zeros_like(scores, dtype=torch.bool)
         keep = torch.zeros(steps, dtype=torch.int64, device=boxes.device)
         kept_scores = scores.new_zeros(steps)
         corners = boxes.float()
         areas = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
         for step in range(steps):
-            best = left.argmax(keepdim=True)
-            # By slice and by a tensor of one index: an index of no dimension would wait.
+            best = remaining.argmax(keepdim=True)
+            # Slices and a 1-element index tensor, because a scalar index would synchronize.
             keep[step : step + 1] = best
-            kept_scores[step : step + 1] = left[best]
+            kept_scores[step : step + 1] = remaining[best]
             removed = removed.scatter(0, best, True)
             iou = _iou_with(corners, areas, best)
             factor = torch.where(classes == classes[best], self._factor(iou), torch.ones_like(iou))
-            left = (left * factor).masked_fill(removed, -1.0)
-        good = kept_scores >= self.min_score
-        return keep[good], kept_scores[good]
+            remaining = (remaining * factor).masked_fill(removed, -1.0)
+        above = kept_scores >= self.min_score
+        return keep[above], kept_scores[above]
 
     def _factor(self, iou: torch.Tensor) -> torch.Tensor:
         if self.nms_type == "soft_gaussian":
@@ -95,7 +95,7 @@ class SoftNMS:
 
 
 def _iou_with(boxes: torch.Tensor, areas: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """IoU of all boxes, (N, 4) with their (N,) areas, with the one at ``index``, of shape (1,)."""
+    """Computes the (N,) IoU of boxes, (N, 4) with (N,) areas, with the box at ``index``, (1,)."""
     best = boxes[index]
     sides = torch.minimum(boxes[:, 2:], best[:, 2:]) - torch.maximum(boxes[:, :2], best[:, :2])
     intersection = sides.clamp(min=0).prod(dim=1)
@@ -111,25 +111,25 @@ def soft_nms_inference(
     soft_nms: SoftNMS,
     topk_per_image: int,
 ) -> tuple[list[Instances], list[torch.Tensor]]:
-    """``fast_rcnn_inference`` of Detectron2 with Soft-NMS in the place of NMS.
+    """Detectron2's ``fast_rcnn_inference`` with Soft-NMS instead of NMS.
 
     Args:
-        boxes: of each image, of shape (R, K * 4), or (R, 4) if regression is class-agnostic.
-        scores: of each image, of shape (R, K + 1), the background last.
+        boxes: for each image, a tensor of shape (R, K * 4), or (R, 4) if class-agnostic.
+        scores: for each image, a tensor of shape (R, K + 1), with the background last.
         image_shapes: (height, width) of each image.
-        score_thresh: candidates of a lower score are left out from the start.
-        soft_nms: the suppression.
-        topk_per_image: detections to keep of an image; negative for all.
+        score_thresh: only boxes with a score above this threshold are used.
+        soft_nms: the Soft-NMS to apply.
+        topk_per_image: number of detections to keep per image; a negative value keeps all.
 
     Returns:
-        For each image the detections with ``pred_boxes``, ``scores`` (lowered) and
-        ``pred_classes``, and the row in [0, R) that each comes from.
+        For each image, the detections with ``pred_boxes``, (lowered) ``scores`` and
+        ``pred_classes``; and for each image, the row in [0, R) of each detection.
     """
-    found = [
+    results = [
         _single_image(*image, score_thresh, soft_nms, topk_per_image)
         for image in zip(boxes, scores, image_shapes)
     ]
-    return [instances for instances, _ in found], [rows for _, rows in found]
+    return [instances for instances, _ in results], [rows for _, rows in results]
 
 
 def _single_image(boxes, scores, image_shape, score_thresh, soft_nms, topk):

@@ -1,4 +1,4 @@
-"""Test-time augmentation that keeps both scores."""
+"""Test-time augmentation for Mask Scoring R-CNN."""
 
 from collections.abc import Callable
 
@@ -12,11 +12,11 @@ from .soft_nms import SoftNMS, soft_nms_inference
 
 
 class MaskScoringRCNNWithTTA(GeneralizedRCNNWithTTA):
-    """Detectron2's test-time augmentation; the merged mask is scored as one mask.
+    """Detectron2's ``GeneralizedRCNNWithTTA`` that also scores the merged masks.
 
-    The mask that is put out is the average over the views, so the average of the views' scores
-    would be of masks that nobody sees. The MaskIoU head scores the merged mask itself, on one
-    unflipped view at the test scale.
+    The output mask is the average over all augmented views, so averaging the mask scores of the
+    views would not score the mask that is returned. Instead, the MaskIoU head scores the merged
+    mask on one view, which is not flipped and has the test scale.
     """
 
     def __init__(
@@ -29,12 +29,12 @@ class MaskScoringRCNNWithTTA(GeneralizedRCNNWithTTA):
     ):
         """
         Args:
-            cfg: as of the model.
-            model: a ``GeneralizedRCNN``, perhaps wrapped for data-parallel use.
-            tta_mapper: makes the views of an image; by default as ``TEST.AUG`` says.
-            batch_size: views that go through the model together.
-            postprocess: makes the output of merged detections, whose ``pred_masks`` are of
-                shape (N, 1, M, M), and the image's height and width.
+            cfg: config of the model.
+            model: a ``GeneralizedRCNN``, optionally wrapped in ``DistributedDataParallel``.
+            tta_mapper: creates the augmented views of an image; follows ``TEST.AUG`` by default.
+            batch_size: number of views per forward pass.
+            postprocess: computes the output from the merged detections, with ``pred_masks`` of
+                shape (N, 1, M, M), and the height and width of the image.
         """
         super().__init__(cfg, model, tta_mapper, batch_size)
         self.soft_nms = SoftNMS.from_config(cfg)
@@ -67,21 +67,21 @@ class MaskScoringRCNNWithTTA(GeneralizedRCNNWithTTA):
         return {"instances": self.postprocess(merged, *shape)}
 
     def _score(self, merged: Instances, views: list[dict], transforms: list) -> None:
-        """Give the merged detections ``pred_maskiou`` and ``mask_scores``."""
-        index = self._plain_view(views, transforms)
-        (given,) = self._rescale_detected_boxes([views[index]], merged, [transforms[index]])
-        given.given_masks = merged.pred_masks
-        (scored,) = self._batch_inference([views[index]], [given])
+        """Adds ``pred_maskiou`` and ``mask_scores`` to the merged detections."""
+        index = self._scoring_view(views, transforms)
+        (detections,) = self._rescale_detected_boxes([views[index]], merged, [transforms[index]])
+        detections.given_masks = merged.pred_masks
+        (scored,) = self._batch_inference([views[index]], [detections])
         merged.pred_maskiou, merged.mask_scores = scored.pred_maskiou, scored.mask_scores
 
-    def _plain_view(self, views: list[dict], transforms: list) -> int:
-        """The unflipped view whose short side is nearest to the test scale."""
+    def _scoring_view(self, views: list[dict], transforms: list) -> int:
+        """Returns the index of the unflipped view whose short side is closest to the test scale."""
         height, width = views[0]["height"], views[0]["width"]
-        test_size, limit = self.cfg.INPUT.MIN_SIZE_TEST, self.cfg.INPUT.MAX_SIZE_TEST
-        wanted = min(test_size, limit * min(height, width) / max(height, width))
+        min_size, max_size = self.cfg.INPUT.MIN_SIZE_TEST, self.cfg.INPUT.MAX_SIZE_TEST
+        short_side = min(min_size, max_size * min(height, width) / max(height, width))
 
         def distance(index: int) -> float:
-            return abs(min(views[index]["image"].shape[1:]) - wanted)
+            return abs(min(views[index]["image"].shape[1:]) - short_side)
 
         unflipped = [
             index

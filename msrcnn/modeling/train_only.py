@@ -1,4 +1,4 @@
-"""Training a part of a model, with the rest left exactly as it is."""
+"""Trains selected parts of a model and leaves all other parameters and buffers unchanged."""
 
 import logging
 from collections.abc import Iterable
@@ -13,48 +13,50 @@ logger = logging.getLogger(__name__)
 
 
 def train_only(model: nn.Module, patterns: Iterable[str]) -> None:
-    """Freeze everything but the parameters whose name contains one of the patterns.
+    """Freezes all parameters whose name does not contain one of the patterns.
 
-    Frozen parameters get no gradient, and so no place in an optimizer made afterwards. Batch
-    norms of frozen layers keep their statistics, whatever puts the model into training mode.
-    Losses that nothing trainable is part of are logged as ever, but are left out of what the
-    model returns, and so of the total.
+    Frozen parameters have no gradient, so an optimizer built afterwards does not include them.
+    BatchNorm layers without trainable parameters keep their statistics, even in training mode.
+    Losses that do not depend on trainable parameters are still logged, but the model does not
+    return them, so they are not part of the total loss.
 
     Args:
-        model: a Detectron2 model, not yet wrapped for data-parallel use; changed in place.
-        patterns: parts of parameter names, such as ``"maskiou_head"``; none freezes nothing.
+        model: a Detectron2 model, before it is wrapped in ``DistributedDataParallel``; modified in
+            place.
+        patterns: substrings of parameter names, e.g. ``"maskiou_head"``. If empty, nothing is
+            frozen.
 
     Raises:
-        UserError: if a pattern is in no parameter's name.
+        UserError: if no trainable parameter's name contains one of the patterns.
     """
     patterns = tuple(patterns)
     if not patterns:
         return
-    # What the config has frozen already stays so.
+    # Parameters frozen by the config stay frozen.
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     for pattern in patterns:
         if not any(pattern in name for name in names):
             parts = sorted({".".join(name.split(".")[:2]) for name in names})
             raise UserError(
-                f"SOLVER.TRAIN_ONLY '{pattern}' is in the name of no parameter that can be "
-                f"trained; those are parts of {', '.join(parts)}"
+                f"SOLVER.TRAIN_ONLY '{pattern}' does not match any trainable parameter; the model "
+                f"has trainable parameters in: {', '.join(parts)}"
             )
     for name, parameter in model.named_parameters():
         if not any(pattern in name for pattern in patterns):
             parameter.requires_grad_(False)
     model.register_forward_pre_hook(_keep_frozen_statistics)
-    model.register_forward_hook(_set_frozen_losses_apart)
+    model.register_forward_hook(_drop_frozen_losses)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     logger.info(
-        *("Training %s alone: %d of %d parameters.", ", ".join(patterns), trained),
+        *("Training only %s: %d of %d parameters.", ", ".join(patterns), trained),
         sum(p.numel() for p in model.parameters()),
     )
 
 
 def _keep_frozen_statistics(model: nn.Module, inputs: tuple) -> None:
-    """Put batch norms without a trainable parameter into evaluation mode.
+    """Sets BatchNorm layers without trainable parameters to evaluation mode.
 
-    Before every call: Detectron2's evaluation ends with ``model.train()``.
+    It runs before every forward pass, because Detectron2 calls ``model.train()`` after evaluation.
     """
     for module in model.modules():
         parameters = list(module.parameters(recurse=False))
@@ -64,14 +66,18 @@ def _keep_frozen_statistics(model: nn.Module, inputs: tuple) -> None:
             module.eval()
 
 
-def _set_frozen_losses_apart(model: nn.Module, inputs: tuple, output):
+def _drop_frozen_losses(model: nn.Module, inputs: tuple, output):
+    """Logs the losses that do not depend on trainable parameters, and returns the others."""
     if not model.training or not isinstance(output, dict):
         return output
     frozen = {name: loss for name, loss in output.items() if not loss.requires_grad}
     trained = {name: loss for name, loss in output.items() if name not in frozen}
     if not trained:
-        raise UserError("SOLVER.TRAIN_ONLY leaves nothing that a loss of the model depends on")
-    # Detectron2 logs the losses it is given, but of a single one the total alone.
+        raise UserError(
+            "SOLVER.TRAIN_ONLY freezes all parameters that the losses of the model depend on; add "
+            "a part of the model that a loss depends on"
+        )
+    # Detectron2 logs the losses that the model returns, but a single one only as the total.
     unlogged = {**frozen, **(trained if len(trained) == 1 else {})}
     if unlogged:
         values = torch.stack([loss.detach().float() for loss in unlogged.values()])

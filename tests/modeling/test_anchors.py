@@ -37,6 +37,6 @@ def test_every_cell_has_the_given_anchors(cfg, offset):
     assert torch.equal(found[1].tensor, corner)
 
 
-def test_anchors_for_another_number_of_feature_maps(cfg):
+def test_wrong_number_of_feature_maps(cfg):
     with pytest.raises(UserError, match="has anchors for 2 feature maps, but the RPN has 1"):
         build_anchor_generator(cfg, LEVELS[:1])

@@ -1,4 +1,4 @@
-"""Deformable layers against plain loops, the backbone against Detectron2's."""
+"""Compares deformable layers with plain loops, and the backbone with Detectron2's."""
 
 import math
 import pickle
@@ -20,7 +20,6 @@ from msrcnn.modeling.deform_resnet import (
     DeformBasicBlock,
     DeformBottleneckBlock,
     DeformConv2d,
-    DeformRes5ROIHeads,
     build_deform_resnet_backbone,
     build_deform_resnet_fpn_backbone,
 )
@@ -29,7 +28,7 @@ RGB = ShapeSpec(channels=3)
 
 
 def sample(plane, y, x):
-    """Bilinear value of a (H, W) list of lists, zero outside."""
+    """Bilinear interpolation of an (H, W) list of lists, zero outside."""
     height, width = len(plane), len(plane[0])
     total = 0.0
     for row in (math.floor(y), math.floor(y) + 1):
@@ -40,7 +39,7 @@ def sample(plane, y, x):
 
 
 def reference(x, offset, weight, mask, *, stride, padding, dilation, groups, deform_groups):
-    """Deformable convolution straight from its definition, point by point."""
+    """Deformable convolution computed from its definition, point by point."""
     num_out, per_group, kernel_height, kernel_width = weight.shape
     num_points = kernel_height * kernel_width
     result = torch.zeros(len(x), num_out, *offset.shape[2:], dtype=x.dtype)
@@ -60,7 +59,7 @@ def reference(x, offset, weight, mask, *, stride, padding, dilation, groups, def
 
 
 def layer_and_inputs(modulated, *, stride=1, dilation=1, groups=1, deform_groups=1, scale=1.5):
-    """A deformable layer in double precision, an input, and random offsets and weights."""
+    """Returns a double-precision deformable layer, an input, random offsets and weights."""
     torch.manual_seed(0)
     layer = DeformConv2d(
         4, 4, 3, stride=stride, padding=dilation, dilation=dilation, groups=groups, bias=False
@@ -115,7 +114,7 @@ def test_zero_offsets_are_an_ordinary_convolution(geometry):
 @pytest.mark.parametrize("modulated", [False, True], ids=["v1", "v2"])
 def test_gradients(modulated):
     layer, x, offset, mask = layer_and_inputs(modulated, groups=2, deform_groups=2, stride=2)
-    # Bilinear sampling has a kink where a point meets the grid: keep away from it.
+    # Bilinear interpolation is not differentiable at grid points, so avoid them.
     offset = offset.floor() + 0.2 + 0.6 * torch.rand_like(offset)
     tensors = [x, offset, layer.weight.detach()] + ([mask] if modulated else [])
 
@@ -132,7 +131,7 @@ def test_empty_input(block, modulated):
     block = block(4, 8, stride=2, deform_modulated=modulated, **kwargs)
     output = block(torch.zeros(0, 4, 6, 8))
     assert output.shape == (0, 8, 3, 4)
-    output.sum().backward()  # every parameter takes part, as data-parallel training wants
+    output.sum().backward()  # DistributedDataParallel expects all gradients
     assert all(p.grad is not None for p in block.parameters())
 
 
@@ -156,7 +155,7 @@ def shapes(module):
 @pytest.mark.parametrize("modulated", [False, True], ids=["v1", "v2"])
 @pytest.mark.parametrize("deform_groups", [1, 2])
 @pytest.mark.parametrize("in_channels", [8, 16], ids=["shortcut", "identity"])
-def test_parameters_are_detectron2s(modulated, deform_groups, in_channels):
+def test_parameters_equal_detectron2(modulated, deform_groups, in_channels):
     kwargs = {
         "bottleneck_channels": 4,
         "num_groups": 2,
@@ -168,8 +167,8 @@ def test_parameters_are_detectron2s(modulated, deform_groups, in_channels):
 
 
 @pytest.mark.parametrize("stride_in_1x1", [False, True])
-def test_v1_block_computes_what_detectron2s_does(stride_in_1x1):
-    """Its v1 forward pass, with one deformable group, is the part that runs without CUDA."""
+def test_v1_block_equals_detectron2(stride_in_1x1):
+    """Only Detectron2's v1 forward pass with one deformable group runs without CUDA."""
     torch.manual_seed(0)
     kwargs = {"bottleneck_channels": 4, "stride": 2, "stride_in_1x1": stride_in_1x1}
     theirs = Detectron2DeformBottleneckBlock(8, 16, **kwargs).eval()
@@ -182,9 +181,10 @@ def test_v1_block_computes_what_detectron2s_does(stride_in_1x1):
 
 
 @pytest.mark.parametrize("deform_groups", [1, 2])
-def test_v2_block_reads_its_offsets_as_detectron2_does(deform_groups):
-    """Thirds of the channels are called x, y and mask; the first two are joined again as they
-    stand, so that the operator reads them as y, x of each point; the mask goes through a sigmoid.
+def test_v2_block_interprets_offsets_like_detectron2(deform_groups):
+    """Detectron2 splits the channels into thirds, called x, y and mask. It concatenates the first
+    two without reordering, so the operator reads them as (y, x) of each point, and applies a
+    sigmoid to the mask.
     """
     torch.manual_seed(0)
     block = DeformBottleneckBlock(
@@ -216,7 +216,7 @@ def test_v2_block_reads_its_offsets_as_detectron2_does(deform_groups):
 
 
 @pytest.mark.parametrize("modulated", [False, True], ids=["v1", "v2"])
-def test_basic_block_begins_as_the_stock_one(modulated):
+def test_basic_block_is_initialized_like_the_stock_block(modulated):
     from detectron2.modeling.backbone.resnet import BasicBlock
 
     torch.manual_seed(0)
@@ -225,7 +225,7 @@ def test_basic_block_begins_as_the_stock_one(modulated):
     result = block.load_state_dict(stock.state_dict(), strict=False)
     assert result.missing_keys == ["conv2_offset.weight", "conv2_offset.bias"]
     assert not result.unexpected_keys
-    if modulated:  # the sigmoid of 0 halves every point
+    if modulated:  # otherwise sigmoid(0) = 0.5 scales every kernel point
         torch.nn.init.constant_(block.conv2_offset.bias[18:], 100.0)
     x = torch.randn(2, 4, 6, 7)
     assert torch.allclose(block(x), stock(x), atol=1e-6)
@@ -259,7 +259,7 @@ C3_TO_C5 = [False, True, True, True]
     ],
     ids=["18", "34", "50-C4", "50-dilated", "X-50-GN"],
 )
-def test_without_deformable_stages_equals_detectron2s(cfg):
+def test_without_deformable_stages_equals_detectron2(cfg):
     torch.manual_seed(0)
     theirs = build_resnet_backbone(cfg, RGB)
     ours = build_deform_resnet_backbone(cfg, RGB)
@@ -278,7 +278,7 @@ def test_without_deformable_stages_equals_detectron2s(cfg):
 @pytest.mark.parametrize("depth", [50, 101, 152])
 @pytest.mark.parametrize("modulated", [False, True], ids=["v1", "v2"])
 @pytest.mark.parametrize("deform_groups", [1, 2])
-def test_deformable_backbone_has_detectron2s_parameters(depth, modulated, deform_groups):
+def test_parameters_of_deformable_backbone_equal_detectron2(depth, modulated, deform_groups):
     cfg = resnet_cfg(
         depth,
         DEFORM_ON_PER_STAGE=C3_TO_C5,
@@ -330,36 +330,18 @@ def test_freezing():
         (18, {"RES5_DILATION": 2}, "RES5_DILATION is 2; ResNet-18 needs 1"),
     ],
 )
-def test_what_cannot_be_built_is_refused(depth, resnets, message):
+def test_unsupported_values_are_rejected(depth, resnets, message):
     with pytest.raises(ValueError, match=message):
         build_deform_resnet_backbone(resnet_cfg(depth, **resnets), RGB)
-
-
-# --- C4 ------------------------------------------------------------------------------------
-
-
-def test_c4_res5_equals_detectron2s_unless_deformable():
-    from detectron2.modeling.roi_heads import Res5ROIHeads
-
-    cfg = resnet_cfg(101)
-    with torch.device("meta"):
-        theirs, ours = (
-            heads._build_res5_block(cfg) for heads in (Res5ROIHeads, DeformRes5ROIHeads)
-        )
-        cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE = C3_TO_C5
-        deformable, channels = DeformRes5ROIHeads._build_res5_block(cfg)
-    assert shapes(ours[0]) == shapes(theirs[0])
-    assert channels == ours[1] == theirs[1]
-    assert set(shapes(ours[0])) < set(shapes(deformable))
 
 
 # --- pretrained weights --------------------------------------------------------------------
 
 
 def stock_and_deformable(path, name):
-    """The backbones of a config and of its deformable twin, with the weights of a file."""
-    for twin in (f"{name}_1x", f"{name}_dconv_1x"):
-        cfg = get_config(f"COCO-InstanceSegmentation/mask_rcnn_{twin}.yaml")
+    """Yields the backbones of a config and of its deformable version, with weights from a file."""
+    for suffix in ("1x", "dconv_1x"):
+        cfg = get_config(f"COCO-InstanceSegmentation/mask_rcnn_{name}_{suffix}.yaml")
         cfg.MODEL.DEVICE = "cpu"
         model = build_model(cfg).eval()
         MaskScoringCheckpointer(model).load(str(path))
@@ -374,7 +356,7 @@ def assert_equal_features(stock, deformable):
         assert torch.allclose(found[name], expected[name], rtol=1e-3, atol=1e-3), name
 
 
-def test_torchvision_weights_start_undeformed(tmp_path):
+def test_torchvision_weights_start_without_deformation(tmp_path):
     torch.manual_seed(0)
     torch.save(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "resnet18.pth")
     assert_equal_features(*stock_and_deformable(tmp_path / "resnet18.pth", "R_18_FPN"))
@@ -384,7 +366,7 @@ CAFFE2 = {"conv1": "branch2a", "conv2": "branch2b", "conv3": "branch2c", "shortc
 
 
 def caffe2_name(key):
-    """Caffe2's name of a ResNet's parameter; None for statistics, folded into the others."""
+    """Returns Caffe2's name of a ResNet parameter; None for (folded) batch norm statistics."""
     parts = key.split(".")
     if "running" in key:
         return None
@@ -398,8 +380,8 @@ def caffe2_name(key):
     return "_".join(parts)
 
 
-def test_imagenet_weights_start_undeformed(tmp_path):
-    """A file like Detectron2's ``ImageNetPretrained/MSRA/R-50.pkl``, found by heuristics."""
+def test_imagenet_weights_start_without_deformation(tmp_path):
+    """A file like Detectron2's ``ImageNetPretrained/MSRA/R-50.pkl``, matched by heuristics."""
     torch.manual_seed(0)
     state = build_resnet_backbone(resnet_cfg(50), RGB).state_dict()
     blobs = {caffe2_name(key): tensor.numpy() for key, tensor in state.items() if caffe2_name(key)}

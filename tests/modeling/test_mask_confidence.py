@@ -16,13 +16,13 @@ def test_all_background_is_zero():
 
 
 @pytest.mark.parametrize("shape", [(0, 28, 28), (0, 1, 28, 28)])
-def test_no_mask(shape):
+def test_no_masks(shape):
     confidence = mask_confidence(torch.zeros(shape))
     assert confidence.shape == (0,)
     assert confidence.dtype == torch.float32
 
 
-def test_half_precision_loses_no_digits():
+def test_half_precision_is_summed_in_full_precision():
     masks = torch.full((1, 28, 28), 0.75, dtype=torch.float16)
     masks[0, 0, 0] = 0.5
     expected = (0.75 * 783 + 0.5) / 784
@@ -30,6 +30,6 @@ def test_half_precision_loses_no_digits():
 
 
 @pytest.mark.parametrize("shape", [(3, 80, 28, 28), (28, 28)])
-def test_other_shapes_are_refused(shape):
+def test_other_shapes_are_rejected(shape):
     with pytest.raises(ValueError, match="expected .N, M, M. or"):
         mask_confidence(torch.zeros(shape))

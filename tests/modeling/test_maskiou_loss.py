@@ -13,7 +13,7 @@ from msrcnn.modeling.maskiou_loss import (
 
 def test_l2_over_samples_above_zero():
     prediction = torch.tensor([0.5, 0.9, 0.3])
-    target = torch.tensor([0.7, 0.0, 0.6])  # the second does not count
+    target = torch.tensor([0.7, 0.0, 0.6])  # the second sample is ignored
     expected = 0.5 * (0.2**2 + 0.3**2) / 2
     assert maskiou_loss(prediction, target).item() == pytest.approx(expected)
 
@@ -25,7 +25,7 @@ def test_threshold():
 
 
 @pytest.mark.parametrize("size", [0, 3])
-def test_no_sample_counts(size):
+def test_all_samples_ignored(size):
     prediction = torch.rand(size, requires_grad=True)
     loss = maskiou_loss(prediction, torch.zeros(size))
     loss.backward()
@@ -41,13 +41,13 @@ def test_no_gradient_into_the_target():
     assert target.grad is None
 
 
-def test_half_precision_prediction_loses_no_digits():
+def test_half_precision_prediction_is_computed_in_full_precision():
     prediction = torch.tensor([0.5], dtype=torch.bfloat16)
     loss = maskiou_loss(prediction, torch.tensor([0.501]))
     assert loss.item() == pytest.approx(0.5 * 0.001**2, rel=1e-3)
 
 
-# --- losses that look at the area -----------------------------------------------------------
+# --- losses that use areas ------------------------------------------------------------------
 
 
 def test_l2_is_the_same_with_and_without_areas():
@@ -58,11 +58,11 @@ def test_l2_is_the_same_with_and_without_areas():
     assert torch.equal(maskiou_loss(prediction, target, area=torch.rand(50) * 1e4), expected)
 
 
-def test_area_losses_are_the_ones_that_need_it():
+def test_area_losses_are_the_losses_that_require_areas():
     one = torch.ones(1)
     for name in LOSSES:
         if name in AREA_LOSSES:
-            with pytest.raises(ValueError, match=f"'{name}' needs the areas"):
+            with pytest.raises(ValueError, match=f"'{name}' requires the areas"):
                 maskiou_loss(one, one, loss_type=name)
         else:
             maskiou_loss(one, one, loss_type=name)
@@ -70,7 +70,7 @@ def test_area_losses_are_the_ones_that_need_it():
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("size", [0, 3])
-def test_every_loss_is_zero_where_no_sample_counts(name, size):
+def test_every_loss_is_zero_if_all_samples_are_ignored(name, size):
     prediction = torch.rand(size, requires_grad=True)
     loss = maskiou_loss(prediction, torch.zeros(size), loss_type=name, area=torch.ones(size))
     loss.backward()
@@ -92,7 +92,7 @@ def test_every_loss_is_finite_and_zero_when_exact(name, area):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_sample_that_does_not_count_has_no_say(name):
+def test_an_ignored_sample_does_not_affect_the_loss(name):
     prediction, target = torch.tensor([0.5, 0.9, 0.3]), torch.tensor([0.7, 0.2, 0.6])
     area, kept = torch.tensor([100.0, 90.0, 110.0]), [0, 2]
     loss = maskiou_loss(prediction, target, loss_type=name, threshold=0.5, area=area)
@@ -104,7 +104,7 @@ def test_area_weights_fall_with_the_side_and_have_mean_one():
     weights = area_weights(torch.tensor([16.0**2, 32.0**2, 64.0**2]))
     assert weights.mean().item() == pytest.approx(1)
     assert (weights / weights[1]).tolist() == pytest.approx([2, 1, 0.5])
-    # Beyond sides of 8 and of 128 they stay: no instance outweighs another by more than 16.
+    # Clamped for sides below 8 and above 128: the ratio of two weights is at most 16.
     tiny, small, large, huge = area_weights(torch.tensor([0.0, 8.0**2, 128.0**2, 1e6]))
     assert tiny == small
     assert large == huge
@@ -113,44 +113,44 @@ def test_area_weights_fall_with_the_side_and_have_mean_one():
 
 def test_area_weighted_l2_by_hand():
     prediction, target = torch.tensor([0.5, 0.5]), torch.tensor([0.7, 0.6])
-    area = torch.tensor([16.0**2, 48.0**2])  # weights 2 and 2/3 before, 1.5 and 0.5 after
+    area = torch.tensor([16.0**2, 48.0**2])  # weights 2 and 2/3, normalized to 1.5 and 0.5
     loss = maskiou_loss(prediction, target, loss_type="area_weighted_l2", area=area)
     assert loss.item() == pytest.approx((1.5 * 0.5 * 0.2**2 + 0.5 * 0.5 * 0.1**2) / 2)
 
 
-def test_area_weighted_l2_of_equal_areas_is_l2():
+def test_area_weighted_l2_with_equal_areas_is_l2():
     torch.manual_seed(0)
     prediction, target, area = torch.rand(9), torch.rand(9), torch.full((9,), 50.0)
     loss = maskiou_loss(prediction, target, loss_type="area_weighted_l2", area=area)
     assert loss.item() == pytest.approx(maskiou_loss(prediction, target).item())
 
 
-def order_term(prediction, target, area):
-    """What ``l2_rank`` adds to L2, of each sample."""
+def ranking_term(prediction, target, area):
+    """The ranking term that ``l2_rank`` adds to the L2 loss of each sample."""
     prediction, target, area = map(torch.tensor, (prediction, target, area))
     return (l2_rank_loss(prediction, target, area) - l2_loss(prediction, target, area)).tolist()
 
 
 def test_rank_by_hand():
-    # Leads of the better over the worse: true 0.2, 0.5 and 0.3; predicted 0.1, 0.2 and 0.1.
+    # Margins between the better and the worse: true 0.2, 0.5, 0.3; predicted 0.1, 0.2, 0.1.
     pair = [0.5 * 0.1**2, 0.5 * 0.3**2, 0.5 * 0.2**2]
     expected = [(pair[0] + pair[1]) / 2, (pair[0] + pair[2]) / 2, (pair[1] + pair[2]) / 2]
-    term = order_term([0.7, 0.6, 0.5], [0.9, 0.7, 0.4], [100.0, 100.0, 100.0])
+    term = ranking_term([0.7, 0.6, 0.5], [0.9, 0.7, 0.4], [100.0, 100.0, 100.0])
     assert term == pytest.approx(expected)
 
 
-def test_rank_lets_a_larger_lead_and_equal_targets_be():
-    assert order_term([0.9, 0.1], [0.6, 0.5], [100.0, 100.0]) == pytest.approx([0, 0])
-    assert order_term([0.9, 0.1], [0.5, 0.5], [100.0, 100.0]) == pytest.approx([0, 0])
+def test_rank_ignores_larger_margins_and_equal_targets():
+    assert ranking_term([0.9, 0.1], [0.6, 0.5], [100.0, 100.0]) == pytest.approx([0, 0])
+    assert ranking_term([0.9, 0.1], [0.5, 0.5], [100.0, 100.0]) == pytest.approx([0, 0])
 
 
-def test_rank_compares_only_like_sizes():
+def test_rank_compares_only_similar_sizes():
     wrong_order = [0.1, 0.9], [0.9, 0.1]
-    assert order_term(*wrong_order, [100.0, 399.0])[0] > 0
-    assert order_term(*wrong_order, [100.0, 401.0]) == pytest.approx([0, 0])
+    assert ranking_term(*wrong_order, [100.0, 399.0])[0] > 0
+    assert ranking_term(*wrong_order, [100.0, 401.0]) == pytest.approx([0, 0])
 
 
-def test_rank_gradient_parts_what_is_wrongly_ordered():
+def test_rank_gradient_separates_equal_predictions():
     prediction = torch.tensor([0.5, 0.5], requires_grad=True)
     target, area = torch.tensor([0.6, 0.4]), torch.full((2,), 100.0)
     maskiou_loss(prediction, target, loss_type="l2_rank", area=area).backward()

@@ -3,8 +3,8 @@ import torch
 from detectron2.structures import Boxes, Instances
 from test_mask_scoring import SIZE, batch, ground_truth, losses_of
 
+from msrcnn.modeling.cropped_masks import CroppedMasks
 from msrcnn.modeling.mask_confidence import mask_confidence
-from msrcnn.modeling.mask_scoring import CroppedMasks
 from msrcnn.modeling.maskiou_samples import TARGETS, _crop, class_targets
 from msrcnn.modeling.maskiou_target import maskiou_targets
 from msrcnn.modeling.roi_heads import SharedField
@@ -13,7 +13,7 @@ M, C = 28, 6
 
 
 def proposals_of(instances, boxes, matched):
-    """Foreground proposals of one image, matched to its instances."""
+    """Builds foreground proposals of one image, matched to its instances."""
     boxes = torch.tensor(boxes, dtype=torch.float32)
     masks = instances.gt_masks[matched]
     return Instances(
@@ -28,7 +28,7 @@ def proposals_of(instances, boxes, matched):
 
 @pytest.fixture
 def image():
-    """Instances of classes 0, 1, 2 side by side; the third is made a second one of class 0."""
+    """Three instances side by side, of classes 0, 1 and 0."""
     instances = ground_truth(3)
     instances.gt_classes = torch.tensor([0, 1, 0])
     return instances
@@ -37,13 +37,13 @@ def image():
 @pytest.fixture
 def samples(image):
     first, second, _ = image.gt_boxes.tensor.tolist()
-    wide = [first[0], 10, second[2], 60]  # the first two wholly, a part of the third
+    wide = [first[0], 10, second[2], 60]  # all of the first two instances, a part of the third
     proposals = [proposals_of(image, [first, wide], torch.tensor([0, 1]))]
     torch.manual_seed(0)
     return torch.rand(2, C), torch.randn(2, C, M, M), proposals
 
 
-def test_target_class_alone(samples):
+def test_target_class_only(samples):
     maskiou, logits, proposals = samples
     found = TARGETS["target_class"]()(maskiou, logits, proposals)
     assert torch.equal(found.prediction, torch.stack([maskiou[0, 0], maskiou[1, 1]]))
@@ -54,7 +54,7 @@ def test_target_class_alone(samples):
     assert torch.equal(found.area, p.gt_mask_area)
 
 
-def test_every_class_against_every_instance_by_hand(samples, image):
+def test_class_targets_equal_a_loop_over_classes_and_instances(samples, image):
     maskiou, logits, proposals = samples
     target, _, positive = class_targets(maskiou, logits, proposals)
     boxes = proposals[0].proposal_boxes.tensor
@@ -72,7 +72,7 @@ def test_every_class_against_every_instance_by_hand(samples, image):
     assert positive.sum(dim=1).tolist() == [2, 2]
 
 
-def test_bitmask_crops_are_detectron2s(image):
+def test_bitmask_crops_equal_detectron2(image):
     instance = torch.tensor([2, 0, 0, 1])
     boxes = torch.tensor([[0.0, 0, 50, 50], [3, 7, 61, 80], [20, 20, 21, 90], [8, 8, 70, 60]])
     expected = image.gt_masks[instance].crop_and_resize(boxes, M)
@@ -82,12 +82,12 @@ def test_bitmask_crops_are_detectron2s(image):
 def test_all_classes_and_positive_classes(samples):
     maskiou, logits, proposals = samples
     target, _, positive = class_targets(maskiou, logits, proposals)
-    everything = TARGETS["all_classes"]()(maskiou, logits, proposals)
-    assert torch.equal(everything.prediction, maskiou.flatten())
-    assert torch.equal(everything.target, target.flatten())
-    chosen = TARGETS["positive_classes"]()(maskiou, logits, proposals)
-    assert torch.equal(chosen.prediction, maskiou[positive])
-    assert (chosen.area > 0).all()
+    all_samples = TARGETS["all_classes"]()(maskiou, logits, proposals)
+    assert torch.equal(all_samples.prediction, maskiou.flatten())
+    assert torch.equal(all_samples.target, target.flatten())
+    positive_samples = TARGETS["positive_classes"]()(maskiou, logits, proposals)
+    assert torch.equal(positive_samples.prediction, maskiou[positive])
+    assert (positive_samples.area > 0).all()
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -125,12 +125,13 @@ def test_lite_head(tiny_cfg, build, storage):
     assert count[0] < count[1] / 5
     losses = losses_of(model, batch(ground_truth(2)))
     losses["loss_maskiou"].backward()
-    assert model.roi_heads.mask_head.mask_fcn1.weight.grad.abs().sum() > 0  # it reads its feature
+    # The head uses the feature of the mask head.
+    assert model.roi_heads.mask_head.mask_fcn1.weight.grad.abs().sum() > 0
     assert model.eval()(batch(ground_truth(2)))[0]["instances"].has("mask_scores")
 
 
-def test_mask_confidence_in_the_place_of_a_head(tiny_cfg, build, storage):
-    """Nothing to train, no parameters, but the scores are there."""
+def test_mask_confidence_head(tiny_cfg, build, storage):
+    """It has no parameters and no gradient, but predicts scores."""
     tiny_cfg.MODEL.ROI_MASKIOU_HEAD.NAME = "MaskConfidenceHead"
     tiny_cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     model = build(tiny_cfg)

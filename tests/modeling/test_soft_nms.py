@@ -12,7 +12,7 @@ from msrcnn.modeling.soft_nms import soft_nms_inference
 
 
 def reference(boxes, scores, classes, nms_type, sigma, iou_thresh, min_score):
-    """The published algorithm, class by class, in plain Python; detections best first."""
+    """The published algorithm in plain Python, class by class; sorted by decreasing score."""
 
     def iou(a, b):
         w = min(a[2], b[2]) - max(a[0], b[0])
@@ -54,13 +54,13 @@ def compare(boxes, scores, classes, nms_type, topk):
         boxes.tolist(), scores.tolist(), classes.tolist(), nms_type, 0.5, 0.3, 0.01
     )[:topk]
     assert torch.allclose(kept, torch.tensor([e[0] for e in expected]).to(kept), atol=1e-5)
-    # The order of equal scores of different classes is free.
+    # Boxes of different classes with equal scores may be in any order.
     assert len({int(i) for i in keep}) == len(keep)
-    wanted = {i: score for score, i in expected}
+    expected_scores = {i: score for score, i in expected}
     for index, score in zip(keep.tolist(), kept.tolist()):
-        if index in wanted:
-            assert score == pytest.approx(wanted[index], abs=1e-5)
-        else:  # cut off among equals
+        if index in expected_scores:
+            assert score == pytest.approx(expected_scores[index], abs=1e-5)
+        else:  # one of several boxes with the same score at the cutoff
             assert score == pytest.approx(expected[-1][0], abs=1e-5)
 
 
@@ -78,7 +78,7 @@ def test_equals_the_published_algorithm(number, num_classes, seed, nms_type, top
 
 @pytest.mark.parametrize("nms_type", ["soft_linear", "soft_gaussian"])
 @pytest.mark.parametrize("number", [0, 1, 2, 1500])
-def test_none_one_and_thousands(number, nms_type):
+def test_number_of_boxes(number, nms_type):
     compare(*candidates(number, 3, 0, spread=200), nms_type, 100)
 
 
@@ -105,7 +105,7 @@ def test_steps_are_bounded_by_the_detections_kept(monkeypatch):
 
 
 def test_inference_without_overlap_equals_plain_nms():
-    """Far-apart boxes: nothing to suppress, so all of Detectron2's inference must be the same."""
+    """Without overlaps nothing is suppressed, so the result must equal Detectron2's."""
     torch.manual_seed(0)
     corner = torch.arange(40).float()[:, None] * 20
     one = torch.cat([corner, corner, corner + 10, corner + 10], dim=1)
@@ -124,7 +124,7 @@ def test_inference_without_overlap_equals_plain_nms():
 
 
 @pytest.mark.parametrize("columns", [4, 12])
-def test_image_without_candidates(columns):
+def test_image_without_boxes(columns):
     found, rows = soft_nms_inference(
         [torch.zeros(0, columns)], [torch.zeros(0, 4)], [(10, 10)], 0.1, SoftNMS("soft_linear"), 5
     )
@@ -132,24 +132,24 @@ def test_image_without_candidates(columns):
     assert found[0].has("scores")
 
 
-def test_a_box_is_kept_once_even_without_a_least_score():
+def test_a_box_is_kept_once_without_a_minimum_score():
     boxes = torch.tensor([[0.0, 0, 10, 10]]).expand(4, 4)
     soft_nms = SoftNMS("soft_linear", min_score=0.0)
     keep, _ = soft_nms(boxes, torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.zeros(4), -1)
     assert sorted(keep.tolist()) == [0, 1, 2, 3]
 
 
-def test_nothing_waits_for_the_device():
+def test_does_not_synchronize_with_the_device():
     class Count(TorchDispatchMode):
-        waits = 0
+        synchronizations = 0
 
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            self.waits += "_local_scalar_dense" in str(func)
+            self.synchronizations += "_local_scalar_dense" in str(func)
             return func(*args, **(kwargs or {}))
 
     with Count() as count:
         SoftNMS("soft_gaussian")(*candidates(30, 2, 0), 20)
-    assert count.waits == 0
+    assert count.synchronizations == 0
 
 
 def test_unknown_type():

@@ -41,11 +41,11 @@ def test_both_scores_and_stock_boxes_and_masks(cfg, build):
     assert torch.equal(ours.mask_scores, ours.scores * ours.pred_maskiou)
 
 
-def test_the_merged_mask_is_scored_on_the_plain_view(cfg, build):
+def test_merged_mask_is_scored_on_the_scoring_view(cfg, build):
     model = build(cfg).eval()
     tta = MaskScoringRCNNWithTTA(cfg, model)
     views, transforms = tta._get_augmented_inputs(inputs()[0])
-    index = tta._plain_view(views, transforms)
+    index = tta._scoring_view(views, transforms)
     assert min(views[index]["image"].shape[1:]) == cfg.INPUT.MIN_SIZE_TEST == 96
     assert torch.equal(views[index]["image"], inputs()[0]["image"])  # neither flipped nor resized
 
@@ -55,7 +55,7 @@ def test_the_merged_mask_is_scored_on_the_plain_view(cfg, build):
     merged.pred_masks = torch.rand(2, 1, 28, 28)
     tta._score(merged, views, transforms)
 
-    # The same by hand: the head on the view's RoI features and the merged masks.
+    # Apply the head to the RoI features of the view and the merged masks.
     features = model.backbone(model.preprocess_image([views[index]]).tensor)
     maps = [features[name] for name in model.roi_heads.mask_in_features]
     x = model.roi_heads.mask_pooler(maps, [merged.pred_boxes])
@@ -74,7 +74,7 @@ def test_soft_nms(cfg, build, nms_type):
 
 
 @pytest.mark.parametrize("nms_type", ["nms", "soft_linear"])
-def test_no_detection(cfg, build, nms_type):
+def test_no_detections(cfg, build, nms_type):
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 1.0
     cfg.MODEL.ROI_HEADS.NAME, cfg.MODEL.ROI_HEADS.NMS_TYPE = "MaskScoringROIHeads", nms_type
     instances = MaskScoringRCNNWithTTA(cfg, build(cfg).eval())(inputs())[0]["instances"]
@@ -93,7 +93,7 @@ def test_every_framework(name, build):
     assert torch.equal(instances.mask_scores, instances.scores * instances.pred_maskiou)
 
 
-def test_plain_mask_rcnn_is_left_as_it_is(cfg, build):
+def test_plain_mask_rcnn_is_unchanged(cfg, build):
     cfg.MODEL.MASKIOU_ON = False
     instances = MaskScoringRCNNWithTTA(cfg, build(cfg).eval())(inputs())[0]["instances"]
     assert not instances.has("mask_scores")

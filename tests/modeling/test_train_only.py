@@ -14,7 +14,7 @@ HEAD = "maskiou_head"
 
 @pytest.fixture
 def cfg(tiny_cfg):
-    """Batch norms that keep statistics, in every part that can have one."""
+    """A config with BatchNorm in every part of the model that supports it."""
     tiny_cfg.MODEL.RESNETS.NORM = tiny_cfg.MODEL.FPN.NORM = "BN"
     tiny_cfg.MODEL.ROI_MASK_HEAD.NORM = tiny_cfg.MODEL.ROI_MASKIOU_HEAD.NORM = "BN"
     return tiny_cfg
@@ -28,14 +28,14 @@ def step(model, optimizer):
     return losses
 
 
-def test_the_rest_stays_bit_for_bit(cfg, build, storage):
+def test_other_parts_are_bitwise_unchanged(cfg, build, storage):
     model = build(cfg).train()
     train_only(model, [HEAD])
     before = copy.deepcopy(model.state_dict())
     optimizer = build_optimizer(cfg, model)
     for _ in range(3):
         model.eval()
-        model.train()  # as an evaluation ends
+        model.train()  # as Detectron2 does after evaluation
         step(model, optimizer)
     changed = {
         name for name, value in model.state_dict().items() if not torch.equal(value, before[name])
@@ -93,7 +93,7 @@ def test_image_without_instances(cfg, build, storage):
     assert losses["loss_maskiou"].item() == 0
 
 
-def test_inference_is_left_alone(cfg, build):
+def test_inference_is_unchanged(cfg, build):
     model = build(cfg).eval()
     inputs = [{"image": batch(ground_truth())[0]["image"]}]
     with torch.no_grad():
@@ -109,14 +109,14 @@ def test_nothing_to_freeze(cfg, build):
     assert [p.requires_grad for p in model.parameters()] == trainable
 
 
-def test_unknown_part(cfg, build):
+def test_pattern_without_a_match(cfg, build):
     with pytest.raises(UserError, match=r"TRAIN_ONLY 'masks' .* roi_heads\.mask_head"):
         train_only(build(cfg), [HEAD, "masks"])
 
 
 @pytest.mark.parametrize("name", ["c4", "cascade"])
 def test_other_frameworks(name, build, storage):
-    """C4's res5 serves boxes and masks alike; Cascade has three box heads."""
+    """In C4, boxes and masks share res5; Cascade has three box heads."""
     model = build(framework_cfg(name)).train()
     train_only(model, [HEAD])
     before = copy.deepcopy(model.state_dict())
@@ -128,7 +128,7 @@ def test_other_frameworks(name, build, storage):
     assert all(HEAD in n for n in changed)
 
 
-def test_what_the_config_freezes_stays_frozen(cfg, build):
+def test_parameters_frozen_by_the_config_stay_frozen(cfg, build):
     cfg.MODEL.BACKBONE.FREEZE_AT = 2
     model = build(cfg)
     train_only(model, ["backbone"])
@@ -143,5 +143,5 @@ def test_part_without_a_loss(cfg, build, storage):
     model = build(cfg).train()
     model.unused = torch.nn.Linear(1, 1)
     train_only(model, ["unused"])
-    with pytest.raises(UserError, match="leaves nothing"):
+    with pytest.raises(UserError, match="freezes all parameters that the losses"):
         model(batch(ground_truth()))
