@@ -1,6 +1,6 @@
-"""Evaluation: COCO metrics of boxes, and of masks under every ranking."""
+"""COCO evaluation of boxes, and of masks under several rankings."""
 
-from .coco_evaluator import MaskScoringEvaluator, evaluate_and_write, write_results
+from .coco_evaluator import MaskScoringEvaluator
 from .coco_metrics import ENGINES, METRICS, AveragePrecision
 from .comparison import compare_detections, comparison_table
 from .detections import Detections
@@ -8,6 +8,7 @@ from .ground_truth import load_ground_truth
 from .inference import postprocess_to_rle, with_encoded_masks
 from .predictions_file import load_predictions, save_predictions
 from .rankings import RANKINGS, Evaluation, evaluate_detections, metrics_table
+from .result_files import evaluate_and_write, write_results
 
 __all__ = [
     "ENGINES",

@@ -1,4 +1,4 @@
-"""How sure a gain in AP is: paired bootstrap over images."""
+"""Paired bootstrap over images: the confidence interval of a difference in AP."""
 
 import hotcoco
 
@@ -6,19 +6,20 @@ SEED = 0
 
 
 def gain_interval(before: hotcoco.COCOeval, after: hotcoco.COCOeval, samples: int) -> list[float]:
-    """95% confidence interval of the AP that one set of detections gains over another.
+    """Returns the 95% confidence interval of the AP that ``after`` gains over ``before``.
 
-    The images are drawn with replacement, as many as there are; both are evaluated on each draw,
-    so that what makes an image easy or hard cancels.
+    Each sample draws as many images as the dataset has, with replacement, and computes AP of both
+    on the same images. Pairing removes the variance due to easy and hard images.
 
     Args:
-        before, after: matched with the instances of the same dataset, see
-            :meth:`~.coco_metrics.HotcocoEngine.evaluated`; area ranges are not needed, and cost.
-        samples: how often images are drawn, from a fixed seed.
+        before, after: results on the same dataset, matched with its instances by
+            :meth:`~.coco_metrics.HotcocoEngine.match`. Area ranges are not needed; leaving them
+            out saves time.
+        samples: number of bootstrap samples, drawn from a fixed seed.
 
     Returns:
         Lower and upper bound in percentage points.
     """
-    found = hotcoco.compare(before, after, n_bootstrap=samples, seed=SEED, confidence=0.95)
-    interval = found["ci"]["AP"]
+    comparison = hotcoco.compare(before, after, n_bootstrap=samples, seed=SEED, confidence=0.95)
+    interval = comparison["ci"]["AP"]
     return [interval["lower"] * 100, interval["upper"] * 100]

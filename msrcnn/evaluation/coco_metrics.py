@@ -1,4 +1,4 @@
-"""COCO average precision: what the numbers are, and the two libraries that count them."""
+"""COCO and LVIS average precision, computed by hotcoco or by pycocotools."""
 
 import contextlib
 import io
@@ -16,19 +16,20 @@ from .detections import Detections
 from .ground_truth import is_federated
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-AREAS = {"APs": 1, "APm": 2, "APl": 3}  # position among COCO's area ranges; 0 is all
+AREAS = {"APs": 1, "APm": 2, "APl": 3}  # index of COCO's area range; 0 is all areas
 FREQUENCIES = {"APr": "r", "APc": "c", "APf": "f"}  # LVIS: rare, common, frequent categories
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
 
 @dataclass(frozen=True, eq=False)
 class AveragePrecision:
-    """Precision under one ranking, and the averages over it that are reported.
+    """Interpolated precision under one ranking, and the AP metrics averaged from it.
 
     Attributes:
-        precision: of shape (IoU thresholds, recall thresholds, categories, areas); -1 where a
-            category has no instance of an area.
-        categories: as they stand in the dataset, in the order of their ids.
+        precision: array of shape (IoU thresholds, recall thresholds, categories, area ranges),
+            as in ``COCOeval.eval["precision"]``; -1 where a category has no instance in an area
+            range.
+        categories: the dataset's categories, sorted by id.
     """
 
     precision: np.ndarray
@@ -36,17 +37,19 @@ class AveragePrecision:
 
     @cached_property
     def metrics(self) -> dict[str, float | None]:
-        """Percent, for each of ``METRICS``, and for those of LVIS where categories have a
-        frequency; ``None`` where the dataset has no instance to find."""
-        found = {name: self._average(name) for name in METRICS}
+        """``METRICS`` in percent, followed by ``FREQUENCIES`` if categories have a frequency.
+
+        A metric is ``None`` if the dataset has no instance for it.
+        """
+        metrics = {name: self._average(name) for name in METRICS}
         frequency = np.array([category.get("frequency") for category in self.categories])
         if any(value is not None for value in frequency):
             for name, code in FREQUENCIES.items():
-                found[name] = _mean(self.precision[:, :, frequency == code, 0])
-        return found
+                metrics[name] = _mean(self.precision[:, :, frequency == code, 0])
+        return metrics
 
     def of_category(self, index: int) -> dict[str, float | None]:
-        """Percent, for each of ``METRICS``, of one category by its position."""
+        """Returns ``METRICS`` in percent for the category at this index of ``categories``."""
         return {name: self._average(name, slice(index, index + 1)) for name in METRICS}
 
     @cached_property
@@ -62,25 +65,27 @@ class AveragePrecision:
 
 
 def _mean(precision: np.ndarray) -> float | None:
-    """Mean precision in percent, as ``COCOeval.summarize`` takes it."""
+    """Mean precision in percent, as in ``COCOeval.summarize``."""
     precision = precision[precision > -1]
     return float(precision.mean()) * 100 if precision.size else None
 
 
 class Engine(Protocol):
-    """Counts average precision on one dataset."""
+    """Computes average precision on one dataset."""
 
     def average_precision(
         self, detections: Detections, iou_type: str, scores: np.ndarray, max_dets: int
     ) -> AveragePrecision:
-        """
+        """Computes the precision of detections that are ranked by the given scores.
+
         Args:
-            detections: perhaps none.
+            detections: N detections; N may be 0.
             iou_type: ``"bbox"`` or ``"segm"``.
-            scores: what to rank by, of shape (N,).
-            max_dets: detections of an image that count, the best by score: of each category, as
-                COCO has it (its own limit is 100), or of all, as LVIS (300). A negative number
-                is all of them, Detectron2's way to say so.
+            scores: array of shape (N,) to rank by.
+            max_dets: maximum number of detections per image, those with the highest scores. On
+                datasets in COCO format the limit applies to each category (COCO's default is
+                100), on datasets in LVIS format to all categories together (LVIS's default is
+                300). A negative number means no limit, as in Detectron2.
         """
 
 
@@ -89,7 +94,10 @@ def _limit(max_dets: int, detections: Detections) -> int:
 
 
 class HotcocoEngine:
-    """hotcoco: the numbers of pycocotools bit for bit, in a fraction of the time; and LVIS."""
+    """Computes AP with hotcoco, for datasets in COCO or LVIS format.
+
+    The numbers are bit for bit those of pycocotools, in a fraction of the time.
+    """
 
     def __init__(self, ground_truth: COCO):
         self._federated = is_federated(ground_truth)
@@ -99,11 +107,11 @@ class HotcocoEngine:
     def average_precision(
         self, detections: Detections, iou_type: str, scores: np.ndarray, max_dets: int
     ) -> AveragePrecision:
-        evaluation = self.evaluated(detections, iou_type, scores, max_dets)
+        evaluation = self.match(detections, iou_type, scores, max_dets)
         evaluation.accumulate()
         return AveragePrecision(evaluation.eval["precision"][..., -1], self._categories)
 
-    def evaluated(
+    def match(
         self,
         detections: Detections,
         iou_type: str,
@@ -112,11 +120,14 @@ class HotcocoEngine:
         *,
         all_areas: bool = True,
     ) -> hotcoco.COCOeval:
-        """Detections matched with instances, not yet accumulated.
+        """Matches detections with instances, without accumulating precision.
 
         Args:
             detections, iou_type, scores, max_dets: see :meth:`Engine.average_precision`.
-            all_areas: match within each of COCO's area ranges, too.
+            all_areas: also match within the small, medium and large area range.
+
+        Returns:
+            A ``COCOeval`` after its ``evaluate()``.
         """
         limit = _limit(max_dets, detections)
         evaluation = hotcoco.COCOeval(
@@ -125,7 +136,7 @@ class HotcocoEngine:
             iou_type,
             lvis_style=self._federated,
         )
-        # A limit of 1 and of 10 would only cost; LVIS's limit has been applied already.
+        # COCO's limits of 1 and 10 are not reported. LVIS's limit is applied in _results.
         evaluation.params.max_dets = [limit]
         if not all_areas:
             evaluation.params.area_rng = evaluation.params.area_rng[:1]
@@ -144,7 +155,7 @@ class HotcocoEngine:
         else:
             masks = detections.segmentation
             results = self._ground_truth.load_res(columns, segmentation=masks)
-            # Where there is a box, an area is the box's; COCO takes that of a mask from the mask.
+            # Given boxes, load_res sets the area to that of the box; COCO uses the mask's area.
             ids = np.arange(1, len(detections) + 1)
             area = np.asarray(hotcoco.mask.area(masks), dtype=float) if masks else np.zeros(0)
             results.update_anns(ids=ids, area=area)
@@ -152,28 +163,28 @@ class HotcocoEngine:
 
 
 class PycocotoolsEngine:
-    """pycocotools: the reference."""
+    """Computes AP with pycocotools, the reference implementation."""
 
     def __init__(self, ground_truth: COCO):
         """
         Raises:
-            UserError: for a dataset of LVIS's format, which pycocotools knows nothing of.
+            UserError: if the dataset is in LVIS format, which pycocotools does not support.
         """
         if is_federated(ground_truth):
             raise UserError(
-                "TEST.COCO_ENGINE 'pycocotools' cannot evaluate data in LVIS's format, where "
-                "images name the categories looked for; 'hotcoco' can"
+                "TEST.COCO_ENGINE 'pycocotools' does not support datasets in LVIS format, whose "
+                "images have 'neg_category_ids': use 'hotcoco'"
             )
         self._ground_truth = ground_truth
 
     def average_precision(
         self, detections: Detections, iou_type: str, scores: np.ndarray, max_dets: int
     ) -> AveragePrecision:
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints as it goes
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints progress
             if len(detections):
                 results = self._ground_truth.loadRes(detections.results(iou_type, scores))
             else:
-                results = COCO()  # loadRes takes no empty list
+                results = COCO()  # loadRes fails on an empty list
                 results.dataset = {**self._ground_truth.dataset, "annotations": []}
                 results.createIndex()
             evaluation = COCOeval(self._ground_truth, results, iou_type)

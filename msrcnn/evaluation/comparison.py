@@ -1,4 +1,4 @@
-"""Several sets of predictions on one dataset, side by side."""
+"""Compares several sets of detections on one dataset."""
 
 from pycocotools.coco import COCO
 from tabulate import tabulate
@@ -6,9 +6,7 @@ from tabulate import tabulate
 from .bootstrap import gain_interval
 from .coco_metrics import METRICS, HotcocoEngine
 from .detections import Detections
-from .rankings import RANKINGS, Evaluation, evaluate_detections
-
-ROWS = {"bbox": "box AP", **RANKINGS}
+from .rankings import AP_LABELS, Evaluation, evaluate_detections
 
 
 def compare_detections(
@@ -19,21 +17,27 @@ def compare_detections(
     engine: str = "hotcoco",
     bootstrap: int = 1000,
 ) -> dict:
-    """Evaluate sets of detections, and what each gains over the first.
+    """Evaluates sets of detections and computes what each gains in AP over the first.
+
+    A gain compares mask AP if both sets have masks, else box AP. Masks are ranked by mask score if
+    the set has one, else by box score.
 
     Args:
         ground_truth: the dataset, with annotations.
-        detections: by name; two or more.
+        detections: two or more sets of detections, by name.
         max_dets, engine, bootstrap: see :func:`evaluate_detections`.
 
     Returns:
-        ``evaluations``, by name what stands in ``evaluation.json``; ``gains``, for each name but
-        the first the AP gained over it (``AP``, percentage points) with its 95% confidence
-        interval (``ci95``, ``None`` without bootstrap), each under its own ranking (``rankings``):
-        the mask score where there is one, else the box score, of masks where both have them.
+        A dict with
+
+        * ``evaluations``: for each name, the content of ``evaluation.json``;
+        * ``baseline``: the name of the first set;
+        * ``gains``: for each other name, ``rankings`` (the rankings of the first and of this set),
+          ``AP`` (the gain in percentage points) and ``ci95`` (its 95% confidence interval, or
+          ``None`` without bootstrap).
 
     Raises:
-        UserError: if detections are not of this dataset.
+        UserError: if detections do not belong to this dataset.
     """
     settings = {"max_dets": max_dets, "engine": engine, "bootstrap": bootstrap}
     evaluations = {
@@ -58,13 +62,13 @@ def _gain(
 ) -> dict:
     both = (first, other)
     with_masks = all(each.scores for each in both)
-    rankings = [_own_ranking(each) if with_masks else "bbox" for each in both]
+    rankings = [_mask_ranking(each) if with_masks else "bbox" for each in both]
     before, after = (e.precision[ranking].metrics["AP"] for e, ranking in zip(both, rankings))
     interval = None
     if bootstrap and before is not None:
         iou_type = "segm" if with_masks else "bbox"
         matched = [
-            matcher.evaluated(
+            matcher.match(
                 each.detections,
                 iou_type,
                 each.scores.get(ranking, each.detections.score),
@@ -78,20 +82,23 @@ def _gain(
     return {"rankings": rankings, "AP": gain, "ci95": interval}
 
 
-def _own_ranking(evaluation: Evaluation) -> str:
+def _mask_ranking(evaluation: Evaluation) -> str:
     name = "segm_mask_score"
     return name if name in evaluation.scores else "segm_box_score"
 
 
 def comparison_table(comparison: dict) -> str:
-    """What :func:`compare_detections` found, for a person."""
+    """Formats a result of :func:`compare_detections` as text.
+
+    The table has a row for each set of detections and ranking; below it, a line for each gain.
+    """
     cells = []
-    for file, summary in comparison["evaluations"].items():
-        for key, name in ROWS.items():
+    for name, summary in comparison["evaluations"].items():
+        for key, label in AP_LABELS.items():
             if summary[key] is not None:
                 values = (summary[key][metric] for metric in METRICS)
-                cells.append([file, name, *("-" if v is None else f"{v:.2f}" for v in values)])
-                file = ""
+                cells.append([name, label, *("-" if v is None else f"{v:.2f}" for v in values)])
+                name = ""
     alignment = ("left", "left", *("right" for _ in METRICS))
     table = tabulate(
         cells,
@@ -101,9 +108,9 @@ def comparison_table(comparison: dict) -> str:
         colalign=alignment,
     )
     lines = [
-        f"{file}: {_signed(gain['AP'])} AP over {comparison['baseline']}{_interval(gain['ci95'])}, "
-        f"by {' and '.join(dict.fromkeys(ROWS[r] for r in reversed(gain['rankings'])))}"
-        for file, gain in comparison["gains"].items()
+        f"{name}: {_signed(gain['AP'])} AP over {comparison['baseline']}{_interval(gain['ci95'])}, "
+        f"by {' and '.join(dict.fromkeys(AP_LABELS[r] for r in reversed(gain['rankings'])))}"
+        for name, gain in comparison["gains"].items()
         if gain["AP"] is not None
     ]
     return "\n".join([table, *lines])

@@ -1,4 +1,4 @@
-"""Detections as columns: what is kept of predictions, made of a model's output."""
+"""Detections of many images, stored as arrays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pycocotools.mask as mask_util
 import torch
 from detectron2.structures import BoxMode, Instances
 
-# Columns that a model need not have, with the field of its Instances they are made of.
+# Columns that only some models predict, and the fields of Instances that contain them.
 OPTIONAL_SCORES = {
     "maskiou": "pred_maskiou",
     "mask_score": "mask_scores",
@@ -20,22 +20,22 @@ OPTIONAL_SCORES = {
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """Detections of a number of images, N in all, by columns.
+    """N detections in a number of images, as arrays with a row for each detection.
 
-    What a model does not predict is ``None``, whether it found something or not. Scores and
-    boxes are float32, as models give them, or float64, as result files do.
+    A column that the model does not predict is ``None``, even if there are no detections. Scores
+    and boxes are float32 if they come from a model, float64 if they come from a JSON file.
 
     Attributes:
-        images: ids of the images that were looked at, of shape (I,), int64; also those in which
-            nothing was found. ``None`` if not known.
-        image_id: of shape (N,), int64.
-        category_id: the dataset's own ids, of shape (N,), int64.
-        bbox: (x, y, width, height) in pixels, of shape (N, 4).
-        score: box score, of shape (N,).
-        maskiou: predicted MaskIoU, of shape (N,).
-        mask_score: box score times predicted MaskIoU, of shape (N,).
-        mask_confidence: mean foreground probability of the mask, of shape (N,).
-        segmentation: N masks as compressed RLE, as ``pycocotools.mask.encode`` gives them.
+        images: int64 array of shape (I,), the ids of all images the model was run on, including
+            those without detections. ``None`` if unknown.
+        image_id: int64 array of shape (N,).
+        category_id: int64 array of shape (N,), the dataset's category ids.
+        bbox: array of shape (N, 4), boxes as (x, y, width, height) in pixels.
+        score: array of shape (N,), the box score.
+        maskiou: array of shape (N,), the predicted MaskIoU.
+        mask_score: array of shape (N,), box score x predicted MaskIoU.
+        mask_confidence: array of shape (N,), the mean foreground probability of the mask.
+        segmentation: N masks as compressed RLE, in the format of ``pycocotools.mask.encode``.
     """
 
     images: np.ndarray | None
@@ -55,14 +55,15 @@ class Detections:
     def from_instances(
         cls, instances: Instances, image_id: int, category_ids: np.ndarray
     ) -> Detections:
-        """The detections of one image.
+        """Converts the output of a model for one image.
 
         Args:
-            instances: in the image's own size, with ``pred_boxes``, ``scores``, ``pred_classes``
-                and perhaps ``pred_maskiou``, ``mask_scores``, ``mask_confidence``, and masks: as
-                ``pred_masks_rle``, or as ``pred_masks``, a bool tensor of shape (N, H, W).
+            instances: detections at the size of the image. Required fields: ``pred_boxes``,
+                ``scores``, ``pred_classes``. Optional fields: ``pred_maskiou``, ``mask_scores``,
+                ``mask_confidence``, and masks as ``pred_masks_rle`` (compressed RLE) or
+                ``pred_masks`` (bool tensor of shape (N, H, W)).
             image_id: the dataset's id of the image.
-            category_ids: the dataset's category ids in the order of the class indices.
+            category_ids: array of the dataset's category ids, indexed by class.
         """
         boxes = instances.pred_boxes.tensor.detach().cpu()
         boxes = BoxMode.convert(boxes, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
@@ -87,12 +88,13 @@ class Detections:
 
     @classmethod
     def concatenate(cls, parts: list[Detections]) -> Detections:
-        """All detections of several parts of a dataset, images in the order of their ids.
+        """Joins the detections of several parts of a dataset, sorted by image id.
 
-        An image that is in more than one part counts once: processes may share images.
+        Distributed samplers may assign an image to several processes. The detections of such an
+        image are taken from the first part that contains it.
 
         Args:
-            parts: of one model, with the same columns.
+            parts: detections of the same model; their ``images`` are known.
         """
         if not parts:
             return cls.nothing()
@@ -105,19 +107,19 @@ class Detections:
                 columns[field.name] = list(itertools.chain.from_iterable(values))
             else:
                 columns[field.name] = np.concatenate(values)
-        everything = cls(**columns)
+        joined = cls(**columns)
         part = np.repeat(np.arange(len(parts)), [len(p) for p in parts])
         part_of_image = np.repeat(np.arange(len(parts)), [len(p.images) for p in parts])
-        images, first = np.unique(everything.images, return_index=True)
+        images, first = np.unique(joined.images, return_index=True)
         keep = np.flatnonzero(
-            part == part_of_image[first][np.searchsorted(images, everything.image_id)]
+            part == part_of_image[first][np.searchsorted(images, joined.image_id)]
         )
-        order = keep[np.argsort(everything.image_id[keep], kind="stable")]
-        return everything._take(order, images)
+        order = keep[np.argsort(joined.image_id[keep], kind="stable")]
+        return joined._take(order, images)
 
     @classmethod
     def nothing(cls) -> Detections:
-        """No detections in no image, of a model that predicts boxes."""
+        """Returns an empty set of detections with the columns of a box detector."""
         return cls(
             images=np.zeros(0, dtype=np.int64),
             image_id=np.zeros(0, dtype=np.int64),
@@ -127,6 +129,7 @@ class Detections:
         )
 
     def _take(self, indices: np.ndarray, images: np.ndarray) -> Detections:
+        """Selects rows by index, and sets ``images``."""
         columns = {"images": images}
         for field in fields(self):
             column = getattr(self, field.name)
@@ -137,19 +140,19 @@ class Detections:
         return Detections(**columns)
 
     def of_image(self, image_id: int) -> Detections:
-        """The detections of one image."""
+        """Returns the detections of one image."""
         return self._take(np.flatnonzero(self.image_id == image_id), np.array([image_id]))
 
     def results(self, iou_type: str, scores: np.ndarray, rows: slice = slice(None)) -> list[dict]:
-        """COCO results, as the test server takes them.
+        """Converts detections to records of the COCO result format.
 
-        Those of masks are without the box: the reference implementation would take an
-        instance's area from it.
+        Records of masks have no box, because pycocotools would compute the area of a detection
+        from the box instead of the mask.
 
         Args:
             iou_type: ``"bbox"`` or ``"segm"``.
-            scores: what to rank by, of shape (N,).
-            rows: those of some detections only.
+            scores: array of shape (N,), the score to write for each detection.
+            rows: which detections to convert.
         """
         if iou_type == "bbox":
             shapes = [{"bbox": box} for box in self.bbox[rows].tolist()]

@@ -1,4 +1,4 @@
-"""The annotations to evaluate with."""
+"""Loads the ground truth of a dataset for evaluation."""
 
 import contextlib
 import io
@@ -13,38 +13,43 @@ from ..errors import UserError
 
 
 def load_ground_truth(dataset_name: str) -> COCO:
-    """The COCO annotations of a registered dataset, of COCO's own format or of LVIS's.
+    """Loads the annotation file of a registered dataset, in COCO or LVIS format.
 
-    What the format leaves out is filled in: ``iscrowd``, ``area``, and an ``id`` where
-    annotations lack one, share one, or have 0, which the reference implementation takes for "no
-    match".
+    Missing ``iscrowd`` and ``area`` are filled in. All annotations are renumbered if an ``id`` is
+    missing, not unique, or 0, which pycocotools interprets as "no match".
+
+    Args:
+        dataset_name: name of a registered dataset.
 
     Returns:
-        The dataset; without the key ``annotations`` where the file has none, as those of test
-        sets.
+        The indexed dataset. Its ``dataset`` has no key ``annotations`` if the file has none, as
+        for test sets.
 
     Raises:
-        UserError: if the dataset has no such file, or it cannot be read.
+        UserError: if the dataset has no annotation file, or the file cannot be read or is not in
+            COCO format.
     """
     path = MetadataCatalog.get(dataset_name).get("json_file")
     if path is None:
-        raise UserError(f"dataset '{dataset_name}' has no COCO annotation file to evaluate with")
+        raise UserError(
+            f"dataset '{dataset_name}' has no COCO annotation file: set 'json_file' in its metadata"
+        )
     try:
         content = json.loads(Path(path).read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"dataset '{dataset_name}': cannot read '{path}': {error}") from error
     if not isinstance(content, dict) or not {"images", "categories"} <= content.keys():
         raise UserError(
-            f"dataset '{dataset_name}': '{path}' is not in COCO's format: it lacks images or "
-            "categories"
+            f"dataset '{dataset_name}': '{path}' is not in COCO format: it must be a JSON object "
+            "with 'images' and 'categories'"
         )
     annotations = content.get("annotations", [])
     known = {category["id"] for category in content["categories"]}
     for annotation in annotations:
         if annotation["category_id"] not in known:
             raise UserError(
-                f"'{path}': annotation {annotation.get('id')} is of category "
-                f"{annotation['category_id']}, which 'categories' does not have"
+                f"'{path}': annotation {annotation.get('id')} has category_id "
+                f"{annotation['category_id']}, which is not in 'categories'"
             )
     if len({a.get("id", 0) for a in annotations} - {0}) < len(annotations):
         for number, annotation in enumerate(annotations, start=1):
@@ -53,7 +58,7 @@ def load_ground_truth(dataset_name: str) -> COCO:
         annotation.setdefault("iscrowd", 0)
     ground_truth = COCO()
     ground_truth.dataset = content
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints as it goes
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints progress
         ground_truth.createIndex()
     for annotation in annotations:
         if "area" not in annotation:
@@ -62,7 +67,7 @@ def load_ground_truth(dataset_name: str) -> COCO:
 
 
 def _area(ground_truth: COCO, annotation: dict) -> float:
-    """Of the mask; without one, of the box."""
+    """Area of the mask, or of the box if there is no mask."""
     if annotation.get("segmentation"):
         return float(mask_util.area(ground_truth.annToRLE(annotation)))
     width, height = annotation["bbox"][2:]
@@ -70,7 +75,7 @@ def _area(ground_truth: COCO, annotation: dict) -> float:
 
 
 def has_annotations(ground_truth: COCO) -> bool:
-    """Whether there is something to evaluate with; those of test sets are kept from us."""
+    """Whether the dataset has annotations; those of test sets are not public."""
     return "annotations" in ground_truth.dataset
 
 
@@ -80,5 +85,5 @@ def has_masks(ground_truth: COCO) -> bool:
 
 
 def is_federated(ground_truth: COCO) -> bool:
-    """Whether the images say which categories were looked for, as those of LVIS do."""
+    """Whether each image is annotated for some categories only, as in LVIS."""
     return any("neg_category_ids" in image for image in ground_truth.dataset["images"])

@@ -1,4 +1,4 @@
-"""Inference for evaluation: masks come out as RLE, and are never pasted at the image's size."""
+"""Inference that encodes masks as RLE without pasting them into images."""
 
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.postprocessing import detector_postprocess
@@ -11,20 +11,23 @@ from .mask_encoding import encode_masks
 
 
 def postprocess_to_rle(results: Instances, height: int, width: int) -> Instances:
-    """Detectron2's ``detector_postprocess``, with masks as RLE.
+    """Rescales detections to the size of the image, with masks as RLE.
+
+    This replaces Detectron2's ``detector_postprocess``. The RLE is the same as that of the pasted
+    masks.
 
     Args:
-        results: of a model without postprocessing, perhaps with ``pred_masks``, probabilities of
-            shape (N, 1, M, M). Might be changed in place.
-        height, width: of the image, in pixels.
+        results: output of a model without postprocessing. ``pred_masks``, if present, contains
+            mask probabilities of shape (N, 1, M, M). May be modified in place.
+        height, width: size of the image in pixels.
 
     Returns:
-        Instances in the image's size; instead of ``pred_masks`` they have ``pred_masks_rle``, a
-        list of compressed RLE as of the pasted masks, and ``mask_confidence`` of shape (N,).
+        Instances at the size of the image. ``pred_masks`` is replaced by ``pred_masks_rle``, a
+        list of N compressed RLE, and by ``mask_confidence``, a tensor of shape (N,).
     """
     if not results.has("pred_masks"):
         return detector_postprocess(results, height, width)
-    results.roi_masks = results.pred_masks  # under another name they are left as they are
+    results.roi_masks = results.pred_masks  # detector_postprocess pastes pred_masks only
     results.remove("pred_masks")
     results = detector_postprocess(results, height, width)
     masks = results.roi_masks
@@ -35,12 +38,12 @@ def postprocess_to_rle(results: Instances, height: int, width: int) -> Instances
 
 
 class EncodedInference(nn.Module):
-    """A Mask R-CNN that puts out masks as :func:`postprocess_to_rle` makes them."""
+    """Runs inference of a Mask R-CNN with :func:`postprocess_to_rle` as postprocessing."""
 
     def __init__(self, model: GeneralizedRCNN):
         super().__init__()
         self.model = model
-        self.training = model.training  # what evaluation will restore
+        self.training = model.training  # inference_on_dataset restores this mode afterwards
 
     def forward(self, batched_inputs: list[dict]) -> list[dict]:
         results = self.model.inference(batched_inputs, do_postprocess=False)
@@ -56,12 +59,16 @@ def _image_size(image: dict, instances: Instances) -> tuple[int, int]:
 
 
 def with_encoded_masks(model: nn.Module) -> nn.Module:
-    """The model to evaluate with: encoding masks if it is a Mask R-CNN, else as it is.
+    """Wraps a model so that ``inference_on_dataset`` gets masks as RLE.
 
     Args:
-        model: perhaps wrapped for data-parallel use.
+        model: the model, possibly wrapped in ``DistributedDataParallel``.
+
+    Returns:
+        An :class:`EncodedInference`, or the model itself if its class is not a
+        ``GeneralizedRCNN`` or overrides ``inference``.
     """
     module = model.module if isinstance(model, DistributedDataParallel) else model
-    # A subclass with an inference of its own may return something else.
+    # A subclass that overrides inference may return another format.
     is_rcnn = getattr(type(module), "inference", None) is GeneralizedRCNN.inference
     return EncodedInference(module) if is_rcnn else model

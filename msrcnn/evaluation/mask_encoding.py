@@ -1,10 +1,10 @@
-"""Predicted masks to COCO RLE in image size, without pasting them into images.
+"""Encodes predicted masks as COCO RLE at the size of the image, without pasting them.
 
-Detectron2 samples an M x M mask at every pixel of its box, and searches the image-sized result for
-runs. But the pasted mask is a bilinear surface: along an image column it is linear between the
-centres of two mask rows, so where a run begins and ends is solved for. That costs box width x M
-in place of image size, and gives the very same RLE: where a pixel is so close to the threshold
-that rounding decides, its column is sampled as Detectron2 samples it.
+Detectron2 samples an M x M mask at every pixel of its box and searches the image-sized result for
+runs. The pasted mask is a bilinear surface, so along an image column it is linear between the
+centers of two mask rows. This module solves for the positions where a column crosses the threshold,
+which costs O(box width x M) instead of O(image size). The RLE is the same: if a pixel is so close
+to the threshold that rounding decides, its column is sampled exactly as Detectron2 does.
 """
 
 import numpy as np
@@ -12,36 +12,44 @@ import pycocotools.mask as mask_util
 import torch
 import torch.nn.functional as F
 
-MAX_COLUMNS = 20_000  # of all boxes, worked on at a time; they and
-MAX_SAMPLES = 1_000_000  # these bound the memory
+# Bounds on the memory in use.
+MAX_COLUMNS = 20_000  # image columns of all boxes processed at a time
+MAX_SAMPLES = 1_000_000  # values sampled at a time
 
 
 @torch.no_grad()
 def encode_masks(
     masks: torch.Tensor, boxes: torch.Tensor, image_size: tuple[int, int], threshold: float = 0.5
 ) -> list[dict]:
-    """The RLE of ``paste_masks_in_image(masks, boxes, image_size, threshold)``, bit for bit.
+    """Returns the RLE of ``paste_masks_in_image(masks, boxes, image_size, threshold)``.
+
+    The RLE is the same bit for bit.
 
     Args:
-        masks: probabilities of shape (N, M, M) or (N, 1, M, M), in [0, 1]. Whatever their type,
-            float32 is what is computed with.
-        boxes: (N, 4), as (x0, y0, x1, y1) in the image, on the device of the masks. They may
-            reach outside. One without area, or not finite, has an empty mask; Detectron2 drops
-            those before it pastes.
-        image_size: height and width.
-        threshold: a pixel from this probability on belongs to the mask; 0.001 to 1.
+        masks: tensor of shape (N, M, M) or (N, 1, M, M), probabilities in [0, 1]. Converted to
+            float32.
+        boxes: tensor of shape (N, 4), boxes as (x0, y0, x1, y1) in pixels of the image, on the
+            same device as the masks. Boxes may extend beyond the image. A box without area or
+            with values that are not finite gets an empty mask; Detectron2 removes such boxes
+            before it pastes.
+        image_size: height and width of the image in pixels.
+        threshold: pixels with at least this probability belong to the mask; in [0.001, 1].
 
     Returns:
-        For each mask what ``pycocotools.mask.encode`` gives: ``{"size": [H, W], "counts": bytes}``.
+        N masks in the format of ``pycocotools.mask.encode``:
+        ``{"size": [H, W], "counts": bytes}``.
+
+    Raises:
+        ValueError: if the threshold is out of range.
     """
-    if not 0.001 <= threshold <= 1:  # zeros around a mask must be below it, whatever the rounding
-        raise ValueError(f"threshold {threshold} is not in [0.001, 1]")
+    if not 0.001 <= threshold <= 1:  # zero padding must stay below it despite rounding
+        raise ValueError(f"threshold must be in [0.001, 1], got {threshold}")
     if len(masks) == 0:
         return []
     M = masks.shape[-1]
     masks, boxes = masks.reshape(len(masks), M, M).float(), boxes.float()
     regions = _pasted_regions(boxes, M, image_size, cut_off=boxes.device.type == "cpu")
-    # Groups of whole masks: MAX_COLUMNS, and at most the columns of one mask more.
+    # Groups of whole masks, so a group exceeds MAX_COLUMNS by less than one mask.
     columns_so_far = (regions[:, 2] - regions[:, 0]).cumsum(0)
     group_sizes = (columns_so_far // MAX_COLUMNS).unique_consecutive(return_counts=True)[1]
     groups = zip(*(tensor.split(group_sizes.tolist()) for tensor in (masks, boxes, regions)))
@@ -49,14 +57,18 @@ def encode_masks(
 
 
 def _pasted_regions(boxes, mask_size, image_size, cut_off) -> torch.Tensor:
-    """The pixels of the image that a mask may set: (N, 4), first and end column and row.
+    """Returns the part of the image in which each mask may set pixels.
 
     Args:
-        boxes: (N, 4).
+        boxes: tensor of shape (N, 4).
         mask_size: M.
         image_size: height and width.
-        cut_off: a mask fades out over half a cell around its box; whether to end it one pixel
-            from the box, as Detectron2 does on the CPU, but not on a GPU.
+        cut_off: interpolation extends a mask by half a mask cell beyond its box. If true, the
+            region ends one pixel outside the box, as Detectron2 pastes on the CPU; if false, it
+            includes all of the extension, as on a GPU.
+
+    Returns:
+        Long tensor of shape (N, 4): first column, first row, end column, end row.
     """
     height, width = image_size
     size = boxes[:, 2:] - boxes[:, :2]
@@ -71,13 +83,13 @@ def _pasted_regions(boxes, mask_size, image_size, cut_off) -> torch.Tensor:
 def _encode_group(masks, boxes, regions, image_size, threshold) -> list[dict]:
     height, width = image_size
     M = masks.shape[-1]
-    # The image columns of all masks in one row.
+    # The image columns of all masks are processed together, as one batch.
     widths = regions[:, 2] - regions[:, 0]
     owner = torch.arange(len(masks), device=masks.device).repeat_interleave(widths)
     x_offset = regions[:, 0] + widths - widths.cumsum(0)
     x = torch.arange(len(owner), device=masks.device) + x_offset[owner]
     grid_x = _grid(x, boxes[:, 0].index_select(0, owner), boxes[:, 2].index_select(0, owner))
-    # Where they begin in the order of COCO's counts; the one more keeps masks apart.
+    # Position of each column's first pixel in COCO's column-major order. The + 1 separates masks.
     top = owner * (height * width + 1) + x * height
 
     profiles = _column_profiles(masks, owner, grid_x, threshold)
@@ -95,25 +107,26 @@ def _encode_group(masks, boxes, regions, image_size, threshold) -> list[dict]:
 
 
 def _grid(pixel: torch.Tensor, start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
-    """Where the centres of pixels lie in a box, from -1 to 1, rounded as Detectron2 rounds it."""
+    """Position of pixel centers in a box, from -1 to 1, with the same rounding as Detectron2."""
     return (pixel + 0.5 - start) / (end - start) * 2 - 1
 
 
 def _column_profiles(masks, owner, grid_x, threshold) -> torch.Tensor:
-    """Interpolated mask minus threshold in each image column, at the centres of mask rows.
+    """Interpolates masks at each image column and at the centers of the mask rows.
 
     Args:
-        masks: (N, M, M).
-        owner: (C,) the mask of each column.
-        grid_x: (C,) from :func:`_grid`.
+        masks: tensor of shape (N, M, M).
+        owner: tensor of shape (C,), the mask index of each column.
+        grid_x: tensor of shape (C,), see :func:`_grid`.
         threshold: see :func:`encode_masks`.
 
     Returns:
-        (C, M + 2): the M rows, and before and after them the zeros that the mask fades into.
+        Tensor of shape (C, M + 2), mask value minus threshold at the M rows, with a row of zero
+        padding on each side.
     """
     M = masks.shape[-1]
     cells = F.pad(masks, (1, 1, 1, 1)).sub(threshold).transpose(1, 2).reshape(-1, M + 2)
-    # In units of mask columns, counted from the padding: the centre of the first real one is 1.
+    # In units of mask columns: the padding's center is at 0, that of the mask's first column at 1.
     x = (((grid_x.double() + 1) * M + 1) / 2).clamp(0, M + 1)
     left = x.floor().clamp(max=M)
     index = owner * (M + 2) + left.long()
@@ -122,26 +135,28 @@ def _column_profiles(masks, owner, grid_x, threshold) -> torch.Tensor:
 
 
 def _crossings(profiles, owner, boxes, regions):
-    """The pixel rows where columns enter and leave their masks.
+    """Computes the pixel rows at which image columns enter and leave their masks.
 
     Args:
-        profiles: (C, M + 2), see :func:`_column_profiles`.
-        owner: (C,) the mask of each column.
-        boxes: (N, 4).
-        regions: (N, 4), see :func:`_pasted_regions`.
+        profiles: tensor of shape (C, M + 2), see :func:`_column_profiles`.
+        owner: tensor of shape (C,), the mask index of each column.
+        boxes: tensor of shape (N, 4).
+        regions: tensor of shape (N, 4), see :func:`_pasted_regions`.
 
     Returns:
-        Of each edge its column and its row, the first one in the mask or the first one out of it.
-        And (C,), whether rounding may decide about a pixel of a column; its edges do not count.
+        Three tensors: for E edges, the column of shape (E,) and the row of shape (E,), which is the
+        first row inside the mask or the first row after it; and a bool tensor of shape (C,), true
+        for columns in which rounding may decide about a pixel. Edges of those columns are invalid.
     """
     M = profiles.shape[1] - 2
-    # How far the value of a pixel here and Detectron2's can be apart, where an operation rounds by
-    # at most u = 2^-24. Detectron2 makes a place in the mask, ((g + 1) M - 1) / 2, of a place g in
-    # the box: off by 3 M u, in x and in y. Here it is off in y, by 3.5 M u, since rows are solved
-    # for from the box and not from g. Over one cell the value changes by at most 1, and
-    # interpolation adds less than 16 u on both sides: (9.5 M + 16) u. Taken are 16 (M + 1) u.
+    # Bound on the difference between a pixel's value here and in Detectron2, where an operation
+    # rounds by at most u = 2^-24. Detectron2 converts a position g in the box to the position
+    # ((g + 1) M - 1) / 2 in the mask, with an error of 3 M u in x and in y. Here the error is
+    # 3.5 M u in y, because rows are computed from the box and not from g. The value changes by at
+    # most 1 per cell, and interpolation adds less than 16 u in total, which gives (9.5 M + 16) u.
+    # The tolerance is 16 (M + 1) u.
     tolerance = (M + 1) * 2.0**-20
-    # All columns as one: each begins and ends outside, so that nothing changes between them.
+    # Flattening adds no crossings, because each column begins and ends outside its mask.
     values = profiles.flatten()
     inside, outside = values > tolerance, values < -tolerance
     changes = (inside[1:] != inside[:-1]) | (outside[1:] != outside[:-1])
@@ -152,26 +167,29 @@ def _crossings(profiles, owner, boxes, regions):
     ranges = torch.cat([boxes.double(), regions.double()], dim=1)[:, 1::2].contiguous()
     y0, y1, first, end = ranges.index_select(0, owner[column]).unbind(dim=1)
     rows_per_cell = (y1 - y0) / M
-    # The first pixel at or after y has the row ceil(y - 0.5); the cell's centre is at cell - 0.5.
+    # The first pixel at or after y is row ceil(y - 0.5); the center of a cell is at cell - 0.5.
     y = y0 + (cell - 0.5 + above / (above - below)) * rows_per_cell - 0.5
     error = tolerance / (above - below).abs() * rows_per_cell
     row = (y - error).ceil().maximum(first).minimum(end)
     latest = (y + error).ceil().maximum(first).minimum(end)
-    near = ~((above.abs() > tolerance) & (below.abs() > tolerance))  # true for NaN too
+    near = ~((above.abs() > tolerance) & (below.abs() > tolerance))  # also true for NaN
     unsure = torch.zeros(len(profiles), dtype=torch.bool, device=profiles.device)
     unsure[column[near | (row != latest)]] = True
     return column, row.long(), unsure
 
 
 def _sampled_edges(grid_x, masks, boxes, regions, threshold) -> tuple[torch.Tensor, torch.Tensor]:
-    """The edges of :func:`_crossings`, by Detectron2's own samples of K columns.
+    """Computes the edges of K columns by sampling every pixel, exactly as Detectron2 does.
 
     Args:
-        grid_x: (K,) from :func:`_grid`.
-        masks: (K, M, M) the mask of each column.
-        boxes: (K, 4) its box.
-        regions: (K, 4), see :func:`_pasted_regions`.
+        grid_x: tensor of shape (K,), see :func:`_grid`.
+        masks: tensor of shape (K, M, M), the mask of each column.
+        boxes: tensor of shape (K, 4), the box of each mask.
+        regions: tensor of shape (K, 4), see :func:`_pasted_regions`.
         threshold: see :func:`encode_masks`.
+
+    Returns:
+        Column and row of each edge, as in :func:`_crossings`.
     """
     start, end = regions[:, 1:2], regions[:, 3:4]
     row = start + torch.arange(int((end - start).max()), device=start.device)
@@ -184,13 +202,17 @@ def _sampled_edges(grid_x, masks, boxes, regions, threshold) -> tuple[torch.Tens
 
 
 def _rles(position: np.ndarray, num_masks: int, height: int, width: int) -> list[dict]:
-    """Compressed RLE of masks, from the positions where they switch between outside and inside.
+    """Builds compressed RLE from the positions at which masks switch between outside and inside.
 
-    Positions are counted down the columns, a mask's height x width + 1 after the one before it;
-    they come in any order.
+    Args:
+        position: positions in column-major order, where each mask starts height x width + 1 after
+            the previous one. They need not be sorted.
+        num_masks: number of masks.
+        height, width: size of the image in pixels.
     """
-    # A run without a pixel switches on and off at one place, and so do two runs that touch, one
-    # at the foot of a column and one at the top of the next: what switches twice does not count.
+    # A run of no pixels switches on and off at the same position. So do a run that ends at the
+    # bottom of a column and one that starts at the top of the next, which are one run in RLE.
+    # Positions that occur an even number of times therefore cancel.
     position, times = np.unique(position, return_counts=True)
     position = position[times % 2 == 1]
     start = np.arange(num_masks) * (height * width + 1)
@@ -198,6 +220,6 @@ def _rles(position: np.ndarray, num_masks: int, height: int, width: int) -> list
     ends_of_runs = np.sort(np.concatenate([start, position, end]))
     lengths = np.diff(ends_of_runs)
     first = np.searchsorted(ends_of_runs, start)
-    last = np.searchsorted(ends_of_runs, end)  # after the run that reaches the last pixel
+    last = np.searchsorted(ends_of_runs, end)  # follows the run that includes the last pixel
     uncompressed = [{"size": [height, width], "counts": lengths[a:b]} for a, b in zip(first, last)]
     return mask_util.frPyObjects(uncompressed, height, width)

@@ -1,30 +1,35 @@
-"""True MaskIoU of detections: the upper bound, and what predictions are compared with (paper 4)."""
+"""True MaskIoU of detections, and how well scores agree with it (section 4 of the paper)."""
 
+import warnings
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import hotcoco.mask as mask_util
 import numpy as np
 from pycocotools.coco import COCO
+from scipy.stats import NearConstantInputWarning, pearsonr, rankdata
 
 from .detections import Detections
 
-MIN_BOX_IOU = 0.5  # of a detection and the instance its MaskIoU is measured with
+MIN_BOX_IOU = 0.5  # for a detection to be matched with an instance
 CALIBRATION_BINS = 10
-# COCO's, by pixels of the instance.
+# COCO's area ranges, in pixels of the instance.
 SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}
 
 
 class TrueMaskIoU(NamedTuple):
-    """The MaskIoU that N detections really have, by both definitions; arrays of shape (N,).
+    """True MaskIoU of N detections, by two definitions. Crowds are not instances here.
 
     Attributes:
-        best: with the best non-crowd instance of the class, 0 where the image has none; in the
-            place of the predicted MaskIoU it gives the paper's upper bound.
-        matched: with the instance of the class whose box overlaps most, if by ``MIN_BOX_IOU`` or
-            more, else NaN; what predicted MaskIoU is compared with.
-        instance: id of that annotation, or 0.
-        area: its area in pixels, or NaN.
+        best: array of shape (N,), the largest MaskIoU with an instance of the detection's class
+            in the image; 0 if there is none. Used in place of the predicted MaskIoU, it gives the
+            paper's upper bound.
+        matched: array of shape (N,), MaskIoU with the matched instance: the instance of the class
+            with the largest box IoU, if that is at least ``MIN_BOX_IOU``. NaN if no instance is
+            matched. Predicted MaskIoU is compared with this value.
+        instance: array of shape (N,), annotation id of the matched instance, or 0.
+        area: array of shape (N,), area of the matched instance in pixels, or NaN.
     """
 
     best: np.ndarray
@@ -34,11 +39,11 @@ class TrueMaskIoU(NamedTuple):
 
 
 def true_maskiou(ground_truth: COCO, detections: Detections) -> TrueMaskIoU:
-    """Compare detections with the instances of their class in their image.
+    """Computes the true MaskIoU of each detection.
 
     Args:
-        ground_truth: the dataset.
-        detections: with masks.
+        ground_truth: the dataset, with instance masks.
+        detections: detections with masks.
     """
     instances = defaultdict(list)
     for annotation in ground_truth.dataset["annotations"]:
@@ -70,8 +75,10 @@ def true_maskiou(ground_truth: COCO, detections: Detections) -> TrueMaskIoU:
     return found
 
 
-def _by_image_and_category(detections: Detections):
-    """Indices of the detections of each image and category."""
+def _by_image_and_category(
+    detections: Detections,
+) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+    """Yields (image id, category id) with the indices of the detections of that pair."""
     order = np.lexsort((detections.category_id, detections.image_id))
     pairs = np.stack([detections.image_id[order], detections.category_id[order]], axis=1)
     starts = np.flatnonzero(np.any(np.diff(pairs, axis=0) != 0, axis=1)) + 1
@@ -81,21 +88,28 @@ def _by_image_and_category(detections: Detections):
 
 
 def quality_statistics(predicted: np.ndarray, true: TrueMaskIoU) -> dict:
-    """How well a score agrees with the true MaskIoU of the matched instance.
+    """Measures how well a score agrees with the true MaskIoU of the matched instance.
 
     Args:
-        predicted: a score in [0, 1], of shape (N,).
-        true: of the same detections; those without a matched instance do not count.
+        predicted: array of shape (N,), a score in [0, 1].
+        true: true MaskIoU of the same N detections. Detections without a matched instance are
+            ignored.
 
     Returns:
-        ``pearson`` and ``spearman`` correlation, ``mae`` (mean absolute error) and ``n``, the
-        detections that count; ``calibration``, by equal intervals of the score, its mean and the
-        mean true MaskIoU; ``by_size``, the first four by size of the instance. ``None`` where
-        something is not defined: no detection, or no spread.
+        A dict with
+
+        * ``pearson``, ``spearman``: correlation, ``None`` for fewer than two detections or if all
+          values are equal;
+        * ``mae``: mean absolute error, ``None`` without a detection;
+        * ``n``: number of detections with a matched instance;
+        * ``calibration``: for each of ``CALIBRATION_BINS`` equal intervals of the score that
+          contains a detection, the mean score (``predicted``), the mean true MaskIoU (``true``)
+          and the number of detections (``n``);
+        * ``by_size``: the first four for each of ``SIZES``, by area of the matched instance.
     """
-    counts = ~np.isnan(true.matched)
-    predicted, matched, area = predicted[counts].astype(float), true.matched[counts], true.area
-    area = area[counts]
+    is_matched = ~np.isnan(true.matched)
+    predicted = predicted[is_matched].astype(float)
+    matched, area = true.matched[is_matched], true.area[is_matched]
     within = {name: (area >= low) & (area < high) for name, (low, high) in SIZES.items()}
     return {
         **_agreement(predicted, matched),
@@ -109,14 +123,13 @@ def quality_statistics(predicted: np.ndarray, true: TrueMaskIoU) -> dict:
 def _agreement(predicted: np.ndarray, true: np.ndarray) -> dict[str, float | int | None]:
     return {
         "pearson": _correlation(predicted, true),
-        "spearman": _correlation(_ranks(predicted), _ranks(true)),
+        "spearman": _correlation(rankdata(predicted), rankdata(true)),
         "mae": float(np.abs(predicted - true).mean()) if len(true) else None,
         "n": len(true),
     }
 
 
 def _calibration(predicted: np.ndarray, true: np.ndarray) -> list[dict]:
-    """For each interval of the score with a detection in it, the means and their number."""
     bins = np.minimum((predicted * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     return [
         {
@@ -129,13 +142,9 @@ def _calibration(predicted: np.ndarray, true: np.ndarray) -> list[dict]:
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float | None:
-    if len(a) < 2 or a.std() == 0 or b.std() == 0:
+    """Pearson correlation, or ``None`` if it is not defined."""
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
-    return float(np.corrcoef(a, b)[0, 1])
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 0, equal values sharing the mean of theirs."""
-    _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(sizes)
-    return (last - (sizes + 1) / 2)[group]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NearConstantInputWarning)
+        return float(pearsonr(a, b).statistic)

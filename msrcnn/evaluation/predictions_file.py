@@ -1,4 +1,4 @@
-"""Predictions on disk: our compact file, and COCO result files of any origin."""
+"""Saves detections as .npz, and loads them from .npz or COCO result files."""
 
 import io
 import json
@@ -13,14 +13,19 @@ from ..atomic_file import write_file
 from ..errors import UserError
 from .detections import OPTIONAL_SCORES, Detections
 
-FORMAT = 1  # to be raised with any change that older code could not read
+FORMAT = 1  # increase it for any change that older versions cannot read
 COLUMNS = ("images", "image_id", "category_id", "bbox", "score")
 
 
 def save_predictions(detections: Detections, path: Path) -> None:
-    """Write detections, all columns, into one compact file (``.npz``).
+    """Saves all columns of detections in one compressed file.
 
-    Masks are stored as the RLE strings of all of them in a row, with their lengths and sizes.
+    Masks are stored as one array with the RLE strings of all masks, and arrays with the length of
+    each string and the size of each mask.
+
+    Args:
+        detections: the detections to save.
+        path: the ``.npz`` file to write; its folder is created if missing.
     """
     columns = {name: getattr(detections, name) for name in (*COLUMNS, *OPTIONAL_SCORES)}
     columns = {name: column for name, column in columns.items() if column is not None}
@@ -36,20 +41,21 @@ def save_predictions(detections: Detections, path: Path) -> None:
 
 
 def load_predictions(path: Path) -> Detections:
-    """Read detections that an evaluation saved, or a COCO result file.
+    """Loads detections that an evaluation saved, or a COCO result file.
 
     Args:
-        path: ``predictions.npz``, or a JSON list of COCO results with a box, a mask or both.
+        path: a ``predictions.npz``, or a JSON file with a list of COCO results that have a box, a
+            mask or both. Boxes that are missing are computed from the masks.
 
     Raises:
-        UserError: if the file is missing, damaged or of another kind.
+        UserError: if the file cannot be read, is damaged or has another format.
     """
     try:
         with path.open("rb") as file:
             is_npz = zipfile.is_zipfile(file)
         return _load_npz(path) if is_npz else _load_results(path)
     except OSError as error:
-        raise UserError(f"predictions '{path}': {error.strerror or error}") from error
+        raise UserError(f"cannot read predictions '{path}': {error.strerror or error}") from error
 
 
 def _load_npz(path: Path) -> Detections:
@@ -57,20 +63,25 @@ def _load_npz(path: Path) -> Detections:
         with np.load(path, allow_pickle=False) as file:
             columns = dict(file)
         if int(columns.pop("format")) != FORMAT:
-            raise UserError(f"predictions '{path}' are of another version of msrcnn: evaluate anew")
+            raise UserError(
+                f"predictions '{path}' were saved by another version of msrcnn: evaluate the model "
+                "again"
+            )
         if "mask_counts" in columns:
             columns["segmentation"] = _split_masks(columns)
         detections = Detections(**{"images": None, **columns})
         lengths = {name: len(column) for name, column in columns.items() if name != "images"}
     except (KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise UserError(f"predictions '{path}' are damaged or of another kind: {error}") from error
+        raise UserError(
+            f"predictions '{path}' are damaged or not saved by msrcnn: {error}"
+        ) from error
     if len(set(lengths.values())) > 1:
-        raise UserError(f"predictions '{path}' are damaged: columns of different length {lengths}")
+        raise UserError(f"predictions '{path}' are damaged: columns differ in length: {lengths}")
     return detections
 
 
 def _split_masks(columns: dict[str, np.ndarray]) -> list[dict]:
-    """Take the columns of masks out, and give the masks."""
+    """Removes the columns of masks from ``columns`` and returns the masks."""
     counts = columns.pop("mask_counts").tobytes()
     ends = np.cumsum(columns.pop("mask_length"), dtype=np.int64).tolist()
     sizes = columns.pop("mask_size").tolist()
@@ -86,7 +97,7 @@ def _load_results(path: Path) -> Detections:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"predictions '{path}' are neither .npz nor JSON: {error}") from error
     if not isinstance(results, list):
-        raise UserError(f"'{path}' does not hold COCO results: it must be a list")
+        raise UserError(f"predictions '{path}' are not COCO results: expected a JSON list")
     segmentation = None
     try:
         if results and all("segmentation" in result for result in results):
@@ -111,25 +122,25 @@ def _load_results(path: Path) -> Detections:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"'{path}' does not hold COCO results: each must be a record with image_id, "
-            f"category_id, score, and bbox or segmentation ({_first_bad(results, error)})"
+            f"predictions '{path}' are not COCO results: each record must have image_id, "
+            f"category_id, score, and bbox or segmentation ({_first_invalid(results, error)})"
         ) from error
 
 
-def _first_bad(results: list, error: Exception) -> str:
-    """Which record is at fault, as far as its keys tell."""
+def _first_invalid(results: list, error: Exception) -> str:
+    """Describes the first record with missing keys, or the error if no key is missing."""
     needed = {"image_id", "category_id", "score"}
     for index, result in enumerate(results):
         if not isinstance(result, dict):
-            return f"record {index} is no object"
+            return f"record {index} is not an object"
         missing = needed - result.keys()
         if missing or not {"bbox", "segmentation"} & result.keys():
-            return f"record {index} lacks {', '.join(sorted(missing)) or 'bbox or segmentation'}"
+            return f"record {index} has no {', '.join(sorted(missing)) or 'bbox or segmentation'}"
     return f"{type(error).__name__}: {error}"
 
 
 def _compressed(segmentation: dict) -> dict:
-    """A result's mask as compressed RLE with counts in bytes."""
+    """Converts the mask of a COCO result to compressed RLE with counts in bytes."""
     height, width = segmentation["size"]
     counts = segmentation["counts"]
     if isinstance(counts, list):

@@ -1,4 +1,4 @@
-"""From detections to every number: all rankings of the masks of one inference."""
+"""Evaluates detections: box AP, and mask AP under every ranking of the same masks."""
 
 import logging
 import time
@@ -17,26 +17,28 @@ from .mask_quality import TrueMaskIoU, quality_statistics, true_maskiou
 
 logger = logging.getLogger(__name__)
 
-# The rankings of masks, in the order of evaluation.json, with what a person calls them.
+# Rankings of masks and their labels, by key and in the order of evaluation.json.
 RANKINGS = {
     "segm_box_score": "mask AP by box score",
     "segm_mask_score": "mask AP by mask score",
     "segm_mask_confidence": "mask AP by mask confidence",
     "segm_oracle": "mask AP by true MaskIoU",
 }
+# Everything that AP is reported for: the rows of tables.
+AP_LABELS = {"bbox": "box AP", **RANKINGS}
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Everything known of detections on a dataset.
+    """The result of evaluating N detections on a dataset.
 
     Attributes:
         ground_truth: the dataset.
-        detections: what was evaluated.
-        precision: of boxes (``bbox``) and of masks under each ranking that applies.
-        scores: of the detections under each ranking of masks that applies, of shape (N,).
-        true_maskiou: of the detections, if they have masks.
-        summary: what stands in ``evaluation.json``.
+        detections: the detections.
+        precision: precision of boxes (``bbox``) and of masks under each ranking that applies.
+        scores: for each ranking of masks that applies, an array of shape (N,) to rank by.
+        true_maskiou: true MaskIoU of the detections, or ``None`` if masks are not evaluated.
+        summary: the content of ``evaluation.json``, see :func:`evaluate_detections`.
     """
 
     ground_truth: COCO
@@ -55,49 +57,57 @@ def evaluate_detections(
     engine: str = "hotcoco",
     bootstrap: int = 1000,
 ) -> Evaluation:
-    """Box AP, mask AP under every ranking that applies, and how good the scores are.
+    """Computes box AP, mask AP under every ranking that applies, and the quality of scores.
 
     Args:
         ground_truth: the dataset, with annotations.
-        detections: see :class:`Detections`.
-        max_dets: detections of an image that count, see :class:`~.coco_metrics.Engine`.
+        detections: the detections to evaluate.
+        max_dets: maximum number of detections per image, see
+            :meth:`~.coco_metrics.Engine.average_precision`.
         engine: a key of ``ENGINES``.
-        bootstrap: samples for the confidence interval of the gain; 0 leaves it out.
+        bootstrap: number of bootstrap samples for the confidence interval of the gain; 0 skips it.
 
     Returns:
-        Its summary has, in percent, ``bbox`` ranked by box score, the four ``RANKINGS`` of
-        masks, ``delta``, what the mask score gains over the box score with its 95% confidence
-        interval; ``maskiou``, ``box_score`` and ``mask_confidence``, how well each agrees with
-        the true MaskIoU; ``images``, their number; ``seconds`` by stage. What does not apply is
-        ``None``.
+        An evaluation whose ``summary`` is a dict with the following keys. An entry that does not
+        apply is ``None``.
+
+        * ``bbox``: box AP metrics in percent, ranked by box score;
+        * each of ``RANKINGS``: mask AP metrics in percent under this ranking;
+        * ``delta``: ``AP``, mask AP by mask score minus mask AP by box score in percentage points,
+          and ``ci95``, its 95% confidence interval;
+        * ``maskiou``, ``box_score``, ``mask_confidence``: agreement of each score with the true
+          MaskIoU, see :func:`~.mask_quality.quality_statistics`;
+        * ``images``: number of images;
+        * ``seconds``: time by stage.
 
     Raises:
-        UserError: if the detections are not of this dataset.
+        UserError: if the detections do not belong to this dataset.
     """
     check_detections(ground_truth, detections)
-    seconds = _Stopwatch()
-    counter = ENGINES[engine](ground_truth)
+    timer = _StageTimer()
+    coco_engine = ENGINES[engine](ground_truth)
     with_masks = detections.segmentation is not None and has_masks(ground_truth)
     if detections.segmentation is not None and not with_masks:
-        logger.warning("Annotations without segmentation: masks are not evaluated.")
+        logger.warning("Some annotations have no segmentation: masks are not evaluated.")
     true = true_maskiou(ground_truth, detections) if with_masks else None
-    seconds.lap("true_maskiou")
+    timer.end_stage("true_maskiou")
 
-    precision = {"bbox": counter.average_precision(detections, "bbox", detections.score, max_dets)}
-    scores = _rankings(detections, true) if with_masks else {}
+    scores = _ranking_scores(detections, true) if with_masks else {}
+    precision = {
+        "bbox": coco_engine.average_precision(detections, "bbox", detections.score, max_dets)
+    }
     for name, ranking in scores.items():
-        precision[name] = counter.average_precision(detections, "segm", ranking, max_dets)
-    seconds.lap("metrics")
+        precision[name] = coco_engine.average_precision(detections, "segm", ranking, max_dets)
+    timer.end_stage("metrics")
 
     summary = {
-        "bbox": precision["bbox"].metrics,
-        **{name: precision[name].metrics if name in precision else None for name in RANKINGS},
+        **{name: precision[name].metrics if name in precision else None for name in AP_LABELS},
         "delta": {"AP": _gain(precision), "ci95": None},
         "maskiou": _quality(detections.maskiou, true),
         "box_score": _quality(detections.score, true),
         "mask_confidence": _quality(detections.mask_confidence, true),
         "images": len(ground_truth.imgs if detections.images is None else detections.images),
-        "seconds": seconds.laps,
+        "seconds": timer.seconds,
     }
     evaluation = Evaluation(ground_truth, detections, precision, scores, true, summary)
     if bootstrap:
@@ -106,32 +116,33 @@ def evaluate_detections(
 
 
 def add_interval(evaluation: Evaluation, *, max_dets: int, bootstrap: int) -> None:
-    """Add the confidence interval of what the mask score gains to an evaluation's summary.
+    """Adds the confidence interval of the mask score's gain to the summary of an evaluation.
 
     Args:
-        evaluation: changed in place; if it has no gain, it is left as it is.
-        max_dets, bootstrap: as of :func:`evaluate_detections`.
+        evaluation: modified in place, unless its gain is ``None``.
+        max_dets, bootstrap: see :func:`evaluate_detections`.
     """
     if evaluation.summary["delta"]["AP"] is None:
         return
-    seconds = _Stopwatch()
+    timer = _StageTimer()
     matcher = HotcocoEngine(evaluation.ground_truth)
     before, after = (
-        matcher.evaluated(
+        matcher.match(
             evaluation.detections, "segm", evaluation.scores[name], max_dets, all_areas=False
         )
         for name in ("segm_box_score", "segm_mask_score")
     )
     evaluation.summary["delta"]["ci95"] = gain_interval(before, after, bootstrap)
-    seconds.lap("bootstrap")
-    evaluation.summary["seconds"].update(seconds.laps)
+    timer.end_stage("bootstrap")
+    evaluation.summary["seconds"].update(timer.seconds)
 
 
 def check_detections(ground_truth: COCO, detections: Detections) -> None:
-    """Refuse detections of another dataset.
+    """Checks that detections belong to a dataset.
 
     Raises:
-        UserError: naming the first image, category or mask that does not belong here.
+        UserError: if a detection has an unknown image id or category id, or a mask that differs
+            in size from its image.
     """
     for kind, ids, known in (
         ("image", detections.image_id, ground_truth.imgs),
@@ -140,20 +151,21 @@ def check_detections(ground_truth: COCO, detections: Detections) -> None:
         for value in np.unique(ids).tolist():
             if value not in known:
                 raise UserError(
-                    f"detections of {kind} {value}, which the annotations do not have: are they "
-                    "of another dataset?"
+                    f"detections have {kind}_id {value}, which is not in the annotations: "
+                    "evaluate them on the dataset that they were predicted on"
                 )
     for image_id, rle in zip(detections.image_id.tolist(), detections.segmentation or ()):
         image = ground_truth.imgs[image_id]
         if list(rle["size"]) != [image["height"], image["width"]]:
             raise UserError(
-                f"a detection of image {image_id} has a mask of {rle['size']} (height, width), "
-                f"the image has {[image['height'], image['width']]}"
+                f"a detection of image {image_id} has a mask of size {rle['size']} (height, "
+                f"width), but the image has size {[image['height'], image['width']]}: evaluate "
+                "detections on the dataset that they were predicted on"
             )
 
 
-def _rankings(detections: Detections, true: TrueMaskIoU) -> dict[str, np.ndarray]:
-    """Scores under each ranking that applies, in the order of ``RANKINGS``."""
+def _ranking_scores(detections: Detections, true: TrueMaskIoU) -> dict[str, np.ndarray]:
+    """Returns the scores of each ranking that applies, in the order of ``RANKINGS``."""
     box_score = detections.score.astype(np.float64)
     scores = {"segm_box_score": box_score}
     if detections.mask_score is not None:
@@ -177,30 +189,30 @@ def _quality(score: np.ndarray | None, true: TrueMaskIoU | None) -> dict | None:
 
 
 def metrics_table(summary: dict) -> str:
-    """The rankings side by side, for a person.
+    """Formats AP metrics as a text table with a row for boxes and for each ranking of masks.
 
     Args:
-        summary: of an :class:`Evaluation`, or read from ``evaluation.json``.
+        summary: the summary of an :class:`Evaluation`, or the content of ``evaluation.json``.
     """
-    rows = [(name, summary[key]) for key, name in {"bbox": "box AP", **RANKINGS}.items()]
-    rows = [(name, metrics) for name, metrics in rows if metrics is not None]
+    rows = [(label, summary[key]) for key, label in AP_LABELS.items()]
+    rows = [(label, metrics) for label, metrics in rows if metrics is not None]
     columns = list(rows[0][1]) if rows else METRICS
     cells = [
-        [name, *("-" if metrics[c] is None else f"{metrics[c]:.2f}" for c in columns)]
-        for name, metrics in rows
+        [label, *("-" if metrics[c] is None else f"{metrics[c]:.2f}" for c in columns)]
+        for label, metrics in rows
     ]
-    # As text: "100.00" taken for a number would come out as 100.
+    # Otherwise tabulate parses "100.00" as a number and prints 100.
     options = {"tablefmt": "simple", "stralign": "right", "disable_numparse": True}
     return tabulate(cells, headers=["", *columns], **options)
 
 
-class _Stopwatch:
-    """Seconds between laps, by name."""
+class _StageTimer:
+    """Measures the seconds of successive stages."""
 
     def __init__(self):
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+        self._start = time.perf_counter()
 
-    def lap(self, name: str) -> None:
+    def end_stage(self, name: str) -> None:
         now = time.perf_counter()
-        self.laps[name], self._last = now - self._last, now
+        self.seconds[name], self._start = now - self._start, now

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made import noisy_detections
+from noisy_detections import noisy_detections
 from pycocotools.coco import COCO
 
 from msrcnn.evaluation import ENGINES
@@ -19,7 +19,7 @@ def dataset(coco_root):
 
 
 def rankings(dataset):
-    """Random scores, and scores that follow the mask's quality."""
+    """Detections, random scores, and scores that increase with the true MaskIoU."""
     detections = noisy_detections(dataset)
     before = detections.score.astype(float)
     return detections, before, before * true_maskiou(dataset, detections).best
@@ -29,13 +29,13 @@ def interval(dataset, samples):
     detections, *scores = rankings(dataset)
     engine = ENGINES["hotcoco"](dataset)
     matched = [
-        engine.evaluated(detections, "segm", ranking, 100, all_areas=False) for ranking in scores
+        engine.match(detections, "segm", ranking, 100, all_areas=False) for ranking in scores
     ]
     return gain_interval(*matched, samples)
 
 
-def drawn(dataset, detections, images):
-    """A dataset of images drawn with replacement, each copy an image of its own."""
+def resample(dataset, detections, images):
+    """Dataset and detections with the given images, where repeated images get new ids."""
     content = {**dataset.dataset, "images": [], "annotations": []}
     rows, ids = [], []
     for new_id, image_id in enumerate(images, start=1):
@@ -50,18 +50,18 @@ def drawn(dataset, detections, images):
     sample = COCO()
     sample.dataset = content
     sample.createIndex()
-    taken = detections._take(rows, np.arange(1, len(images) + 1))
-    return sample, replace(taken, image_id=np.concatenate(ids)), rows
+    selected = detections._take(rows, np.arange(1, len(images) + 1))
+    return sample, replace(selected, image_id=np.concatenate(ids)), rows
 
 
 @pytest.mark.slow
-def test_agrees_with_drawing_images_by_hand(dataset, capsys):
+def test_agrees_with_resampling_images_by_hand(dataset, capsys):
     detections, before, after = rankings(dataset)
     rng = np.random.default_rng(0)
     gains = []
     for _ in range(SAMPLES):
         images = rng.choice(sorted(dataset.imgs), size=len(dataset.imgs)).tolist()
-        sample, found, rows = drawn(dataset, detections, images)
+        sample, found, rows = resample(dataset, detections, images)
         engine = ENGINES["hotcoco"](sample)
         low, high = (
             engine.average_precision(found, "segm", ranking[rows], 100).metrics["AP"]
@@ -70,7 +70,7 @@ def test_agrees_with_drawing_images_by_hand(dataset, capsys):
         gains.append(high - low)
     by_hand = np.quantile(gains, [0.025, 0.975])
     width = by_hand[1] - by_hand[0]
-    # Both draw at random; with as many samples a bound strays by a few percent of the width.
+    # Both are random: with this many samples, bounds vary by a few percent of the width.
     assert np.allclose(interval(dataset, 2000), by_hand, atol=0.2 * width)
     assert by_hand[0] > 0
 
@@ -79,7 +79,7 @@ def test_is_reproducible(dataset):
     assert interval(dataset, 50) == interval(copy.deepcopy(dataset), 50)
 
 
-def test_nothing_gained_is_an_empty_interval(dataset):
+def test_interval_of_no_gain_is_zero(dataset):
     detections, before, _ = rankings(dataset)
-    matched = ENGINES["hotcoco"](dataset).evaluated(detections, "segm", before, 100)
+    matched = ENGINES["hotcoco"](dataset).match(detections, "segm", before, 100)
     assert gain_interval(matched, matched, 50) == [0, 0]

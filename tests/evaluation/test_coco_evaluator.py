@@ -34,7 +34,7 @@ def dataset(shapes_root):
 
 
 def predictions(ground_truth, *, mask_scores=True, masks=True, seed=0):
-    """Instances near the truth with random scores, one image at a time."""
+    """Yields inputs and outputs of a model, one image at a time, with random scores."""
     rng = np.random.default_rng(seed)
     for image_id, info in sorted(ground_truth.imgs.items()):
         annotations = [a for a in ground_truth.imgToAnns[image_id] if not a["iscrowd"]]
@@ -71,7 +71,7 @@ def run(dataset, output_dir, **kwargs):
     return results, json.loads((output_dir / "evaluation.json").read_text())
 
 
-def test_both_rankings_from_one_pass(dataset, tmp_path):
+def test_all_rankings_from_one_pass(dataset, tmp_path):
     results, evaluation = run(dataset, tmp_path)
     assert list(evaluation) == KEYS
     assert evaluation["images"] == 6
@@ -90,7 +90,7 @@ def test_both_rankings_from_one_pass(dataset, tmp_path):
     assert list(evaluation["seconds"]) == [
         *("inference", "results", "true_maskiou", "metrics", "bootstrap")
     ]
-    # What Detectron2 logs are numbers, two levels deep.
+    # Detectron2 logs results of the form {task: {metric: number}}.
     assert all(isinstance(v, (int, float)) for each in results.values() for v in each.values())
 
 
@@ -114,7 +114,7 @@ def test_per_class_table(dataset, tmp_path):
         )
 
 
-def test_result_files_give_the_same_numbers_by_hand(dataset, tmp_path):
+def test_result_files_give_the_same_metrics_with_pycocotools(dataset, tmp_path):
     _, evaluation = run(dataset, tmp_path)
     ground_truth = dataset[1]
     for task, key in (("bbox", "bbox"), ("segm", "segm_mask_score")):
@@ -151,7 +151,7 @@ def test_box_detector(dataset, tmp_path):
     assert not (tmp_path / "inference" / "coco_results_segm.json").exists()
 
 
-def test_no_detection_at_all(dataset, tmp_path):
+def test_no_detections(dataset, tmp_path):
     evaluator = MaskScoringEvaluator(dataset[0], str(tmp_path))
     evaluator.reset()
     for inputs, outputs in predictions(dataset[1]):
@@ -161,7 +161,7 @@ def test_no_detection_at_all(dataset, tmp_path):
     assert evaluation["bbox"]["AP"] == evaluation["segm_mask_score"]["AP"] == 0
 
 
-def test_plain_model_without_a_detection_has_no_mask_score(dataset, tmp_path):
+def test_plain_model_without_detections_has_no_mask_score(dataset, tmp_path):
     evaluator = MaskScoringEvaluator(dataset[0], str(tmp_path))
     evaluator.reset()
     for inputs, outputs in predictions(dataset[1], mask_scores=False):
@@ -172,25 +172,25 @@ def test_plain_model_without_a_detection_has_no_mask_score(dataset, tmp_path):
     assert evaluation["segm_mask_score"] is None
 
 
-def evaluated(dataset, tmp_path):
+def reevaluate(dataset, tmp_path):
     detections = load_predictions(tmp_path / "inference" / "predictions.npz")
     return evaluate_detections(dataset[1], detections, bootstrap=50).summary
 
 
-def without_times(summary):
+def without_seconds(summary):
     return {key: value for key, value in summary.items() if key != "seconds"}
 
 
-def test_saved_predictions_give_every_number_again(dataset, tmp_path):
+def test_saved_predictions_give_the_same_evaluation(dataset, tmp_path):
     _, evaluation = run(dataset, tmp_path)
-    assert without_times(evaluated(dataset, tmp_path)) == without_times(evaluation)
+    assert without_seconds(reevaluate(dataset, tmp_path)) == without_seconds(evaluation)
 
 
 def test_engines_give_the_same_evaluation(dataset, tmp_path):
     _, evaluation = run(dataset, tmp_path)
     detections = load_predictions(tmp_path / "inference" / "predictions.npz")
     reference = evaluate_detections(dataset[1], detections, engine="pycocotools", bootstrap=50)
-    assert without_times(reference.summary) == without_times(evaluation)
+    assert without_seconds(reference.summary) == without_seconds(evaluation)
 
 
 def test_without_bootstrap(dataset, tmp_path):
@@ -201,7 +201,7 @@ def test_without_bootstrap(dataset, tmp_path):
     assert delta["ci95"] is None
 
 
-def test_all_detections_count_where_the_limit_is_negative(dataset, tmp_path):
+def test_negative_limit_means_no_limit(dataset, tmp_path):
     _, evaluation = run(dataset, tmp_path)
     detections = load_predictions(tmp_path / "inference" / "predictions.npz")
     everything = evaluate_detections(dataset[1], detections, max_dets=-1, bootstrap=0).summary
@@ -215,7 +215,7 @@ def test_table_has_a_row_for_each_ranking(dataset, tmp_path):
     assert f"{evaluation['segm_oracle']['AP50']:.2f}" in table
 
 
-def test_test_set_gets_its_result_files(shapes_root, dataset, tmp_path, caplog):
+def test_test_set_without_annotations(shapes_root, dataset, tmp_path, caplog):
     content = json.loads((shapes_root / "annotations" / "instances_val.json").read_text())
     del content["annotations"]
     (tmp_path / "info.json").write_text(json.dumps(content))
@@ -232,7 +232,7 @@ def test_test_set_gets_its_result_files(shapes_root, dataset, tmp_path, caplog):
     assert not (tmp_path / "evaluation.json").exists()
 
 
-def test_boxes_alone_where_annotations_have_no_masks(shapes_root, dataset, tmp_path, caplog):
+def test_annotations_without_masks_evaluate_boxes_only(shapes_root, dataset, tmp_path, caplog):
     content = json.loads((shapes_root / "annotations" / "instances_val.json").read_text())
     for annotation in content["annotations"]:
         del annotation["segmentation"]
@@ -247,9 +247,9 @@ def test_boxes_alone_where_annotations_have_no_masks(shapes_root, dataset, tmp_p
 
 @pytest.mark.parametrize(
     ("column", "value", "message"),
-    [("image_id", 999, "image 999"), ("category_id", 77, "category 77")],
+    [("image_id", 999, "image_id 999"), ("category_id", 77, "category_id 77")],
 )
-def test_detections_of_another_dataset_are_refused(dataset, tmp_path, column, value, message):
+def test_detections_of_another_dataset_are_rejected(dataset, tmp_path, column, value, message):
     run(dataset, tmp_path)
     detections = load_predictions(tmp_path / "inference" / "predictions.npz")
     getattr(detections, column)[3] = value
@@ -257,14 +257,14 @@ def test_detections_of_another_dataset_are_refused(dataset, tmp_path, column, va
         evaluate_detections(dataset[1], detections)
 
 
-def test_masks_of_another_size_are_refused(dataset, tmp_path):
+def test_masks_of_another_size_are_rejected(dataset, tmp_path):
     run(dataset, tmp_path)
     detections = load_predictions(tmp_path / "inference" / "predictions.npz")
     detections.segmentation[0]["size"] = [7, 9]
-    with pytest.raises(UserError, match=r"mask of \[7, 9\]"):
+    with pytest.raises(UserError, match=r"mask of size \[7, 9\]"):
         evaluate_detections(dataset[1], detections)
 
 
-def test_model_of_other_classes_is_refused(dataset, tmp_path):
-    with pytest.raises(UserError, match="has 6 categories, the model 80"):
+def test_model_with_other_classes_is_rejected(dataset, tmp_path):
+    with pytest.raises(UserError, match="has 6 categories, but the model predicts 80"):
         MaskScoringEvaluator(dataset[0], str(tmp_path), num_classes=80)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made import noisy_detections
+from noisy_detections import noisy_detections
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -13,7 +13,7 @@ from msrcnn.evaluation import ENGINES, METRICS, Detections
 
 
 def by_hand(ground_truth, results, iou_type):
-    """The reference implementation as its own demo calls it."""
+    """Metrics of pycocotools, called as in its own demo."""
     evaluation = COCOeval(
         ground_truth, ground_truth.loadRes(json.loads(json.dumps(results))), iou_type
     )
@@ -31,7 +31,7 @@ def average_precision(engine, ground_truth, detections, iou_type, max_dets=100):
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_equals_the_reference_to_the_last_digit(engine, ground_truth, iou_type):
+def test_metrics_equal_pycocotools(engine, ground_truth, iou_type):
     detections = noisy_detections(ground_truth)
     found = average_precision(engine, ground_truth, detections, iou_type).metrics
     results = detections.results(iou_type, detections.score)
@@ -44,7 +44,7 @@ def test_equals_the_reference_to_the_last_digit(engine, ground_truth, iou_type):
 @pytest.mark.parametrize("max_dets", [1, 10, 300, -1])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_engines_agree_bit_for_bit(ground_truth, iou_type, max_dets, seed):
-    """All precision values: thresholds, categories, areas; crowds and empty images are in it."""
+    """Compares every precision value, on datasets with crowds and empty images."""
     detections = noisy_detections(ground_truth, seed)
     precision = [
         average_precision(engine, ground_truth, detections, iou_type, max_dets).precision
@@ -54,12 +54,12 @@ def test_engines_agree_bit_for_bit(ground_truth, iou_type, max_dets, seed):
     assert precision[0].max() > 0
 
 
-def test_engines_agree_on_what_is_not_there(ground_truth):
-    """Categories and images without instances or detections, and an empty mask."""
+def test_engines_agree_on_missing_instances(ground_truth):
+    """Tests categories and images without instances or detections, and an empty mask."""
     content = copy.deepcopy(ground_truth.dataset)
-    content["categories"].append({"id": 1000, "name": "nowhere"})
-    some = content["annotations"][0]["image_id"]
-    content["annotations"] = [a for a in content["annotations"] if a["image_id"] != some]
+    content["categories"].append({"id": 1000, "name": "absent"})
+    emptied = content["annotations"][0]["image_id"]
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] != emptied]
     dataset = COCO()
     dataset.dataset = content
     dataset.createIndex()
@@ -79,7 +79,7 @@ def test_engines_agree_on_what_is_not_there(ground_truth):
 
 
 def _leb(value):
-    """A number as COCO's RLE strings write it."""
+    """Yields the bytes of a number in COCO's compressed RLE."""
     while True:
         bits, value = value & 31, value >> 5
         more = value != 0 or bits & 16
@@ -89,13 +89,13 @@ def _leb(value):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_no_detection_scores_zero(engine, shapes_root):
+def test_no_detections_have_zero_ap(engine, shapes_root):
     ground_truth = COCO(str(shapes_root / "annotations" / "instances_val.json"))
     nothing = replace(Detections.nothing(), segmentation=[])
     for iou_type in ("bbox", "segm"):
         metrics = average_precision(engine, ground_truth, nothing, iou_type).metrics
         assert metrics["AP"] == metrics["AP50"] == 0
-        assert metrics["APl"] is None  # no instance is that large
+        assert metrics["APl"] is None  # no large instances
 
 
 def test_averages_by_category_and_by_iou(ground_truth):
@@ -111,7 +111,7 @@ def test_averages_by_category_and_by_iou(ground_truth):
 
 @pytest.fixture
 def lvis(ground_truth):
-    """The same data in LVIS's format."""
+    """The same dataset in LVIS format."""
     content = copy.deepcopy(ground_truth.dataset)
     present = {}
     for annotation in content["annotations"]:
@@ -130,16 +130,16 @@ def lvis(ground_truth):
     return dataset
 
 
-def looked_for(dataset):
-    """The pairs of image and category that detections count in."""
+def annotated_pairs(dataset):
+    """Pairs of image id and category id for which LVIS evaluates detections."""
     pairs = {(a["image_id"], a["category_id"]) for a in dataset.dataset["annotations"]}
     for image in dataset.dataset["images"]:
         pairs |= {(image["id"], category_id) for category_id in image["neg_category_ids"]}
     return pairs
 
 
-def false_everywhere(dataset):
-    """A worthless detection of every category in every image, ahead of all others."""
+def false_positives(dataset):
+    """A false positive of every category in every image, with the highest score."""
     pairs = np.array([(i, c) for i in sorted(dataset.imgs) for c in sorted(dataset.cats)])
     return Detections(
         images=np.array(sorted(dataset.imgs)),
@@ -158,34 +158,36 @@ def joined(*parts):
     )
 
 
-def test_lvis_counts_only_the_categories_looked_for(lvis):
-    """As COCO does once the detections that nobody can judge are taken out."""
+def test_lvis_ignores_categories_that_an_image_is_not_annotated_for(lvis):
+    """LVIS AP equals COCO AP of the detections that remain."""
     for image in lvis.dataset["images"]:
         image["not_exhaustive_category_ids"] = []
-    detections = joined(false_everywhere(lvis), noisy_detections(lvis))
+    detections = joined(false_positives(lvis), noisy_detections(lvis))
     found = average_precision("hotcoco", lvis, detections, "bbox", -1)
-    pairs = looked_for(lvis)
+    pairs = annotated_pairs(lvis)
     rows = zip(detections.image_id.tolist(), detections.category_id.tolist())
-    judged = detections._take(np.flatnonzero([pair in pairs for pair in rows]), detections.images)
-    assert len(pairs) <= len(judged) <= len(detections)
+    remaining = detections._take(
+        np.flatnonzero([pair in pairs for pair in rows]), detections.images
+    )
+    assert len(pairs) <= len(remaining) <= len(detections)
     plain = COCO()
     plain.dataset = copy.deepcopy(lvis.dataset)
     for image in plain.dataset["images"]:
         del image["neg_category_ids"]
     plain.createIndex()
-    expected = average_precision("pycocotools", plain, judged, "bbox", -1)
+    expected = average_precision("pycocotools", plain, remaining, "bbox", -1)
     assert np.allclose(found.precision, expected.precision)
     everything = average_precision("pycocotools", plain, detections, "bbox", -1)
-    if len(judged) < len(detections):  # of several categories
+    if len(remaining) < len(detections):  # datasets with several categories
         assert everything.metrics["AP"] < found.metrics["AP"]
 
 
-def test_lvis_forgives_what_is_not_exhaustively_annotated(lvis):
-    detections = joined(false_everywhere(lvis), noisy_detections(lvis))
+def test_lvis_ignores_false_positives_of_categories_annotated_in_part(lvis):
+    detections = joined(false_positives(lvis), noisy_detections(lvis))
     found = []
-    for forgiving in (False, True):
+    for in_part in (False, True):
         for image in lvis.dataset["images"]:
-            ids = sorted(lvis.cats) if forgiving else []
+            ids = sorted(lvis.cats) if in_part else []
             image["not_exhaustive_category_ids"] = ids
         found.append(average_precision("hotcoco", lvis, detections, "bbox", -1).metrics["AP"])
     assert found[0] < found[1]
@@ -204,7 +206,7 @@ def test_lvis_by_frequency(lvis):
         assert found.metrics[name] == expected
 
 
-def test_lvis_limits_detections_of_an_image_over_all_categories(lvis):
+def test_lvis_limits_detections_per_image_over_all_categories(lvis):
     detections = noisy_detections(lvis)
     best = np.concatenate(
         [
@@ -218,6 +220,6 @@ def test_lvis_limits_detections_of_an_image_over_all_categories(lvis):
     assert limited.metrics == average_precision("hotcoco", lvis, kept, "segm", 300).metrics
 
 
-def test_the_reference_refuses_lvis(lvis):
+def test_pycocotools_rejects_lvis(lvis):
     with pytest.raises(UserError, match=r"COCO_ENGINE.*hotcoco"):
         ENGINES["pycocotools"](lvis)

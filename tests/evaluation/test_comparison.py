@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made import noisy_detections
+from noisy_detections import noisy_detections
 
 from msrcnn.errors import UserError
 from msrcnn.evaluation import compare_detections, comparison_table, evaluate_detections
@@ -11,7 +11,7 @@ from msrcnn.evaluation.mask_quality import true_maskiou
 
 @pytest.fixture
 def detections(ground_truth):
-    """The same masks with random mask scores, with true ones, and without."""
+    """The same masks without mask scores, with random and with perfect mask scores."""
     random = noisy_detections(ground_truth)
     best = true_maskiou(ground_truth, random).best.astype(np.float32)
     perfect = replace(random, maskiou=best, mask_score=random.score * best)
@@ -26,7 +26,7 @@ def test_gains_over_the_first(ground_truth, detections):
     for name, gain in comparison["gains"].items():
         summary = evaluate_detections(ground_truth, detections[name], bootstrap=50).summary
         assert gain["rankings"] == ["segm_box_score", "segm_mask_score"]
-        # The masks are the same: what is gained is what the mask score gains.
+        # The masks are the same, so the gain is that of the mask score.
         assert gain["AP"] == summary["delta"]["AP"]
         assert gain["ci95"] == summary["delta"]["ci95"]
         found = comparison["evaluations"][name]
@@ -34,10 +34,11 @@ def test_gains_over_the_first(ground_truth, detections):
     assert comparison["gains"]["perfect.npz"]["AP"] > 0
 
 
-def test_boxes_where_one_has_no_masks(ground_truth, detections):
+def test_boxes_are_compared_if_one_set_has_no_masks(ground_truth, detections):
     boxes = replace(detections["plain.json"], segmentation=None)
-    half = replace(boxes, score=np.ones(len(boxes)))
-    gain = compare_detections(ground_truth, {"a": detections["perfect.npz"], "b": half})["gains"]
+    constant = replace(boxes, score=np.ones(len(boxes)))
+    files = {"a": detections["perfect.npz"], "b": constant}
+    gain = compare_detections(ground_truth, files)["gains"]
     assert gain["b"]["rankings"] == ["bbox", "bbox"]
     assert gain["b"]["ci95"][0] <= gain["b"]["AP"] <= gain["b"]["ci95"][1]
 
@@ -56,7 +57,7 @@ def test_table(ground_truth, detections):
     assert f"(95% interval {low:+.2f} to {high:+.2f})" in comparison_table(comparison)
 
 
-def test_detections_of_another_dataset_are_refused(ground_truth, detections):
+def test_detections_of_another_dataset_are_rejected(ground_truth, detections):
     detections["random.npz"].image_id[0] = 10**9
-    with pytest.raises(UserError, match="image 1000000000"):
+    with pytest.raises(UserError, match="image_id 1000000000"):
         compare_detections(ground_truth, detections)

@@ -10,18 +10,18 @@ CATEGORY_IDS = np.array([3, 7, 20])
 
 
 def instances(size=2, **fields):
-    made = Instances((10, 20))
-    made.pred_boxes = Boxes(torch.tensor([[1.0, 2, 4, 8], [0, 0, 20, 10]])[:size])
-    made.scores = torch.tensor([0.75, 0.1])[:size]
-    made.pred_classes = torch.tensor([2, 0])[:size]
+    result = Instances((10, 20))
+    result.pred_boxes = Boxes(torch.tensor([[1.0, 2, 4, 8], [0, 0, 20, 10]])[:size])
+    result.scores = torch.tensor([0.75, 0.1])[:size]
+    result.pred_classes = torch.tensor([2, 0])[:size]
     for name, value in fields.items():
-        made.set(name, value[:size])
-    return made
+        result.set(name, value[:size])
+    return result
 
 
-def test_columns_of_an_image():
-    made = instances(pred_maskiou=torch.tensor([0.5, 1]), mask_scores=torch.tensor([0.375, 0.1]))
-    found = Detections.from_instances(made, 42, CATEGORY_IDS)
+def test_from_instances():
+    scores = {"pred_maskiou": torch.tensor([0.5, 1]), "mask_scores": torch.tensor([0.375, 0.1])}
+    found = Detections.from_instances(instances(**scores), 42, CATEGORY_IDS)
     assert found.images.tolist() == [42]
     assert found.image_id.tolist() == [42, 42]
     assert found.category_id.tolist() == [20, 3]
@@ -32,7 +32,7 @@ def test_columns_of_an_image():
     assert found.mask_confidence is None
 
 
-def test_masks_as_pixels_or_as_rle():
+def test_from_instances_with_masks_or_rle():
     masks = torch.zeros(2, 10, 20, dtype=torch.bool)
     masks[0, 2:8, 1:4] = True
     found = Detections.from_instances(instances(pred_masks=masks), 1, CATEGORY_IDS)
@@ -42,9 +42,9 @@ def test_masks_as_pixels_or_as_rle():
     assert Detections.from_instances(again, 1, CATEGORY_IDS).segmentation == found.segmentation
 
 
-def test_nothing_found_keeps_the_columns():
-    made = instances(0, mask_scores=torch.zeros(2), pred_masks_rle=[{}, {}])
-    found = Detections.from_instances(made, 5, CATEGORY_IDS)
+def test_no_detections_keep_the_columns():
+    output = instances(0, mask_scores=torch.zeros(2), pred_masks_rle=[{}, {}])
+    found = Detections.from_instances(output, 5, CATEGORY_IDS)
     assert len(found) == 0
     assert found.bbox.shape == (0, 4)
     assert found.mask_score.shape == (0,)
@@ -62,7 +62,7 @@ def test_concatenate_sorts_by_image_and_counts_each_once():
     assert found.image_id.tolist() == [4, 9, 9]
     assert found.score.tolist() == [0.75, 0.75, np.float32(0.1)]
     assert Detections.concatenate([]).images.tolist() == []
-    # In two steps, as processes do.
+    # In two steps, as in distributed evaluation.
     halves = [Detections.concatenate(parts[:2]), Detections.concatenate(parts[2:])]
     again = Detections.concatenate(halves)
     assert again.image_id.tolist() == found.image_id.tolist()
@@ -73,8 +73,8 @@ def test_concatenate_keeps_masks_with_their_detections():
     parts = []
     for image_id in (8, 2, 5):
         rles = [{"size": [10, 20], "counts": b"%d%d" % (image_id, i)} for i in range(2)]
-        made = instances(pred_masks_rle=rles)
-        parts.append(Detections.from_instances(made, image_id, CATEGORY_IDS))
+        output = instances(pred_masks_rle=rles)
+        parts.append(Detections.from_instances(output, image_id, CATEGORY_IDS))
     found = Detections.concatenate(parts)
     counts = [rle["counts"] for rle in found.segmentation]
     assert counts == [b"20", b"21", b"50", b"51", b"80", b"81"]
@@ -82,7 +82,7 @@ def test_concatenate_keeps_masks_with_their_detections():
 
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
-def test_results_for_the_server(iou_type):
+def test_coco_results(iou_type):
     rles = [{"size": [10, 20], "counts": b"ab"}, {"size": [10, 20], "counts": b"cd"}]
     found = Detections.from_instances(instances(pred_masks_rle=rles), 1, CATEGORY_IDS)
     first = found.results(iou_type, np.array([0.25, 0.5]))[0]

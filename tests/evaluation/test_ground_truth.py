@@ -15,7 +15,7 @@ def content(shapes_root):
 
 @pytest.fixture
 def load(tmp_path):
-    """Write a dataset, register it and load it."""
+    """Writes a dataset, registers it and loads it."""
 
     def load(content):
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
@@ -36,7 +36,7 @@ def test_areas_are_filled_in(content, load):
 
 
 @pytest.mark.parametrize("ids", [lambda i: None, lambda i: i, lambda i: 7])
-def test_ids_are_made_unique_and_not_zero(content, load, ids):
+def test_missing_or_invalid_ids_are_renumbered(content, load, ids):
     for index, annotation in enumerate(content["annotations"]):
         annotation["id"] = ids(index)
         if annotation["id"] is None:
@@ -47,12 +47,12 @@ def test_ids_are_made_unique_and_not_zero(content, load, ids):
     assert 0 not in found
 
 
-def test_good_ids_are_kept(content, load):
+def test_valid_ids_are_kept(content, load):
     expected = [a["id"] for a in content["annotations"]]
     assert [a["id"] for a in load(content).dataset["annotations"]] == expected
 
 
-def test_test_sets_have_no_annotations(content, load):
+def test_annotations_and_masks_may_be_missing(content, load):
     assert has_annotations(load(content))
     assert has_masks(load(content))
     del content["annotations"][0]["segmentation"]
@@ -61,7 +61,7 @@ def test_test_sets_have_no_annotations(content, load):
     assert not has_annotations(load(content))
 
 
-def test_area_of_a_box_where_there_is_no_mask(content, load):
+def test_area_without_a_mask_is_that_of_the_box(content, load):
     for annotation in content["annotations"]:
         del annotation["area"], annotation["segmentation"]
     for annotation in load(content).dataset["annotations"]:
@@ -71,16 +71,16 @@ def test_area_of_a_box_where_there_is_no_mask(content, load):
 def test_unreadable_file(load):
     with pytest.raises(UserError, match=r"cannot read .*a\.json"):
         load("{")
-    with pytest.raises(UserError, match=r"a\.json' is not in COCO's format"):
+    with pytest.raises(UserError, match=r"a\.json' is not in COCO format"):
         load("[1]")
 
 
 def test_unknown_category(content, load):
     content["annotations"][3]["category_id"] = 99
-    with pytest.raises(UserError, match="is of category 99, which 'categories' does not have"):
+    with pytest.raises(UserError, match="has category_id 99, which is not in 'categories'"):
         load(content)
 
 
-def test_dataset_without_a_file_is_refused():
+def test_dataset_without_an_annotation_file_is_rejected():
     with pytest.raises(UserError, match="no COCO annotation file"):
         load_ground_truth("not_registered")

@@ -5,7 +5,7 @@ from detectron2.modeling import GeneralizedRCNN
 from msrcnn.evaluation import Detections, with_encoded_masks
 from msrcnn.modeling.mask_confidence import mask_confidence
 
-SIZES = [(96, 128), (75, 60)]  # of the images; the model sees them at 96 to 200 pixels
+SIZES = [(96, 128), (75, 60)]  # of the images before they are resized
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def cfg(tiny_cfg):
 
 
 @torch.no_grad()
-def test_same_detections_as_detectron2s_own_path(cfg, build, inputs):
+def test_same_detections_as_detectron2s_inference(cfg, build, inputs):
     model = build(cfg).eval()
     stock, ours = model(inputs), with_encoded_masks(model)(inputs)
     for expected, found in zip(stock, ours):
@@ -45,20 +45,20 @@ def test_same_detections_as_detectron2s_own_path(cfg, build, inputs):
 
 
 @torch.no_grad()
-def test_confidence_is_that_of_the_soft_masks(cfg, build, inputs):
+def test_mask_confidence_uses_mask_probabilities(cfg, build, inputs):
     model = build(cfg).eval()
     (raw, _), (found, _) = (
         model.inference(inputs, do_postprocess=False),
         with_encoded_masks(model)(inputs),
     )
     expected = mask_confidence(raw.pred_masks)
-    # Postprocessing drops boxes that are empty in the image.
+    # Postprocessing removes boxes that are empty after clipping to the image.
     assert set(found["instances"].mask_confidence.tolist()) <= set(expected.tolist())
     assert len(found["instances"]) > 0
 
 
 @torch.no_grad()
-def test_box_detector_and_no_detection(cfg, build, inputs):
+def test_box_detector_and_no_detections(cfg, build, inputs):
     cfg.MODEL.MASK_ON = cfg.MODEL.MASKIOU_ON = False
     output = with_encoded_masks(build(cfg).eval())(inputs)[0]["instances"]
     assert not output.has("pred_masks_rle")
@@ -67,17 +67,17 @@ def test_box_detector_and_no_detection(cfg, build, inputs):
     assert output.pred_masks_rle == []
 
 
-def test_training_mode_is_restored_as_it_was(cfg, build):
+def test_training_mode_is_kept(cfg, build):
     model = build(cfg)
     for mode in (True, False):
         assert with_encoded_masks(model.train(mode)).training is mode
 
 
-def test_other_models_are_left_as_they_are(cfg, build):
-    class Own(GeneralizedRCNN):
+def test_other_models_are_returned_unchanged(cfg, build):
+    class CustomRCNN(GeneralizedRCNN):
         def inference(self, *args, **kwargs):
-            return "something else"
+            return "another format"
 
     model = build(cfg)
-    model.__class__ = Own
+    model.__class__ = CustomRCNN
     assert with_encoded_masks(model) is model

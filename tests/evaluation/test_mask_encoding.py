@@ -1,4 +1,4 @@
-"""Every RLE is compared with Detectron2's pasted mask, encoded by pycocotools."""
+"""Compares every RLE with Detectron2's pasted mask, encoded by pycocotools."""
 
 import json
 import subprocess
@@ -33,11 +33,11 @@ def assert_identical(masks, boxes, image_size, threshold=0.5):
 
 
 def random_boxes(n, image_size, generator):
-    """From parts of a pixel to larger than the image; many partly outside, none wholly."""
+    """Boxes from a fraction of a pixel to larger than the image; many are partly outside it."""
     limit = torch.tensor([image_size[1], image_size[0]], dtype=torch.float32)
-    centre = torch.rand(n, 2, generator=generator) * limit
+    center = torch.rand(n, 2, generator=generator) * limit
     sides = 0.1 * (12 * limit) ** torch.rand(n, 2, generator=generator)  # 0.1 to 1.2 times
-    return torch.cat([centre - sides / 2, centre + sides / 2], dim=1)
+    return torch.cat([center - sides / 2, center + sides / 2], dim=1)
 
 
 def noise(n, size, generator):
@@ -54,7 +54,7 @@ def saturated(n, size, generator):
 
 
 def flat(n, size, generator):
-    """Rounding decides about every pixel."""
+    """Masks in which rounding decides about every pixel."""
     return torch.full((n, size, size), 0.5)
 
 
@@ -78,7 +78,7 @@ def test_thresholds(make, threshold):
 @pytest.mark.parametrize("step", [0.5, 1.0, 7.0, 14.0])
 @pytest.mark.parametrize("mask_size", [14, 28])
 def test_ties(mask_size, step):
-    """Masks of 0 and 1 in boxes on round coordinates: pixels lie just between mask cells."""
+    """Binary masks and boxes on a grid, so that pixel centers lie halfway between mask cells."""
     generator = torch.Generator().manual_seed(0)
     boxes = (random_boxes(100, (112, 112), generator) / step).round() * step
     boxes[:, 2:] = boxes[:, 2:].maximum(boxes[:, :2] + step)
@@ -91,7 +91,7 @@ def test_ties(mask_size, step):
 @pytest.mark.parametrize("mask_size", [14, 28, 56])
 @pytest.mark.parametrize("make", [noise, smooth])
 def test_values_next_to_the_threshold(make, mask_size):
-    """The threshold is the very value of a pixel, or the next float beside it."""
+    """The threshold equals the value of a pixel, or is an adjacent float."""
     generator = torch.Generator().manual_seed(mask_size)
     masks, boxes = make(100, mask_size, generator), random_boxes(100, (120, 160), generator)
     for mask, box in zip(masks[:, None], boxes[:, None]):
@@ -109,12 +109,12 @@ def test_values_next_to_the_threshold(make, mask_size):
 
 
 def test_thin_boxes():
-    """Around the centre of a pixel, only a few floats wide or high."""
+    """Boxes around the center of a pixel, only a few floats wide or high."""
     generator = torch.Generator().manual_seed(0)
     for image_size in [(4000, 3), (3, 4000)]:
         limit = torch.tensor([image_size[1], image_size[0]])
-        centre = (torch.rand(200, 2, generator=generator) * limit).floor() + 0.5
-        start, end = centre.clone(), centre.clone()
+        center = (torch.rand(200, 2, generator=generator) * limit).floor() + 0.5
+        start, end = center.clone(), center.clone()
         for _ in range(4):
             moved = torch.rand(2, 200, 2, generator=generator) < 0.7
             start = torch.where(moved[0], start.nextafter(0 * start), start)
@@ -130,12 +130,12 @@ def test_thin_boxes():
 def test_any_mask(data):
     height, width = data.draw(st.tuples(st.integers(1, 60), st.integers(1, 60)))
     M, n = data.draw(st.integers(1, 30)), data.draw(st.integers(1, 4))
-    levels = data.draw(st.sampled_from([1, 2, 4, 2**24]))  # few levels make ties
+    levels = data.draw(st.sampled_from([1, 2, 4, 2**24]))  # few levels cause ties
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**32)))
     masks = torch.randint(levels + 1, (n, M, M), generator=generator) / levels
 
     def interval(limit):
-        """A part of an axis that meets the image."""
+        """An interval on an axis that overlaps the image."""
         start = data.draw(st.floats(-limit, limit, width=32))
         end = data.draw(st.floats(max(start, 0), 2.0 * limit, width=32))
         return (start, end) if end > start else (0.0, float(limit))
@@ -148,7 +148,7 @@ def test_any_mask(data):
 
 @pytest.fixture(scope="module")
 def real_instances(coco_root):
-    """Real masks as a network would give them, with their boxes, for each image."""
+    """Masks of COCO instances as a network would predict them, with their boxes, by image."""
     coco = COCO()
     path = coco_root / "annotations" / "instances_val2017.json"
     coco.dataset = json.loads(path.read_text())
@@ -180,7 +180,7 @@ def test_real_instances(real_instances):
 
 
 def test_few_columns_are_sampled(real_instances, monkeypatch):
-    """The costly way is for the few pixels where rounding may decide."""
+    """Sampling is slow, so it should be limited to columns in which rounding may decide."""
     sampled, solved = 0, 0
     sampled_edges, crossings = mask_encoding._sampled_edges, mask_encoding._crossings
 
@@ -202,7 +202,7 @@ def test_few_columns_are_sampled(real_instances, monkeypatch):
 
 
 def test_groups(monkeypatch):
-    """Neither how many masks nor how many samples are worked on together changes the result."""
+    """The result does not depend on how many columns and samples are processed together."""
     generator = torch.Generator().manual_seed(0)
     masks = torch.cat([make(20, 14, generator) for make in (noise, smooth, saturated, flat)])
     masks = masks[torch.randperm(len(masks), generator=generator)]
@@ -214,14 +214,14 @@ def test_groups(monkeypatch):
         assert encode_masks(masks, boxes, (60, 80)) == expected
 
 
-def test_runs_over_columns():
-    """A run goes on from the foot of a column to the top of the next."""
+def test_runs_across_columns():
+    """A run continues from the bottom of a column to the top of the next."""
     masks = torch.ones(4, 28, 28)
     boxes = torch.tensor(
         [
-            [-20.0, -20.0, 40.0, 30.0],  # over the whole image
+            [-20.0, -20.0, 40.0, 30.0],  # the whole image
             [5.0, -20.0, 8.0, 30.0],  # three whole columns
-            [-20.0, 4.0, 2.0, 30.0],  # to the foot of the first two columns
+            [-20.0, 4.0, 2.0, 30.0],  # to the bottom of the first two columns
             [18.0, 4.0, 40.0, 30.0],  # to the last pixel
         ]
     )
@@ -246,12 +246,12 @@ def test_no_masks():
     [
         (3.0, 4.0, 3.0, 9.0),  # no width
         (3.5, 4.5, 8.0, 4.5),  # no height
-        (3.5, 4.5, 3.5, 4.5),  # on a pixel's centre
+        (3.5, 4.5, 3.5, 4.5),  # on a pixel center
         (20.0, 0.0, 20.0, 10.0),
     ],
 )
 def test_boxes_without_area(box):
-    """As Detectron2, whose coordinates are infinite or NaN there."""
+    """Detectron2 computes infinite or NaN coordinates for these boxes."""
     masks, boxes = torch.ones(1, 28, 28), torch.tensor([box])
     assert encode_masks(masks, boxes, (10, 20)) == [empty(10, 20)]
     assert_identical(masks, boxes, (10, 20))
@@ -262,18 +262,18 @@ def test_boxes_without_area(box):
     [
         (30.0, 2.0, 35.0, 8.0),  # beside the image
         (2.0, -9.0, 8.0, -5.0),  # above it
-        (2.0, -5.5, 8.0, -5.2),  # the same, lower than a pixel
-        (8.0, 2.0, 2.0, 8.0),  # turned round
+        (2.0, -5.5, 8.0, -5.2),  # the same, less than a pixel high
+        (8.0, 2.0, 2.0, 8.0),  # x0 and x1 swapped
         (float("nan"), 2.0, 5.0, 8.0),
         (2.0, 2.0, float("inf"), 8.0),
         (float("-inf"), 2.0, 5.0, 8.0),
     ],
 )
 def test_boxes_detectron2_does_not_paste(box):
-    """It fails on them, or pastes what has no meaning; beside a good box they do no harm."""
-    good = [1.0, 2.0, 9.0, 8.0]
-    found = encode_masks(torch.ones(3, 28, 28), torch.tensor([good, box, good]), (10, 20))
-    expected = paste_and_encode(torch.ones(1, 28, 28), torch.tensor([good]), (10, 20))[0]
+    """Invalid boxes get empty masks and do not affect other boxes; Detectron2 fails on them."""
+    valid = [1.0, 2.0, 9.0, 8.0]
+    found = encode_masks(torch.ones(3, 28, 28), torch.tensor([valid, box, valid]), (10, 20))
+    expected = paste_and_encode(torch.ones(1, 28, 28), torch.tensor([valid]), (10, 20))[0]
     assert found == [expected, empty(10, 20), expected]
 
 
@@ -310,9 +310,9 @@ def memory(which):
 torch.set_num_threads(1)
 generator = torch.Generator().manual_seed(0)
 masks = torch.rand(300, 28, 28, generator=generator)
-masks[::30] = 0.5  # all columns are sampled
+masks[::30] = 0.5  # every column is sampled
 corners = torch.rand(300, 2, 2, generator=generator) * torch.tensor([6000.0, 4000.0])
-corners[::10, 0], corners[::10, 1] = 0, torch.tensor([6000.0, 4000.0])  # some as large as can be
+corners[::10, 0], corners[::10, 1] = 0, torch.tensor([6000.0, 4000.0])  # some as large as the image
 boxes = torch.cat([corners.amin(dim=1), corners.amax(dim=1)], dim=1)
 before = memory("VmRSS")
 rles = encode_masks(masks, boxes, (4000, 6000))
@@ -322,8 +322,8 @@ print(len(rles), memory("VmHWM") - before)
 
 @pytest.mark.slow
 def test_memory():
-    """300 masks of a 6000 x 4000 image; pasted they take 7 GB, and one of them 24 MB."""
-    # Of its own process, and not ru_maxrss, which starts with what the parent had.
+    """300 masks of a 6000 x 4000 image; pasted, they need 7 GB, 24 MB each."""
+    # In a new process; ru_maxrss would include the memory of the parent.
     done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     count, megabytes = done.stdout.split()
@@ -332,8 +332,8 @@ def test_memory():
 
 
 @pytest.mark.parametrize("make", [noise, smooth, saturated, flat])
-def test_region_of_a_gpu(make, monkeypatch):
-    """There Detectron2 samples masks in the whole image, and does not cut them off at the box."""
+def test_gpu_region(make, monkeypatch):
+    """On a GPU, Detectron2 samples masks in the whole image, not only near the box."""
 
     def regions(*args, cut_off):
         return pasted_regions(*args, cut_off=False)

@@ -101,14 +101,28 @@ def test_statistics():
     assert found["n"] == 4
     assert found["mae"] == pytest.approx(0.1)
     assert found["pearson"] == pytest.approx(0.25 / (0.33 * 0.21) ** 0.5)  # covariance, variances
-    # Ranks 0, 1.5, 1.5, 3 against 0, 1, 2, 3.
+    # Ranks 1, 2.5, 2.5, 4 against 1, 2, 3, 4.
     assert found["spearman"] == pytest.approx(0.94868, abs=1e-5)
 
 
-def test_no_spread_has_no_correlation():
-    found = quality_statistics(np.array([0.5, 0.5]), true([0.2, 0.8]))
+@pytest.mark.parametrize("score", [0.5, 0.1])
+def test_equal_values_have_no_correlation(score):
+    found = quality_statistics(np.full(3, score), true([0.2, 0.5, 0.8]))
     assert found["pearson"] is found["spearman"] is None
-    assert found["mae"] == pytest.approx(0.3)
+    assert found["mae"] == pytest.approx(np.abs(score - np.array([0.2, 0.5, 0.8])).mean())
+
+
+@pytest.mark.parametrize("matched", [[], [0.3]])
+def test_fewer_than_two_values_have_no_correlation(matched):
+    found = quality_statistics(np.full(len(matched), 0.5), true(matched))
+    assert found["pearson"] is found["spearman"] is None
+
+
+@pytest.mark.parametrize("predicted", [[0.5, 0.5, 0.5], [0.5, 0.5, 0.5 + 1e-15], [0.1, 0.2, 0.4]])
+def test_correlation_does_not_warn(predicted, recwarn):
+    quality_statistics(np.array(predicted), true([0.2, 0.5, 0.8]))
+    quality_statistics(np.array(predicted)[:2], true([0.2, 0.5]))
+    assert not recwarn.list
 
 
 def test_calibration():

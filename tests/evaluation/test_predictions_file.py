@@ -3,7 +3,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from made import noisy_detections
+from noisy_detections import noisy_detections
 from pycocotools.coco import COCO
 
 from msrcnn.errors import UserError
@@ -36,13 +36,13 @@ def test_compact(coco_root, tmp_path):
     assert (tmp_path / "p.npz").stat().st_size < len(results) / 2
 
 
-def test_nothing_found(tmp_path):
+def test_no_detections(tmp_path):
     save_predictions(Detections.nothing(), tmp_path / "p.npz")
     assert_same(load_predictions(tmp_path / "p.npz"), Detections.nothing())
 
 
 def test_coco_results(ground_truth, tmp_path):
-    """Of our own, and with boxes and masks in one file as Detectron2 writes them."""
+    """Tests files with boxes, with masks, and with both as Detectron2 writes them."""
     detections = noisy_detections(ground_truth)
     boxes, masks = (detections.results(task, detections.score) for task in ("bbox", "segm"))
     for results in (boxes, masks, [{**box, **mask} for box, mask in zip(boxes, masks)]):
@@ -59,7 +59,7 @@ def test_coco_results(ground_truth, tmp_path):
             assert found.segmentation == detections.segmentation
 
 
-def test_result_file_saved_as_ours(ground_truth, tmp_path):
+def test_result_file_saved_as_npz(ground_truth, tmp_path):
     results = noisy_detections(ground_truth).results("segm", noisy_detections(ground_truth).score)
     (tmp_path / "r.json").write_text(json.dumps(results))
     detections = load_predictions(tmp_path / "r.json")
@@ -76,15 +76,15 @@ def test_result_file_without_results(tmp_path):
     ("content", "message"),
     [
         ("{", "neither .npz nor JSON"),
-        ("{}", "must be a list"),
-        ('[{"image_id": 1}]', "record 0 lacks category_id, score"),
-        ('[{"image_id": 1, "category_id": 1, "score": 1}]', "record 0 lacks bbox or segm"),
-        ("[1]", "record 0 is no object"),
+        ("{}", "expected a JSON list"),
+        ('[{"image_id": 1}]', "record 0 has no category_id, score"),
+        ('[{"image_id": 1, "category_id": 1, "score": 1}]', "record 0 has no bbox or segm"),
+        ("[1]", "record 0 is not an object"),
         ('[{"image_id": 1, "category_id": 1, "score": "x", "bbox": [1, 2, 3, 4]}]', "ValueError"),
         ('[{"image_id": 1, "category_id": 1, "score": 1, "bbox": [1, 2, 3]}]', "ValueError"),
     ],
 )
-def test_other_files_are_no_predictions(tmp_path, content, message):
+def test_invalid_files_are_rejected(tmp_path, content, message):
     (tmp_path / "p.json").write_text(content)
     with pytest.raises(UserError, match=r"p\.json.*" + message):
         load_predictions(tmp_path / "p.json")
@@ -107,12 +107,12 @@ def test_damaged_files(ground_truth, tmp_path):
     with pytest.raises(UserError, match="damaged"):
         load_predictions(path)
     np.savez(path, anything=np.zeros(3))
-    with pytest.raises(UserError, match="another kind"):
+    with pytest.raises(UserError, match="not saved by msrcnn"):
         load_predictions(path)
     columns = {"images": 1, "image_id": 2, "category_id": 2, "score": 3}
     columns = {name: np.zeros(size) for name, size in columns.items()}
     np.savez(path, format=np.array(1), bbox=np.zeros((2, 4)), **columns)
-    with pytest.raises(UserError, match="different length"):
+    with pytest.raises(UserError, match="differ in length"):
         load_predictions(path)
 
 
@@ -122,7 +122,7 @@ def test_file_of_a_later_version(tmp_path):
         load_predictions(tmp_path / "p.npz")
 
 
-def test_pickled_content_is_refused(tmp_path):
+def test_pickled_content_is_rejected(tmp_path):
     np.savez(tmp_path / "p.npz", format=np.array(1), image_id=np.array([{}], dtype=object))
     with pytest.raises(UserError, match=r"p\.npz"):
         load_predictions(tmp_path / "p.npz")

@@ -1,4 +1,4 @@
-"""Made detections that several tests evaluate."""
+"""Synthetic detections that several tests evaluate."""
 
 import numpy as np
 import pycocotools.mask as mask_util
@@ -7,7 +7,13 @@ from msrcnn.evaluation import Detections
 
 
 def noisy_detections(ground_truth, seed=0, scores=True) -> Detections:
-    """Each instance found with a shifted box and mask and a random score, some not, some twice."""
+    """Detects each instance up to twice, with random scores and a shifted mask and box.
+
+    Args:
+        ground_truth: the dataset.
+        seed: of the random numbers.
+        scores: whether to add predicted MaskIoU, mask score and mask confidence.
+    """
     rng = np.random.default_rng(seed)
     rows, boxes, masks = [], [], []
     for annotation in ground_truth.dataset["annotations"]:
@@ -20,7 +26,7 @@ def noisy_detections(ground_truth, seed=0, scores=True) -> Detections:
             masks.append(rle)
     rows = np.array(rows)
     order = np.argsort(rows[:, 0], kind="stable")
-    score = np.round(rng.random(len(rows)), 2).astype(np.float32)  # ties happen
+    score = np.round(rng.random(len(rows)), 2).astype(np.float32)  # with ties
     maskiou = rng.random(len(rows), dtype=np.float32)
     confidence = rng.random(len(rows), dtype=np.float32)
     return Detections(

@@ -1,0 +1,149 @@
+"""The files that an evaluation writes: metrics, and detections in COCO result format."""
+
+import csv
+import io
+import json
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+from pycocotools.coco import COCO
+
+from ..atomic_file import write_file
+from .coco_metrics import METRICS
+from .detections import Detections
+from .ground_truth import has_annotations
+from .rankings import AP_LABELS, Evaluation, add_interval, evaluate_detections, metrics_table
+
+logger = logging.getLogger(__name__)
+
+CHUNK_SIZE = 10_000  # detections converted to JSON at a time
+
+
+def write_results(detections: Detections, folder: Path) -> None:
+    """Writes detections as COCO result files, which the COCO test server accepts.
+
+    Args:
+        detections: masks are scored by mask score if available, else by box score.
+        folder: created if missing. Receives ``coco_results_bbox.json`` and, for detections with
+            masks, ``coco_results_segm.json``.
+    """
+    scores = {"bbox": detections.score}
+    if detections.segmentation is not None:
+        has_mask_score = detections.mask_score is not None
+        scores["segm"] = detections.mask_score if has_mask_score else detections.score
+    for task, ranking in scores.items():
+        # As Python objects, the records of all detections would need far more memory than JSON.
+        chunks = (
+            json.dumps(detections.results(task, ranking, slice(start, start + CHUNK_SIZE)))[1:-1]
+            for start in range(0, len(detections), CHUNK_SIZE)
+        )
+        write_file(folder / f"coco_results_{task}.json", f"[{', '.join(chunks)}]")
+
+
+def evaluate_and_write(
+    ground_truth: COCO,
+    detections: Detections,
+    output_dir: Path,
+    *,
+    seconds: dict[str, float] | None = None,
+    report: Callable[[Evaluation, Path], None] | None = None,
+    max_dets: int = 100,
+    engine: str = "hotcoco",
+    bootstrap: int = 1000,
+) -> OrderedDict:
+    """Evaluates detections, logs a table and writes ``evaluation.json`` and ``per_class.csv``.
+
+    Args:
+        ground_truth: the dataset. If it has no annotations (a test set), nothing is evaluated or
+            written, and a log message says so.
+        detections: the detections to evaluate.
+        output_dir: created if missing.
+        seconds: time already spent, by stage; included in ``evaluation.json``.
+        report: called with the evaluation and the output folder.
+        max_dets, engine, bootstrap: see :func:`evaluate_detections`.
+
+    Returns:
+        The metrics that apply, as ``{task: {metric: value}}`` without ``None``, in the format
+        that Detectron2 logs and compares.
+
+    Raises:
+        UserError: if the detections do not belong to this dataset.
+    """
+    if not has_annotations(ground_truth):
+        logger.info(
+            "The dataset has no annotations, so its metrics cannot be computed here. Submit %s "
+            "to the evaluation server of the dataset.",
+            output_dir / "inference" / "coco_results_*.json",
+        )
+        return OrderedDict()
+    evaluation = evaluate_detections(
+        ground_truth, detections, max_dets=max_dets, engine=engine, bootstrap=0
+    )
+    summary = evaluation.summary
+    logger.info("Evaluation results on %d images:\n%s", summary["images"], metrics_table(summary))
+    if bootstrap:  # slow, so it follows the table
+        add_interval(evaluation, max_dets=max_dets, bootstrap=bootstrap)
+    summary["seconds"] = {**(seconds or {}), **summary["seconds"]}
+    path = output_dir / "evaluation.json"
+    write_file(path, json.dumps(summary, indent=2) + "\n")
+    write_per_class(evaluation, output_dir / "per_class.csv")
+    logger.info("%sResults saved to %s", _gain_line(summary["delta"]), path)
+    if report is not None:
+        report(evaluation, output_dir)
+    return logged_metrics(summary)
+
+
+def _gain_line(delta: dict) -> str:
+    if delta["AP"] is None:
+        return ""
+    line = f"Mask score over box score: {delta['AP']:+.2f} mask AP"
+    if delta["ci95"] is not None:
+        low, high = delta["ci95"]
+        line += f" (95% interval {low:+.2f} to {high:+.2f})"
+    return f"{line}. "
+
+
+def logged_metrics(summary: dict) -> OrderedDict:
+    """Selects the numbers of ``evaluation.json`` to plot over training, as Detectron2 logs them.
+
+    Args:
+        summary: the summary of an :class:`Evaluation`.
+
+    Returns:
+        ``{task: {metric: value}}`` with numbers only; tasks without a number are left out.
+    """
+    metrics = OrderedDict()
+    for task in (*AP_LABELS, "delta", "maskiou"):
+        numbers = {k: v for k, v in (summary[task] or {}).items() if isinstance(v, (int, float))}
+        if numbers:
+            metrics[task] = numbers
+    return metrics
+
+
+def write_per_class(evaluation: Evaluation, path: Path) -> None:
+    """Writes a CSV file with the AP of each category under each ranking.
+
+    The columns are ``ranking``, ``category_id``, ``category``, ``instances`` (crowds excluded)
+    and, in percent, ``METRICS``; a metric that is not defined is left empty.
+
+    Args:
+        evaluation: the evaluation.
+        path: the file to write; its folder is created if missing.
+    """
+    instances = dict.fromkeys(evaluation.ground_truth.cats, 0)
+    for annotation in evaluation.ground_truth.dataset["annotations"]:
+        if not annotation["iscrowd"]:
+            instances[annotation["category_id"]] += 1
+    table = io.StringIO()
+    writer = csv.writer(table)
+    writer.writerow(["ranking", "category_id", "category", "instances", *METRICS])
+    for ranking, precision in evaluation.precision.items():
+        for index, category in enumerate(precision.categories):
+            metrics = precision.of_category(index).values()
+            writer.writerow(
+                [ranking, category["id"], category["name"], instances[category["id"]]]
+                + ["" if value is None else f"{value:.4f}" for value in metrics]
+            )
+    write_file(path, table.getvalue())
