@@ -1,5 +1,5 @@
-"""What the model and its parts cost, each measured by one module.
+"""Benchmarks, one per module, which ``tools/benchmark.py`` runs by name.
 
-A module has ``add_arguments(parser)``, ``measure(args) -> dict`` and ``table(result) -> str``;
-``tools/benchmark.py`` names it on the command line, prints the table and writes the result.
+Every module provides ``add_arguments(parser)``, ``measure(args) -> dict`` and
+``table(result) -> str``.
 """

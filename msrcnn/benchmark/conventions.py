@@ -1,4 +1,4 @@
-"""Where libraries whose checkpoints are converted differ from Detectron2 and no config helps."""
+"""Measures differences between Detectron2 and the libraries whose checkpoints are converted."""
 
 import argparse
 import math
@@ -18,25 +18,25 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image as paste
 from ..checkpoint.convert import maskscoring_rcnn, torchvision_models
 
 TABLES = ("anchors", "boxes", "masks", "images")
-SIDES = (16, 32, 64, 128, 256)  # of boxes and objects, in pixels
-NUM_BOXES, NUM_OBJECTS = 1000, 50  # of each side
-REGRESSION_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # they bring the deltas to size 1
+SIDES = (16, 32, 64, 128, 256)  # sides of boxes and objects, in pixels
+NUM_BOXES, NUM_OBJECTS = 1000, 50  # per side
+REGRESSION_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # normalize the deltas to a scale of 1
 MASK_SIDE = 28
-SAMPLES = 4  # along a side of a mask's cell
-# COCO's usual image of 480 x 640 as the network gets it, and a larger photograph.
+SAMPLES = 4  # samples per mask cell along each axis
+# The network input for COCO's typical 480 x 640 image, and that image and a larger one as sources.
 NETWORK_SIZE, PADDED_SIZE = (800, 1067), (800, 1088)
 IMAGE_SIZES = {"enlarged": (480, 640), "reduced": (1200, 1600)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """There are none: nothing depends on weights or data."""
+    """Adds no arguments: the benchmark depends neither on weights nor on data."""
 
 
 def measure(args: argparse.Namespace) -> dict[str, list[dict]]:
-    """All that the functions of this module measure, of seeded boxes, objects and pixels.
+    """Measures all differences on random (seeded) boxes, objects and images.
 
     Returns:
-        The rows of the tables ``TABLES``.
+        The rows of each table in ``TABLES``.
     """
     generator = torch.Generator().manual_seed(0)
     theirs = [maskscoring_rcnn.cell_anchors(s) for s in maskscoring_rcnn.STRIDES]
@@ -62,7 +62,7 @@ def measure(args: argparse.Namespace) -> dict[str, list[dict]]:
 
 
 def table(result: dict) -> str:
-    """A result of :func:`measure`, for a reader."""
+    """Formats a result of :func:`measure` as Markdown tables."""
     tables = []
     for name in TABLES:
         headers = {key: key.replace("_", " ") for key in result[name][0]}
@@ -71,13 +71,13 @@ def table(result: dict) -> str:
 
 
 def anchor_iou(cell_anchors: list[list[list[float]]], plus_one: int) -> dict[str, float]:
-    """IoU of a library's anchors with Detectron2's of the same cell.
+    """Computes the IoU between a library's anchors and Detectron2's anchors of the same cell.
 
-    Why the anchors are given one by one in the config of a converted model.
+    Because of these differences, the config of a converted model lists its anchors explicitly.
 
     Args:
-        cell_anchors: of every feature map.
-        plus_one: a box's side is x1 - x0 + 1.
+        cell_anchors: anchors of a cell of each feature map.
+        plus_one: 1 if the library defines the side of a box as x1 - x0 + 1, otherwise 0.
     """
     strides = maskscoring_rcnn.STRIDES
     ours = DefaultAnchorGenerator(
@@ -92,10 +92,11 @@ def anchor_iou(cell_anchors: list[list[list[float]]], plus_one: int) -> dict[str
 
 
 def coarsest_level_iou() -> dict[str, float]:
-    """IoU of torchvision's anchors of the coarsest feature map with those a stride of 64 makes.
+    """Computes the IoU between torchvision's anchors on p6 and the anchors for a stride of 64.
 
-    torchvision divides the image's side by the feature map's for the stride, and the coarsest
-    map's side is rounded up: 13 rows of 61 pixels, not of 64, in an image of 800 rows.
+    torchvision computes the stride as the side of the image divided by the side of the feature
+    map, which is rounded up for p6: an image with 800 rows has 13 rows of anchors with a stride of
+    61 instead of 64.
     """
     features = [math.ceil(side / 64) for side in PADDED_SIZE]
     anchors = torch.tensor(torchvision_models.cell_anchors()[-1])
@@ -109,18 +110,19 @@ def coarsest_level_iou() -> dict[str, float]:
 
 
 def box_difference(side: int, generator: torch.Generator) -> dict[str, float]:
-    """What becomes of maskrcnn-benchmark's boxes, whose side is x1 - x0 + 1, in Detectron2.
+    """Compares box regression in Detectron2 and maskrcnn-benchmark.
 
-    Their corners are the first and the last pixel. The same numbers give the same RoI features;
-    deltas move them a little otherwise, and at last a result lacks the last row and column.
+    maskrcnn-benchmark defines the side of a box as x1 - x0 + 1: the corners are the first and the
+    last pixel. Equal coordinates give equal RoI features, but the same deltas give slightly
+    different boxes, and the final boxes lack the last row and column of pixels.
 
     Args:
-        side: of the boxes that are moved, in pixels.
-        generator: of the deltas.
+        side: side of the boxes before regression, in pixels.
+        generator: random number generator for the deltas.
 
     Returns:
-        The distance between the coordinates that the same deltas lead to, in pixels; the IoU of
-        a box with itself without its last row and column.
+        The mean and largest distance between the coordinates of the resulting boxes, in pixels, and
+        the IoU of a box with the same box without its last row and column.
     """
     boxes = torch.tensor([[0.0, 0.0, side - 1.0, side - 1.0]]).expand(NUM_BOXES, 4)
     deltas = torch.randn(NUM_BOXES, 4, generator=generator)
@@ -136,54 +138,54 @@ def box_difference(side: int, generator: torch.Generator) -> dict[str, float]:
 
 
 class Objects:
-    """Random smooth outlines, each in a box of its own."""
+    """Random objects with smooth outlines, one per image."""
 
     def __init__(self, side: int, generator: torch.Generator):
         """
         Args:
-            side: about that of an object, in pixels.
-            generator: of the shapes and of where they lie between the pixels.
+            side: approximate side of an object, in pixels.
+            generator: random number generator for the outlines and the subpixel positions.
         """
         n = (NUM_OBJECTS, 3)
         amplitude = torch.rand(n, generator=generator) * torch.tensor([0.0, 0.3, 0.15])
         phase = 2 * math.pi * torch.rand(n, generator=generator)
         self.harmonics = torch.stack([amplitude, phase])
         self.radius = side / 2
-        self.centre = side + 8 + torch.rand(NUM_OBJECTS, 2, generator=generator)
+        self.center = side + 8 + torch.rand(NUM_OBJECTS, 2, generator=generator)
         self.image_side = 2 * side + 18
         angles = torch.linspace(0, 2 * math.pi, 4096).expand(NUM_OBJECTS, -1)
         radii = self._outline(angles)
-        x, y = self.centre[:, :1] + radii * angles.cos(), self.centre[:, 1:] + radii * angles.sin()
+        x, y = self.center[:, :1] + radii * angles.cos(), self.center[:, 1:] + radii * angles.sin()
         self.boxes = torch.stack(
             [x.amin(dim=1), y.amin(dim=1), x.amax(dim=1), y.amax(dim=1)], dim=1
         )
 
     def _outline(self, angles: torch.Tensor) -> torch.Tensor:
-        """The distance of the outline from the centre; of the shape of ``angles``, (N, K)."""
+        """Returns the distance of the outlines from the center at (N, K) angles, also (N, K)."""
         amplitude, phase = self.harmonics[..., None]
         order = torch.arange(1, 4)[:, None]
         return self.radius * (1 + (amplitude * (order * angles[:, None] + phase).cos()).sum(dim=1))
 
     def inside(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Which points lie in an object.
+        """Checks which points of a grid are inside the objects.
 
         Args:
-            x, y: of shape (N, W) and (N, H), of every object's own grid of points.
+            x, y: tensors of shape (N, W) and (N, H), coordinates of each object's grid.
 
         Returns:
             Bool tensor of shape (N, H, W).
         """
-        dx, dy = x[:, None] - self.centre[:, :1, None], y[..., None] - self.centre[:, 1:, None]
+        dx, dy = x[:, None] - self.center[:, :1, None], y[..., None] - self.center[:, 1:, None]
         outline = self._outline(torch.atan2(dy, dx).flatten(1)).view(len(x), y.shape[1], -1)
         return torch.hypot(dx, dy) <= outline
 
     def masks(self) -> torch.Tensor:
-        """Which pixels of the image an object covers with their centres, (N, side, side)."""
-        centres = (torch.arange(self.image_side) + 0.5).expand(NUM_OBJECTS, -1)
-        return self.inside(centres, centres)
+        """Returns the masks of the objects, (N, side, side): pixels whose center is inside."""
+        centers = (torch.arange(self.image_side) + 0.5).expand(NUM_OBJECTS, -1)
+        return self.inside(centers, centers)
 
     def probabilities(self, boxes: torch.Tensor) -> torch.Tensor:
-        """What a mask head without a fault predicts in the boxes, (N, MASK_SIDE, MASK_SIDE)."""
+        """Returns the output of a perfect mask head for the boxes, (N, MASK_SIDE, MASK_SIDE)."""
         points = (torch.arange(MASK_SIDE * SAMPLES) + 0.5) / (MASK_SIDE * SAMPLES)
         x, y = (
             boxes[:, i, None] + points * (boxes[:, i + 2] - boxes[:, i])[:, None] for i in (0, 1)
@@ -192,14 +194,14 @@ class Objects:
 
 
 def pasting_iou(objects: Objects, plus_one: int) -> dict[str, float]:
-    """How the pasting of masks on whole pixels, theirs, differs from Detectron2's.
+    """Compares mask pasting on whole pixels, as in the other libraries, with Detectron2's.
 
     Args:
-        objects: that are predicted without a fault.
-        plus_one: the predicted corners are the first and last pixel of an object.
+        objects: ground-truth objects, for which perfect masks are pasted.
+        plus_one: 1 if the predicted corners are the first and last pixel of an object, otherwise 0.
 
     Returns:
-        Mean IoU of both ways' masks with each other, and of each with the object.
+        Mean IoU between the masks of both methods, and between each method and the objects.
     """
     boxes = objects.boxes - plus_one * torch.tensor([0.0, 0.0, 1.0, 1.0])
     probabilities = objects.probabilities(boxes)
@@ -215,13 +217,16 @@ def pasting_iou(objects: Objects, plus_one: int) -> dict[str, float]:
 
 
 def resizing_difference(size: tuple[int, int], generator: torch.Generator) -> dict[str, float]:
-    """Grey levels between OpenCV's resized image, mmdetection's way, and Pillow's, Detectron2's.
+    """Compares image resizing with OpenCV (mmdetection) and Pillow (Detectron2).
 
-    Of noise, which is the worst that can happen: photographs are smooth.
+    The image is random noise, which is the worst case: photographs are smooth.
 
     Args:
-        size: of the image before, (height, width).
-        generator: of the noise.
+        size: (height, width) of the original image.
+        generator: random number generator for the noise.
+
+    Returns:
+        The mean and largest difference in gray levels.
     """
     image = torch.randint(0, 256, (*size, 3), generator=generator, dtype=torch.uint8).numpy()
     height, width = NETWORK_SIZE
@@ -237,6 +242,6 @@ def _mean_and_lowest(first: Boxes, second: Boxes) -> dict[str, float]:
 
 
 def _mask_iou(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Mean IoU of bool masks, (N, H, W) each."""
+    """Computes the mean IoU of two bool tensors of masks, both (N, H, W)."""
     both = (first & second).sum(dim=(1, 2))
     return (both / (first | second).sum(dim=(1, 2))).mean().item()

@@ -1,4 +1,4 @@
-"""Evaluation, from predictions in hand to the printed table: Detectron2's own against ours."""
+"""Compares time and memory of our evaluation with Detectron2's, without model inference."""
 
 import argparse
 import contextlib
@@ -28,42 +28,50 @@ LARGE_IMAGE = {"height": 4000, "width": 6000, "detections": 300}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that :func:`measure` reads."""
+    """Adds the arguments of :func:`measure`."""
     parser.add_argument(
         "--annotations",
         type=Path,
         required=True,
         metavar="ANN.json",
-        help="COCO annotations, repeated under new ids to give as many images as are asked for",
+        help="COCO annotations, which are repeated with new ids for the number of images",
     )
-    parser.add_argument("--images", type=int, nargs="+", default=[100, 1000, 5000])
-    parser.add_argument("--detections", type=int, default=100, help="of each image")
     parser.add_argument(
-        "--repeats", type=int, nargs="+", default=[3], help="of all sizes, or of each in turn"
+        "--images", type=int, nargs="+", default=[100, 1000, 5000], help="dataset sizes to measure"
+    )
+    parser.add_argument("--detections", type=int, default=100, help="detections per image")
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        nargs="+",
+        default=[3],
+        help="number of runs, for all dataset sizes or one for each",
     )
 
 
 def measure(args: argparse.Namespace) -> dict:
-    """Time and peak memory of both, alternating, each run in a process of its own.
+    """Measures time and peak memory of both evaluations, alternating, each run in a new process.
+
+    ``stock`` is Detectron2's ``COCOEvaluator`` with pycocotools (its C++ extension is not on PyPI)
+    and one ranking of masks. ``ours`` computes all rankings, the true MaskIoU and the bootstrap,
+    and writes the result files, but not the HTML report.
 
     Returns:
-        ``sizes``, for each number of images, and ``large_image``, for one image of 6000 x 4000
-        pixels: for ``stock`` and ``ours`` the median ``seconds`` by stage and ``peak_mib``, the
-        most memory a process held, imports included; ``speedup``, how many times faster ours is
-        in making RLE of masks (``encoding``) and in all (``total``). Stock is Detectron2's
-        ``COCOEvaluator`` with pycocotools, its own C++ being absent from PyPI; one ranking of
-        masks. Ours is every ranking, true MaskIoU, the bootstrap and the files of an evaluation,
-        but not the report.
+        ``sizes``, a list with one entry per dataset size, and ``large_image``, for one image of
+        6000 x 4000 pixels. Each contains, for ``stock`` and ``ours``, the median ``seconds`` per
+        stage and ``peak_mib``, the peak memory of the process including imports; and ``speedup``,
+        the ratio of the times for encoding masks as RLE (``encoding``) and in total (``total``).
 
     Raises:
-        UserError: if the annotations cannot be read, or are not of COCO's kind.
+        UserError: if the annotation file does not exist or is not supported, or ``--repeats``
+            does not match ``--images``.
     """
     if not args.annotations.is_file():
         raise UserError(f"--annotations '{args.annotations}': no such file")
     content = json.loads(args.annotations.read_text())
     repeats = args.repeats * len(args.images) if len(args.repeats) == 1 else args.repeats
     if len(repeats) != len(args.images):
-        raise UserError(f"--repeats: give one number, or {len(args.images)} as for --images")
+        raise UserError(f"--repeats: give one number, or {len(args.images)}, one for each --images")
     if not all(a["iscrowd"] or isinstance(a["segmentation"], list) for a in content["annotations"]):
         raise UserError(f"--annotations '{args.annotations}': instances must be polygons")
     if max(image["id"] for image in content["images"]) >= REPEAT_ID:
@@ -92,7 +100,7 @@ def measure(args: argparse.Namespace) -> dict:
 
 
 def table(result: dict) -> str:
-    """A result of :func:`measure`, for a reader."""
+    """Formats a result of :func:`measure` as a text table."""
     rows = []
     measured = [(f"{s['images']} images", s) for s in result["sizes"]]
     measured.append(("one of 6000 x 4000", result["large_image"]))
@@ -111,7 +119,7 @@ def table(result: dict) -> str:
 
 
 def _large_image(content: dict) -> dict:
-    """A dataset of one large image, in which the instances of all images lie, enlarged."""
+    """Builds a dataset with one large image that contains the scaled instances of all images."""
     sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
     large = {**content, "images": [{"id": 1, "file_name": "large.jpg"}], "annotations": []}
     large["images"][0].update(height=LARGE_IMAGE["height"], width=LARGE_IMAGE["width"])
@@ -135,25 +143,25 @@ def _large_image(content: dict) -> dict:
 
 
 def _compare(folder: Path, source: Path, content: dict, detections: int, repeats: int) -> dict:
-    """Both variants on one dataset."""
+    """Measures both variants on one dataset."""
     path = folder / "dataset.json"
     path.write_text(json.dumps(content))
     runs: dict[str, list] = {name: [] for name in VARIANTS}
     for _ in range(repeats):
         for name in VARIANTS:
-            # In a new process each: so the peak of memory is its own.
+            # A new process for each run, because peak memory is measured per process.
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
                 run = process.submit(_run, name, source, path, detections, folder / name)
                 runs[name].append(run.result())
     result = {
         name: {
             "seconds": {
-                stage: statistics.median(run["seconds"][stage] for run in of_variant)
-                for stage in of_variant[0]["seconds"]
+                stage: statistics.median(run["seconds"][stage] for run in variant_runs)
+                for stage in variant_runs[0]["seconds"]
             },
-            "peak_mib": statistics.median(run["peak_mib"] for run in of_variant),
+            "peak_mib": statistics.median(run["peak_mib"] for run in variant_runs),
         }
-        for name, of_variant in runs.items()
+        for name, variant_runs in runs.items()
     }
     stock, ours = (result[name]["seconds"] for name in ("stock", "ours"))
     result["speedup"] = {
@@ -164,15 +172,15 @@ def _compare(folder: Path, source: Path, content: dict, detections: int, repeats
 
 
 def _run(variant: str, source: Path, path: Path, detections: int, output: Path) -> dict:
-    """One measurement, in this process."""
+    """Runs one variant in this process and measures it."""
     torch.manual_seed(0)
     name = "benchmark"
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         register_coco_instances(name, {}, str(path), "")
         stand_in = StandIn(source, detections)
         images = json.loads(path.read_text())["images"]
         for image in images:
-            stand_in(image["id"])  # made now, not while time is taken
+            stand_in(image["id"])  # generate and cache the detections before timing
         for image in images[:WARM_UP_IMAGES] if len(images) > 1 else []:
             instances = stand_in(image["id"])
             VARIANTS[variant].postprocess(instances, image["height"], image["width"])
@@ -182,7 +190,7 @@ def _run(variant: str, source: Path, path: Path, detections: int, output: Path) 
 
 
 class _Stages:
-    """Sums seconds by stage."""
+    """Accumulates the time of each stage, in seconds."""
 
     def __init__(self):
         self.seconds: dict[str, float] = {}
@@ -222,10 +230,10 @@ def _ours(name: str, output: Path, stand_in: StandIn, images: list[dict]) -> dic
             evaluator.process([{"image_id": image["id"]}], [{"instances": instances}])
     with stage("gather"):
         evaluator.evaluate()
-    found = json.loads((output / "evaluation.json").read_text())["seconds"]
-    del found["inference"]  # what has been counted above
-    stage.seconds["gather"] -= sum(found.values())
-    return {**stage.seconds, **found}
+    stages = json.loads((output / "evaluation.json").read_text())["seconds"]
+    del stages["inference"]  # already measured above
+    stage.seconds["gather"] -= sum(stages.values())
+    return {**stage.seconds, **stages}
 
 
 _stock.postprocess, _ours.postprocess = detector_postprocess, postprocess_to_rle

@@ -1,4 +1,4 @@
-"""A stand-in for a model: raw predictions near the truth of a real dataset, as many as wanted."""
+"""Simulates a model: raw predictions close to the ground truth of a real dataset."""
 
 import copy
 from pathlib import Path
@@ -9,15 +9,18 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from pycocotools.coco import COCO
 
 MASK_SIDE = 28
-REPEAT_ID = 10_000_000  # added to an image's id for each repetition
+REPEAT_ID = 10_000_000  # added to an image id for each repetition
 
 
 def repeat_dataset(content: dict, num_images: int) -> dict:
-    """The images of a COCO dataset and their annotations, repeated under new ids.
+    """Repeats the images of a COCO dataset and their annotations with new ids.
 
     Args:
-        content: of an annotation file.
-        num_images: in the result.
+        content: content of an annotation file.
+        num_images: number of images in the result.
+
+    Returns:
+        The content of the new annotation file.
     """
     images = sorted(content["images"], key=lambda image: image["id"])
     by_image = {image["id"]: [] for image in images}
@@ -35,34 +38,34 @@ def repeat_dataset(content: dict, num_images: int) -> dict:
 
 
 class StandIn:
-    """Gives the raw detections of an image, as a Mask R-CNN does before postprocessing.
+    """Returns raw detections of an image, like a Mask R-CNN before postprocessing.
 
-    Half of them are instances of the image with shifted boxes and masks, those of higher scores
-    shifted less; the others are instances of other images in any place. The same for every
-    repetition of an image.
+    Half of the detections are instances of the image with shifted boxes and masks, where higher
+    scores have smaller shifts. The others are instances of any image at random positions. All
+    repetitions of an image have the same detections.
     """
 
     def __init__(self, annotation_file: Path, detections: int, seed: int = 0):
         """
         Args:
-            annotation_file: of the dataset, not repeated.
-            detections: of each image.
-            seed: of all that is random.
+            annotation_file: annotation file of the original dataset, without repetitions.
+            detections: number of detections per image.
+            seed: random seed.
         """
         self._ground_truth = COCO(str(annotation_file))
         self._annotations = [a for a in self._ground_truth.anns.values() if not a["iscrowd"]]
         self._classes = {c: i for i, c in enumerate(sorted(self._ground_truth.cats))}
         self._detections, self._seed = detections, seed
-        self._made: dict[int, Instances] = {}
+        self._cache: dict[int, Instances] = {}
 
     def __call__(self, image_id: int) -> Instances:
-        """Raw detections of an image, of size ``detections``, masks (N, 1, 28, 28); a copy."""
+        """Returns a copy of the N raw detections of an image, with masks of (N, 1, 28, 28)."""
         image_id %= REPEAT_ID
-        if image_id not in self._made:
-            self._made[image_id] = self._make(image_id)
-        return copy.deepcopy(self._made[image_id])
+        if image_id not in self._cache:
+            self._cache[image_id] = self._generate(image_id)
+        return copy.deepcopy(self._cache[image_id])
 
-    def _make(self, image_id: int) -> Instances:
+    def _generate(self, image_id: int) -> Instances:
         rng = np.random.default_rng((self._seed, image_id))
         image = self._ground_truth.imgs[image_id]
         height, width = image["height"], image["width"]
@@ -91,7 +94,7 @@ class StandIn:
         return instances
 
     def _crop(self, annotation: dict, box: np.ndarray) -> torch.Tensor:
-        """A soft mask as a mask head predicts it: the truth in the box, its edge blurred."""
+        """Returns a soft mask like that of a mask head: the blurred ground truth in the box."""
         whole = torch.from_numpy(self._ground_truth.annToMask(annotation))[None].bool()
         box = torch.tensor(box, dtype=torch.float32)[None]
         crop = BitMasks(whole).crop_and_resize(box, MASK_SIDE).float()[:, None]

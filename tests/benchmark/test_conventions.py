@@ -30,7 +30,7 @@ def objects():
 
 
 def test_box_difference_by_hand():
-    """Half a pixel of the width's change and the shift's share of one pixel."""
+    """Half a pixel of the change in width, and the shift relative to one pixel."""
     dx, dy, dw, dh = (
         torch.randn(NUM_BOXES, 4, generator=seeded()) / torch.tensor([10, 10, 5, 5])
     ).unbind(1)
@@ -44,11 +44,11 @@ def test_box_difference_by_hand():
 
 def test_anchors_by_hand():
     found = anchor_iou(torchvision_models.cell_anchors(), plus_one=0)
-    # The smallest is rounded most: 46 x 22 for 45.25 x 22.63.
+    # The smallest anchor has the largest rounding error: 46 x 22 instead of 45.25 x 22.63.
     both, theirs, ours = 32 * 2**0.5 * 22, 46 * 22, 32**2
     assert found["lowest_iou"] == pytest.approx(both / (theirs + ours - both), abs=1e-5)
-    # maskrcnn-benchmark's lie around the middle of a cell, Detectron2's around its corner: of 8 x 8
-    # strides, shifted by half a stride.
+    # maskrcnn-benchmark's anchors are at the center of a cell, Detectron2's at its corner: anchors
+    # of 8 x 8 strides are shifted by half a stride.
     square = (7.5 / 8) ** 2
     theirs = [maskscoring_rcnn.cell_anchors(stride) for stride in maskscoring_rcnn.STRIDES]
     found = anchor_iou(theirs, plus_one=1)
@@ -57,7 +57,7 @@ def test_anchors_by_hand():
 
 def test_coarsest_level(monkeypatch):
     assert coarsest_level_iou()["lowest_iou"] < 0.9
-    monkeypatch.setattr(conventions, "PADDED_SIZE", (768, 1024))  # nothing is rounded
+    monkeypatch.setattr(conventions, "PADDED_SIZE", (768, 1024))  # divisible by 64, so not rounded
     assert coarsest_level_iou() == {"mean_iou": 1.0, "lowest_iou": 1.0}
 
 
@@ -71,7 +71,7 @@ def test_objects_fill_their_boxes(objects):
         assert ((first - boxes[:, start]) < 1.5).all()
         assert ((boxes[:, end] - last + 0.5) >= 0).all()
         assert ((boxes[:, end] - last) < 1.5).all()
-    assert not masks[:, 0].any()  # they lie within the image
+    assert not masks[:, 0].any()  # the objects are inside the image
     assert not masks[:, :, -1].any()
 
 
@@ -81,14 +81,14 @@ def test_probabilities_cover_the_objects_area(objects):
     assert torch.allclose(areas, objects.masks().sum(dim=(1, 2)).float(), rtol=0.02)
 
 
-def test_detectron2s_pasting_is_the_better_one(objects):
+def test_detectron2_pastes_more_accurately(objects):
     for plus_one in (0, 1):
         found = pasting_iou(objects, plus_one)
         assert found["iou_detectron2_with_object"] > 0.97
         assert 0.9 < found["iou_theirs_with_object"] < found["iou_detectron2_with_object"]
 
 
-def test_enlarged_images_differ_by_rounding():
+def test_enlarged_images_differ_only_by_rounding():
     assert resizing_difference((480, 640), seeded())["most_grey_levels"] == 1
     assert resizing_difference((1200, 1600), seeded())["mean_grey_levels"] > 5
 
@@ -96,7 +96,7 @@ def test_enlarged_images_differ_by_rounding():
 RECORDED = json.loads((ROOT / "docs" / "results" / "conventions.json").read_text())
 
 
-def test_recorded_boxes_and_anchors_are_what_is_measured():
+def test_recorded_boxes_and_anchors_match_the_measured_ones():
     recorded = {row["anchors_of"]: row["lowest_iou"] for row in RECORDED["anchors"]}
     found = anchor_iou(torchvision_models.cell_anchors(), plus_one=0)
     assert recorded["torchvision"] == pytest.approx(found["lowest_iou"])
@@ -107,7 +107,7 @@ def test_recorded_boxes_and_anchors_are_what_is_measured():
 
 
 @pytest.mark.slow
-def test_command_line_gives_the_recorded_result(tmp_path):
+def test_command_line_reproduces_the_recorded_result(tmp_path):
     output = tmp_path / "conventions.json"
     done = subprocess.run(
         [sys.executable, "tools/benchmark.py", "conventions", "--json", str(output)],

@@ -28,7 +28,7 @@ def test_repeated_dataset(annotations):
     assert {a["image_id"] for a in twice} <= {image["id"] for image in repeated["images"]}
 
 
-def test_stand_in_is_near_the_truth_and_the_same_for_each_repetition(annotations):
+def test_stand_in_is_close_to_the_ground_truth_and_equal_for_repetitions(annotations):
     image_id = next(iter(COCO(str(annotations)).imgs))
     stand_in = StandIn(annotations, detections=30)
     first, again = stand_in(image_id), stand_in(image_id + 3 * REPEAT_ID)
@@ -52,7 +52,7 @@ def test_both_variants_are_measured(annotations, tmp_path):
     assert found["speedup"]["total"] == pytest.approx(stock / ours)
     shown = table({"sizes": [{"images": 6, **found}], "large_image": found})
     assert f"{stock / ours:.1f}" in shown
-    # Each wrote its results of the same detections.
+    # Both wrote results for the same detections.
     evaluation = json.loads((tmp_path / "ours" / "evaluation.json").read_text())
     assert evaluation["images"] == 6
     written = json.loads((tmp_path / "stock" / "coco_instances_results.json").read_text())
@@ -69,7 +69,7 @@ def test_both_variants_are_measured(annotations, tmp_path):
         (["--images", "5", "6", "--repeats", "1", "2", "3"], "give one number, or 2"),
     ],
 )
-def test_mistakes(annotations, arguments, message):
+def test_invalid_arguments(annotations, arguments, message):
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     if "--annotations" not in arguments:
@@ -78,7 +78,7 @@ def test_mistakes(annotations, arguments, message):
         measure(parser.parse_args(arguments))
 
 
-def test_masks_as_rle_are_refused_before_anything_is_measured(nuclei_root):
+def test_rle_masks_are_rejected_before_measuring(nuclei_root):
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     arguments = parser.parse_args(["--annotations", str(nuclei_root / "val.json")])
