@@ -6,7 +6,7 @@ from pathlib import Path
 
 from msrcnn.data.coco2017 import SPLITS, check_split, fetch
 from msrcnn.data.datasets import datasets_root
-from msrcnn.engine import run_tool
+from msrcnn.cli import report_errors
 
 
 def main() -> None:
@@ -28,4 +28,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    report_errors(main)

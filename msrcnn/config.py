@@ -1,102 +1,105 @@
 """Every config key of msrcnn, with its default and meaning; the configs by name."""
 
 import difflib
-from collections.abc import Iterable
 from pathlib import Path
 
+import yaml
 from detectron2.config import CfgNode, get_cfg
 
 from .errors import UserError
 
 CONFIG_ROOT = Path(__file__).parent / "configs"
+# What yacs raises for a key or value that does not fit.
+MERGE_ERRORS = (AssertionError, KeyError, TypeError, ValueError)
 
 
 def add_msrcnn_config(cfg: CfgNode) -> None:
-    """Add the keys of Mask Scoring R-CNN to a Detectron2 config.
+    """Adds the config keys of Mask Scoring R-CNN to a Detectron2 config.
 
     Args:
-        cfg: changed in place.
+        cfg: a Detectron2 config; modified in place.
     """
-    # Add the MaskIoU head and use it; off, the model is plain Mask R-CNN.
+    # Add the MaskIoU head and rank masks by it. False: plain Mask R-CNN.
     cfg.MODEL.MASKIOU_ON = False
-    # The mask head that carries the MaskIoU head; without one it is Detectron2's.
+    # The mask head that holds the MaskIoU head. With MASKIOU_ON False it is Detectron2's mask head.
+    # C4 models use "MaskScoringRes5Head".
     cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskScoringHead"
 
     cfg.MODEL.ROI_MASKIOU_HEAD = CfgNode()
     head = cfg.MODEL.ROI_MASKIOU_HEAD
     head.NAME = "MaskIoUHead"  # or "MaskIoULiteHead", "MaskConfidenceHead"
-    head.NUM_CONV = 4  # 3 x 3 convolutions, the last with stride 2
+    head.NUM_CONV = 4  # number of 3x3 convolutions; the last one has stride 2
     head.CONV_DIM = 256
-    head.NUM_FC = 2  # hidden fully connected layers
+    head.NUM_FC = 2  # number of hidden fully connected layers
     head.FC_DIM = 1024
-    head.NORM = ""  # of the convolutions, see detectron2.layers.get_norm
-    # How RoI feature and predicted mask make up the input (paper table 1): "concat", "multiply",
-    # "all_masks", "high_res".
+    head.NORM = ""  # normalization of the convolutions, see detectron2.layers.get_norm
+    # How the RoI feature and the predicted mask are combined (paper, table 1): "concat",
+    # "multiply", "all_masks" or "high_res".
     head.INPUT = "concat"
-    # Which outputs are trained (paper table 2): "target_class", "all_classes",
+    # Which outputs are trained (paper, table 2): "target_class", "all_classes" or
     # "positive_classes".
     head.TARGET = "target_class"
-    # Train on samples whose MaskIoU is above it (paper table 3); TARGET "target_class" alone.
+    # Train only on samples whose MaskIoU is above this threshold (paper, table 3). Only for
+    # TARGET "target_class".
     head.MASKIOU_THRESH = 0.0
     head.LOSS_TYPE = "l2"  # or "area_weighted_l2", "l2_rank"
     head.LOSS_WEIGHT = 1.0
 
-    # "nms", "soft_linear" or "soft_gaussian". Soft-NMS, the input "high_res" and the targets but
+    # "nms", "soft_linear" or "soft_gaussian". Soft-NMS, INPUT "high_res" and any TARGET other than
     # "target_class" need MODEL.ROI_HEADS.NAME MaskScoring{,Res5,Cascade}ROIHeads.
     cfg.MODEL.ROI_HEADS.NMS_TYPE = "nms"
-    cfg.MODEL.ROI_HEADS.SOFT_NMS_SIGMA = 0.5  # of "soft_gaussian"
-    # A box whose score Soft-NMS has lowered below it is dropped. NMS_THRESH_TEST is the IoU from
-    # which "soft_linear" lowers scores.
+    cfg.MODEL.ROI_HEADS.SOFT_NMS_SIGMA = 0.5  # for "soft_gaussian"
+    # Drop boxes whose score Soft-NMS has lowered below this value. "soft_linear" lowers the scores
+    # of boxes whose IoU is at least NMS_THRESH_TEST.
     cfg.MODEL.ROI_HEADS.SOFT_NMS_MIN_SCORE = 0.001
 
-    # For each feature map of the RPN the anchors of a cell, each as [x0, y0, x1, y1] in pixels from
-    # the cell's origin; used by MODEL.ANCHOR_GENERATOR.NAME "GivenAnchorGenerator" alone.
+    # Anchors of one cell for each RPN feature map, each [x0, y0, x1, y1] in pixels relative to the
+    # cell. Only for MODEL.ANCHOR_GENERATOR.NAME "GivenAnchorGenerator".
     cfg.MODEL.ANCHOR_GENERATOR.CELL_ANCHORS = []
 
-    # Names of the classes by index, for pictures; set for own data and by an export. () takes those
-    # of the dataset.
+    # Class names by index, used for visualization. Set for custom data and by `msrcnn export`;
+    # () uses the names of the dataset.
     cfg.DATASETS.CLASS_NAMES = ()
 
-    # What counts average precision: "hotcoco", or "pycocotools", the slower reference.
+    # Library that computes AP: "hotcoco" or "pycocotools" (the slower reference).
     cfg.TEST.COCO_ENGINE = "hotcoco"
-    # Draws of images for the confidence interval of what mask scores gain; 0: no interval.
+    # Bootstrap samples for the confidence interval of the mask score's gain; 0 disables it.
     cfg.TEST.BOOTSTRAP = 1000
 
-    # "sgd" (Detectron2's, with momentum), or "adamw", which gets further from scratch in the few
-    # steps of a quick run.
+    # "sgd" (Detectron2's) or "adamw", which learns more from scratch in a short schedule.
     cfg.SOLVER.OPTIMIZER = "sgd"
-    # Train only parameters whose name contains one of these, such as ("maskiou_head",), and leave
-    # everything else exactly as it is; () trains everything.
+    # Train only the parameters whose name contains one of these strings, e.g. ("maskiou_head",),
+    # and leave the rest of the model unchanged. () trains everything.
     cfg.SOLVER.TRAIN_ONLY = ()
-    # Checkpoints of a run to keep, the last ones; 0 keeps all.
+    # Number of most recent checkpoints to keep; 0 keeps all.
     cfg.SOLVER.CHECKPOINT_KEEP = 0
-    # Save one too whenever the last is so many minutes old, for machines that may be taken away;
-    # 0: only every SOLVER.CHECKPOINT_PERIOD steps.
+    # Also save a checkpoint whenever the last one is this many minutes old, for machines that can
+    # be preempted; 0 saves only every SOLVER.CHECKPOINT_PERIOD iterations.
     cfg.SOLVER.CHECKPOINT_MINUTES = 0
-    # Keep the best checkpoint, model_best.pth, by a metric of the evaluation, such as
-    # "segm_mask_score/AP"; "" keeps none.
+    # Keep the best checkpoint as model_best.pth, by an evaluation metric such as
+    # "segm_mask_score/AP". "" disables it.
     cfg.SOLVER.KEEP_BEST = ""
-    # Scale learning rate, schedule, warm-up and periods linearly from the 16 images a step that
-    # the configs are written for to SOLVER.IMS_PER_BATCH.
+    # Scale learning rate, schedule, warm-up and periods linearly from 16 images per batch, for
+    # which the configs are written, to SOLVER.IMS_PER_BATCH.
     cfg.SOLVER.AUTO_SCALE = False
 
 
 def get_msrcnn_cfg() -> CfgNode:
-    """Detectron2's default config with the keys of Mask Scoring R-CNN added."""
+    """Returns Detectron2's default config with the keys of Mask Scoring R-CNN added."""
     cfg = get_cfg()
     add_msrcnn_config(cfg)
     return cfg
 
 
 def get_config_file(name: str) -> str:
-    """Path of a config that comes with msrcnn.
+    """Returns the path of a config that ships with msrcnn.
 
     Args:
-        name: its path below ``configs/``, such as
+        name: path relative to ``configs/``, e.g.
             ``"COCO-InstanceSegmentation/ms_rcnn_R_50_FPN_1x.yaml"``.
 
     Raises:
-        FileNotFoundError: if there is none of that name; the message names the nearest ones.
+        FileNotFoundError: if there is no such config; the message suggests the closest names.
     """
     path = CONFIG_ROOT / name
     if not path.is_file():
@@ -107,10 +110,10 @@ def get_config_file(name: str) -> str:
 
 
 def get_config(name: str) -> CfgNode:
-    """A config that comes with msrcnn, as ``detectron2.model_zoo.get_config`` gives its own.
+    """Returns a config that ships with msrcnn, like ``detectron2.model_zoo.get_config``.
 
     Args:
-        name: its path below ``configs/``.
+        name: path relative to ``configs/``.
 
     Returns:
         The complete config, not frozen.
@@ -120,12 +123,58 @@ def get_config(name: str) -> CfgNode:
     return cfg
 
 
-def check_choice(key: str, value: str, allowed: Iterable[str]) -> None:
-    """Refuse an unknown value of a config key that is a choice.
+def find_config(config_file: str) -> Path:
+    """Returns the path of a config given as a path, or as a name relative to msrcnn's ``configs/``.
 
     Raises:
-        UserError: naming the key, the value and what is allowed; a ``ValueError``.
+        UserError: if there is no such file.
     """
-    allowed = list(allowed)
-    if value not in allowed:
-        raise UserError(f"{key} is '{value}'; allowed: {', '.join(map(repr, allowed))}")
+    for path in (Path(config_file), CONFIG_ROOT / config_file):
+        if path.is_file():
+            return path
+    raise UserError(f"--config-file '{config_file}': no such file")
+
+
+def config_beside(weights: str) -> str:
+    """Returns the config that was exported with the weights: ``W.yaml`` beside ``W.pth``.
+
+    Raises:
+        UserError: if there is none.
+    """
+    path = Path(f"{Path(weights).with_suffix('')}.yaml") if weights else None
+    if path is None or not path.is_file():
+        where = f"there is no '{path}' beside the weights" if path else "no weights are given"
+        raise UserError(f"give --config-file: {where}")
+    return str(path)
+
+
+def load_config(config_file: str | Path, opts: list[str] = ()) -> CfgNode:
+    """Loads a config file and applies ``KEY VALUE`` overrides.
+
+    Args:
+        config_file: see :func:`find_config`.
+        opts: alternating keys and values.
+
+    Returns:
+        The complete config, not frozen and not checked.
+
+    Raises:
+        UserError: if the file is missing or malformed, or a key or value does not fit.
+    """
+    path = find_config(str(config_file))
+    cfg = get_msrcnn_cfg()
+    try:
+        # Configs are untrusted data: with allow_unsafe, YAML could construct any Python object.
+        cfg.merge_from_file(str(path), allow_unsafe=False)
+    except (*MERGE_ERRORS, AttributeError, OSError, yaml.YAMLError) as error:
+        raise UserError(f"config {path}: {_message(error)}") from error
+    try:
+        cfg.merge_from_list(list(opts))
+    except MERGE_ERRORS as error:
+        raise UserError(f"command line: {_message(error)}") from error
+    return cfg
+
+
+def _message(error: Exception) -> str:
+    # str() of a KeyError is quoted; the first argument of an OSError is a number.
+    return str(error.args[0]) if isinstance(error, KeyError) else str(error)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""Train Mask Scoring R-CNN (or Mask R-CNN) from a config, then evaluate it."""
+"""Same as ``msrcnn train``."""
 
-from msrcnn.engine import argument_parser, launch_tool, train
+from msrcnn.cli import main
 
 if __name__ == "__main__":
-    launch_tool(train, argument_parser(__doc__).parse_args())
+    main("train")

@@ -10,8 +10,7 @@ from fvcore.nn import FlopCountAnalysis
 from tabulate import tabulate
 from torch import nn
 
-from ..engine.config_checks import adopt_stock_parts, check_config
-from ..engine.defaults import find_config, load_config
+from ..engine import prepare_config
 
 DEFAULT_CONFIG = "COCO-InstanceSegmentation/ms_rcnn_R_50_FPN_1x.yaml"
 # Convolutions and fully connected layers, as fvcore names them. What it counts of
@@ -46,9 +45,7 @@ def measure(args: argparse.Namespace) -> dict:
     Raises:
         UserError: for a mistake in the config or the command line.
     """
-    cfg = load_config(find_config(args.config_file), args.opts)
-    adopt_stock_parts(cfg)
-    check_config(cfg)
+    cfg = prepare_config(args.config_file, args.opts)
     return {"config": args.config_file, "heads": head_costs(cfg)}
 
 

@@ -1,9 +1,7 @@
-"""Own data in one flag: ``--train-data ANN.json:IMAGES``."""
+"""Custom datasets from the command line: ``--train-data ANN.json:IMAGES``."""
 
-import difflib
 import functools
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,21 +12,21 @@ from detectron2.data.datasets import register_coco_instances
 from ..errors import UserError
 from .coco_format import check_coco, mask_format
 
-OWN_DATA = ":"  # in the name of a dataset given by a flag, which is its two paths
+SEPARATOR = ":"  # between the two paths of a flag, and of the name of the dataset
 
 
-def is_own_data(name: str) -> bool:
-    """Whether a dataset was given by a flag, so that its name means nothing elsewhere."""
-    return OWN_DATA in name
+def is_custom_dataset(name: str) -> bool:
+    """Whether a dataset's name is made of its paths, so that it means nothing on other machines."""
+    return SEPARATOR in name
 
 
 def parse_data_flag(flag: str) -> tuple[Path, Path]:
-    """Split ``ANN.json:IMAGES`` into its two paths.
+    """Splits ``ANN.json:IMAGES`` into its two paths.
 
     Raises:
-        UserError: if it has no colon, or one of the two does not exist.
+        UserError: if there is no colon, or one of the two paths does not exist.
     """
-    annotations, colon, images = flag.rpartition(":")
+    annotations, colon, images = flag.rpartition(SEPARATOR)
     if not colon or not annotations or not images:
         raise UserError(f"'{flag}' is not of the form ANN.json:IMAGES")
     if not Path(annotations).is_file():
@@ -38,9 +36,21 @@ def parse_data_flag(flag: str) -> tuple[Path, Path]:
     return Path(annotations), Path(images)
 
 
+def read_coco(annotations: Path) -> object:
+    """Reads an annotation file; :func:`check_coco` says whether it is in COCO's format.
+
+    Raises:
+        UserError: if it is not JSON.
+    """
+    try:
+        return json.loads(annotations.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{annotations} is not JSON: {error}") from error
+
+
 @dataclass(frozen=True)
 class _Summary:
-    """What a config takes from a COCO-format file.
+    """What a config needs to know of an annotation file.
 
     Attributes:
         categories: names by id.
@@ -50,23 +60,25 @@ class _Summary:
     categories: dict[int, str]
     mask_format: str
 
+    @property
+    def class_names(self) -> list[str]:
+        """Names in the order of their ids, which is the order of Detectron2's class indices."""
+        return [name for _, name in sorted(self.categories.items())]
+
 
 @functools.cache
 def _checked(annotations: Path, images: Path, modified: int) -> _Summary:
-    """Read a COCO-format file and check it, once: a sweep asks for the same one many times.
+    """Reads and checks an annotation file, once per process: a sweep asks for it many times.
 
     Args:
         annotations: the file.
-        images: the folder.
-        modified: when the file was, so that another content is read again.
+        images: the image folder.
+        modified: modification time of the file, so that a changed file is read again.
 
     Raises:
-        UserError: naming the file, the first bad record and its mend.
+        UserError: naming the file, the first bad record and how to fix it.
     """
-    try:
-        content = json.loads(annotations.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{annotations} is not JSON: {error}") from error
+    content = read_coco(annotations)
     problems = check_coco(content, images)
     if problems:
         more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -75,70 +87,54 @@ def _checked(annotations: Path, images: Path, modified: int) -> _Summary:
     return _Summary(categories, mask_format(content))
 
 
-def use_data(cfg: CfgNode, train: str | None = None, val: str | None = None) -> None:
-    """Point a config at COCO-format data: datasets, number of classes, mask format.
+def use_custom_data(cfg: CfgNode, train: str | None = None, val: str | None = None) -> None:
+    """Points a config at COCO-format data: datasets, number of classes and mask format.
 
     Args:
-        cfg: changed in place.
-        train: ``ANN.json:IMAGES`` to train on; ``None`` leaves the config's own.
-        val: ``ANN.json:IMAGES`` to evaluate on; without one, a run that trains on own data
+        cfg: modified in place.
+        train: ``ANN.json:IMAGES`` to train on; ``None`` keeps the config's datasets.
+        val: ``ANN.json:IMAGES`` to evaluate on; without it, a run that trains on custom data
             evaluates on nothing.
 
     Raises:
         UserError: if a file is missing or malformed, or the two have different categories.
     """
-    found = {}
-    for split, flag in (("train", train), ("val", val)):
-        if flag is None:
-            continue
-        annotations, images = parse_data_flag(flag)
-        found[split] = _checked(annotations, images, annotations.stat().st_mtime_ns)
-        # A dataset's name is its file: another file is another dataset in Detectron2's catalog.
-        name = f"{annotations.resolve()}{OWN_DATA}{images.resolve()}"
-        if name not in DatasetCatalog.list():
-            register_coco_instances(name, {}, str(annotations), str(images))
-            MetadataCatalog.get(name).thing_classes = _class_names(found[split].categories)
-        cfg.DATASETS["TRAIN" if split == "train" else "TEST"] = (name,)
+    found: dict[str, _Summary] = {}
+    for split, flag in (("TRAIN", train), ("TEST", val)):
+        if flag is not None:
+            annotations, images = parse_data_flag(flag)
+            found[split] = _checked(annotations, images, annotations.stat().st_mtime_ns)
+            cfg.DATASETS[split] = (f"{annotations.resolve()}{SEPARATOR}{images.resolve()}",)
     if not found:
         return
-    if train is not None and val is None:
+    if "TEST" not in found:
         cfg.DATASETS.TEST = ()
-    classes = {split: each.categories for split, each in found.items()}
-    if len(classes) == 2 and classes["train"] != classes["val"]:
+    first, *others = found.values()
+    for other in others:
+        _check_same_categories(first.categories, other.categories)
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(first.categories)
+    cfg.DATASETS.CLASS_NAMES = tuple(first.class_names)
+    cfg.INPUT.MASK_FORMAT = first.mask_format
+    register_custom_datasets(cfg)
+
+
+def _check_same_categories(train: dict[int, str], val: dict[int, str]) -> None:
+    if train != val:
         raise UserError(
             "training and validation data have different categories: "
-            f"{sorted(set(classes['train'].items()) ^ set(classes['val'].items()))} are in one "
-            "only; give both files the same 'categories'"
+            f"{sorted(set(train.items()) ^ set(val.items()))} are in one only; give both files "
+            "the same 'categories'"
         )
-    first = next(iter(found.values()))
-    cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(first.categories)
-    cfg.DATASETS.CLASS_NAMES = tuple(_class_names(first.categories))
-    cfg.INPUT.MASK_FORMAT = first.mask_format
 
 
-def check_registered(names: Iterable[str]) -> None:
-    """Check that registered datasets are on disk.
+def register_custom_datasets(cfg: CfgNode) -> None:
+    """Registers the custom datasets of a config with Detectron2, in this process.
 
     Args:
-        names: of the datasets.
-
-    Raises:
-        UserError: for an unknown name, or a missing file or folder, with what to do.
+        cfg: changed by :func:`use_custom_data`.
     """
-    known = DatasetCatalog.list()
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known)
-            raise UserError(f"no dataset '{name}' is registered; nearest: {', '.join(near)}")
-        metadata = MetadataCatalog.get(name)
-        for path in (metadata.get("json_file"), metadata.get("image_root")):
-            if path is not None and "://" not in path and not Path(path).exists():
-                raise UserError(
-                    f"dataset '{name}': '{path}' does not exist. Set DETECTRON2_DATASETS to the "
-                    "folder of datasets, or make the dataset: datasets/README.md says how"
-                )
-
-
-def _class_names(categories: dict[int, str]) -> list[str]:
-    """Class names in the order of their ids, the order of Detectron2's class indices."""
-    return [name for _, name in sorted(categories.items())]
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        if is_custom_dataset(name) and name not in DatasetCatalog.list():
+            annotations, _, images = name.rpartition(SEPARATOR)
+            register_coco_instances(name, {}, annotations, images)
+            MetadataCatalog.get(name).thing_classes = list(cfg.DATASETS.CLASS_NAMES)

@@ -1,28 +1,31 @@
-"""Training and evaluation runs: set-up, the trainer, progress."""
+"""Runs: from a config to training, evaluation, prediction and export."""
 
-from .config_checks import check_config
-from .defaults import argument_parser, launch_tool, run_tool, setup
-from .evaluate import evaluate_predictions
-from .export import config_beside, export_model
-from .model_tool import model_argument_parser, model_config
+from .config_rules import check_config
+from .evaluate import evaluate, evaluate_predictions
+from .export import export_model
+from .launch import Processes, launch_processes
 from .predictor import Predictor
+from .prepare import prepare_config, prepare_model_config
+from .run import run
 from .schedule import scale_schedule
-from .trainer import Trainer, evaluate, train
+from .scoring_parts import use_scoring_parts
+from .start import start_run
+from .trainer import Trainer, train
 
 __all__ = [
     "Predictor",
+    "Processes",
     "Trainer",
-    "argument_parser",
     "check_config",
-    "config_beside",
     "evaluate",
     "evaluate_predictions",
     "export_model",
-    "launch_tool",
-    "model_argument_parser",
-    "model_config",
-    "run_tool",
+    "launch_processes",
+    "prepare_config",
+    "prepare_model_config",
+    "run",
     "scale_schedule",
-    "setup",
+    "start_run",
     "train",
+    "use_scoring_parts",
 ]

@@ -1,4 +1,4 @@
-"""Evaluation as a config asks for it: of a model's output, and of saved predictions."""
+"""Evaluates a model's weights, or saved predictions, as a config asks for it."""
 
 import json
 import logging
@@ -12,7 +12,6 @@ from ..atomic_file import write_file
 from ..errors import UserError
 from ..evaluation import (
     Detections,
-    MaskScoringEvaluator,
     compare_detections,
     comparison_table,
     evaluate_and_write,
@@ -21,52 +20,49 @@ from ..evaluation import (
     write_results,
 )
 from ..evaluation.ground_truth import has_annotations
-from .publish import report_evaluation
+from .evaluators import evaluation_settings
+from .predictor import load_model
+from .publish import publish_evaluation
+from .trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
 
-def evaluation_settings(cfg) -> dict:
-    """The arguments of :func:`msrcnn.evaluation.evaluate_detections` that a config holds."""
-    return {
-        "max_dets": cfg.TEST.DETECTIONS_PER_IMAGE,
-        "engine": cfg.TEST.COCO_ENGINE,
-        "bootstrap": cfg.TEST.BOOTSTRAP,
-    }
+def evaluate(cfg, resume: bool = False, *, trust_weights: bool = False) -> OrderedDict:
+    """Evaluates the weights of a config on its test datasets.
 
+    Args:
+        cfg: a config from :func:`~.start.start_run`.
+        resume: use the last checkpoint of the output folder instead of ``MODEL.WEIGHTS``.
+        trust_weights: load weights that are not plain data, and run the code in them.
 
-def build_evaluator(cfg, dataset_name: str) -> MaskScoringEvaluator:
-    """The evaluator of one dataset; where there are several, each has a folder."""
-    output_dir = Path(cfg.OUTPUT_DIR)
-    if len(cfg.DATASETS.TEST) > 1:
-        output_dir = output_dir / dataset_name
-    return MaskScoringEvaluator(
-        dataset_name,
-        str(output_dir),
-        num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES,
-        report=partial(report_evaluation, dataset_name=dataset_name),
-        **evaluation_settings(cfg),
-    )
+    Returns:
+        The metrics that :class:`MaskScoringEvaluator` returns, by dataset if there are several.
+
+    Raises:
+        UserError: if the weights cannot be loaded or do not fit the model.
+    """
+    return Trainer.test(cfg, load_model(cfg, resume=resume, trust_weights=trust_weights))
 
 
 def evaluate_predictions(cfg, paths: list[str]) -> OrderedDict:
-    """Evaluate saved predictions, without a model; several files are compared.
+    """Evaluates saved predictions without a model, or compares several files.
 
     Args:
-        cfg: names the dataset, the output folder and the settings of the evaluation.
-        paths: files that :func:`msrcnn.evaluation.load_predictions` reads. Of one, everything is
-            written that an evaluation writes; of several, ``comparison.json``.
+        cfg: config with the dataset, the output folder and the settings of the evaluation.
+        paths: files for :func:`msrcnn.evaluation.load_predictions`. For one file, writes
+            everything that an evaluation writes; for several, ``comparison.json``.
 
     Returns:
-        Of one file the metrics, as :class:`MaskScoringEvaluator` returns them.
+        For one file, the metrics as :class:`MaskScoringEvaluator` returns them.
 
     Raises:
-        UserError: if a file is not of that kind or of another dataset, or the config names
-            several datasets.
+        UserError: if a file is malformed or of another dataset, or the config names several
+            datasets.
     """
     if len(cfg.DATASETS.TEST) != 1:
         raise UserError(
-            f"--predictions are of one dataset; DATASETS.TEST names {len(cfg.DATASETS.TEST)}"
+            f"--predictions belong to one dataset; DATASETS.TEST names {len(cfg.DATASETS.TEST)}"
         )
     if not comm.is_main_process():
         return OrderedDict()
@@ -84,7 +80,7 @@ def evaluate_predictions(cfg, paths: list[str]) -> OrderedDict:
         ground_truth,
         detections,
         output_dir,
-        report=partial(report_evaluation, dataset_name=dataset_name),
+        report=partial(publish_evaluation, dataset_name=dataset_name),
         **evaluation_settings(cfg),
     )
 

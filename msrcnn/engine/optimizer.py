@@ -1,4 +1,4 @@
-"""The optimizer: Detectron2's SGD, or AdamW for training from scratch in few steps."""
+"""Optimizers: Detectron2's SGD, and AdamW for short training from scratch."""
 
 import torch
 from detectron2.config import CfgNode
@@ -6,11 +6,9 @@ from detectron2.solver import build_optimizer as build_sgd
 from detectron2.solver import get_default_optimizer_params
 from detectron2.solver.build import maybe_add_gradient_clipping
 
-from ..config import check_choice
-
 
 def build_adamw(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
-    """AdamW with PyTorch's betas, and Detectron2's parameter groups and gradient clipping."""
+    """Builds AdamW with PyTorch's betas, Detectron2's parameter groups and gradient clipping."""
     solver = cfg.SOLVER
     rates = {"lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY}
     params = get_default_optimizer_params(
@@ -27,10 +25,5 @@ OPTIMIZERS = {"sgd": build_sgd, "adamw": build_adamw}
 
 
 def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
-    """Build the optimizer that ``SOLVER.OPTIMIZER`` names.
-
-    Raises:
-        ValueError: for an unknown name, with the known ones.
-    """
-    check_choice("SOLVER.OPTIMIZER", cfg.SOLVER.OPTIMIZER, OPTIMIZERS)
+    """Builds the optimizer named by ``SOLVER.OPTIMIZER``."""
     return OPTIMIZERS[cfg.SOLVER.OPTIMIZER](cfg, model)

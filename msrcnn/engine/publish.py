@@ -1,4 +1,4 @@
-"""What follows an evaluation: the report, and while training pictures for TensorBoard."""
+"""Publishes an evaluation: the HTML report, and images for TensorBoard during training."""
 
 import io
 import logging
@@ -14,16 +14,16 @@ from ..visualization import prediction_grid, write_report
 
 logger = logging.getLogger(__name__)
 
-NUM_PICTURES = 4  # images with predictions in TensorBoard, each time
+NUM_PICTURES = 4  # images with predictions that TensorBoard shows per evaluation
 
 
-def report_evaluation(evaluation: Evaluation, output_dir: Path, *, dataset_name: str) -> None:
-    """Write the report; where events are stored, store its plots and predictions as images.
+def publish_evaluation(evaluation: Evaluation, output_dir: Path, *, dataset_name: str) -> None:
+    """Writes the report; during training, also stores plots and predictions as images.
 
     Args:
-        evaluation: on the dataset.
-        output_dir: gets ``report.html`` and ``plots/``.
-        dataset_name: a registered dataset.
+        evaluation: evaluation on the dataset.
+        output_dir: receives ``report.html`` and ``plots/``.
+        dataset_name: name of a registered dataset.
     """
     image_root = MetadataCatalog.get(dataset_name).get("image_root")
     image_root = Path(image_root) if image_root else None
@@ -32,8 +32,8 @@ def report_evaluation(evaluation: Evaluation, output_dir: Path, *, dataset_name:
     except Exception:
         if _storage() is None:
             raise
-        # Training does not end for a picture.
-        logger.exception("The report of the evaluation could not be made:")
+        # A report is not worth ending the training for.
+        logger.exception("The report of the evaluation could not be written:")
 
 
 def _report(
@@ -54,7 +54,7 @@ def _report(
 
 
 def _storage() -> EventStorage | None:
-    """Where a training run keeps its events; ``None`` outside of one."""
+    """Returns the event storage of the training run; ``None`` outside of training."""
     try:
         return get_event_storage()
     except AssertionError:

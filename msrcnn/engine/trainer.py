@@ -1,4 +1,4 @@
-"""The trainer: Detectron2's, with our data, evaluator and an exact resume."""
+"""Detectron2's trainer with our data loader and evaluator, and exact resume."""
 
 import errno
 import logging
@@ -20,32 +20,25 @@ from ..errors import UserError
 from ..evaluation import MaskScoringEvaluator, postprocess_to_rle, with_encoded_masks
 from ..modeling.test_time_augmentation import MaskScoringRCNNWithTTA
 from ..modeling.train_only import train_only
-from .config_checks import check_config
-from .defaults import setup
-from .evaluate import build_evaluator
+from .evaluators import build_evaluator
 from .keep_best import KeepBest
 from .optimizer import build_optimizer
-from .predictor import load_model
 from .progress import ProgressLine
 from .timed_checkpoints import TimedCheckpointer
 
 
 class Trainer(DefaultTrainer):
-    """Detectron2's default trainer for Mask R-CNN with or without mask scoring."""
+    """Detectron2's ``DefaultTrainer`` for Mask R-CNN with or without mask scoring."""
 
     def __init__(self, cfg, *, trust_weights: bool = False):
         """
         Args:
-            cfg: a complete config.
+            cfg: a config from :func:`~.prepare.prepare_config`.
             trust_weights: load weights that are not plain data, and run the code in them.
-
-        Raises:
-            UserError: if the config asks for mask scoring but would not get it.
         """
-        check_config(cfg)
         self.trust_weights = trust_weights
         super().__init__(cfg)
-        # Of all random numbers in training; of a resumed run, that of the checkpoint.
+        # Seeds all random numbers of the training; a resumed run uses the checkpoint's seed.
         self.seed = self._trainer.data_loader.seed
         self._resumed = False
 
@@ -70,9 +63,9 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg, model, evaluators=None) -> OrderedDict:
-        """Detectron2's, with test-time augmentation where ``TEST.AUG.ENABLED``.
+        """Evaluates like Detectron2's trainer, with test-time augmentation if ``TEST.AUG.ENABLED``.
 
-        Masks are encoded without being pasted, unless other evaluators than ours are given.
+        Masks are encoded without being pasted, unless other evaluators are given.
         """
         if cfg.TEST.AUG.ENABLED:
             postprocess = detector_postprocess if evaluators else postprocess_to_rle
@@ -82,7 +75,7 @@ class Trainer(DefaultTrainer):
         return super().test(cfg, model, evaluators)
 
     def build_hooks(self):
-        # The base class has just made its own checkpointer; the hooks are to save with ours.
+        # Replace the checkpointer that the base class has just created, before hooks use it.
         self.checkpointer = MaskScoringCheckpointer(
             self.model,
             self.cfg.OUTPUT_DIR,
@@ -97,66 +90,70 @@ class Trainer(DefaultTrainer):
             if isinstance(hook, PeriodicCheckpointer) and self.cfg.SOLVER.CHECKPOINT_MINUTES:
                 hooks.insert(hooks.index(hook) + 1, TimedCheckpointer(self.cfg, self.checkpointer))
         if comm.is_main_process():
-            hooks.insert(1, ProgressLine())  # behind the timer, before a checkpoint's log lines
+            hooks.insert(1, ProgressLine())  # after the timer, before a checkpoint's log lines
             if self.cfg.SOLVER.KEEP_BEST:
-                # Behind the evaluation, before the writers.
+                # After the evaluation, before the writers.
                 hooks.insert(-1, KeepBest(self.cfg, self.checkpointer))
         return hooks
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Start from ``MODEL.WEIGHTS``, or go on where the last checkpoint was saved.
+        """Starts from ``MODEL.WEIGHTS``, or resumes from the last checkpoint.
 
-        What follows is then, on the CPU bit for bit, what would have followed there.
+        A resumed run continues as if it had never stopped, bit for bit on the CPU.
+
+        Raises:
+            UserError: if the checkpoint has no training state, or processes resume from different
+                iterations.
         """
         if comm.is_main_process():
             remove_parts(Path(self.cfg.OUTPUT_DIR))
         super().resume_or_load(resume)
         if self.start_iter > 0 and not self._resumed:
             raise UserError(
-                f"the checkpoint in '{self.cfg.OUTPUT_DIR}' holds weights alone, no training to "
-                "go on with: give it as MODEL.WEIGHTS, without --resume"
+                f"the checkpoint in '{self.cfg.OUTPUT_DIR}' holds weights alone, no training state "
+                "to resume: give it as MODEL.WEIGHTS, without --resume"
             )
         if len(set(comm.all_gather(self.start_iter))) > 1:
             raise UserError(
-                f"the processes would go on from different steps: '{self.cfg.OUTPUT_DIR}' must be "
-                "the same folder for all of them"
+                f"the processes would resume from different iterations: '{self.cfg.OUTPUT_DIR}' "
+                "must be the same folder for all of them"
             )
         self._trainer.data_loader.start = self.start_iter
 
     def train(self) -> OrderedDict:
-        """Train to the end; a full disk ends it with one clear error."""
+        """Trains to the end; a full disk raises one clear ``UserError``."""
         try:
             return super().train()
         except OSError as error:
-            if isinstance(error.__context__, UserError):  # what came first
+            if isinstance(error.__context__, UserError):  # the first error
                 raise error.__context__ from None
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise UserError(
-                f"cannot write in '{self.cfg.OUTPUT_DIR}': {error.strerror}; make room and go on "
-                "with --resume"
+                f"cannot write to '{self.cfg.OUTPUT_DIR}': {error.strerror}; free some space and "
+                "continue with --resume"
             ) from error
 
     def after_train(self) -> None:
-        if self.iter >= self.max_iter:  # TrainerBase counts on once all steps are done
+        if self.iter >= self.max_iter:  # TrainerBase counts one further after the last step
             super().after_train()
-        else:  # training has failed: what was logged is written, nothing else is begun
+        else:  # training failed: write the log, start nothing else
             for hook in self._hooks:
                 if isinstance(hook, PeriodicWriter):
                     hook.after_train()
 
     def run_step(self) -> None:
-        # Random numbers of a step are its own: what an evaluation draws, and where a run was
-        # interrupted, makes no difference.
+        # Each step has its own random numbers, whatever an evaluation has drawn before and
+        # wherever the run was interrupted.
         key = (self.seed, comm.get_rank(), self.iter)
         seed_all_rng(int(np.random.SeedSequence(key).generate_state(1)[0]))
         super().run_step()
 
     def state_dict(self) -> dict:
-        """What a checkpoint holds besides the model.
+        """Returns what a checkpoint holds besides the model.
 
-        Detectron2 v0.6 forgets its inner trainer, which has the optimizer and the gradient
-        scaler; upstream saves it since, under the same key.
+        Detectron2 v0.6 leaves out its inner trainer, which has the optimizer and the gradient
+        scaler; upstream main saves it under the same key.
         """
         state = super().state_dict()
         state["_trainer"] = self._trainer.state_dict()
@@ -164,7 +161,7 @@ class Trainer(DefaultTrainer):
         return state
 
     def load_state_dict(self, state_dict: dict) -> None:
-        # Not DefaultTrainer's: upstream's would load the inner trainer a second time.
+        # Skip DefaultTrainer's method: upstream's loads the inner trainer a second time.
         TrainerBase.load_state_dict(self, state_dict)
         self._resumed = True
         if "seed" in state_dict:
@@ -174,7 +171,7 @@ class Trainer(DefaultTrainer):
                 self._trainer.load_state_dict(state_dict["_trainer"])
             except (KeyError, ValueError) as error:
                 raise UserError(
-                    "the checkpoint's optimizer is of other parameters or of another kind "
+                    "the checkpoint's optimizer has other parameters or is of another type "
                     f"({error}): was SOLVER.TRAIN_ONLY, SOLVER.OPTIMIZER or SOLVER.AMP changed? "
                     "Start from it as MODEL.WEIGHTS in a new OUTPUT_DIR instead"
                 ) from error
@@ -185,7 +182,7 @@ class Trainer(DefaultTrainer):
 
 
 class SameBatches(HookBase):
-    """Gives ``PreciseBN`` the same batches each time; its own would go on where they stopped."""
+    """Gives ``PreciseBN`` the same batches each time; on its own it would continue its iterator."""
 
     def __init__(self, precise_bn: PreciseBN):
         self._precise_bn = precise_bn
@@ -195,30 +192,17 @@ class SameBatches(HookBase):
         self._precise_bn._data_iter = None
 
 
-def evaluate(cfg, resume: bool = False, *, trust_weights: bool = False) -> OrderedDict:
-    """Evaluate the weights of a config on its test datasets.
+def train(cfg, *, resume: bool = False, trust_weights: bool = False) -> OrderedDict:
+    """Trains the model of a config, then evaluates it.
 
     Args:
-        cfg: a complete config.
-        resume: take the last checkpoint of the output folder instead of ``MODEL.WEIGHTS``.
+        cfg: a config from :func:`~.start.start_run`.
+        resume: resume from the last checkpoint of the output folder, if there is one.
         trust_weights: load weights that are not plain data, and run the code in them.
 
     Returns:
-        The results that :class:`MaskScoringEvaluator` returns, by dataset if there are several.
+        The metrics of the last evaluation.
     """
-    check_config(cfg)
-    return Trainer.test(cfg, load_model(cfg, resume=resume, trust_weights=trust_weights))
-
-
-def train(args) -> OrderedDict | None:
-    """What ``tools/train_net.py`` does in each process.
-
-    Args:
-        args: of :func:`~.defaults.argument_parser`.
-    """
-    cfg = setup(args)
-    if args.eval_only:
-        return evaluate(cfg, resume=args.resume, trust_weights=args.trust_weights)
-    trainer = Trainer(cfg, trust_weights=args.trust_weights)
-    trainer.resume_or_load(resume=args.resume)
+    trainer = Trainer(cfg, trust_weights=trust_weights)
+    trainer.resume_or_load(resume=resume)
     return trainer.train()

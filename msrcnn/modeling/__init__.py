@@ -1,12 +1,8 @@
-"""The model: the mask head that also scores, and the parts it is made of."""
+"""The model: the mask head that also scores its masks, and its parts."""
 
 from .anchors import GivenAnchorGenerator
-from .deform_resnet import (
-    DeformRes5ROIHeads,
-    build_deform_resnet_backbone,
-    build_deform_resnet_fpn_backbone,
-)
-from .mask_scoring import MaskScoringHead
+from .deform_resnet import build_deform_resnet_fpn_backbone
+from .mask_scoring import MaskScoringHead, MaskScoringRes5Head
 from .maskiou_head import ROI_MASKIOU_HEAD_REGISTRY, MaskIoUHead, build_maskiou_head
 from .maskiou_loss import maskiou_loss
 from .maskiou_target import instance_areas, maskiou_targets
@@ -15,15 +11,14 @@ from .soft_nms import SoftNMS
 
 __all__ = [
     "ROI_MASKIOU_HEAD_REGISTRY",
-    "DeformRes5ROIHeads",
     "GivenAnchorGenerator",
     "MaskIoUHead",
     "MaskScoringCascadeROIHeads",
     "MaskScoringHead",
     "MaskScoringROIHeads",
+    "MaskScoringRes5Head",
     "MaskScoringRes5ROIHeads",
     "SoftNMS",
-    "build_deform_resnet_backbone",
     "build_deform_resnet_fpn_backbone",
     "build_maskiou_head",
     "instance_areas",

@@ -1,4 +1,4 @@
-"""The MaskIoU head: regresses the IoU of a predicted mask with its instance (paper 3.2)."""
+"""The MaskIoU head: predicts the IoU of a predicted mask with its instance (paper 3.2)."""
 
 import fvcore.nn.weight_init as weight_init
 import torch
@@ -8,116 +8,27 @@ from detectron2.utils.registry import Registry
 from torch import nn
 from torch.nn import functional as F
 
-from ..config import check_choice
 from .mask_confidence import mask_confidence
+from .maskiou_input import INPUT_DESIGNS, pool_class_masks, select_class_masks
 
 ROI_MASKIOU_HEAD_REGISTRY = Registry("ROI_MASKIOU_HEAD")
 ROI_MASKIOU_HEAD_REGISTRY.__doc__ = """
 Registry for MaskIoU heads, which predict one MaskIoU per class for every predicted mask.
 
-The registered object is called with ``obj(cfg, input_shape, mask_shape)``, the shapes of the
-feature it will see and of the mask logits. Its ``forward`` takes the features, the mask logits
-and the class of each mask (see :class:`MaskIoUHead`); its ``uses_mask_features`` says whether the
-features are the mask head's own, before its upsampling, instead of the RoI's.
+The registered object is called with ``obj(cfg, input_shape, mask_shape)``: the shapes of its
+input feature and of the mask logits. Its ``forward`` takes the features, the mask logits and the
+class of each mask (see :class:`MaskIoUHead`). Two class attributes describe it: ``inputs``, the
+values of ``MODEL.ROI_MASKIOU_HEAD.INPUT`` that it supports, and ``uses_mask_features``, whether it
+takes the mask head's last feature before upsampling instead of the RoI feature.
 """
-
-
-def select_class_masks(mask_logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    """The mask of each sample's class.
-
-    Args:
-        mask_logits: tensor of shape (N, C, M, M), or (N, 1, M, M) if masks are class-agnostic.
-        classes: int64 tensor of shape (N,).
-
-    Returns:
-        Logits of shape (N, M, M).
-    """
-    if mask_logits.shape[1] == 1:
-        return mask_logits[:, 0]
-    return mask_logits[torch.arange(len(classes), device=mask_logits.device), classes]
-
-
-class ConcatInput:
-    """RoI feature and max-pooled mask of the target class, concatenated (paper, design a)."""
-
-    feature_scale = 1  # side of the RoI feature it wants, in units of the mask head's
-
-    def __init__(self, input_shape: ShapeSpec, mask_shape: ShapeSpec):
-        """
-        Args:
-            input_shape: channels, height and width of the RoI feature.
-            mask_shape: channels, height and width of the mask logits; a multiple of the feature.
-
-        Raises:
-            ValueError: if the mask's side is not a multiple of the feature's.
-        """
-        if mask_shape.height % input_shape.height or mask_shape.width % input_shape.width:
-            raise ValueError(
-                f"masks of {mask_shape.height} x {mask_shape.width} cannot be pooled to RoI "
-                f"features of {input_shape.height} x {input_shape.width}"
-            )
-        self.stride = mask_shape.height // input_shape.height
-        self.output_shape = ShapeSpec(
-            channels=self._channels(input_shape.channels, mask_shape.channels),
-            height=input_shape.height,
-            width=input_shape.width,
-        )
-
-    def _channels(self, feature_channels: int, mask_channels: int) -> int:
-        """Number of channels of the input."""
-        return feature_channels + 1
-
-    def pooled_mask(self, mask_logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-        """Probabilities of the target class's mask at the feature's size, (N, 1, H, W)."""
-        masks = select_class_masks(mask_logits, classes)[:, None].sigmoid()
-        return F.max_pool2d(masks, self.stride)
-
-    def __call__(
-        self, features: torch.Tensor, mask_logits: torch.Tensor, classes: torch.Tensor
-    ) -> torch.Tensor:
-        """Tensors as in :meth:`MaskIoUHead.forward`; returns (N, *output_shape)."""
-        return torch.cat([features, self.pooled_mask(mask_logits, classes)], dim=1)
-
-
-class MultiplyInput(ConcatInput):
-    """RoI feature times the max-pooled mask of the target class (paper, design b)."""
-
-    def _channels(self, feature_channels: int, mask_channels: int) -> int:
-        return feature_channels
-
-    def __call__(self, features, mask_logits, classes):
-        return features * self.pooled_mask(mask_logits, classes)
-
-
-class AllMasksInput(ConcatInput):
-    """RoI feature and the max-pooled masks of all classes, concatenated (paper, design c)."""
-
-    def _channels(self, feature_channels: int, mask_channels: int) -> int:
-        return feature_channels + mask_channels
-
-    def __call__(self, features, mask_logits, classes):
-        return torch.cat([features, F.max_pool2d(mask_logits.sigmoid(), self.stride)], dim=1)
-
-
-class HighResInput(ConcatInput):
-    """A RoI feature of the mask's size and the mask, not pooled, concatenated (paper, design d)."""
-
-    feature_scale = 2
-
-
-INPUT_DESIGNS = {
-    "concat": ConcatInput,
-    "multiply": MultiplyInput,
-    "all_masks": AllMasksInput,
-    "high_res": HighResInput,
-}
 
 
 @ROI_MASKIOU_HEAD_REGISTRY.register()
 class MaskIoUHead(nn.Module):
-    """Convolutions, the last with stride 2, then fully connected layers, one output per class."""
+    """The paper's head: convolutions, the last one with stride 2, then fully connected layers."""
 
-    uses_mask_features = False  # it sees the RoI feature, not the mask head's own
+    inputs = tuple(INPUT_DESIGNS)
+    uses_mask_features = False
 
     @configurable
     def __init__(
@@ -138,13 +49,19 @@ class MaskIoUHead(nn.Module):
             num_classes: number of foreground classes.
             conv_dims: output channels of the convolutions.
             fc_dims: output sizes of the hidden fully connected layers.
-            conv_norm: normalisation of the convolutions, see ``detectron2.layers.get_norm``.
-            input_design: how feature and mask make up the input, a key of ``INPUT_DESIGNS``.
+            conv_norm: normalization of the convolutions, see ``detectron2.layers.get_norm``.
+            input_design: how feature and mask are combined, a key of ``INPUT_DESIGNS``.
+
+        Raises:
+            ValueError: if the mask's size is not a multiple of the feature's.
         """
         super().__init__()
-        self.input_design = INPUT_DESIGNS[input_design](input_shape, mask_shape)
-        shape = self.input_design.output_shape
-        channels, height, width = shape.channels, shape.height, shape.width
+        check_pooling(input_shape, mask_shape)
+        design = INPUT_DESIGNS[input_design]
+        self.combine = design.combine
+        self.input_size = (input_shape.height, input_shape.width)
+        channels = design.num_channels(input_shape.channels, mask_shape.channels)
+        height, width = input_shape.height, input_shape.width
 
         self.convs = []
         for index, dim in enumerate(conv_dims, start=1):
@@ -165,7 +82,7 @@ class MaskIoUHead(nn.Module):
             channels = dim
             height, width = -(-height // stride), -(-width // stride)
 
-        self.fcs = _add_fcs(self, channels * height * width, fc_dims, num_classes)
+        self.fcs = add_fcs(self, channels * height * width, fc_dims, num_classes)
 
     @classmethod
     def from_config(cls, cfg, input_shape: ShapeSpec, mask_shape: ShapeSpec) -> dict:
@@ -185,15 +102,24 @@ class MaskIoUHead(nn.Module):
     ) -> torch.Tensor:
         """
         Args:
-            features: RoI features the masks were predicted from, of shape (N, channels, H, W).
-            mask_logits: predicted masks, of shape (N, C, M, M), or (N, 1, M, M) if class-agnostic.
-            classes: int64 tensor of shape (N,): the matched ground-truth classes in training,
-                the predicted ones at test time.
+            features: RoI features that the masks were predicted from, (N, channels, H, W).
+            mask_logits: predicted masks, (N, C, M, M), or (N, 1, M, M) if class-agnostic.
+            classes: int64 tensor of shape (N,): the matched ground-truth classes in training, the
+                predicted classes at test time.
 
         Returns:
             Predicted MaskIoU of every class, of shape (N, num_classes), not clamped.
+
+        Raises:
+            ValueError: if the features are not of the size that the head was built for.
         """
-        x = self.input_design(features, mask_logits, classes)
+        if tuple(features.shape[-2:]) != self.input_size:
+            raise ValueError(
+                f"RoI features are of size {tuple(features.shape[-2:])}, but the MaskIoU head was "
+                f"built for {self.input_size}; with Res5ROIHeads (C4) set "
+                "MODEL.ROI_MASK_HEAD.NAME MaskScoringRes5Head"
+            )
+        x = self.combine(features, mask_logits, classes)
         for conv in self.convs:
             x = conv(x)
         x = x.flatten(1)
@@ -204,13 +130,14 @@ class MaskIoUHead(nn.Module):
 
 @ROI_MASKIOU_HEAD_REGISTRY.register()
 class MaskIoULiteHead(nn.Module):
-    """A MaskIoU head without convolutions of its own (a direction the paper leaves open).
+    """A MaskIoU head without convolutions of its own (a direction that the paper leaves open).
 
-    The mask head has looked at the RoI already: its last feature before the upsampling is
-    averaged over the whole RoI and over the predicted mask alone, and fully connected layers
-    read MaskIoU from the two averages and the mask's share of the RoI.
+    The mask head has already looked at the RoI: its last feature before upsampling is averaged
+    over the whole RoI and over the predicted mask, and fully connected layers predict MaskIoU from
+    the two averages and the mask's share of the RoI.
     """
 
+    inputs = ("concat",)
     uses_mask_features = True
 
     @configurable
@@ -228,16 +155,17 @@ class MaskIoULiteHead(nn.Module):
             mask_shape: channels, height and width of the mask logits.
             num_classes: number of foreground classes.
             fc_dims: output sizes of the hidden fully connected layers.
+
+        Raises:
+            ValueError: if the mask's size is not a multiple of the feature's.
         """
         super().__init__()
-        self.input_design = ConcatInput(input_shape, mask_shape)
-        self.fcs = _add_fcs(self, 2 * input_shape.channels + 1, fc_dims, num_classes)
+        check_pooling(input_shape, mask_shape)
+        self.fcs = add_fcs(self, 2 * input_shape.channels + 1, fc_dims, num_classes)
 
     @classmethod
     def from_config(cls, cfg, input_shape: ShapeSpec, mask_shape: ShapeSpec) -> dict:
         head = cfg.MODEL.ROI_MASKIOU_HEAD
-        # It has one way to take its input.
-        check_choice("MODEL.ROI_MASKIOU_HEAD.INPUT", head.INPUT, ["concat"])
         return {
             "input_shape": input_shape,
             "mask_shape": mask_shape,
@@ -248,8 +176,8 @@ class MaskIoULiteHead(nn.Module):
     def forward(
         self, features: torch.Tensor, mask_logits: torch.Tensor, classes: torch.Tensor
     ) -> torch.Tensor:
-        """As :meth:`MaskIoUHead.forward`, with the mask head's feature."""
-        mask = self.input_design.pooled_mask(mask_logits, classes)
+        """Same as :meth:`MaskIoUHead.forward`, with the mask head's feature."""
+        mask = pool_class_masks(mask_logits, classes, features)
         share = mask.mean(dim=(2, 3))
         inside = (features * mask).mean(dim=(2, 3)) / share.clamp(min=1e-6)
         x = torch.cat([features.mean(dim=(2, 3)), inside, share], dim=1)
@@ -260,18 +188,20 @@ class MaskIoULiteHead(nn.Module):
 
 @ROI_MASKIOU_HEAD_REGISTRY.register()
 class MaskConfidenceHead(nn.Module):
-    """No head at all: takes a mask's own mean foreground probability for its MaskIoU.
+    """Predicts the mask's own mean foreground probability as its MaskIoU, without parameters.
 
-    Free, and without training; the baseline that every learned score must beat.
+    Costs nothing and needs no training: the baseline that every learned score must beat.
     """
 
+    inputs = tuple(INPUT_DESIGNS)  # the feature is not used
     uses_mask_features = False
 
     @configurable
     def __init__(self, input_shape: ShapeSpec, mask_shape: ShapeSpec, *, num_classes: int):
         """
         Args:
-            input_shape, mask_shape: as of the other heads; not used.
+            input_shape: channels, height and width of the RoI feature, which is not used.
+            mask_shape: shape of the mask logits; not used.
             num_classes: number of foreground classes.
         """
         super().__init__()
@@ -288,17 +218,30 @@ class MaskConfidenceHead(nn.Module):
     def forward(
         self, features: torch.Tensor, mask_logits: torch.Tensor, classes: torch.Tensor
     ) -> torch.Tensor:
-        """As :meth:`MaskIoUHead.forward`; the same value for every class, without a gradient."""
+        """Same as :meth:`MaskIoUHead.forward`; one value for all classes, without a gradient."""
         masks = select_class_masks(mask_logits.detach(), classes).sigmoid()
         return mask_confidence(masks)[:, None].expand(-1, self.num_classes)
 
 
-def _add_fcs(head: nn.Module, size: int, fc_dims: list[int], num_classes: int) -> list[nn.Linear]:
-    """Give a head its fully connected layers ``maskiou_fc1...`` and its output ``maskiou``.
+def check_pooling(input_shape: ShapeSpec, mask_shape: ShapeSpec) -> None:
+    """Rejects masks that cannot be pooled to the size of the feature.
+
+    Raises:
+        ValueError: if the mask's size is not a multiple of the feature's.
+    """
+    if mask_shape.height % input_shape.height or mask_shape.width % input_shape.width:
+        raise ValueError(
+            f"masks of {mask_shape.height} x {mask_shape.width} cannot be pooled to RoI "
+            f"features of {input_shape.height} x {input_shape.width}"
+        )
+
+
+def add_fcs(head: nn.Module, size: int, fc_dims: list[int], num_classes: int) -> list[nn.Linear]:
+    """Adds fully connected layers ``maskiou_fc1...`` and the output ``maskiou`` to a head.
 
     Args:
-        head: changed in place.
-        size: of the input.
+        head: modified in place.
+        size: size of the input.
         fc_dims: output sizes of the hidden layers.
         num_classes: size of the output.
 
@@ -318,28 +261,35 @@ def _add_fcs(head: nn.Module, size: int, fc_dims: list[int], num_classes: int) -
     return fcs
 
 
-def build_maskiou_head(cfg, input_shape: ShapeSpec, mask_shape: ShapeSpec) -> nn.Module:
-    """Build the MaskIoU head named ``cfg.MODEL.ROI_MASKIOU_HEAD.NAME``.
+def build_maskiou_head(cfg, feature: ShapeSpec, mask_channels: int) -> nn.Module:
+    """Builds the MaskIoU head named by ``cfg.MODEL.ROI_MASKIOU_HEAD.NAME``.
 
     Args:
         cfg: the config.
-        input_shape: shape of the mask head's RoI feature; the head is given the shape of what
-            it will see, which may be a finer feature or the mask head's own.
-        mask_shape: shape of the mask logits.
-
-    Raises:
-        ValueError: if no head of that name is registered, or the input design is unknown.
+        feature: shape of the mask head's RoI feature. The head itself is built for the feature
+            that it uses, which may be finer, or the mask head's own.
+        mask_channels: number of classes of the predicted masks, 1 if they are class-agnostic.
     """
-    name = cfg.MODEL.ROI_MASKIOU_HEAD.NAME
-    check_choice("MODEL.ROI_MASKIOU_HEAD.NAME", name, dict(ROI_MASKIOU_HEAD_REGISTRY))
-    check_choice("MODEL.ROI_MASKIOU_HEAD.INPUT", cfg.MODEL.ROI_MASKIOU_HEAD.INPUT, INPUT_DESIGNS)
-    head = ROI_MASKIOU_HEAD_REGISTRY.get(name)
+    head = ROI_MASKIOU_HEAD_REGISTRY.get(cfg.MODEL.ROI_MASKIOU_HEAD.NAME)
     if head.uses_mask_features and cfg.MODEL.ROI_MASK_HEAD.NUM_CONV > 0:
         channels, scale = cfg.MODEL.ROI_MASK_HEAD.CONV_DIM, 1
     else:
-        channels = input_shape.channels
+        channels = feature.channels
         scale = INPUT_DESIGNS[cfg.MODEL.ROI_MASKIOU_HEAD.INPUT].feature_scale
-    shape = ShapeSpec(
-        channels=channels, height=input_shape.height * scale, width=input_shape.width * scale
+    shape = ShapeSpec(channels=channels, height=feature.height * scale, width=feature.width * scale)
+    return head(cfg, shape, mask_shape(feature, mask_channels))
+
+
+def mask_shape(feature: ShapeSpec, channels: int) -> ShapeSpec:
+    """Returns the shape of the mask logits: the deconvolution doubles the feature's size."""
+    return ShapeSpec(channels=channels, height=2 * feature.height, width=2 * feature.width)
+
+
+def after_res5(declared: ShapeSpec) -> ShapeSpec:
+    """Returns the true shape of C4's RoI features.
+
+    ``Res5ROIHeads`` declares the size before res5, whose stride halves it.
+    """
+    return ShapeSpec(
+        channels=declared.channels, height=declared.height // 2, width=declared.width // 2
     )
-    return head(cfg, shape, mask_shape)

@@ -1,8 +1,11 @@
-"""ROI heads, for what the mask head's call does not carry; the stock ones serve otherwise.
+"""ROI heads for what the mask head's call does not carry; otherwise the stock ones work.
 
-* Soft-NMS takes the place of NMS in the box predictor (in the cascade, behind the last one).
+* Soft-NMS replaces NMS in the box predictor, and in Cascade after the last one.
 * The MaskIoU head's input ``high_res`` needs a second, finer pooling.
 * The MaskIoU targets ``all_classes`` and ``positive_classes`` need all instances of the image.
+
+Each class lists in ``supports`` which of these it can do: ``"soft_nms"``, ``"high_res"``,
+``"image_instances"``.
 """
 
 import torch
@@ -20,20 +23,21 @@ from detectron2.modeling.roi_heads import (
 from detectron2.structures import Instances
 from torch import nn
 
-from .maskiou_head import INPUT_DESIGNS
+from .maskiou_input import INPUT_DESIGNS
+from .maskiou_samples import TARGETS
 from .soft_nms import SoftNMS, soft_nms_inference
 
 
 class SharedField:
-    """The same object for every proposal of an image, as a field that follows indexing.
+    """One object shared by all proposals of an image, as a field that follows indexing.
 
-    ``Instances`` lets proposals be selected; this stays with those that are.
+    ``Instances`` selects proposals by indexing every field; this one keeps the object.
     """
 
     def __init__(self, value, length: int):
         """
         Args:
-            value: what all proposals share.
+            value: the shared object.
             length: number of proposals.
         """
         self.value, self.length = value, length
@@ -54,8 +58,8 @@ class SoftNMSOutputLayers(FastRCNNOutputLayers):
         """
         Args:
             input_shape: shape of the box feature.
-            soft_nms: the suppression.
-            **kwargs: of ``FastRCNNOutputLayers``.
+            soft_nms: replaces NMS.
+            **kwargs: passed to ``FastRCNNOutputLayers``.
         """
         super().__init__(input_shape, **kwargs)
         self.soft_nms = soft_nms
@@ -75,21 +79,30 @@ class SoftNMSOutputLayers(FastRCNNOutputLayers):
         )
 
 
-class ImageInstancesMixin:
-    """Lets every sampled proposal know all ground-truth instances of its image."""
+class _ImageInstances:
+    """Gives every sampled proposal all ground-truth instances of its image, if a target needs it."""
+
+    def __init__(self, *, share_image_instances: bool = False, **kwargs):
+        super().__init__(**kwargs)
+        self.share_image_instances = share_image_instances
+
+    @classmethod
+    def from_config(cls, cfg, input_shape: dict[str, ShapeSpec]) -> dict:
+        target = TARGETS[cfg.MODEL.ROI_MASKIOU_HEAD.TARGET]
+        share = cfg.MODEL.MASKIOU_ON and target.needs_image_instances
+        return {**super().from_config(cfg, input_shape), "share_image_instances": share}
 
     @torch.no_grad()
     def label_and_sample_proposals(self, proposals, targets):
         sampled = super().label_and_sample_proposals(proposals, targets)
-        for proposals_per_image, targets_per_image in zip(sampled, targets):
-            proposals_per_image.gt_image_instances = SharedField(
-                targets_per_image, len(proposals_per_image)
-            )
+        if self.share_image_instances:
+            for of_image, targets_of_image in zip(sampled, targets):
+                of_image.gt_image_instances = SharedField(targets_of_image, len(of_image))
         return sampled
 
 
-class HighResMixin:
-    """Pools a second feature for the MaskIoU head where its input design asks for one."""
+class _HighRes:
+    """Pools a second feature for the MaskIoU head if its input design needs one."""
 
     def __init__(self, *, maskiou_pooler: nn.Module | None = None, **kwargs):
         super().__init__(**kwargs)
@@ -98,8 +111,8 @@ class HighResMixin:
     @classmethod
     def _init_mask_head(cls, cfg, input_shape: dict[str, ShapeSpec]) -> dict:
         ret = super()._init_mask_head(cfg, input_shape)
-        scale = _feature_scale(cfg)
-        if ret and scale > 1:
+        scale = INPUT_DESIGNS[cfg.MODEL.ROI_MASKIOU_HEAD.INPUT].feature_scale
+        if ret and cfg.MODEL.MASKIOU_ON and scale > 1:
             head = cfg.MODEL.ROI_MASK_HEAD
             ret["maskiou_pooler"] = ROIPooler(
                 output_size=head.POOLER_RESOLUTION * scale,
@@ -121,23 +134,18 @@ class HighResMixin:
         )
 
 
-def _feature_scale(cfg) -> int:
-    """How much finer than the mask head's the MaskIoU head's feature is."""
-    if not cfg.MODEL.MASKIOU_ON:
-        return 1
-    return INPUT_DESIGNS[cfg.MODEL.ROI_MASKIOU_HEAD.INPUT].feature_scale
-
-
 @ROI_HEADS_REGISTRY.register()
-class MaskScoringROIHeads(ImageInstancesMixin, HighResMixin, StandardROIHeads):
-    """``StandardROIHeads`` (FPN) for every choice of mask scoring."""
+class MaskScoringROIHeads(_ImageInstances, _HighRes, StandardROIHeads):
+    """``StandardROIHeads`` (FPN) that support every option of mask scoring."""
+
+    supports = frozenset({"soft_nms", "high_res", "image_instances"})
 
     @configurable
     def __init__(self, **kwargs):
         """
         Args:
-            **kwargs: of ``StandardROIHeads``, and ``maskiou_pooler``, which pools the MaskIoU
-                head's own feature.
+            **kwargs: those of ``StandardROIHeads``; ``maskiou_pooler``, which pools the MaskIoU
+                head's own feature; ``share_image_instances``, whether a target needs them.
         """
         super().__init__(**kwargs)
 
@@ -150,14 +158,17 @@ class MaskScoringROIHeads(ImageInstancesMixin, HighResMixin, StandardROIHeads):
 
 
 @ROI_HEADS_REGISTRY.register()
-class MaskScoringRes5ROIHeads(ImageInstancesMixin, Res5ROIHeads):
-    """``Res5ROIHeads`` (C4) for every choice of mask scoring but ``high_res``."""
+class MaskScoringRes5ROIHeads(_ImageInstances, Res5ROIHeads):
+    """``Res5ROIHeads`` (C4) that support every option of mask scoring but ``high_res``."""
+
+    supports = frozenset({"soft_nms", "image_instances"})
 
     @configurable
     def __init__(self, **kwargs):
         """
         Args:
-            **kwargs: of ``Res5ROIHeads``.
+            **kwargs: those of ``Res5ROIHeads``; ``share_image_instances``, whether a target needs
+                them.
         """
         super().__init__(**kwargs)
 
@@ -172,16 +183,18 @@ class MaskScoringRes5ROIHeads(ImageInstancesMixin, Res5ROIHeads):
 
 
 @ROI_HEADS_REGISTRY.register()
-class MaskScoringCascadeROIHeads(ImageInstancesMixin, HighResMixin, CascadeROIHeads):
-    """``CascadeROIHeads`` for every choice of mask scoring."""
+class MaskScoringCascadeROIHeads(_ImageInstances, _HighRes, CascadeROIHeads):
+    """``CascadeROIHeads`` that support every option of mask scoring."""
+
+    supports = frozenset({"soft_nms", "high_res", "image_instances"})
 
     @configurable
     def __init__(self, *, soft_nms: SoftNMS | None = None, **kwargs):
         """
         Args:
-            soft_nms: the suppression behind the last stage; plain NMS without one.
-            **kwargs: of ``CascadeROIHeads``, and ``maskiou_pooler``, which pools the MaskIoU
-                head's own feature.
+            soft_nms: replaces NMS after the last stage; ``None`` keeps NMS.
+            **kwargs: those of ``CascadeROIHeads``; ``maskiou_pooler``, which pools the MaskIoU
+                head's own feature; ``share_image_instances``, whether a target needs them.
         """
         super().__init__(**kwargs)
         self.soft_nms = soft_nms

@@ -5,7 +5,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from msrcnn.data.coco_format import check_coco
-from msrcnn.data.custom import use_data
+from msrcnn.data.custom import use_custom_data
 from msrcnn.errors import UserError
 
 
@@ -13,9 +13,9 @@ def flag(root, split):
     return f"{root}/annotations/instances_{split}.json:{root}/{split}"
 
 
-def test_own_data_in_one_flag(tiny_cfg, shapes_root):
+def test_custom_data_in_one_flag(tiny_cfg, shapes_root):
     tiny_cfg.MODEL.ROI_HEADS.NUM_CLASSES = 80
-    use_data(tiny_cfg, train=flag(shapes_root, "train"), val=flag(shapes_root, "val"))
+    use_custom_data(tiny_cfg, train=flag(shapes_root, "train"), val=flag(shapes_root, "val"))
     assert tiny_cfg.MODEL.ROI_HEADS.NUM_CLASSES == 6
     assert tiny_cfg.INPUT.MASK_FORMAT == "bitmask"
     (name,) = tiny_cfg.DATASETS.TRAIN
@@ -36,26 +36,26 @@ def test_a_file_is_read_again_once_changed(tiny_cfg, shapes_root, tmp_path, monk
     content = json.loads((shapes_root / "annotations" / "instances_val.json").read_text())
     annotations.write_text(json.dumps(content))
     for _ in range(3):
-        use_data(tiny_cfg, val=f"{annotations}:{shapes_root}/val")
+        use_custom_data(tiny_cfg, val=f"{annotations}:{shapes_root}/val")
     assert read == [6]
     content["categories"].append({"id": 99, "name": "new"})
     annotations.write_text(json.dumps(content))
     os.utime(annotations, ns=(0, annotations.stat().st_mtime_ns + 1))  # whatever the clock's steps
-    use_data(tiny_cfg, val=f"{annotations}:{shapes_root}/val")
+    use_custom_data(tiny_cfg, val=f"{annotations}:{shapes_root}/val")
     assert read == [6, 7]
     assert tiny_cfg.MODEL.ROI_HEADS.NUM_CLASSES == 7
 
 
 def test_rle_of_one_class(tiny_cfg, nuclei_root):
     val = f"{nuclei_root}/val.json:{nuclei_root}/val"
-    use_data(tiny_cfg, val=val)
+    use_custom_data(tiny_cfg, val=val)
     assert tiny_cfg.MODEL.ROI_HEADS.NUM_CLASSES == 1
     assert tiny_cfg.INPUT.MASK_FORMAT == "bitmask"
     assert tiny_cfg.DATASETS.TRAIN == ("shapes_train",)  # untouched
 
 
 def test_polygons_of_coco(tiny_cfg, coco_root):
-    use_data(tiny_cfg, train=flag(coco_root, "train2017"))
+    use_custom_data(tiny_cfg, train=flag(coco_root, "train2017"))
     assert tiny_cfg.MODEL.ROI_HEADS.NUM_CLASSES == 80
     assert tiny_cfg.INPUT.MASK_FORMAT == "polygon"
     assert tiny_cfg.DATASETS.TEST == ()
@@ -63,7 +63,7 @@ def test_polygons_of_coco(tiny_cfg, coco_root):
 
 def test_no_flag_changes_nothing(tiny_cfg):
     before = tiny_cfg.clone()
-    use_data(tiny_cfg)
+    use_custom_data(tiny_cfg)
     assert tiny_cfg == before
 
 
@@ -76,18 +76,18 @@ def test_no_flag_changes_nothing(tiny_cfg):
 )
 def test_bad_flag(tiny_cfg, value, message):
     with pytest.raises(UserError, match=message):
-        use_data(tiny_cfg, train=value)
+        use_custom_data(tiny_cfg, train=value)
 
 
 def test_missing_image_folder(tiny_cfg, shapes_root):
     with pytest.raises(UserError, match="image folder .* does not exist"):
-        use_data(tiny_cfg, train=f"{shapes_root}/annotations/instances_val.json:/nowhere")
+        use_custom_data(tiny_cfg, train=f"{shapes_root}/annotations/instances_val.json:/nowhere")
 
 
 def test_file_that_is_not_json(tiny_cfg, tmp_path):
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(UserError, match=r"a\.json is not JSON"):
-        use_data(tiny_cfg, train=f"{tmp_path}/a.json:{tmp_path}")
+        use_custom_data(tiny_cfg, train=f"{tmp_path}/a.json:{tmp_path}")
 
 
 def test_record_and_file_are_named(tiny_cfg, shapes_root, tmp_path):
@@ -95,7 +95,7 @@ def test_record_and_file_are_named(tiny_cfg, shapes_root, tmp_path):
     content["annotations"][1]["category_id"] = 99
     (tmp_path / "bad.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"bad\.json: annotation 2: category_id 99"):
-        use_data(tiny_cfg, val=f"{tmp_path}/bad.json:{shapes_root}/val")
+        use_custom_data(tiny_cfg, val=f"{tmp_path}/bad.json:{shapes_root}/val")
 
 
 def test_different_categories(tiny_cfg, shapes_root, tmp_path):
@@ -103,7 +103,7 @@ def test_different_categories(tiny_cfg, shapes_root, tmp_path):
     content["categories"][0]["name"] = "circle"
     (tmp_path / "other.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="different categories: .*circle.*disc"):
-        use_data(
+        use_custom_data(
             tiny_cfg,
             train=flag(shapes_root, "train"),
             val=f"{tmp_path}/other.json:{shapes_root}/val",

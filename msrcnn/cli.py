@@ -1,0 +1,73 @@
+"""The ``msrcnn`` command."""
+
+import argparse
+import importlib
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from torch.multiprocessing import ProcessExitedException
+
+from .errors import UserError
+from .version import __version__
+
+# Modules of msrcnn.commands, imported only when needed.
+COMMANDS = {
+    "train": "train a model from a config, then evaluate it",
+    "eval": "evaluate weights, or saved predictions",
+    "predict": "detect objects in images and draw them",
+    "export": "export a trained model",
+    "convert": "convert another library's checkpoint",
+    "ablate": "train and compare the variants of a sweep",
+    "check": "check a COCO-format dataset",
+    "benchmark": "measure what the model and its parts cost",
+    "draw": "draw ground truth beside saved predictions",
+    "record": "record an evaluation with its command and hardware",
+}
+
+
+def main(command: str | None = None) -> None:
+    """Runs a command with the arguments of the process.
+
+    Args:
+        command: one of ``COMMANDS``; by default the first argument of the process.
+    """
+    program, arguments = f"tools/{Path(sys.argv[0]).name}", sys.argv[1:]
+    if command is None:
+        if not arguments or arguments[0] not in COMMANDS:
+            _top_parser().parse_args(arguments)
+            return
+        command, arguments = arguments[0], arguments[1:]
+        program = f"msrcnn {command}"
+    module = importlib.import_module(f".commands.{command}", __package__)
+    parser = argparse.ArgumentParser(prog=program, description=module.__doc__)
+    module.add_arguments(parser)
+    args = parser.parse_args(arguments)
+    args.command_line = f"{program} {shlex.join(arguments)}"
+    report_errors(lambda: module.run(args))
+
+
+def _top_parser() -> argparse.ArgumentParser:
+    """Returns the parser that prints the list of commands, or says that a command is unknown."""
+    parser = argparse.ArgumentParser(
+        prog="msrcnn",
+        description="Mask Scoring R-CNN on Detectron2.",
+        epilog="'msrcnn COMMAND -h' shows the arguments of a command.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, text in COMMANDS.items():
+        commands.add_parser(name, help=text)
+    return parser
+
+
+def report_errors(run: Callable[[], object]) -> None:
+    """Runs a function; a ``UserError`` ends the process with one line and exit status 1."""
+    try:
+        run()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except ProcessExitedException:  # the process has printed its own error
+        sys.exit(1)

@@ -1,0 +1,79 @@
+"""Command-line arguments that several commands share; their names are Detectron2's."""
+
+import argparse
+
+from ..engine import Processes
+
+DATA = "COCO-format annotation file and image folder, separated by a colon"
+TRUST_HELP = "load weights that are not plain data; this RUNS any code that the file contains"
+
+
+def add_config(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Adds ``--config-file``."""
+    default = "" if required else " (default: W.yaml, as exported beside W.pth)"
+    parser.add_argument(
+        "--config-file",
+        metavar="F",
+        default="",
+        required=required,
+        help=f"config file, or its name below msrcnn's configs/{default}",
+    )
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Adds ``KEY VALUE ...``, which must come last."""
+    parser.add_argument(
+        "opts",
+        metavar="KEY VALUE",
+        nargs=argparse.REMAINDER,
+        help="override config keys; must come after all other arguments",
+    )
+
+
+def add_train_data(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--train-data``."""
+    parser.add_argument("--train-data", metavar="ANN.json:IMAGES", help=f"train on this {DATA}")
+
+
+def add_val_data(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--val-data``."""
+    parser.add_argument("--val-data", metavar="ANN.json:IMAGES", help=f"evaluate on this {DATA}")
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--trust-weights``.
+
+    It is not a config key, because a config file travels with the weights that it would trust.
+    """
+    parser.add_argument("--trust-weights", action="store_true", help=TRUST_HELP)
+
+
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of :func:`processes`."""
+    parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="GPUs per machine")
+    parser.add_argument("--num-machines", type=int, default=1, metavar="N", help="machines")
+    parser.add_argument(
+        "--machine-rank", type=int, default=0, metavar="N", help="rank of this machine, from 0"
+    )
+    parser.add_argument(
+        "--dist-url",
+        default="auto",
+        metavar="URL",
+        help="tcp://HOST:PORT of the first machine; 'auto' (default) for one machine",
+    )
+
+
+def processes(args: argparse.Namespace) -> Processes:
+    """Returns the processes that the arguments ask for."""
+    return Processes(args.num_gpus, args.num_machines, args.machine_rank, args.dist_url)
+
+
+def at_least(low: int):
+    """Returns an argument type: a whole number that is not below ``low``."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < low:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {low}")
+        return int(text)
+
+    return number

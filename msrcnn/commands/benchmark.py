@@ -1,0 +1,26 @@
+"""Measure what the model and its parts cost."""
+
+import argparse
+from pathlib import Path
+
+from ..benchmark import conventions, cost, evaluation_speed
+from ..engine.result_records import write_result
+
+BENCHMARKS = {"conventions": conventions, "cost": cost, "evaluation": evaluation_speed}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
+    for name, module in BENCHMARKS.items():
+        command = commands.add_parser(name, description=module.__doc__, help=module.__doc__)
+        command.add_argument("--json", type=Path, metavar="OUT", help="also write the result here")
+        module.add_arguments(command)
+
+
+def run(args: argparse.Namespace) -> None:
+    benchmark = BENCHMARKS[args.benchmark]
+    result = benchmark.measure(args)
+    print(benchmark.table(result))
+    if args.json:
+        write_result(args.json, args.command_line, **result)
+        print(f"Wrote {args.json}")

@@ -1,0 +1,48 @@
+"""Evaluate weights or saved predictions: box AP, and mask AP under every ranking."""
+
+import argparse
+from functools import partial
+
+from ..config import config_beside
+from ..engine import evaluate_predictions, launch_processes, prepare_config, start_run
+from ..engine import run as run_in_process
+from .arguments import (
+    add_config,
+    add_overrides,
+    add_processes,
+    add_trust,
+    add_val_data,
+    processes,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser, required=False)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--weights", metavar="W", help="checkpoint to evaluate")
+    source.add_argument(
+        "--predictions",
+        metavar="P",
+        action="append",
+        help="inference/predictions.npz of an earlier evaluation, or a COCO result file; if given "
+        "several times, all are compared in one table",
+    )
+    parser.add_argument("--output-dir", metavar="D", help="output folder (default: OUTPUT_DIR)")
+    add_val_data(parser)
+    add_processes(parser)
+    add_trust(parser)
+    add_overrides(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    # The config's own weights, to train from, are not needed and may not exist.
+    opts = [*args.opts, "MODEL.WEIGHTS", args.weights or ""]
+    if args.output_dir:
+        opts += ["OUTPUT_DIR", args.output_dir]
+    config_file = args.config_file or config_beside(args.weights or "")
+    cfg = prepare_config(config_file, opts, val_data=args.val_data, splits=("TEST",))
+    if args.predictions:
+        evaluate_predictions(start_run(cfg, eval_only=True), args.predictions)
+    else:
+        main = partial(run_in_process, cfg, eval_only=True, trust_weights=args.trust_weights)
+        launch_processes(main, processes(args))

@@ -1,0 +1,60 @@
+"""Detect objects in images, and draw them with their box score and mask score."""
+
+import argparse
+from pathlib import Path
+
+from detectron2.utils.logger import setup_logger
+
+from ..engine import Predictor, prepare_model_config
+from ..engine.run_log import silence_known_warnings
+from ..errors import UserError
+from ..visualization import draw_detections, read_rgb
+from .arguments import add_config, add_trust
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser, required=False)
+    parser.add_argument("--weights", metavar="W", required=True, help="checkpoint of the model")
+    add_trust(parser)
+    parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="image file")
+    parser.add_argument("--output", metavar="D", type=Path, required=True, help="output folder")
+    parser.add_argument(
+        "--min-score",
+        type=float,
+        default=0.5,
+        metavar="S",
+        help="draw detections with at least this box score (default: %(default)s)",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    outputs = {path: args.output / f"{path.stem}.png" for path in args.images}
+    check_outputs(outputs)
+    setup_logger(name="msrcnn")
+    silence_known_warnings()
+    cfg = prepare_model_config(args.weights, args.config_file)
+    predict = Predictor(cfg, trust_weights=args.trust_weights)
+    args.output.mkdir(parents=True, exist_ok=True)
+    for path, output in outputs.items():
+        pixels = read_rgb(path)
+        instances = predict(pixels)
+        picture = draw_detections(pixels, instances, predict.class_names, args.min_score)
+        picture.save(output)
+        shown = int((instances.scores >= args.min_score).sum())
+        print(f"{path}: drew {shown} of {len(instances)} detections in {output}")
+
+
+def check_outputs(outputs: dict[Path, Path]) -> None:
+    """Rejects outputs that would overwrite an input image, or each other.
+
+    Args:
+        outputs: path of the drawing by path of the image.
+
+    Raises:
+        UserError: naming the first image.
+    """
+    taken = {path.resolve() for path in outputs}
+    for path, output in outputs.items():
+        if output.resolve() in taken:
+            raise UserError(f"the drawing of '{path}' would overwrite '{output}'")
+        taken.add(output.resolve())

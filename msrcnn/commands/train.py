@@ -1,0 +1,48 @@
+"""Train Mask Scoring R-CNN (or Mask R-CNN) from a config, then evaluate it."""
+
+import argparse
+from functools import partial
+
+from ..engine import launch_processes, prepare_config
+from ..engine import run as run_in_process
+from .arguments import (
+    add_config,
+    add_overrides,
+    add_processes,
+    add_train_data,
+    add_trust,
+    add_val_data,
+    processes,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
+    parser.add_argument(
+        "--resume", action="store_true", help="resume from the last checkpoint in OUTPUT_DIR"
+    )
+    parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS only")
+    add_train_data(parser)
+    add_val_data(parser)
+    add_processes(parser)
+    add_trust(parser)
+    add_overrides(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    cfg = prepare_config(
+        args.config_file,
+        args.opts,
+        train_data=args.train_data,
+        val_data=args.val_data,
+        splits=("TEST",) if args.eval_only else ("TRAIN", "TEST"),
+        resume=args.resume,
+    )
+    main = partial(
+        run_in_process,
+        cfg,
+        resume=args.resume,
+        eval_only=args.eval_only,
+        trust_weights=args.trust_weights,
+    )
+    launch_processes(main, processes(args))

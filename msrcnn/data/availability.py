@@ -1,0 +1,32 @@
+"""Checks that the datasets that a config names are on disk."""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from ..errors import UserError
+
+
+def check_datasets(names: Iterable[str]) -> None:
+    """Checks that registered datasets are on disk.
+
+    Args:
+        names: names in Detectron2's ``DatasetCatalog``.
+
+    Raises:
+        UserError: if a name is unknown, or its annotation file or image folder is missing.
+    """
+    known = DatasetCatalog.list()
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known)
+            raise UserError(f"no dataset '{name}' is registered; nearest: {', '.join(near)}")
+        metadata = MetadataCatalog.get(name)
+        for path in (metadata.get("json_file"), metadata.get("image_root")):
+            if path is not None and "://" not in path and not Path(path).exists():
+                raise UserError(
+                    f"dataset '{name}': '{path}' does not exist. Set DETECTRON2_DATASETS to the "
+                    "folder of datasets, or create the dataset: datasets/README.md says how"
+                )

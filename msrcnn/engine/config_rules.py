@@ -1,0 +1,119 @@
+"""Every rule that a config must follow, checked before anything is built."""
+
+from collections.abc import Callable, Iterable
+
+from detectron2.config import CfgNode
+from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, ROI_MASK_HEAD_REGISTRY
+
+from ..errors import UserError
+from ..evaluation import ENGINES
+from ..modeling import ROI_MASKIOU_HEAD_REGISTRY, MaskScoringHead
+from ..modeling.maskiou_input import INPUT_DESIGNS
+from ..modeling.maskiou_loss import LOSSES
+from ..modeling.maskiou_samples import TARGETS
+from ..modeling.soft_nms import NMS_TYPES
+from .optimizer import OPTIMIZERS
+from .scoring_parts import is_res5, required_features
+
+# Config keys whose value is one of a list, with a function that returns the list: other projects
+# can register heads of their own.
+CHOICES: dict[str, Callable[[], Iterable[str]]] = {
+    "MODEL.ROI_HEADS.NAME": lambda: dict(ROI_HEADS_REGISTRY),
+    "MODEL.ROI_HEADS.NMS_TYPE": lambda: NMS_TYPES,
+    "MODEL.ROI_MASKIOU_HEAD.NAME": lambda: dict(ROI_MASKIOU_HEAD_REGISTRY),
+    "MODEL.ROI_MASKIOU_HEAD.INPUT": lambda: INPUT_DESIGNS,
+    "MODEL.ROI_MASKIOU_HEAD.TARGET": lambda: TARGETS,
+    "MODEL.ROI_MASKIOU_HEAD.LOSS_TYPE": lambda: LOSSES,
+    "SOLVER.OPTIMIZER": lambda: OPTIMIZERS,
+    "TEST.COCO_ENGINE": lambda: ENGINES,
+}
+
+
+def check_config(cfg: CfgNode) -> None:
+    """Rejects a config that asks for something it would not get.
+
+    Raises:
+        UserError: naming the key to change.
+    """
+    for key, allowed in CHOICES.items():
+        check_choice(key, _value(cfg, key), allowed())
+    if cfg.TEST.BOOTSTRAP < 0:
+        raise UserError(f"TEST.BOOTSTRAP is {cfg.TEST.BOOTSTRAP}; 0 disables it, 1000 is usual")
+    _check_roi_heads(cfg)
+    if cfg.MODEL.MASKIOU_ON:
+        _check_mask_head(cfg)
+        _check_maskiou_head(cfg)
+
+
+def check_choice(key: str, value: str, allowed: Iterable[str]) -> None:
+    """Rejects an unknown value of a config key.
+
+    Raises:
+        UserError: naming the key, the value and the allowed values.
+    """
+    allowed = list(allowed)
+    if value not in allowed:
+        raise UserError(f"{key} is '{value}'; allowed: {', '.join(map(repr, allowed))}")
+
+
+def _value(cfg: CfgNode, key: str) -> object:
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg
+
+
+def _supports(roi_heads: type) -> frozenset[str]:
+    return getattr(roi_heads, "supports", frozenset())
+
+
+def _check_roi_heads(cfg: CfgNode) -> None:
+    name = cfg.MODEL.ROI_HEADS.NAME
+    for feature, choice in required_features(cfg).items():
+        if feature not in _supports(ROI_HEADS_REGISTRY.get(name)):
+            able = [n for n, heads in ROI_HEADS_REGISTRY if feature in _supports(heads)]
+            raise UserError(
+                f"MODEL.ROI_HEADS.NAME '{name}' does not support {choice}; these do: "
+                f"{', '.join(able)}"
+            )
+
+
+def _check_mask_head(cfg: CfgNode) -> None:
+    if not cfg.MODEL.MASK_ON:
+        raise UserError("MODEL.MASKIOU_ON needs masks to score: set MODEL.MASK_ON True")
+    name = cfg.MODEL.ROI_MASK_HEAD.NAME
+    check_choice("MODEL.ROI_MASK_HEAD.NAME", name, dict(ROI_MASK_HEAD_REGISTRY))
+    head = ROI_MASK_HEAD_REGISTRY.get(name)
+    res5 = is_res5(cfg.MODEL.ROI_HEADS.NAME)
+    right = "MaskScoringRes5Head" if res5 else "MaskScoringHead"
+    if not issubclass(head, MaskScoringHead):
+        raise UserError(
+            f"MODEL.MASKIOU_ON is True, but the mask head '{name}' does not score masks: set "
+            f"MODEL.ROI_MASK_HEAD.NAME {right}"
+        )
+    if head.features_from_res5 != res5:
+        raise UserError(
+            f"MODEL.ROI_MASK_HEAD.NAME '{name}' does not fit MODEL.ROI_HEADS.NAME "
+            f"'{cfg.MODEL.ROI_HEADS.NAME}': set it to {right}"
+        )
+
+
+def _check_maskiou_head(cfg: CfgNode) -> None:
+    head = cfg.MODEL.ROI_MASKIOU_HEAD
+    inputs = ROI_MASKIOU_HEAD_REGISTRY.get(head.NAME).inputs
+    if head.INPUT not in inputs:
+        raise UserError(
+            f"MODEL.ROI_MASKIOU_HEAD.INPUT is '{head.INPUT}'; allowed for {head.NAME}: "
+            f"{', '.join(map(repr, inputs))}"
+        )
+    if not TARGETS[head.TARGET].counts_zero:
+        return
+    if head.LOSS_TYPE == "l2_rank":
+        raise UserError(
+            "MODEL.ROI_MASKIOU_HEAD.LOSS_TYPE 'l2_rank' compares masks in pairs and is only for "
+            "TARGET 'target_class', which has one sample per mask"
+        )
+    if head.MASKIOU_THRESH != 0:
+        raise UserError(
+            "MODEL.ROI_MASKIOU_HEAD.MASKIOU_THRESH is only for TARGET 'target_class': the other "
+            "targets also train on samples of MaskIoU 0"
+        )

@@ -1,0 +1,70 @@
+"""Processes of a run: one per GPU, on one or several machines."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from detectron2.engine import launch
+
+from ..errors import UserError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How many processes a run has, and how they find each other.
+
+    Attributes:
+        num_gpus: processes on this machine, one per GPU; 0 and 1 run in the calling process.
+        num_machines: machines of the run.
+        machine_rank: number of this machine, from 0.
+        dist_url: address of the first machine, e.g. ``tcp://10.0.0.1:8686``; ``"auto"`` selects a
+            free port and is for one machine only.
+    """
+
+    num_gpus: int = 0
+    num_machines: int = 1
+    machine_rank: int = 0
+    dist_url: str = "auto"
+
+
+def launch_processes(main: Callable[[], object], processes: Processes) -> None:
+    """Calls a function in every process of a run.
+
+    Args:
+        main: the function; pickled if there is more than one process.
+        processes: see :class:`Processes`.
+
+    Raises:
+        UserError: raised by ``main``, or if the machine has fewer GPUs than asked for, or if the
+            machines cannot find each other.
+        ProcessExitedException: if one of several processes ended with an error.
+    """
+    num_gpus, num_machines = processes.num_gpus, processes.num_machines
+    if num_gpus > 1 and num_gpus > torch.cuda.device_count():
+        raise UserError(
+            f"--num-gpus {num_gpus}, but this machine has {torch.cuda.device_count()}; with none, "
+            "leave the flag out to run on the CPU"
+        )
+    if num_machines > 1 and processes.dist_url == "auto":
+        raise UserError(
+            "--num-machines needs --dist-url tcp://HOST:PORT, the address of the first machine"
+        )
+    launch(
+        main if num_gpus * num_machines <= 1 else functools.partial(_in_process, main),
+        num_gpus,
+        num_machines=num_machines,
+        machine_rank=processes.machine_rank,
+        dist_url=processes.dist_url,
+    )
+
+
+def _in_process(main: Callable[[], object]) -> None:
+    """Runs one of several processes; a user error ends it, and with it the others."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        os._exit(1)  # immediately: the others may be waiting for this process

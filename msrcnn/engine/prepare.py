@@ -1,0 +1,82 @@
+"""From a config file and overrides to a complete, checked config: the one way to set up a run.
+
+Everything that takes a config afterwards (trainer, evaluation, prediction, sweeps) takes it as
+valid.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from detectron2.config import CfgNode
+
+from ..checkpoint import resolve_weights
+from ..checkpoint.checkpoint_files import resumable_checkpoints
+from ..config import config_beside, load_config
+from ..data.availability import check_datasets
+from ..data.custom import use_custom_data
+from ..errors import UserError
+from .config_rules import check_config
+from .device import use_available_device
+from .scoring_parts import use_scoring_parts
+
+
+def prepare_config(
+    config_file: str | Path,
+    opts: Sequence[str] = (),
+    *,
+    train_data: str | None = None,
+    val_data: str | None = None,
+    splits: Sequence[str] = (),
+    resume: bool = False,
+) -> CfgNode:
+    """Loads a config, points it at the data, selects the heads that it needs and checks it.
+
+    Args:
+        config_file: path of the file, or its name relative to ``configs/``.
+        opts: alternating keys and values that override the file.
+        train_data: custom data to train on, as ``ANN.json:IMAGES``.
+        val_data: custom data to evaluate on, as ``ANN.json:IMAGES``.
+        splits: the datasets that must exist on disk: ``"TRAIN"``, ``"TEST"``, both or none.
+        resume: the run resumes from a checkpoint in ``OUTPUT_DIR`` if there is one, so that
+            ``MODEL.WEIGHTS`` may be gone.
+
+    Returns:
+        The config, not frozen.
+
+    Raises:
+        UserError: for any mistake in the config, the overrides, the data or the weights' name.
+    """
+    cfg = load_config(config_file, opts)
+    use_custom_data(cfg, train=train_data, val=val_data)
+    use_scoring_parts(cfg)
+    check_config(cfg)
+    if cfg.MODEL.WEIGHTS and not (resume and resumable_checkpoints(Path(cfg.OUTPUT_DIR))):
+        _check_weights(cfg.MODEL.WEIGHTS)
+    check_datasets([name for split in splits for name in cfg.DATASETS[split]])
+    return cfg
+
+
+def prepare_model_config(weights: str, config_file: str = "") -> CfgNode:
+    """Returns the config of a trained model, to predict with it or to export it.
+
+    Args:
+        weights: checkpoint of the model.
+        config_file: its config; by default ``W.yaml`` beside ``W.pth``, as exported.
+
+    Returns:
+        The config, frozen, for the device that is available.
+
+    Raises:
+        UserError: if the config or the weights are missing, or the config has a mistake.
+    """
+    cfg = prepare_config(config_file or config_beside(weights), ["MODEL.WEIGHTS", weights])
+    use_available_device(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def _check_weights(weights: str) -> None:
+    try:
+        resolve_weights(weights)
+    except UserError as error:
+        raise UserError(f"MODEL.WEIGHTS {error}") from error

@@ -1,0 +1,31 @@
+"""A training run, or an evaluation, as every process of it executes it."""
+
+from detectron2.config import CfgNode
+
+from .evaluate import evaluate
+from .start import start_run
+from .trainer import train
+
+
+def run(
+    cfg: CfgNode,
+    *,
+    config_file: str = "",
+    resume: bool = False,
+    eval_only: bool = False,
+    trust_weights: bool = False,
+) -> None:
+    """Starts the run, then trains and evaluates, or only evaluates.
+
+    Args:
+        cfg: a config from :func:`~.prepare.prepare_config`.
+        config_file: the file that it was loaded from, for the log.
+        resume: use the last checkpoint of ``OUTPUT_DIR``, if there is one.
+        eval_only: do not train.
+        trust_weights: load weights that are not plain data, and run the code in them.
+
+    Raises:
+        UserError: for a mistake that only shows with the weights or the data at hand.
+    """
+    cfg = start_run(cfg, config_file=config_file, eval_only=eval_only)
+    (evaluate if eval_only else train)(cfg, resume=resume, trust_weights=trust_weights)

@@ -1,0 +1,42 @@
+"""The start of a run in each of its processes: data, log, schedule, device."""
+
+import argparse
+import logging
+
+from detectron2.config import CfgNode
+from detectron2.engine import default_setup
+
+from ..data.custom import is_custom_dataset, register_custom_datasets
+from .device import use_available_device
+from .run_log import start_log
+from .schedule import scale_schedule
+
+logger = logging.getLogger(__name__)
+
+
+def start_run(cfg: CfgNode, *, config_file: str = "", eval_only: bool = False) -> CfgNode:
+    """Starts the log of a run, and adapts its config to this machine.
+
+    Args:
+        cfg: a config from :func:`prepare_config`; not modified.
+        config_file: the file that it was loaded from, for the log.
+        eval_only: the run does not train.
+
+    Returns:
+        The config of the run, frozen; also written to ``OUTPUT_DIR/config.yaml``.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    # Processes that were spawned do not share the catalog of datasets.
+    register_custom_datasets(cfg)
+    start_log(cfg.OUTPUT_DIR)
+    if any(map(is_custom_dataset, (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))):
+        logger.info(
+            *("Custom data: %d classes, masks as %s.", cfg.MODEL.ROI_HEADS.NUM_CLASSES),
+            cfg.INPUT.MASK_FORMAT,
+        )
+    scale_schedule(cfg)
+    use_available_device(cfg)
+    cfg.freeze()
+    default_setup(cfg, argparse.Namespace(config_file=config_file, eval_only=eval_only))
+    return cfg
