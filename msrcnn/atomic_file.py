@@ -1,4 +1,4 @@
-"""Files that are complete or not there."""
+"""Atomic writing of files: a file is either complete or does not exist."""
 
 import contextlib
 import os
@@ -14,17 +14,20 @@ PART = re.compile(r"\..+\.\d+\.part")
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file to write; it takes its name once it is whole on disk.
+    """Opens a temporary file for writing, and renames it to ``path`` once it is on disk.
 
-    Whatever happens before, be it the loss of power, a file of that name stays as it was.
+    If writing fails or the power is lost before that, an existing file is left unchanged.
 
     Args:
-        path: a file there is replaced.
+        path: the file to write; an existing file is replaced.
+
+    Yields:
+        The temporary file, open in binary mode.
 
     Raises:
-        OSError: if it cannot be written.
+        OSError: if the file cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # on the same disk, to be renamed
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # same disk, for rename
     try:
         with part.open("wb") as file:
             yield file
@@ -33,15 +36,15 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         part.replace(path)
         _sync_folder(path.parent)
     finally:
-        with contextlib.suppress(OSError):  # it is not there, or its folder is not
+        with contextlib.suppress(OSError):  # already renamed, or no such folder
             part.unlink()
 
 
 def write_file(path: Path, content: str | bytes) -> None:
-    """Write a file at once, by :func:`atomic_file`; its folder is made if missing.
+    """Writes a file with :func:`atomic_file`, and creates its folder if needed.
 
     Raises:
-        UserError: if it cannot be written.
+        UserError: if the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +55,7 @@ def write_file(path: Path, content: str | bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Put the new name on disk too."""
+    """Flushes a folder to disk, so that a renamed file survives a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -61,7 +64,11 @@ def _sync_folder(folder: Path) -> None:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what processes that were killed have left of files they were writing."""
+    """Removes the temporary files of :func:`atomic_file` that killed processes left behind.
+
+    Raises:
+        OSError: if a file cannot be removed.
+    """
     for path in folder.glob(".*.part"):
         if PART.fullmatch(path.name):
             path.unlink(missing_ok=True)

@@ -1,10 +1,10 @@
-"""The error that is shown to a user without a traceback, and text that may stand in it."""
+"""The error type that is shown to users without a traceback."""
 
 
 class UserError(ValueError):
-    """A mistake in the input; the message names it and its mend, and is all a user needs."""
+    """Raised for wrong input by the user; the message says what is wrong and how to fix it."""
 
 
 def printable(text: str) -> str:
-    """Text from a file, without control characters, which could write anything to a terminal."""
+    """Removes control characters, with which text from a file could manipulate a terminal."""
     return "".join(character for character in text if character.isprintable())

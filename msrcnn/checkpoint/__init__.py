@@ -1,4 +1,4 @@
-"""Checkpoints: loading whatever a user has, as data alone; writing; converters."""
+"""Loads, saves and converts checkpoints; files are read as data, without running code in them."""
 
 from .checkpointer import MaskScoringCheckpointer
 from .safe_load import load_checkpoint_file

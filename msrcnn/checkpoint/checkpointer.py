@@ -1,4 +1,4 @@
-"""Loading of weights: Detectron2's checkpointer, made safe, and saying what it did."""
+"""Detectron2's checkpointer with safe loading, atomic saving and a report of what was loaded."""
 
 import logging
 import shutil
@@ -13,8 +13,8 @@ from ..atomic_file import atomic_file
 from ..errors import UserError
 from .checkpoint_files import (
     LAST_CHECKPOINT,
+    is_intact,
     is_resumable,
-    is_whole,
     periodic_checkpoints,
     resumable_checkpoints,
 )
@@ -27,38 +27,39 @@ logger = logging.getLogger(__name__)
 
 
 class MaskScoringCheckpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer for which a file is data, and which says what it loaded.
+    """A ``DetectionCheckpointer`` that does not run code in files, and reports what it loaded.
 
-    It reads what Detectron2's reads, torchvision's ResNets, safetensors, and the names of
-    Detectron2's model zoo. A file that holds more than data is refused, as is one of another
-    model: only layers that depend on the number of classes or anchors may differ.
+    In addition to what ``DetectionCheckpointer`` loads, it loads torchvision's ResNets, safetensors
+    files and the names of Detectron2's model zoo. It rejects files that contain more than data,
+    unless they are trusted, and weights of a different model: only layers whose shape depends on
+    the number of classes or anchors may differ.
     """
 
     def __init__(self, model, save_dir="", *, trusted: bool = False, keep: int = 0, **kwargs):
         """
         Args:
-            model: to load into and to save.
-            save_dir: where checkpoints are saved and found.
-            trusted: also load what is not plain data, and run the code in it.
-            keep: periodic checkpoints to keep, the last ones; 0 keeps all.
-            **kwargs: of Detectron2's checkpointer.
+            model: the model to load into and to save.
+            save_dir: the folder to save checkpoints to and to resume from.
+            trusted: also load files that contain more than data, and run the code in them.
+            keep: the number of periodic checkpoints to keep, the latest ones; 0 keeps all.
+            **kwargs: passed to ``DetectionCheckpointer``.
         """
         super().__init__(model, save_dir, **kwargs)
         self.trusted = trusted
         self.keep = keep
-        self.report: LoadReport | None = None  # of what was loaded last
-        self._source = ""  # what is being loaded, by the name it was given
+        self.report: LoadReport | None = None  # on the weights loaded last
+        self._source = ""  # the name under which the current weights were requested
 
     def save(self, name: str, **kwargs) -> None:
-        """Save a checkpoint, whole or not at all, and remove those that are not to be kept.
+        """Saves a checkpoint atomically, and deletes old ones beyond ``keep``.
 
         Args:
-            name: of the file, without its ending.
-            **kwargs: what else to save.
+            name: the file name without extension.
+            **kwargs: additional values to save.
 
         Raises:
-            UserError: if the file cannot be written, the disk being full, say; earlier
-                checkpoints are as they were.
+            UserError: if the file cannot be written, for example because the disk is full.
+                Earlier checkpoints are left unchanged.
         """
         if not self.save_dir or not self.save_to_disk:
             return
@@ -76,83 +77,91 @@ class MaskScoringCheckpointer(DetectionCheckpointer):
             for old in periodic_checkpoints(path.parent)[: -self.keep] if self.keep else ():
                 if old.name != path.name:
                     old.unlink(missing_ok=True)
-        # PyTorch does not say that a disk is full, only that it cannot write.
+        # On a full disk, PyTorch raises a RuntimeError that does not mention the reason.
         except (OSError, RuntimeError) as error:
             raise UserError(f"cannot save '{path}': {_one_line(error)}{self._advice()}") from error
 
     def _advice(self) -> str:
-        """How much room there is, and how to go on once there is more."""
+        """Returns the free disk space, and how to resume if there is a checkpoint."""
         try:
-            room = f" ({shutil.disk_usage(self.save_dir).free >> 20} MiB are free there)"
+            room = f" ({shutil.disk_usage(self.save_dir).free >> 20} MiB free on this disk)"
         except OSError:
             return ""
         last = self.get_checkpoint_file()
-        return room + (f"; continue with --resume from '{last}'" if last else "")
+        return room + (f"; once fixed, continue with --resume from '{last}'" if last else "")
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Records the name of the latest checkpoint, atomically.
+
+        Raises:
+            OSError: if the file cannot be written.
+        """
         with atomic_file(Path(self.save_dir) / LAST_CHECKPOINT) as file:
             file.write(last_filename_basename.encode())
 
     def has_checkpoint(self) -> bool:
+        """Returns whether there is a checkpoint to resume from."""
         return bool(resumable_checkpoints(Path(self.save_dir)))
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict:
-        """Go on from the last checkpoint that is whole; if there is none, load weights.
+        """Resumes from the latest intact checkpoint; if there is none, loads weights.
 
         Args:
-            path: weights to start from.
-            resume: look for checkpoints first.
+            path: the weights to load if there is no checkpoint, see :meth:`load`.
+            resume: whether to look for checkpoints first.
 
         Returns:
-            What else the file holds.
+            The rest of the checkpoint, such as ``iteration``.
 
         Raises:
-            UserError: if there are checkpoints, and all of them are damaged.
+            UserError: if there are checkpoints but all of them are damaged, or in the cases of
+                :meth:`load`.
         """
         found = resumable_checkpoints(Path(self.save_dir)) if resume else []
         for checkpoint in found:
             try:
-                if is_whole(checkpoint):
+                if is_intact(checkpoint):
                     return self.load(str(checkpoint))
-            except DamagedFileError:  # where no checksum is, in the list of what is in the file
+            except DamagedFileError:  # in the zip directory, which has no checksum
                 pass
             logger.warning("Checkpoint '%s' is damaged: the one before it is taken.", checkpoint)
         if found:
             raise UserError(
                 f"all checkpoints in '{self.save_dir}' are damaged; without --resume, training "
-                "starts anew"
+                "starts again from MODEL.WEIGHTS"
             )
         return self.load(path, checkpointables=[])
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
-        """Load weights, and say in one message of the log what came of it.
+        """Loads weights, and logs one message about what was loaded.
 
         Args:
-            path: a file, an address, or a name of Detectron2's model zoo; if empty, nothing is
-                loaded.
-            checkpointables: what else to load, as for Detectron2's checkpointer.
+            path: a file, a URL or a name in Detectron2's model zoo, see
+                :func:`~.weights_names.resolve_weights`. If empty, nothing is loaded.
+            checkpointables: the checkpointables to load; all of them if ``None``.
 
         Returns:
-            What else the file holds.
+            The rest of the checkpoint, such as ``iteration``.
 
         Raises:
-            UserError: if the file cannot be had, is refused, or is not of this model.
+            UserError: if the file cannot be found or downloaded, is damaged, contains more than
+                data, or does not fit the model.
         """
         if not path:
-            logger.info("No weights are given: the whole model starts fresh.")
+            logger.info("No weights given: the whole model is newly initialized.")
             return {}
         self._source = path
         address = resolve_weights(path)
         try:
             file = self.path_manager.get_local_path(address)
-        except (OSError, RuntimeError, KeyError) as error:  # of the net, of Detectron2's catalog
+        except (OSError, RuntimeError, KeyError) as error:  # download, Detectron2's catalog
             raise UserError(f"cannot get the weights '{address}': {error}") from error
         return super().load(file, checkpointables)
 
     def _load_file(self, filename: str) -> dict:
         checkpoint = load_checkpoint_file(filename, trusted=self.trusted)
         if is_torchvision_resnet(checkpoint["model"]):
-            # The heuristics put a backbone's names below the model's own prefix.
+            # The heuristics find the prefix that the backbone has in the model.
             return {
                 "model": convert_torchvision_resnet(checkpoint["model"]),
                 "__author__": "torchvision",
@@ -166,9 +175,9 @@ class MaskScoringCheckpointer(DetectionCheckpointer):
                 checkpoint["model"] = self._match_names(
                     checkpoint["model"], is_caffe2=checkpoint.get("__author__") == "Caffe2"
                 )
-            except Exception as error:  # what the heuristics make of names they do not know
+            except Exception as error:  # the heuristics can raise anything on unknown names
                 raise UserError(
-                    f"'{self._source}': its names cannot be matched with the model's: "
+                    f"'{self._source}': the parameter names cannot be matched to the model's: "
                     f"{_one_line(error)}"
                 ) from error
         try:
@@ -177,11 +186,11 @@ class MaskScoringCheckpointer(DetectionCheckpointer):
             raise UserError(f"'{self._source}' cannot be loaded: {_one_line(error)}") from error
 
     def _match_names(self, weights: dict[str, Tensor], is_caffe2: bool) -> dict[str, Tensor]:
-        """Names of other libraries, or of a part of the model, as the model's."""
+        """Renames parameters of another library or of a part of the model to the model's names."""
         model = self.model.state_dict()
         matched = align_and_update_state_dicts(model, weights, c2_conversion=is_caffe2)
-        # What it leaves out for its shape keeps its own name, and would look as if the model had
-        # no such layer. By the model's name it is seen for what it is.
+        # The heuristics do not rename a tensor whose shape differs, so it would be reported as
+        # missing from the model. Rename it here, so that the difference in shape is reported.
         for name in sorted(model.keys() - matched.keys()):
             parts = name.split(".")
             suffixes = (".".join(parts[start:]) for start in range(1, len(parts)))
@@ -191,7 +200,7 @@ class MaskScoringCheckpointer(DetectionCheckpointer):
         return matched
 
     def _log_incompatible_keys(self, incompatible) -> None:
-        # Detectron2's words are a line for each name; here is one message instead of them.
+        # Replaces Detectron2's messages, which have one line per parameter.
         self.report = report = make_report(
             self._source,
             self.model.state_dict(),

@@ -1,52 +1,45 @@
-"""What became of a checkpoint in a model: loaded, started fresh, re-made, ignored.
+"""Reports what happened to each tensor of a checkpoint: loaded, newly initialized or ignored.
 
-Detectron2 leaves out a weight whose shape is not the model's, with a warning. That is what one
-wants of the output layers when the number of classes changes, and a disaster in a backbone: here
-the first is said, the second is an error.
+Detectron2 only warns about a tensor whose shape differs from the model's, and skips it. That is
+right for the output layers when the number of classes changes, but not for a backbone. Here the
+first case is reported, and the second raises an error.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..errors import UserError, printable
+from .class_layers import CLASS_LAYERS, CLASSIFIER, Outputs
 
-# By prefix, the longest of which counts; in the order of the message.
+# By name prefix; the longest matching prefix decides. In the order of the report.
 PARTS = {
     "backbone.": "backbone",
     "backbone.fpn_": "FPN",
     "proposal_generator.": "RPN",
-    "roi_heads.res5.": "res5",  # of C4, shared by its heads
+    "roi_heads.res5.": "res5",  # of a C4 model, shared by the heads
     "roi_heads.box_": "box head",
     "roi_heads.mask_head.": "mask head",
     "roi_heads.mask_head.maskiou_head.": "MaskIoU head",
     "": "others",
 }
-# Output layers, by pattern: how many outputs a class (or anchor) has, and how many there are
-# besides, for the background.
-CLASS_SCORES = {r"roi_heads\.box_predictor(\.\d)?\.cls_score": (1, 1)}
-CLASS_LAYERS = {
-    **CLASS_SCORES,
-    r"roi_heads\.box_predictor(\.\d)?\.bbox_pred": (4, 0),
-    r"roi_heads\.mask_head\.predictor": (1, 0),
-    r"roi_heads\.mask_head\.maskiou_head\.maskiou": (1, 0),
-}
 ANCHOR_LAYERS = {
-    r"proposal_generator\.rpn_head\.objectness_logits": (1, 0),
-    r"proposal_generator\.rpn_head\.anchor_deltas": (4, 0),
+    "proposal_generator.rpn_head.objectness_logits": Outputs(1),
+    "proposal_generator.rpn_head.anchor_deltas": Outputs(4),
 }
-# With MODEL.ROI_MASKIOU_HEAD.INPUT all_masks it sees a mask of every class.
+CASCADE_STAGE = re.compile(r"(?<=^roi_heads\.box_predictor)\.\d(?=\.)")
+# With MODEL.ROI_MASKIOU_HEAD.INPUT "all_masks", its input has one mask per class.
 MASKIOU_INPUT = "roi_heads.mask_head.maskiou_head.maskiou_fcn1.weight"
-# A layer of a ResNet, also by the names of ImageNet weights.
+# A layer of a ResNet, with or without the prefix that it has in the model.
 RESNET_WEIGHT = re.compile(r"(.+\.)?(stem|res[2-5])\..+\.weight")
-OFFSETS = ".conv2_offset."  # of deformable blocks; weights that are not deformable have none
-COUNTERS = ".num_batches_tracked"  # of batch norms, for nothing that is used here
-SHOWN = 4  # names in a message; the log has all
+OFFSETS = ".conv2_offset."  # of deformable convolutions; missing in weights of a regular ResNet
+COUNTERS = ".num_batches_tracked"  # of batch norm; they do not affect the outputs
+SHOWN = 4  # number of names in a message; the debug log has all
 
 
 class Mismatch(NamedTuple):
-    """A tensor of one name and two shapes."""
+    """A tensor whose shape in the file differs from that in the model."""
 
     name: str
     in_file: tuple[int, ...]
@@ -58,17 +51,29 @@ class Mismatch(NamedTuple):
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of every tensor; names are the model's, of ``ignored`` the file's."""
+    """What happened to each tensor when weights were loaded. ``str(report)`` is the log message.
+
+    Attributes:
+        source: the weights, as the user named them.
+        loaded: names of the model's tensors that were loaded.
+        fresh: names of the model's tensors that are newly initialized, as the file lacks them.
+        remade: names of the model's tensors that are newly initialized because their shape
+            depends on the number of classes or anchors, by reason.
+        ignored: names of the file's tensors that the model lacks.
+    """
 
     source: str
     loaded: list[str]
     fresh: list[str]
-    remade: dict[str, list[str]]  # by reason
+    remade: dict[str, list[str]]
     ignored: list[str]
 
     @property
     def backbone_gap(self) -> str:
-        """What the backbone lacks, or an empty text: it would train all the same, and badly."""
+        """Says why the backbone is incomplete, or is empty if it is not.
+
+        An incomplete backbone raises no error, but trains badly.
+        """
         fresh = [n for n in self.fresh if _part(n) == "backbone" and OFFSETS not in n]
         if any(name.endswith(".weight") for name in fresh):
             return "the file lacks layers of the backbone"
@@ -87,20 +92,22 @@ class LoadReport:
         else:
             lines = [f"Weights {self.source}: all {len(self.loaded)} tensors loaded"]
         if self.fresh:
-            lines.append(f"  start fresh: {_name_by_part(self.fresh, self.loaded)}")
+            lines.append(f"  newly initialized: {_name_by_part(self.fresh, self.loaded)}")
         for reason, names in self.remade.items():
-            lines.append(f"  {reason}: {', '.join(_layers(names))} start fresh, the rest is kept")
+            lines.append(f"  {reason}: {', '.join(_layers(names))} (newly initialized)")
         if self.ignored:
             lines.append(
                 f"  in the file, not in the model: {_name_by_part(self.ignored, in_model)}"
             )
         if self.backbone_gap:
-            lines.append(f"  attention: {self.backbone_gap}; is MODEL.RESNETS that of the file?")
+            lines.append(
+                f"  warning: {self.backbone_gap}; check that MODEL.RESNETS matches the file"
+            )
         return "\n".join(lines)
 
     def details(self) -> str:
-        """Every name that was not simply loaded."""
-        groups = {"start fresh": self.fresh, **self.remade, "ignored": self.ignored}
+        """Returns the names of all tensors that were not loaded."""
+        groups = {"newly initialized": self.fresh, **self.remade, "ignored": self.ignored}
         return "\n".join(
             f"{title}: {', '.join(map(printable, names))}"
             for title, names in groups.items()
@@ -115,18 +122,18 @@ def make_report(
     unexpected: Iterable[str],
     mismatches: Sequence[Mismatch],
 ) -> LoadReport:
-    """Judge what was left out of a checkpoint.
+    """Builds the report, and checks that the weights are those of the model.
 
     Args:
-        source: the file, for messages.
-        model_names: of the model's state dict.
-        missing: names in the model that got nothing.
-        unexpected: names in the file that nothing was made of.
-        mismatches: names in both, of different shapes; they are left out as well.
+        source: the weights, as the user named them.
+        model_names: all names of the model's state dict.
+        missing: names in the model for which nothing was loaded.
+        unexpected: names in the file that the model lacks.
+        mismatches: tensors in both, with different shapes. They were not loaded.
 
     Raises:
         UserError: if a shape differs for another reason than the number of classes or anchors,
-            or if nothing fits.
+            or if no tensor was loaded.
     """
     model_names = list(model_names)
     mismatches = sorted(mismatches, key=lambda mismatch: model_names.index(mismatch.name))
@@ -135,14 +142,16 @@ def make_report(
     wrong = [str(mismatch) for mismatch in mismatches if mismatch.name not in explained]
     if wrong:
         raise UserError(
-            f"'{source}' is not of this model: {_some(wrong, '; ')}. Set the MODEL keys of the "
-            "config to what the weights were trained with, or MODEL.WEIGHTS to others"
+            f"'{source}' does not fit this model: {_some(wrong, '; ')}. Set the MODEL keys of the "
+            "config to the values the weights were trained with, or choose other MODEL.WEIGHTS"
         )
     names = [name for name in model_names if not name.endswith(COUNTERS)]
     left_out = {*missing, *explained}
     loaded = [name for name in names if name not in left_out]
     if names and not loaded:
-        raise UserError(f"no weight of '{source}' fits the model: is it of another kind?")
+        raise UserError(
+            f"no weight in '{source}' fits the model: set MODEL.WEIGHTS to weights of such a model"
+        )
     return LoadReport(
         source=source,
         loaded=loaded,
@@ -153,8 +162,9 @@ def make_report(
 
 
 def _remade(mismatches: Sequence[Mismatch]) -> dict[str, list[str]]:
-    """Names of output layers whose shapes differ for a good reason, by the reason."""
-    counts = (_count(mismatch, CLASS_SCORES) for mismatch in mismatches)
+    """Returns the tensors whose difference in shape is explained, by the reason."""
+    class_scores = {CLASSIFIER: CLASS_LAYERS[CLASSIFIER]}
+    counts = (_count(mismatch, class_scores) for mismatch in mismatches)
     classes = next((count for count in counts if count), None)
     remade: dict[str, list[str]] = {}
     for mismatch in mismatches:
@@ -164,37 +174,44 @@ def _remade(mismatches: Sequence[Mismatch]) -> dict[str, list[str]]:
 
 
 def _reason(mismatch: Mismatch, classes: tuple[float, float] | None) -> str | None:
-    """Why a tensor may have two shapes.
+    """Returns what explains a difference in shape, or ``None`` if nothing does.
 
     Args:
-        mismatch: the shapes.
-        classes: how many classes file and model have, if not the same number.
+        mismatch: the tensor.
+        classes: the number of classes in file and model, if they differ.
     """
     if anchors := _count(mismatch, ANCHOR_LAYERS):
-        return "{:g} anchors a place in the file, {:g} in the model".format(*anchors)
+        return "{:g} anchors per location in the file, {:g} in the model".format(*anchors)
     count = _count(mismatch, CLASS_LAYERS)
     if classes and (count == classes or _sees_all_masks(mismatch, classes)):
         return "{:g} classes in the file, {:g} in the model".format(*classes)
     if count and count[0] == 1:
-        return "class-agnostic in the file, for each class in the model"
+        return "class-agnostic in the file, class-specific in the model"
     if count and count[1] == 1:
-        return "for each class in the file, class-agnostic in the model"
+        return "class-specific in the file, class-agnostic in the model"
     return None
 
 
-def _count(mismatch: Mismatch, layers: dict) -> tuple[float, float] | None:
-    """Number of classes (or anchors) in file and model, if the tensor is of one of the layers."""
+def _count(mismatch: Mismatch, layers: Mapping[str, Outputs]) -> tuple[float, float] | None:
+    """Returns the number of classes (or anchors) that the shapes in file and model imply.
+
+    ``None`` if the tensor belongs to none of ``layers``, or if more than its outputs differ.
+    """
     layer, _, kind = mismatch.name.rpartition(".")
-    if kind not in ("weight", "bias") or mismatch.in_file[1:] != mismatch.in_model[1:]:
+    outputs = layers.get(CASCADE_STAGE.sub("", layer))
+    if outputs is None or kind not in ("weight", "bias"):
         return None
-    for pattern, (each, besides) in layers.items():
-        if re.fullmatch(pattern, layer):
-            in_file, in_model = mismatch.in_file[0], mismatch.in_model[0]
-            return (in_file - besides) / each, (in_model - besides) / each
-    return None
+    if mismatch.in_file[1:] != mismatch.in_model[1:]:
+        return None
+    in_file, in_model = mismatch.in_file[0], mismatch.in_model[0]
+    return (
+        (in_file - outputs.background) / outputs.each,
+        (in_model - outputs.background) / outputs.each,
+    )
 
 
 def _sees_all_masks(mismatch: Mismatch, classes: tuple[float, float]) -> bool:
+    """Returns whether only the number of input masks differs, by the difference in classes."""
     name, in_file, in_model = mismatch
     return (
         name == MASKIOU_INPUT
@@ -208,7 +225,7 @@ def _part(name: str) -> str:
 
 
 def _group(names: Iterable[str]) -> dict[str, list[str]]:
-    """Names by part, in the order of the parts."""
+    """Groups names by part, in the order of ``PARTS``."""
     groups: dict[str, list[str]] = {part: [] for part in PARTS.values()}
     for name in names:
         groups[_part(name)].append(name)
@@ -225,7 +242,7 @@ def _count_by_part(names: list[str], others: list[str]) -> str:
 
 
 def _name_by_part(names: list[str], others: list[str]) -> str:
-    """A part as a whole where none of it is among the others, else its layers."""
+    """Lists each part as a whole if ``others`` has none of it, or else by layer."""
     named = {*_group(others), "others"}
     return "; ".join(
         _some(_layers(group)) if part in named else f"{part} ({len(group)} tensors)"
@@ -234,7 +251,7 @@ def _name_by_part(names: list[str], others: list[str]) -> str:
 
 
 def _layers(names: Iterable[str]) -> list[str]:
-    """Layers that tensors are of, in short."""
+    """Returns the layers of tensors, by their name without ``roi_heads.``."""
     layers = (name.rpartition(".")[0] or name for name in names)
     return list(dict.fromkeys(printable(layer.removeprefix("roi_heads.")) for layer in layers))
 

@@ -1,10 +1,10 @@
-"""Pickled weights read as data: plain containers, strings, numbers and arrays of numbers.
+"""An unpickler for weights: plain containers, strings, numbers and numeric arrays.
 
-A pickle is a program that calls what it names. Here the few names that stand for an array or a
-plain container are answered, the former by functions of ours which only write down what the file
-says; every other name is refused before it is imported. Not even NumPy's own reconstruction is
-called: a file sets a dtype's flags, and with false ones an array of objects takes raw bytes for
-its pointers.
+A pickle is a program that imports names and calls them. This unpickler resolves only the few names
+that arrays and plain containers need, and rejects every other name without importing it. Names of
+NumPy resolve to functions of this module that only record their arguments. NumPy's own
+reconstruction is not called, since it is not safe on untrusted data: a file can set the flags of a
+dtype, and with forged flags NumPy interprets raw bytes of the file as pointers to objects.
 """
 
 import pickle
@@ -13,17 +13,17 @@ from typing import IO, Any
 
 import numpy as np
 
-NUMBERS = frozenset(
+NUMERIC_TYPES = frozenset(
     ["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"]
 )
 
 
-class RefusedError(pickle.UnpicklingError):
-    """What a file holds beside data; the message names it."""
+class UnsafeFileError(pickle.UnpicklingError):
+    """Raised for a file that contains more than data; the message names what was found."""
 
 
 class _PickledDtype:
-    """What a pickle says of a NumPy dtype."""
+    """The content of a pickled NumPy dtype."""
 
     __slots__ = ("code", "state")
 
@@ -36,34 +36,34 @@ class _PickledDtype:
 
     def dtype(self) -> np.dtype:
         _, order, subdtype, names, fields, *_ = self.state
-        if self.code not in NUMBERS or (subdtype, names, fields) != (None, None, None):
-            raise RefusedError(f"an array of NumPy type '{self.code}', which is not of numbers")
+        if self.code not in NUMERIC_TYPES or (subdtype, names, fields) != (None, None, None):
+            raise UnsafeFileError(f"an array of NumPy type '{self.code}', which is not numeric")
         return np.dtype(self.code).newbyteorder(order)
 
 
 class PickledArray:
-    """What a pickle says of a NumPy array; :meth:`array` makes it."""
+    """The content of a pickled NumPy array, see :meth:`array`."""
 
     __slots__ = ("state",)
 
     def __init__(self, *state):
-        self.state = state  # version, shape, type, whether in Fortran's order, bytes
+        self.state = state  # version, shape, dtype, whether in Fortran order, bytes
 
     def __setstate__(self, state) -> None:
         self.state = state
 
     def array(self) -> np.ndarray:
-        """The array, in the machine's byte order.
+        """Returns the array in native byte order.
 
         Raises:
-            RefusedError: if it is not of numbers.
-            TypeError, ValueError: if what the file says does not make an array.
+            UnsafeFileError: if the array is not numeric.
+            TypeError, ValueError: if shape, dtype and bytes do not form an array.
         """
         _, shape, dtype, fortran, data = self.state
         if not isinstance(dtype, _PickledDtype):
-            raise TypeError("an array without a type")
+            raise TypeError("an array without a dtype")
         dtype = dtype.dtype()
-        if isinstance(data, str):  # bytes of Python 2
+        if isinstance(data, str):  # bytes in Python 2
             data = data.encode("latin1")
         array = np.ndarray(shape, dtype, buffer=data, order="F" if fortran else "C")
         if array.nbytes != len(data):
@@ -71,7 +71,8 @@ class PickledArray:
         return array.astype(dtype.newbyteorder("="))
 
 
-# Without defaults or attributes that a file could set to something else for the next one.
+# These functions use neither default values nor attributes: a file can overwrite both with the
+# BUILD opcode, and would so affect the files loaded after it.
 
 
 def _dtype(code, *_):
@@ -79,7 +80,7 @@ def _dtype(code, *_):
 
 
 def _reconstruct(*_):
-    return PickledArray()  # shape and type follow in its state
+    return PickledArray()  # its state, with shape and dtype, follows
 
 
 def _frombuffer(data, dtype, shape, order):
@@ -92,19 +93,19 @@ def _scalar(dtype, data):
 
 def _encode(text, encoding):
     if encoding != "latin1":
-        raise RefusedError(f"text in '{encoding}'")
-    return text.encode("latin1")  # how bytes are written in protocol 2
+        raise UnsafeFileError(f"text in '{encoding}'")
+    return text.encode("latin1")  # this is how protocol 2 stores bytes
 
 
 def _empty_bytes():
     return b""
 
 
-ADMITTED = {
+ALLOWED_NAMES = {
     ("collections", "OrderedDict"): OrderedDict,
     ("_codecs", "encode"): _encode,
     ("numpy", "dtype"): _dtype,
-    ("numpy", "ndarray"): "numpy.ndarray",  # an argument of _reconstruct, never called
+    ("numpy", "ndarray"): "numpy.ndarray",  # only an argument of _reconstruct, never called
     **{(module, "bytes"): _empty_bytes for module in ("builtins", "__builtin__")},
     **{
         (f"numpy.{core}.{module}", name): function
@@ -120,26 +121,31 @@ ADMITTED = {
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str):
-        if (module, name) in ADMITTED:
-            return ADMITTED[module, name]
-        hint = ", a PyTorch tensor's: save those by torch.save" if module[:5] == "torch" else ""
-        raise RefusedError(f"the name '{module}.{name}'{hint}")
+        if (module, name) in ALLOWED_NAMES:
+            return ALLOWED_NAMES[module, name]
+        hint = (
+            ", part of a PyTorch tensor: save tensors with torch.save"
+            if module[:5] == "torch"
+            else ""
+        )
+        raise UnsafeFileError(f"the name '{module}.{name}'{hint}")
 
     def persistent_load(self, pid):
-        raise RefusedError("a reference to something outside the file")
+        raise UnsafeFileError("a reference to an object outside the file")
 
 
 def load_pickle(file: IO[bytes]) -> Any:
-    """Read a pickle of weights, calling nothing that it names.
+    """Loads a pickle of weights without calling anything that the file names.
 
     Args:
-        file: open for reading; written by Python 2 or 3, in any protocol.
+        file: a file open for reading, written by Python 2 or 3 in any protocol.
 
     Returns:
-        What was pickled, with a :class:`PickledArray` for every array.
+        The pickled object, with a :class:`PickledArray` in place of each array.
 
     Raises:
-        RefusedError: at anything but numbers, strings, plain containers and arrays.
-        Exception: of many kinds, if the file is damaged or is no pickle.
+        UnsafeFileError: if the file contains anything but numbers, strings, plain containers and
+            arrays.
+        Exception: of many types, if the file is damaged or not a pickle.
     """
-    return _Unpickler(file, encoding="latin1").load()  # Python 2 knew bytes for strings
+    return _Unpickler(file, encoding="latin1").load()  # Python 2 pickles arrays as str

@@ -1,7 +1,8 @@
-"""Checkpoint files of every kind, read as data: nothing that a file holds is run.
+"""Loads checkpoint files of all supported formats as data, without running code in them.
 
-PyTorch's files are left to its ``weights_only``, pickles to :mod:`.restricted_pickle`, safetensors
-to their package; this module tells them apart and gives what they hold one form.
+This module detects the format, passes the file to the right reader and converts the result to a
+common form. PyTorch files are read with ``torch.load(weights_only=True)``, pickles with
+:mod:`.restricted_pickle`, and safetensors files with the ``safetensors`` package.
 """
 
 import logging
@@ -20,53 +21,57 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import UserError, printable
-from .restricted_pickle import PickledArray, RefusedError, load_pickle
+from .restricted_pickle import PickledArray, UnsafeFileError, load_pickle
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 ZIP_MAGIC = b"PK\x03\x04"
-TORCH_MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"  # a number near the start of files before PyTorch 1.6
-MAX_SAFETENSORS_HEADER = 100 << 20  # bytes; the format's own limit
+TORCH_MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"  # near the start of files by PyTorch before 1.6
+MAX_SAFETENSORS_HEADER = 100 << 20  # bytes; the limit of the format
 ZOO_KEYS = ("model", "__author__", "matching_heuristics")
-# Earlier weights_only can be made to corrupt memory (CVE-2026-24747).
-SOUND_WEIGHTS_ONLY = (2, 10)
+# In earlier versions, a file can corrupt memory in spite of weights_only (CVE-2026-24747).
+SAFE_TORCH_VERSION = (2, 10)
 
 
 class DamagedFileError(UserError):
-    """A file that cannot be read, or is of another kind."""
+    """Raised for a file that is damaged, or that is not a checkpoint."""
 
 
 def load_checkpoint_file(path: str | Path, *, trusted: bool = False) -> dict:
-    """Read a checkpoint; what kind of file it is, is told by its content.
+    """Loads a checkpoint; its format is detected by content, not by file extension.
 
-    Read are PyTorch's files, pickles of NumPy arrays as of Detectron2's and Caffe2's model zoos,
-    and safetensors.
+    Supported are PyTorch files, safetensors files, and pickles of NumPy arrays such as those in
+    Detectron2's and Caffe2's model zoos.
 
     Args:
-        path: a file on this machine.
-        trusted: also load what is not plain data, by Python's own unpickler, which runs any code
-            that the file holds.
+        path: a local file.
+        trusted: also load files that contain more than data. They are read with Python's own
+            unpickler, which runs any code in the file.
 
     Returns:
-        ``model``, tensors by name, and whatever else a training checkpoint holds. Where names
-        are to be matched with the model's by Detectron2's heuristics, ``matching_heuristics``
-        is True, and ``__author__`` says whose names they are.
+        A dict in the format of Detectron2's checkpointer: ``model`` with tensors by name, and the
+        other content of a training checkpoint. If Detectron2's heuristics have to match the names
+        to the model's, ``matching_heuristics`` is True, and ``__author__`` says which library the
+        names are from.
 
     Raises:
-        UserError: if the file holds more than data, is damaged, or is no checkpoint; the
-            message names the file, what is wrong, and the mend.
+        UserError: if the file does not exist, contains more than data, is damaged, or is not a
+            checkpoint.
     """
     return read_safely(path, _named_weights, trusted=trusted)
 
 
 def read_safely(path: str | Path, parse: Callable[[Any], T], *, trusted: bool = False) -> T:
-    """What a file holds, of whatever library, as data.
+    """Loads a file of any library as data, and parses its content.
 
     Args:
-        path: a file on this machine.
-        parse: makes of the content what is wanted; raises if it is something else.
+        path: a local file.
+        parse: converts the content of the file, or raises if it is not as expected.
         trusted: see :func:`load_checkpoint_file`.
+
+    Returns:
+        What ``parse`` returns.
 
     Raises:
         UserError: see :func:`load_checkpoint_file`.
@@ -75,18 +80,18 @@ def read_safely(path: str | Path, parse: Callable[[Any], T], *, trusted: bool = 
     if not path.is_file():
         raise UserError(f"checkpoint '{path}': no such file")
     if trusted:
-        logger.warning("Trusting %s: any code that it holds is run.", path)
+        logger.warning("Loading %s as a trusted file: any code in it is run.", path)
     try:
         return parse(_read(path, trusted))
     except UserError:
         raise
-    except RefusedError as error:
+    except UnsafeFileError as error:
         raise UserError(
             f"'{path}' is refused, it holds more than weights: {_one_line(error)}. Such a file can "
-            "run code as it is loaded. If you trust where it comes from, --trust-weights (in "
-            "Python: trusted=True) loads it; else have its weights saved as .safetensors"
+            "run code when it is loaded. If you trust its source, load it with --trust-weights (in "
+            "Python: trusted=True); otherwise ask for its weights as .safetensors"
         ) from error
-    except Exception as error:  # whatever a file of another kind makes of a reader
+    except Exception as error:  # readers can raise anything on a file of another format
         raise DamagedFileError(
             f"'{path}' is not a checkpoint, or is damaged: {_one_line(error)}"
         ) from error
@@ -112,54 +117,54 @@ def _read(path: Path, trusted: bool) -> Any:
 
 
 def _is_safetensors(head: bytes, size: int) -> bool:
-    """Whether a file begins as the format says: the header's length in 8 bytes, then JSON."""
+    """Returns whether a file starts with the header's length in 8 bytes and then JSON."""
     length = int.from_bytes(head[:8], "little")
     return head[8:9] == b"{" and length <= min(size - 8, MAX_SAFETENSORS_HEADER)
 
 
 def _check_archive(path: Path, is_zip: bool) -> None:
-    """Refuse archives that ``weights_only`` is not for, and those that would swell.
+    """Rejects archives that ``weights_only`` does not cover, and zip bombs.
 
     Raises:
-        RefusedError: for TorchScript and tar, which PyTorch before 2.6 read without restriction
-            (CVE-2025-32434).
-        ValueError: for a zip whose content is larger than itself; PyTorch does not compress.
+        UnsafeFileError: for TorchScript and tar archives, which PyTorch before 2.6 loads without
+            restrictions (CVE-2025-32434).
+        ValueError: for a zip archive that unpacks to more than its size; PyTorch does not compress.
     """
     if not is_zip:
         if tarfile.is_tarfile(path):
-            raise RefusedError("a tar archive, a format that PyTorch left long ago")
+            raise UnsafeFileError("a tar archive, a format that PyTorch no longer writes")
         return
-    # By PyTorch's own reader: what it sees is what it would run.
+    # Use PyTorch's own reader, so that no archive looks different to PyTorch than to this check.
     if "constants.pkl" in torch._C.PyTorchFileReader(str(path)).get_all_records():
-        raise RefusedError("a TorchScript program")
+        raise UnsafeFileError("a TorchScript program")
     with zipfile.ZipFile(path) as archive:
         size = sum(entry.file_size for entry in archive.infolist())
     if size > path.stat().st_size:
-        raise ValueError(f"it would unpack to {size} bytes, more than it has")
+        raise ValueError(f"it would unpack to {size} bytes, more than the size of the file")
 
 
 def _torch_load(path: Path) -> Any:
-    """A file of PyTorch's, read by ``weights_only``."""
-    if torch.__version__ < SOUND_WEIGHTS_ONLY:
+    """Loads a PyTorch file with ``weights_only``."""
+    if torch.__version__ < SAFE_TORCH_VERSION:
         logger.warning(
-            "PyTorch %s does not read untrusted .pth files safely; PyTorch %d.%d does.",
-            *(torch.__version__, *SOUND_WEIGHTS_ONLY),
+            "PyTorch %s does not load untrusted .pth files safely; use PyTorch %d.%d or newer.",
+            *(torch.__version__, *SAFE_TORCH_VERSION),
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns of protocols before it refuses them
+            warnings.simplefilter("ignore")  # about the pickle protocol, before it raises
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # Its message is a page of advice on weights_only=False around what it found.
+        # The message is a page of advice on weights_only=False; extract what was found.
         message = str(error)
         if name := re.search(r"GLOBAL (\S+)", message):
-            raise RefusedError(f"the name '{name[1]}'") from error
+            raise UnsafeFileError(f"the name '{name[1]}'") from error
         found = re.search(r"WeightsUnpickler error:\s*(.+)", message)
-        raise RefusedError(found[1] if found else "what weights_only does not admit") from error
+        raise UnsafeFileError(found[1] if found else "content that weights_only rejects") from error
 
 
 def _weights_in_pickle(file: IO[bytes]) -> Any:
-    """A pickle as of a model zoo; of what it holds, the weights and how to name them."""
+    """Loads a pickle as in a model zoo, and keeps its weights and the origin of their names."""
     content = load_pickle(file)
     if isinstance(content, dict) and "model" in content:
         return {key: content[key] for key in ZOO_KEYS if key in content}
@@ -167,13 +172,13 @@ def _weights_in_pickle(file: IO[bytes]) -> Any:
 
 
 def _named_weights(content: Any) -> dict:
-    """Bring what a file holds into one form.
+    """Converts the content of a file to the format of Detectron2's checkpointer.
 
     Raises:
-        TypeError, ValueError: if there are no weights in it.
+        TypeError, ValueError: if it contains no weights.
     """
     if not isinstance(content, dict):
-        raise TypeError(f"it holds a {type(content).__name__}, not weights by name")
+        raise TypeError(f"it contains a {type(content).__name__}, not a dict of weights")
     if "model" in content:
         checkpoint = content
     elif "model_state" in content:  # pycls
@@ -187,14 +192,14 @@ def _named_weights(content: Any) -> dict:
         checkpoint = {"model": content}
     weights = checkpoint["model"]
     if not isinstance(weights, dict) or not weights or not all(isinstance(n, str) for n in weights):
-        raise ValueError("it holds no weights by name")
-    for name in weights:  # in place: a state dict carries the versions of its layers
+        raise ValueError("it contains no dict of weights")
+    for name in weights:  # in place, to keep _metadata: the versions of the layers
         weights[name] = _tensor(name, weights[name])
     return checkpoint
 
 
 def _is_caffe2(content: dict) -> bool:
-    """Detection models have "blobs"; those of ImageNet are told by names without a dot."""
+    """Detection models have "blobs"; ImageNet models are recognized by names without a dot."""
     if "blobs" in content:
         return isinstance(content["blobs"], dict)
     arrays = all(isinstance(value, np.ndarray | PickledArray) for value in content.values())
@@ -207,5 +212,5 @@ def _tensor(name: str, value: Any) -> Tensor:
     if isinstance(value, np.ndarray):
         value = torch.from_numpy(value)
     if not isinstance(value, Tensor):
-        raise TypeError(f"'{name}' in it is a {type(value).__name__}, not a tensor")
+        raise TypeError(f"its entry '{name}' is a {type(value).__name__}, not a tensor")
     return value

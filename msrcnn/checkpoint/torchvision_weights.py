@@ -1,7 +1,7 @@
-"""torchvision's ImageNet ResNets for Detectron2: its model zoo has no ResNet-18 or 34.
+"""Converts torchvision's ImageNet ResNets; Detectron2's model zoo has no ResNet-18 or 34.
 
-They expect RGB images in [0, 1], normalised, and have the stride in the 3 x 3 convolution:
-``INPUT.FORMAT "RGB"``, ``MODEL.PIXEL_MEAN [123.675, 116.28, 103.53]``, ``MODEL.PIXEL_STD
+These weights expect normalized RGB images, and have the stride in the 3 x 3 convolution. Use them
+with ``INPUT.FORMAT "RGB"``, ``MODEL.PIXEL_MEAN [123.675, 116.28, 103.53]``, ``MODEL.PIXEL_STD
 [58.395, 57.12, 57.375]``, ``MODEL.RESNETS.STRIDE_IN_1X1 False``.
 """
 
@@ -22,18 +22,18 @@ _PARTS = (
 
 
 def is_torchvision_resnet(state_dict: dict) -> bool:
-    """Whether a state dict is of a bare torchvision ResNet."""
+    """Returns whether a state dict is that of a torchvision ResNet on its own."""
     return "layer1.0.conv1.weight" in state_dict and "bn1.running_mean" in state_dict
 
 
 def convert_torchvision_resnet(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a torchvision ResNet's parameters as Detectron2 names them.
+    """Renames a torchvision ResNet's parameters to Detectron2's names.
 
     Args:
-        state_dict: of ``torchvision.models.resnet18``, 34, 50, 101 or the like.
+        state_dict: the state dict of ``torchvision.models.resnet18`` or another ResNet.
 
     Returns:
-        The backbone's parameters; the classifier is left out.
+        The parameters of the backbone, without the classifier.
     """
     return {
         _detectron2_name(name): value
@@ -51,7 +51,10 @@ def _detectron2_name(name: str) -> str:
 
 
 class TorchvisionHandler(PathHandler):
-    """``torchvision://resnet18``: torchvision's ImageNet weights of that model, downloaded once."""
+    """Resolves paths such as ``torchvision://resnet18``, torchvision's weights for ImageNet.
+
+    They are downloaded once.
+    """
 
     PREFIX = "torchvision://"
 
@@ -62,7 +65,7 @@ class TorchvisionHandler(PathHandler):
         try:
             weights = torchvision.models.get_model_weights(path[len(self.PREFIX) :])
         except ValueError as error:
-            raise UserError(f"'{path}': torchvision has no such model") from error
+            raise UserError(f"'{path}': torchvision has no model of this name") from error
         return PathManager.get_local_path(weights.IMAGENET1K_V1.url, **kwargs)
 
     def _open(self, path: str, mode: str = "r", **kwargs):

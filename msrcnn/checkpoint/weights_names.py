@@ -1,4 +1,4 @@
-"""What ``MODEL.WEIGHTS`` may name: a file, an address, or a config of Detectron2's model zoo."""
+"""Resolves ``MODEL.WEIGHTS``: a file, a URL, or a config in Detectron2's model zoo."""
 
 import difflib
 from pathlib import Path
@@ -10,26 +10,26 @@ from ..errors import UserError
 
 
 def resolve_weights(name: str) -> str:
-    """Where weights are to be had.
+    """Returns the path or URL of weights.
 
     Args:
-        name: a path; an address with ``://``; or a config of Detectron2's model zoo, such as
+        name: a path, a URL, or the name of a config in Detectron2's model zoo, such as
             ``COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x``, for the weights trained with it.
 
     Returns:
-        The path or address.
+        A path or URL for Detectron2's ``PathManager``.
 
     Raises:
-        UserError: if there is no such file, and no such model either.
+        UserError: if ``name`` is neither a file, a URL nor a model in the model zoo.
     """
     if "://" in name or Path(name).is_file():
         return name
     try:
         return model_zoo.get_checkpoint_url(name)
-    except RuntimeError as error:  # Detectron2's for an unknown name
+    except RuntimeError as error:  # raised for an unknown name
         known = _ModelZooUrls.CONFIG_PATH_TO_URL_SUFFIX
         wanted = name.removesuffix(".yaml")
         near = [model for model in known if model.endswith(f"/{wanted}")]
         near = near or difflib.get_close_matches(wanted, known)
-        hint = f", nor such a model in Detectron2's zoo; nearest: {', '.join(near)}" if near else ""
+        hint = f", nor a model in Detectron2's zoo; nearest: {', '.join(near)}" if near else ""
         raise UserError(f"'{name}': no such file{hint}") from error

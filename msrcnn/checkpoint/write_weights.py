@@ -1,4 +1,4 @@
-"""Weights written to a file that is complete or not there."""
+"""Writes weights atomically, as ``.pth`` or ``.safetensors``."""
 
 import io
 from collections.abc import Mapping
@@ -22,31 +22,32 @@ def _safetensors(weights: dict[str, Tensor]) -> bytes:
     return safetensors.torch.save(weights, metadata={"format": "pt"})
 
 
-# In memory first: PyTorch does not say so when a disk is full, and safetensors makes files that
-# their owner alone may read.
+# Serialized in memory first: on a full disk, PyTorch's error does not mention the reason, and the
+# files that safetensors creates are readable only by their owner.
 FORMATS = {".pth": _pth, ".safetensors": _safetensors}
 
 
 def write_weights(path: str | Path, state_dict: Mapping[str, Tensor]) -> Path:
-    """Write a model's weights, for :func:`load_checkpoint_file` and others to read.
+    """Writes weights to a file that Detectron2 and :func:`load_checkpoint_file` can load.
 
-    A file that is there already is replaced once the new one is whole on disk.
+    An existing file is replaced only once the new one is completely on disk.
 
     Args:
-        path: ends in ``.pth`` or ``.safetensors``, which says the format.
-        state_dict: tensors by name, on any device. Those that share memory are written each.
+        path: the file; its extension, ``.pth`` or ``.safetensors``, selects the format.
+        state_dict: tensors by name, on any device. Tensors that share memory are written
+            separately.
 
     Returns:
         The path.
 
     Raises:
-        UserError: for another ending, or if the file cannot be written.
+        UserError: if the extension is not supported, or the file cannot be written.
     """
     path = Path(path)
     if path.suffix not in FORMATS:
-        raise UserError(f"weights '{path}': the name must end in {' or '.join(FORMATS)}")
-    # Copies: safetensors takes neither shared nor strided memory, torch.save would write all of
-    # what a view is a part of.
+        raise UserError(f"weights '{path}': the file name must end in {' or '.join(FORMATS)}")
+    # Copy: safetensors supports neither shared nor non-contiguous memory, and torch.save would
+    # write the whole storage of a view.
     weights = {
         name: tensor.detach().to("cpu", copy=True).contiguous()
         for name, tensor in state_dict.items()

@@ -12,26 +12,26 @@ from msrcnn.errors import UserError
 
 
 @pytest.mark.parametrize("name", ["weights.pth", "weights.pkl"])
-def test_file_of_another_kind(tmp_path, name):
+def test_file_without_weights(tmp_path, name):
     (tmp_path / name).write_text("not weights at all")
     with pytest.raises(UserError, match="is not a checkpoint"):
         MaskScoringCheckpointer(nn.Linear(2, 2)).load(str(tmp_path / name))
 
 
-def test_pickle_of_something_else(tmp_path):
+def test_pickle_without_weights(tmp_path):
     (tmp_path / "list.pkl").write_bytes(pickle.dumps([1, 2]))
     with pytest.raises(UserError, match=r"list\.pkl' is not a checkpoint"):
         MaskScoringCheckpointer(nn.Linear(2, 2)).load(str(tmp_path / "list.pkl"))
 
 
 @pytest.mark.parametrize("name", ["reduce.pth", "reduce_2.pkl", "plain_pickle.pth"])
-def test_code_in_a_file_runs_where_it_is_trusted_alone(name, tmp_path):
+def test_code_in_a_file_runs_only_if_trusted(name, tmp_path):
     marker = tmp_path / "it_ran"
     (tmp_path / name).write_bytes(EXPLOITS[name](f"touch {marker}", tmp_path / "beside"))
     with pytest.raises(UserError, match=f"{name}' is refused, .* --trust-weights"):
         MaskScoringCheckpointer(nn.Linear(2, 2)).load(str(tmp_path / name))
     assert not marker.exists()
-    with pytest.raises(UserError, match="holds no weights by name"):  # but an exit status
+    with pytest.raises(UserError, match="contains no dict of weights"):  # but an exit status
         MaskScoringCheckpointer(nn.Linear(2, 2), trusted=True).load(str(tmp_path / name))
     assert marker.exists()
 
@@ -48,8 +48,8 @@ def test_code_in_the_checkpoint_to_resume_from_does_not_run(tmp_path):
     assert not marker.exists()
 
 
-def test_checkpointables_go_and_come(tmp_path):
-    """Of Detectron2's checkpointer, with an optimizer beside the model."""
+def test_checkpointables_are_restored(tmp_path):
+    """Restores the optimizer from a checkpoint of ``DetectionCheckpointer``."""
     model = nn.Linear(2, 2)
     optimizer = torch.optim.SGD(model.parameters(), 0.5, momentum=0.9)
     model(torch.ones(1, 2)).sum().backward()
@@ -69,33 +69,33 @@ def test_checkpointables_go_and_come(tmp_path):
 def test_no_weights(caplog):
     with caplog.at_level(logging.INFO, "msrcnn"):
         assert MaskScoringCheckpointer(nn.Linear(2, 2)).load("") == {}
-    assert "the whole model starts fresh" in caplog.text
+    assert "the whole model is newly initialized" in caplog.text
 
 
-def test_names_that_fit_several_layers(tmp_path):
-    """As Detectron2's heuristics are not made for."""
+def test_ambiguous_names(tmp_path):
+    """Detectron2's heuristics raise an error."""
     content = {"model": {"weight": torch.ones(2, 2)}, "matching_heuristics": True}
     torch.save(content, tmp_path / "w.pth")
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    with pytest.raises(UserError, match="names cannot be matched with the model's: .*multiple"):
+    with pytest.raises(UserError, match="names cannot be matched to the model's: .*multiple"):
         MaskScoringCheckpointer(model).load(str(tmp_path / "w.pth"))
 
 
 def test_tensors_that_cannot_be_copied(tmp_path):
     torch.save({"weight": torch.empty(2, 2, device="meta")}, tmp_path / "w.pth")
-    with pytest.raises(UserError, match=r"w\.pth' cannot be loaded: ") as refusal:
+    with pytest.raises(UserError, match=r"w\.pth' cannot be loaded: ") as error:
         MaskScoringCheckpointer(nn.Linear(2, 2)).load(str(tmp_path / "w.pth"))
-    assert len(str(refusal.value).splitlines()) == 1
+    assert len(str(error.value).splitlines()) == 1
 
 
 def test_weights_of_another_model(tmp_path):
-    """Else a model of random weights would be evaluated."""
+    """Without this error, random weights would be evaluated."""
     torch.save({"other.weight": torch.zeros(3)}, tmp_path / "other.pth")
-    with pytest.raises(UserError, match="no weight of '.*other.pth' fits the model"):
+    with pytest.raises(UserError, match="no weight in '.*other.pth' fits the model"):
         MaskScoringCheckpointer(nn.Linear(2, 2)).load(str(tmp_path / "other.pth"))
 
 
-def test_a_part_is_enough(tmp_path):
+def test_weights_of_a_part_of_the_model(tmp_path):
     torch.save({"weight": torch.ones(2, 2)}, tmp_path / "part.pth")
     model = nn.Linear(2, 2)
     MaskScoringCheckpointer(model).load(str(tmp_path / "part.pth"))
@@ -103,5 +103,5 @@ def test_a_part_is_enough(tmp_path):
 
 
 def test_unknown_torchvision_model():
-    with pytest.raises(UserError, match="torchvision has no such model"):
+    with pytest.raises(UserError, match="torchvision has no model of this name"):
         MaskScoringCheckpointer(nn.Linear(2, 2)).load("torchvision://resnet99")

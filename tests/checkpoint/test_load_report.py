@@ -21,7 +21,7 @@ MODEL = [
     f"{MASKIOU}maskiou.weight",
     f"{MASKIOU}maskiou.bias",
 ]
-COUNTED = len(MODEL) - 1  # all but the counter
+COUNTED = len(MODEL) - 1  # without num_batches_tracked
 
 
 def report(missing=(), unexpected=(), mismatches=()):
@@ -38,27 +38,27 @@ def below(prefix):
     return [name for name in MODEL if name.startswith(prefix)]
 
 
-def test_everything_fits():
+def test_all_loaded():
     assert lines() == [f"Weights w.pkl: all {COUNTED} tensors loaded"]
 
 
-def test_part_that_starts_fresh():
+def test_newly_initialized_part():
     assert lines(below(MASKIOU)) == [
         f"Weights w.pkl: {COUNTED - 3} of {COUNTED} tensors loaded",
         "  loaded: backbone 3, FPN 1, RPN 2, box head 3, mask head 2",
-        "  start fresh: MaskIoU head (3 tensors)",
+        "  newly initialized: MaskIoU head (3 tensors)",
     ]
 
 
-def test_layers_of_a_part_that_start_fresh():
+def test_newly_initialized_layers_of_a_part():
     found = lines(["roi_heads.mask_head.mask_fcn1.weight"])
     assert found[1:] == [
         "  loaded: backbone 3, FPN 1, RPN 2, box head 3, mask head 1 of 2, MaskIoU head 3",
-        "  start fresh: mask_head.mask_fcn1",
+        "  newly initialized: mask_head.mask_fcn1",
     ]
 
 
-def test_ignored_by_name_or_part():
+def test_ignored_by_layer_or_part():
     found = lines(unexpected=["roi_heads.keypoint_head.a.weight", "roi_heads.keypoint_head.a.bias"])
     assert found[1:] == ["  in the file, not in the model: keypoint_head.a"]
     several = lines(unexpected=[f"x.{index}.weight" for index in range(9)])
@@ -89,12 +89,12 @@ def test_another_number_of_classes():
         f"Weights w.pkl: {COUNTED - 6} of {COUNTED} tensors loaded",
         "  loaded: backbone 3, FPN 1, RPN 2, mask head 1 of 2, MaskIoU head 1 of 3",
         "  80 classes in the file, 3 in the model: box_predictor.cls_score, "
-        "box_predictor.bbox_pred, mask_head.predictor, mask_head.maskiou_head.maskiou start fresh, "
-        "the rest is kept",
+        "box_predictor.bbox_pred, mask_head.predictor, mask_head.maskiou_head.maskiou "
+        "(newly initialized)",
     ]
 
 
-def test_classes_and_a_head_that_sees_all_masks():
+def test_another_number_of_classes_with_all_masks_as_input():
     channels = (f"{MASKIOU}maskiou_fcn1.weight", (256, 336, 3, 3), (256, 259, 3, 3))
     found = report(mismatches=[*CLASSES, channels])
     (names,) = found.remade.values()
@@ -112,23 +112,23 @@ def test_classes_of_a_cascade(stage):
 @pytest.mark.parametrize(
     ("in_file", "in_model", "reason"),
     [
-        ((80, 8, 1, 1), (1, 8, 1, 1), "for each class in the file, class-agnostic in the model"),
-        ((1, 8, 1, 1), (80, 8, 1, 1), "class-agnostic in the file, for each class in the model"),
+        ((80, 8, 1, 1), (1, 8, 1, 1), "class-specific in the file, class-agnostic in the model"),
+        ((1, 8, 1, 1), (80, 8, 1, 1), "class-agnostic in the file, class-specific in the model"),
     ],
 )
-def test_class_agnostic_masks_in_one_of_the_two(in_file, in_model, reason):
+def test_class_agnostic_masks_only_in_file_or_model(in_file, in_model, reason):
     name = "roi_heads.mask_head.predictor.weight"
     assert report(mismatches=[(name, in_file, in_model)]).remade == {reason: [name]}
 
 
-def test_other_anchors():
+def test_another_number_of_anchors():
     found = report(
         mismatches=[
             ("proposal_generator.rpn_head.anchor_deltas.bias", (12,), (20,)),
             ("proposal_generator.rpn_head.objectness_logits.weight", (3, 8, 1, 1), (5, 8, 1, 1)),
         ]
     )
-    assert list(found.remade) == ["3 anchors a place in the file, 5 in the model"]
+    assert list(found.remade) == ["3 anchors per location in the file, 5 in the model"]
 
 
 @pytest.mark.parametrize(
@@ -144,33 +144,35 @@ def test_other_anchors():
     ],
     ids=lambda mismatch: mismatch[0],
 )
-def test_shape_that_no_number_of_classes_explains(mismatch):
-    """Also outputs of so many classes, where the class scores have another number."""
-    with pytest.raises(UserError) as refusal:
+def test_unexplained_shape(mismatch):
+    """Includes layers that differ in the number of classes although the classifier does not."""
+    with pytest.raises(UserError) as error:
         report(mismatches=[mismatch])
     name, in_file, in_model = mismatch
-    message = str(refusal.value)
-    assert f"'w.pkl' is not of this model: {name} is {in_file} in the file, {in_model}" in message
+    message = str(error.value)
+    assert (
+        f"'w.pkl' does not fit this model: {name} is {in_file} in the file, {in_model}" in message
+    )
     assert "Set the MODEL keys" in message
 
 
-def test_outputs_of_a_third_number_of_classes():
+def test_inconsistent_numbers_of_classes():
     mismatches = [*CLASSES[1:], ("roi_heads.box_predictor.bbox_pred.weight", (400, 8), (12, 8))]
     with pytest.raises(UserError, match=r"bbox_pred.weight is \(400, 8\)"):
         report(mismatches=mismatches)
 
 
-def test_only_some_of_many_shapes_are_listed():
+def test_long_lists_of_shapes_are_shortened():
     names = [f"backbone.{index}.weight" for index in range(20)]
     mismatches = [Mismatch(name, (1,), (2,)) for name in names]
     with pytest.raises(UserError, match=r"backbone.3.weight is .*; and 16 more\. Set"):
         make_report("w.pkl", [*MODEL, *names], names, [], mismatches)
 
 
-def test_nothing_fits():
-    with pytest.raises(UserError, match="no weight of 'w.pkl' fits the model"):
+def test_nothing_loaded():
+    with pytest.raises(UserError, match="no weight in 'w.pkl' fits the model"):
         report(MODEL)
-    with pytest.raises(UserError, match="no weight of 'w.pkl' fits the model"):
+    with pytest.raises(UserError, match="no weight in 'w.pkl' fits the model"):
         report([n for n in MODEL if "cls_score" not in n], mismatches=CLASSES[1:3])
 
 
@@ -186,20 +188,20 @@ def test_nothing_fits():
         ([], ["fc.weight", "stem.fc.bias", "linear.weight"], ""),
     ],
 )
-def test_backbone_of_another_depth_is_pointed_at(missing, unexpected, gap):
+def test_incomplete_backbone_is_reported(missing, unexpected, gap):
     found = report(missing, unexpected)
     assert found.backbone_gap.startswith(gap)
     assert bool(found.backbone_gap) == bool(gap)
-    assert ("attention: " in str(found)) == bool(gap)
+    assert ("warning: " in str(found)) == bool(gap)
 
 
-def test_details_have_every_name():
+def test_details_list_all_names():
     found = report(below("backbone"), [f"x.{index}.weight" for index in range(9)], CLASSES)
     for name in [*below("backbone"), *(name for name, *_ in CLASSES), "x.8.weight"]:
         assert name in found.details() or name.endswith("num_batches_tracked")
 
 
-def test_name_of_a_file_cannot_write_to_the_terminal():
+def test_control_characters_in_names_are_removed():
     found = report(unexpected=["a\x1b[2J\nb.weight"])
     assert "a[2Jb" in str(found)
     assert "\x1b" not in found.details()

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from msrcnn.checkpoint.restricted_pickle import NUMBERS, RefusedError, load_pickle
+from msrcnn.checkpoint.restricted_pickle import NUMERIC_TYPES, UnsafeFileError, load_pickle
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
-# As Python 2 wrote Caffe2's models: text and array bytes are of one kind.
+# As in Caffe2's models, which were written by Python 2: text and bytes have the same type.
 PYTHON2 = (
     b"\x80\x02}U\x06conv_wcnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b"
     b"\x87R(K\x01K\x01K\x02\x86cnumpy\ndtype\nU\x02f4K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff"
@@ -26,13 +26,15 @@ def load(content: bytes):
 
 @given(
     array=npst.arrays(
-        st.sampled_from([np.dtype(order + code) for code in sorted(NUMBERS) for order in "<>"]),
+        st.sampled_from(
+            [np.dtype(order + code) for code in sorted(NUMERIC_TYPES) for order in "<>"]
+        ),
         npst.array_shapes(min_dims=0, min_side=0, max_side=4),
     ),
     transposed=st.booleans(),
     protocol=st.sampled_from(PROTOCOLS),
 )
-def test_arrays_are_what_they_were(array, transposed, protocol):
+def test_arrays_round_trip(array, transposed, protocol):
     array = array.T if transposed else array
     found = load(pickle.dumps({"w": array}, protocol))["w"].array()
     assert found.dtype == array.dtype.newbyteorder("=")
@@ -61,7 +63,7 @@ def test_python_2():
 
 
 class Reduce:
-    """Pickles as a call of a function, perhaps with a state."""
+    """Pickles as a call of a function, optionally with a state."""
 
     def __init__(self, *reduced):
         self.reduced = reduced
@@ -82,19 +84,19 @@ class Reduce:
     ],
     ids=lambda array: str(array.dtype),
 )
-def test_only_numbers(array):
-    with pytest.raises(RefusedError, match="NumPy type '.*', which is not of numbers"):
+def test_only_numeric_arrays(array):
+    with pytest.raises(UnsafeFileError, match="NumPy type '.*', which is not numeric"):
         load(pickle.dumps(array)).array()
 
 
-def test_forged_flags_do_not_make_pointers_of_bytes():
-    """NumPy itself takes the file's word that an array of objects needs no objects."""
+def test_forged_flags_do_not_turn_bytes_into_pointers():
+    """NumPy itself trusts flags which say that an array of objects contains none."""
     make, arguments, state = np.dtype("O").__reduce__()
     forged = Reduce(make, arguments, (*state[:7], 0))
     make, arguments, _ = np.zeros(1).__reduce__()
     content = pickle.dumps(Reduce(make, arguments, (1, (1,), forged, False, b"\x00" * 8)))
-    assert pickle.loads(content).dtype == object  # a null pointer for an object
-    with pytest.raises(RefusedError, match="NumPy type 'O8'"):
+    assert pickle.loads(content).dtype == object  # its element is a null pointer
+    with pytest.raises(UnsafeFileError, match="NumPy type 'O8'"):
         load(content).array()
 
 
@@ -113,31 +115,31 @@ def test_forged_flags_do_not_make_pointers_of_bytes():
     ],
     ids=str,
 )
-def test_shape_type_and_bytes_that_do_not_go_together(state):
+def test_inconsistent_shape_dtype_and_bytes(state):
     make, arguments, _ = np.zeros(1).__reduce__()
     with pytest.raises((TypeError, ValueError)):
         load(pickle.dumps(Reduce(make, arguments, state))).array()
 
 
-def test_size_that_is_only_claimed_takes_no_memory():
+def test_shape_without_data_allocates_no_memory():
     make, (cls, _, code), _ = np.zeros(1).__reduce__()
     array = load(pickle.dumps(Reduce(make, (cls, (10**15,), code))))
     with pytest.raises(ValueError, match="not enough values"):
         array.array()
 
 
-def test_text_in_another_code_is_refused():
-    with pytest.raises(RefusedError, match="text in 'rot13'"):
+def test_other_encodings_are_rejected():
+    with pytest.raises(UnsafeFileError, match="text in 'rot13'"):
         load(b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R.")
 
 
-def test_reference_to_outside_is_refused():
-    with pytest.raises(RefusedError, match="something outside the file"):
+def test_persistent_ids_are_rejected():
+    with pytest.raises(UnsafeFileError, match="an object outside the file"):
         load(b"Psomewhere\n.")
 
 
-def test_a_file_cannot_change_what_the_next_one_meets():
-    """BUILD sets attributes on whatever it finds, also on functions."""
+def test_a_file_cannot_affect_the_next_one():
+    """The BUILD opcode sets attributes on any object, including functions."""
     before = load(pickle.dumps(np.ones(2))).array()
     for name in (
         b"numpy\ndtype\n",

@@ -1,4 +1,4 @@
-"""Hostile, damaged and honest files."""
+"""Loads malicious, damaged and valid files."""
 
 import contextlib
 import io
@@ -22,8 +22,8 @@ from msrcnn.errors import UserError
 
 
 @pytest.fixture
-def hostile(tmp_path):
-    """Write an exploit; returns its path and the file that it makes if it runs."""
+def malicious(tmp_path):
+    """Writes an exploit; returns its path, and the file that it creates if it runs."""
 
     def write(name):
         marker = tmp_path / "it_ran"
@@ -35,29 +35,29 @@ def hostile(tmp_path):
 
 
 @pytest.mark.parametrize("name", EXPLOITS)
-def test_hostile_file_is_refused_and_does_not_run(name, hostile):
-    path, marker = hostile(name)
-    with pytest.raises(UserError) as refusal:
+def test_malicious_file_is_rejected_and_does_not_run(name, malicious):
+    path, marker = malicious(name)
+    with pytest.raises(UserError) as error:
         load_checkpoint_file(path)
     assert not marker.exists()
-    message = str(refusal.value)
+    message = str(error.value)
     assert f"'{path}' is refused" in message
     assert "--trust-weights" in message
     assert len(message.splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", EXPLOITS)
-def test_the_same_file_runs_where_it_is_trusted(name, hostile, caplog):
-    """That the exploits are real: else the test above would show nothing."""
-    path, marker = hostile(name)
-    with contextlib.suppress(UserError):  # what they return is no checkpoint
+def test_the_same_file_runs_if_trusted(name, malicious, caplog):
+    """Shows that the exploits work, without which the test above would prove nothing."""
+    path, marker = malicious(name)
+    with contextlib.suppress(UserError):  # they contain no weights
         load_checkpoint_file(path, trusted=True)
     assert marker.exists()
-    assert "any code that it holds is run" in caplog.text
+    assert "any code in it is run" in caplog.text
 
 
 def test_trusted_file_loads(tmp_path):
-    """Here a whole model beside the weights, as some libraries save it."""
+    """Contains a whole model in addition to weights, as some libraries save it."""
     content = {"model": {"weight": torch.ones(2, 2)}, "ema": torch.nn.Linear(2, 2)}
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(UserError, match=r"the name 'torch\.nn\.modules\.linear\.Linear'"):
@@ -75,58 +75,63 @@ def test_trusted_file_loads(tmp_path):
         ("eval.pth", "the name 'eval'"),
         ("another_protocol.pth", "Unsupported operand"),
         ("reduce_2.pkl", "the name 'posix.system'"),
-        ("tensor.pkl", "'torch.storage._load_from_bytes', a PyTorch tensor's: save those by torch"),
+        (
+            "tensor.pkl",
+            "'torch.storage._load_from_bytes', part of a PyTorch tensor: save tensors with torch",
+        ),
         ("dict_subclass.pkl", "the name 'exploits.Sneaky'"),
     ],
 )
-def test_refusal_names_what_it_met(name, what, hostile):
+def test_error_names_what_was_found(name, what, malicious):
     with pytest.raises(UserError, match=what):
-        load_checkpoint_file(hostile(name)[0])
+        load_checkpoint_file(malicious(name)[0])
 
 
-def test_name_in_a_file_cannot_write_to_the_terminal(tmp_path):
+def test_control_characters_in_names_are_removed(tmp_path):
     (tmp_path / "w.pkl").write_bytes(b"c\x1b[2Jos\nsys\rtem\n.")
-    with pytest.raises(UserError) as refusal:
+    with pytest.raises(UserError) as error:
         load_checkpoint_file(tmp_path / "w.pkl")
-    assert str(refusal.value).isprintable()
+    assert str(error.value).isprintable()
 
 
-def test_torchscript_is_refused(tmp_path):
+def test_torchscript_is_rejected(tmp_path):
     torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "w.pth")
     with pytest.raises(UserError, match="refused, .*: a TorchScript program"):
         load_checkpoint_file(tmp_path / "w.pth")
 
 
-def test_tar_is_refused(tmp_path):
+def test_tar_is_rejected(tmp_path):
     with tarfile.open(tmp_path / "w.pth", "w") as archive:
         archive.addfile(tarfile.TarInfo("storages"), io.BytesIO())
     with pytest.raises(UserError, match="refused, .*: a tar archive"):
         load_checkpoint_file(tmp_path / "w.pth")
 
 
-def test_pytorch_that_does_not_read_safely_is_pointed_at(tmp_path, monkeypatch, caplog):
+def test_unsafe_pytorch_version_is_reported(tmp_path, monkeypatch, caplog):
     torch.save({"w": torch.ones(1)}, tmp_path / "w.pth")
     load_checkpoint_file(tmp_path / "w.pth")
     assert not caplog.records
-    monkeypatch.setattr(safe_load, "SOUND_WEIGHTS_ONLY", (99, 0))
+    monkeypatch.setattr(safe_load, "SAFE_TORCH_VERSION", (99, 0))
     load_checkpoint_file(tmp_path / "w.pth")
-    assert "does not read untrusted .pth files safely; PyTorch 99.0 does" in caplog.text
+    assert "does not load untrusted .pth files safely; use PyTorch 99.0 or newer" in caplog.text
 
 
-def test_zip_that_swells_is_not_unpacked(tmp_path):
-    torch.save({"w": torch.zeros(1 << 20)}, tmp_path / "honest.pth")
+def test_zip_bomb_is_not_unpacked(tmp_path):
+    torch.save({"w": torch.zeros(1 << 20)}, tmp_path / "valid.pth")
     with (
-        zipfile.ZipFile(tmp_path / "honest.pth") as honest,
+        zipfile.ZipFile(tmp_path / "valid.pth") as valid,
         zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb,
     ):
-        for entry in honest.infolist():
-            bomb.writestr(entry.filename, honest.read(entry))
+        for entry in valid.infolist():
+            bomb.writestr(entry.filename, valid.read(entry))
     assert (tmp_path / "bomb.pth").stat().st_size < 100_000
-    with pytest.raises(UserError, match="it would unpack to 4.* bytes, more than it has"):
+    with pytest.raises(
+        UserError, match="it would unpack to 4.* bytes, more than the size of the file"
+    ):
         load_checkpoint_file(tmp_path / "bomb.pth")
 
 
-# --- honest files ----------------------------------------------------------------------------
+# --- valid files -----------------------------------------------------------------------------
 
 
 WEIGHTS = {"backbone.conv.weight": np.arange(6, dtype="f4").reshape(2, 3), "fc.bias": np.ones(2)}
@@ -159,12 +164,12 @@ WRITERS = {
     "zip.pkl": lambda path: torch.save({"model": tensors()}, path),
     "pycls.pyth": lambda path: torch.save({"model_state": tensors()}, path),
     "w.safetensors": lambda path: save_file(tensors(), path),
-    "safetensors.pth": lambda path: save_file(tensors(), path, {"note": "not by its ending"}),
+    "safetensors.pth": lambda path: save_file(tensors(), path, {"note": "not by extension"}),
 }
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_kinds_are_told_by_content(name, tmp_path):
+def test_formats_are_detected_by_content(name, tmp_path):
     WRITERS[name](tmp_path / name)
     checkpoint = load_checkpoint_file(tmp_path / name)
     assert_equal_weights(checkpoint)
@@ -175,7 +180,7 @@ def test_kinds_are_told_by_content(name, tmp_path):
 
 @pytest.mark.parametrize("wrap", [lambda blobs: blobs, lambda blobs: {"blobs": blobs, "cfg": "x"}])
 def test_caffe2(wrap, tmp_path):
-    """ImageNet models are flat, detection models have "blobs"; momentum is not for us."""
+    """ImageNet models are flat, detection models have "blobs"; momentum is skipped."""
     blobs = {"conv1_w": np.ones((2, 2), "f4"), "conv1_w_momentum": np.ones((2, 2), "f4")}
     (tmp_path / "R-50.pkl").write_bytes(pickle.dumps(wrap(blobs), 2))
     checkpoint = load_checkpoint_file(tmp_path / "R-50.pkl")
@@ -185,7 +190,7 @@ def test_caffe2(wrap, tmp_path):
 
 
 def test_training_checkpoint_is_complete(tmp_path):
-    """Optimizers, schedulers and gradient scalers of PyTorch hold nothing but data."""
+    """PyTorch's optimizers, schedulers and gradient scalers contain only data."""
     model = torch.nn.Linear(2, 2)
     parts = {"model": model.state_dict(), "iteration": 7}
     for optimizer in (torch.optim.SGD, torch.optim.AdamW):
@@ -210,7 +215,7 @@ def test_training_checkpoint_is_complete(tmp_path):
 
 @pytest.mark.parametrize("name", ["w.pth", "w.pkl"])
 def test_versions_of_layers_are_kept(name, tmp_path):
-    """Detectron2's frozen batch norm reads old statistics otherwise than new ones."""
+    """Detectron2's frozen batch norm converts the statistics of old versions."""
     state = OrderedDict(WEIGHTS if name == "w.pkl" else tensors())
     state._metadata = {"bn": {"version": 2}}
     save = torch.save if name == "w.pth" else lambda x, p: p.write_bytes(pickle.dumps(x))
@@ -218,19 +223,19 @@ def test_versions_of_layers_are_kept(name, tmp_path):
     assert load_checkpoint_file(tmp_path / name)["model"]._metadata == {"bn": {"version": 2}}
 
 
-# --- files that are no checkpoints -----------------------------------------------------------
+# --- files that are not checkpoints ----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([1, 2], "it holds a list, not weights by name"),
-        ({}, "it holds no weights by name"),
-        ({"model": {}}, "it holds no weights by name"),
-        ({"model": 5}, "it holds no weights by name"),
-        ({1: torch.ones(1)}, "it holds no weights by name"),
-        ({"state_dict": {"w": torch.ones(1)}}, "'state_dict' in it is a dict, not a tensor"),
-        ({"model": {"w": "text"}}, "'w' in it is a str, not a tensor"),
+        ([1, 2], "it contains a list, not a dict of weights"),
+        ({}, "it contains no dict of weights"),
+        ({"model": {}}, "it contains no dict of weights"),
+        ({"model": 5}, "it contains no dict of weights"),
+        ({1: torch.ones(1)}, "it contains no dict of weights"),
+        ({"state_dict": {"w": torch.ones(1)}}, "its entry 'state_dict' is a dict, not a tensor"),
+        ({"model": {"w": "text"}}, "its entry 'w' is a str, not a tensor"),
     ],
     ids=str,
 )
@@ -264,12 +269,12 @@ def written(name, folder):
 
 
 @pytest.mark.parametrize("name", ["zip.pth", "legacy.pth", "zoo.pkl", "w.safetensors"])
-def test_damage_is_a_clear_error_or_none(name, tmp_path):
-    honest = written(name, tmp_path)
+def test_damaged_file_loads_or_raises_a_user_error(name, tmp_path):
+    valid = written(name, tmp_path)
 
-    @given(st.lists(st.tuples(st.integers(0, len(honest) - 1), st.integers(0, 255)), max_size=4))
+    @given(st.lists(st.tuples(st.integers(0, len(valid) - 1), st.integers(0, 255)), max_size=4))
     def damage(changes):
-        content = bytearray(honest)
+        content = bytearray(valid)
         for place, byte in changes:
             content[place] = byte
         (tmp_path / name).write_bytes(content)
@@ -280,7 +285,7 @@ def test_damage_is_a_clear_error_or_none(name, tmp_path):
 
 
 def test_nothing_else_in_the_package_unpickles():
-    """A second way in would undo the first."""
+    """Any other unpickler would defeat the safe one."""
     unpickles = re.compile(r"(torch|np|numpy|joblib)\.load\(|pickle\.loads?\(|Unpickler\(")
     files = [path for folder in ("msrcnn", "tools") for path in (ROOT / folder).rglob("*.py")]
     safe = re.compile(r"np\.load\([^()]*allow_pickle=False\)")

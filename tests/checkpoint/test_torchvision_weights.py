@@ -10,7 +10,7 @@ from msrcnn.checkpoint import MaskScoringCheckpointer, convert_torchvision_resne
 
 
 def detectron2_model(depth, tmp_path, state):
-    """A Mask R-CNN whose backbone is loaded from a torchvision file."""
+    """Builds a Mask R-CNN and loads its backbone from a torchvision file."""
     cfg = get_config("COCO-InstanceSegmentation/mask_rcnn_R_18_FPN_1x.yaml")
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.RESNETS.DEPTH = depth
@@ -26,7 +26,7 @@ def detectron2_model(depth, tmp_path, state):
 def test_features_are_equal_layer_by_layer(depth, tmp_path):
     torch.manual_seed(0)
     theirs = getattr(torchvision.models, f"resnet{depth}")(weights=None).eval()
-    for module in theirs.modules():  # statistics that matter
+    for module in theirs.modules():  # statistics that affect the outputs
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.8, 1.2)
@@ -36,7 +36,7 @@ def test_features_are_equal_layer_by_layer(depth, tmp_path):
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     x = ((image - mean[:, None, None]) / std[:, None, None])[None]
     ours = model.preprocess_image([{"image": image * 255}]).tensor
-    assert torch.allclose(ours, x, atol=1e-5)  # the config's input is the weights' own
+    assert torch.allclose(ours, x, atol=1e-5)  # normalized as the weights expect
 
     with torch.no_grad():
         features = model.backbone.bottom_up(ours)
@@ -51,7 +51,7 @@ def test_torchvision_name_and_local_file_give_the_same(tmp_path, monkeypatch):
     torch.manual_seed(0)
     state = torchvision.models.resnet18(weights=None).state_dict()
     local = detectron2_model(18, tmp_path, state)
-    # What the name stands for is downloaded; here the address is the file itself.
+    # The name resolves to a URL to download; use the local file instead.
     asked = []
     address = SimpleNamespace(IMAGENET1K_V1=SimpleNamespace(url=str(tmp_path / "resnet.pth")))
     monkeypatch.setattr(

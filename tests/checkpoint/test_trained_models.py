@@ -1,4 +1,4 @@
-"""Starting from a trained Mask R-CNN of every framework, in every format."""
+"""Loads trained Mask R-CNNs of all architectures and file formats."""
 
 import pickle
 import re
@@ -26,7 +26,7 @@ ZOO_URL = model_zoo.get_checkpoint_url(FRAMEWORKS["FPN"][0])
 
 
 def small(cfg):
-    """The framework as it is, with few channels."""
+    """Reduces the number of channels."""
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = 8
     cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 16
@@ -51,7 +51,7 @@ def our_cfg(framework="FPN"):
 
 @pytest.fixture
 def trained(build):
-    """A stock model's state dict, all of its numbers other than at the start of training."""
+    """Returns the state dict of a model with random values, unlike at initialization."""
 
     def trained(cfg):
         state = build(cfg).state_dict()
@@ -62,7 +62,7 @@ def trained(build):
 
 @pytest.fixture
 def load(build, caplog):
-    """Load a file into a config's model; returns its state dict and the messages."""
+    """Loads a file into the model of a config; returns its state dict and the log messages."""
 
     def load(cfg, path):
         model = build(cfg)
@@ -76,7 +76,7 @@ def load(build, caplog):
 
 
 def write_zoo(path, state):
-    """A file as those of the model zoo."""
+    """Writes a file in the format of Detectron2's model zoo."""
     content = {
         "model": {name: tensor.numpy() for name, tensor in state.items()},
         "__author__": "Detectron2 Model Zoo",
@@ -102,12 +102,12 @@ def test_all_but_the_maskiou_head_is_loaded(framework, suffix, trained, load, tm
     first, loaded, *rest = message.splitlines()
     assert first == f"Weights {path}: {len(state)} of {len(found)} tensors loaded"
     assert re.fullmatch(r"  loaded: backbone \d+, .*box head \d+, mask head \d+", loaded)
-    assert rest == [f"  start fresh: MaskIoU head ({len(fresh)} tensors)"]
+    assert rest == [f"  newly initialized: MaskIoU head ({len(fresh)} tensors)"]
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_another_number_of_classes(framework, trained, load, tmp_path):
-    """From a trained MS R-CNN, whose MaskIoU head has an output for each class too."""
+    """Loads a trained MS R-CNN, whose MaskIoU head has class-specific outputs as well."""
     state = trained(our_cfg(framework))
     write_weights(tmp_path / "w.pth", state)
     cfg = our_cfg(framework)
@@ -117,19 +117,19 @@ def test_another_number_of_classes(framework, trained, load, tmp_path):
         name.rpartition(".")[0] for name in state if not torch.equal(found[name], state[name])
     }
     expected = {"roi_heads.mask_head.predictor", f"{MASKIOU}maskiou"}
-    if framework == "Cascade":  # its boxes are class-agnostic
+    if framework == "Cascade":  # with class-agnostic boxes
         expected |= {f"roi_heads.box_predictor.{stage}.cls_score" for stage in range(3)}
     else:
         expected |= {f"roi_heads.box_predictor.{name}" for name in ("cls_score", "bbox_pred")}
     assert remade == expected
     (line,) = [line for line in message.splitlines() if "80 classes" in line]
     assert line.startswith("  80 classes in the file, 3 in the model: ")
-    assert line.endswith(" start fresh, the rest is kept")
+    assert line.endswith(" (newly initialized)")
     for layer in expected:
         assert layer.removeprefix("roi_heads.") in line
 
 
-def test_class_agnostic_heads_keep_what_is_not_for_each_class(trained, load, tmp_path):
+def test_class_agnostic_layers_are_loaded(trained, load, tmp_path):
     cfg = stock_cfg()
     cfg.MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK = True
     cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = True
@@ -141,12 +141,12 @@ def test_class_agnostic_heads_keep_what_is_not_for_each_class(trained, load, tmp
     found, (message,) = load(ours, tmp_path / "w.pkl")
     remade = {name for name in state if not torch.equal(found[name], state[name])}
     assert remade == {f"roi_heads.box_predictor.cls_score.{kind}" for kind in ("weight", "bias")}
-    assert "3 in the model: box_predictor.cls_score start fresh, the rest" in message
+    assert "3 in the model: box_predictor.cls_score (newly initialized)" in message
 
 
 # --- Caffe2's files ---------------------------------------------------------------------------
 
-CAFFE2 = [  # patterns of our names and Caffe2's
+CAFFE2 = [  # patterns of Detectron2's names, and Caffe2's names
     (r"backbone\.bottom_up\.", ""),
     (r"stem\.conv1\.norm\.weight", "res_conv1_bn_s"),
     (r"stem\.conv1\.norm\.bias", "res_conv1_bn_b"),
@@ -181,7 +181,7 @@ CAFFE2 = [  # patterns of our names and Caffe2's
 
 
 def write_caffe2(path, state):
-    """As Detectron's own models: the background is a class, the first; norms are folded."""
+    """Writes a file as Detectron does: background first in all layers, batch norms folded."""
     blobs = {}
     for name, tensor in state.items():
         if "running" in name:
@@ -204,23 +204,23 @@ def test_caffe2_model(trained, load, tmp_path):
     for name, tensor in state.items():
         assert torch.equal(found[name], tensor) or "running" in name, name
     assert f"{len(state)} of {len(found)} tensors loaded" in message
-    assert message.splitlines()[2:] == ["  start fresh: MaskIoU head (14 tensors)"]
+    assert message.splitlines()[2:] == ["  newly initialized: MaskIoU head (14 tensors)"]
 
 
-def test_caffe2_model_of_other_classes(trained, load, tmp_path):
-    """Its names are not the model's, and what does not fit keeps them in Detectron2."""
+def test_caffe2_model_with_another_number_of_classes(trained, load, tmp_path):
+    """Detectron2 does not rename tensors whose shape differs."""
     write_caffe2(tmp_path / "model_final.pkl", trained(stock_cfg()))
     cfg = our_cfg()
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 3
     _, (message,) = load(cfg, tmp_path / "model_final.pkl")
     assert message.splitlines()[2:] == [
-        "  start fresh: MaskIoU head (14 tensors)",
+        "  newly initialized: MaskIoU head (14 tensors)",
         "  80 classes in the file, 3 in the model: box_predictor.cls_score, "
-        "box_predictor.bbox_pred, mask_head.predictor start fresh, the rest is kept",
+        "box_predictor.bbox_pred, mask_head.predictor (newly initialized)",
     ]
 
 
-# --- backbones that are not the model's -------------------------------------------------------
+# --- backbones that do not fit the model ------------------------------------------------------
 
 
 @pytest.mark.parametrize("write", [write_zoo, write_weights, write_caffe2])
@@ -229,12 +229,12 @@ def test_backbone_of_another_width_is_an_error(write, trained, load, tmp_path):
     cfg.MODEL.RESNETS.WIDTH_PER_GROUP = 4
     path = tmp_path / ("w.pth" if write is write_weights else "w.pkl")
     write(path, trained(cfg))
-    with pytest.raises(UserError) as refusal:
+    with pytest.raises(UserError) as error:
         load(our_cfg(), path)
-    assert f"'{path}' is not of this model: " in str(refusal.value)
+    assert f"'{path}' does not fit this model: " in str(error.value)
     assert (
         "backbone.bottom_up.res2.0.conv1.weight is (4, 8, 1, 1) in the file, (8, 8, 1, 1) in the "
-        "model; " in str(refusal.value)
+        "model; " in str(error.value)
     )
 
 
@@ -249,7 +249,7 @@ def test_backbone_of_another_depth_is_a_warning(
     cfg.MODEL.RESNETS.DEPTH, ours.MODEL.RESNETS.DEPTH = in_file, in_model
     write_zoo(tmp_path / "w.pkl", trained(cfg))
     _, (message,) = load(ours, tmp_path / "w.pkl")
-    assert f"attention: the file {gap}" in message
+    assert f"warning: the file {gap}" in message
     assert [r.levelname for r in caplog.records if r.getMessage() == message] == ["WARNING"]
 
 
@@ -260,7 +260,7 @@ def test_imagenet_weights(load, tmp_path):
     _, (message,) = load(cfg, tmp_path / "resnet50.pth")
     assert message.splitlines()[1:] == [
         "  loaded: backbone 265",
-        "  start fresh: FPN (16 tensors); RPN (6 tensors); box head (8 tensors); "
+        "  newly initialized: FPN (16 tensors); RPN (6 tensors); box head (8 tensors); "
         "mask head (12 tensors); MaskIoU head (14 tensors)",
     ]
     cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 18, 64
@@ -281,7 +281,7 @@ def test_imagenet_weights(load, tmp_path):
     ],
 )
 def test_names_of_the_model_zoo(name, trained, load, tmp_path, monkeypatch):
-    """Up to the address; what lies there is here a file like it."""
+    """Checks the URL; a local file takes the place of the download."""
     write_zoo(tmp_path / "model_final.pkl", trained(stock_cfg()))
     asked = []
 
@@ -293,7 +293,7 @@ def test_names_of_the_model_zoo(name, trained, load, tmp_path, monkeypatch):
     _, (message,) = load(our_cfg(), name)
     assert asked == [ZOO_URL]
     assert message.startswith(f"Weights {name}: ")
-    assert message.endswith("  start fresh: MaskIoU head (14 tensors)")
+    assert message.endswith("  newly initialized: MaskIoU head (14 tensors)")
 
 
 def test_address_that_cannot_be_reached(load, monkeypatch):

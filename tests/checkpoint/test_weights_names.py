@@ -16,11 +16,11 @@ def test_config_of_the_model_zoo(name):
 
 
 @pytest.mark.parametrize("name", ["detectron2://ImageNetPretrained/MSRA/R-50.pkl", "https://a/b"])
-def test_address_is_left_alone(name):
+def test_url_is_unchanged(name):
     assert resolve_weights(name) == name
 
 
-def test_file_goes_before_the_model_of_its_name(tmp_path, monkeypatch):
+def test_file_takes_precedence_over_model_of_the_same_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / ZOO).parent.mkdir()
     (tmp_path / ZOO).write_text("")
@@ -35,11 +35,11 @@ def test_file_goes_before_the_model_of_its_name(tmp_path, monkeypatch):
         "mask_rcnn_R_50_FPN_3x.yaml",
     ],
 )
-def test_unknown_model_names_the_nearest(name):
+def test_unknown_model_suggests_the_nearest(name):
     with pytest.raises(UserError, match=f"'{name}': no such file, nor .* nearest: .*{ZOO}"):
         resolve_weights(name)
 
 
-def test_file_that_is_not_there(tmp_path):
+def test_missing_file(tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.pth': no such file$"):
         resolve_weights(str(tmp_path / "nowhere.pth"))

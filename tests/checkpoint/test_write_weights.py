@@ -11,7 +11,7 @@ SUFFIXES = [".pth", ".safetensors"]
 
 
 def state_dict():
-    """Every kind of number, shape and memory that a model may have."""
+    """Returns tensors of all dtypes, shapes and memory layouts that a model may contain."""
     torch.manual_seed(0)
     shared = torch.randn(4, 4)
     return {
@@ -50,7 +50,7 @@ def test_round_trip_bit_for_bit(suffix, tmp_path):
         assert torch.equal(bits(found[name]), bits(tensor)), name
 
 
-def test_part_of_a_tensor_is_written_alone(tmp_path):
+def test_view_is_written_without_its_storage(tmp_path):
     path = write_weights(tmp_path / "w.pth", {"w": torch.zeros(1 << 20)[:2]})
     assert path.stat().st_size < 10_000
 
@@ -63,13 +63,15 @@ def test_detectron2_reads_it(tmp_path):
     assert torch.equal(other.weight, model.weight)
 
 
-def test_another_ending(tmp_path):
-    with pytest.raises(UserError, match=r"w\.onnx': the name must end in \.pth or \.safetensors"):
+def test_unsupported_extension(tmp_path):
+    with pytest.raises(
+        UserError, match=r"w\.onnx': the file name must end in \.pth or \.safetensors"
+    ):
         write_weights(tmp_path / "w.onnx", {"w": torch.zeros(1)})
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_folder_is_made_if_it_can_be(suffix, tmp_path):
+def test_folder_is_created(suffix, tmp_path):
     assert write_weights(tmp_path / "new" / f"w{suffix}", {"w": torch.zeros(1)}).is_file()
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=f"cannot write '.*w{suffix}': "):
@@ -77,7 +79,7 @@ def test_folder_is_made_if_it_can_be(suffix, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_what_was_there_stays_until_the_new_is_whole(suffix, tmp_path, monkeypatch):
+def test_existing_file_is_kept_until_the_new_one_is_complete(suffix, tmp_path, monkeypatch):
     path = write_weights(tmp_path / f"w{suffix}", {"w": torch.zeros(1)})
 
     def full_disk(file_descriptor):
@@ -91,7 +93,7 @@ def test_what_was_there_stays_until_the_new_is_whole(suffix, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_others_may_read_it(suffix, tmp_path):
+def test_file_permissions_follow_the_umask(suffix, tmp_path):
     path = write_weights(tmp_path / f"w{suffix}", {"w": torch.zeros(1)})
     (tmp_path / "plain").write_text("")
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode

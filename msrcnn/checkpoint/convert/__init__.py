@@ -1,4 +1,4 @@
-"""Checkpoints of other libraries for Detectron2: one module a library, and what they share."""
+"""Converts checkpoints of other libraries to Detectron2, with one module per library."""
 
 from .conversion import SOURCES, convert_checkpoint, convert_weights
 

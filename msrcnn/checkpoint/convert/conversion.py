@@ -1,4 +1,4 @@
-"""From another library's file to a checkpoint and the config that goes with it."""
+"""Converts a checkpoint of another library, and writes the matching config."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from .mmdet import MMDetection
 from .source import SourceModel
 from .torchvision_models import TorchvisionMaskRCNN, TorchvisionMaskRCNNV2, TorchvisionResNet
 
-# What can be converted, by the names of the parameters; the first that recognises its own is taken.
+# The first class that recognizes the parameter names of a file is used.
 MODELS: tuple[type[SourceModel], ...] = (
     MaskScoringRCNN,
     MMDetection,
@@ -26,46 +26,53 @@ MODELS: tuple[type[SourceModel], ...] = (
     TorchvisionResNet,
 )
 SOURCES = tuple(dict.fromkeys(model.option for model in MODELS))
-DETECTRON2_EPS = 1e-5  # of its frozen batch normalisation
+DETECTRON2_EPS = 1e-5  # of its frozen batch normalization
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """A converted model."""
+    """A converted model.
 
-    parameters: dict[str, Tensor]  # by Detectron2's names
-    config: dict  # nested, as in YAML
-    description: str  # in a few words
+    Attributes:
+        parameters: tensors by Detectron2's names.
+        config: nested dict, as in YAML. With it, the model has the same outputs as in the other
+            library, up to the differences listed in docs/checkpoints.md.
+        description: one sentence on the model.
+    """
+
+    parameters: dict[str, Tensor]
+    config: dict
+    description: str
 
 
 def convert_weights(
     file: CheckpointFile, source: str, style: str | None = None, bn_eps: float | None = None
 ) -> Conversion:
-    """Convert a model of another library.
+    """Converts a model of another library.
 
     Args:
-        file: what was read of it.
+        file: the content of the checkpoint.
         source: the library, one of ``SOURCES``.
-        style: where a block's stride is, "caffe" or "pytorch"; by default what the file says, or
-            else what the library's published models have.
-        bn_eps: what the library's frozen batch normalisation adds to the variance; by default
-            what it adds in the published models.
-
-    Returns:
-        The parameters, the config that gives the same outputs with them, and a description.
+        style: "caffe" if a ResNet block has its stride in the first 1 x 1 convolution, "pytorch"
+            if in the 3 x 3 one; it also selects the normalization of images. The default is the
+            style given in the file or, if there is none, that of the library's published models.
+        bn_eps: the epsilon of the backbone's frozen batch normalization. The default is that of
+            the library's published models.
 
     Raises:
-        UserError: if it is a model of another library, or a parameter is unknown, missing or of
-            another shape than the others ask for.
+        UserError: if the model is not from ``source`` or has no such style, or if a parameter is
+            missing, unexpected or of the wrong shape.
     """
     names = set(file.parameters)
-    model_class = next((model for model in MODELS if model.recognises(names)), None)
+    model_class = next((model for model in MODELS if model.recognizes(names)), None)
     if model_class is None or model_class.option != source:
         raise UserError(_other_library(names, source, model_class))
     model = model_class(file.parameters, file.config_text)
     style = style or model.default_style
     if style not in model.styles:
-        raise UserError(f"style '{style}': {model.title} is of {', '.join(model.styles)} style")
+        raise UserError(
+            f"style '{style}': {model.title} is available only in {' or '.join(model.styles)} style"
+        )
     config = _config(model, style)
     shapes = _shapes(config, model.part)
     _check(model, shapes)
@@ -88,21 +95,26 @@ def convert_checkpoint(
     *,
     trusted: bool = False,
 ) -> Conversion:
-    """Convert the file of another library's model.
+    """Converts a checkpoint file of another library.
 
     Args:
-        path: the file.
-        output: the checkpoint to write, ``*.pth``; the config is written beside it, ``*.yaml``.
-        source, style, bn_eps: as of :func:`convert_weights`.
-        trusted: also load a file that is not plain data, and run the code in it.
+        path: the checkpoint to convert.
+        output: the checkpoint to write, ``*.pth``. The config is written next to it, ``*.yaml``.
+        source, style, bn_eps: see :func:`convert_weights`.
+        trusted: also load a file that contains more than data, and run the code in it.
+
+    Returns:
+        What was written.
 
     Raises:
-        UserError: for a mistake in the file or the arguments; then nothing is written.
+        UserError: if ``path`` cannot be loaded or converted, or if ``output`` is not a valid file
+            name. Nothing is written.
+        OSError, RuntimeError: if the checkpoint or the config cannot be written.
     """
     if output.suffix != ".pth":
-        raise UserError(f"'{output}': a checkpoint of Detectron2 is called *.pth")
+        raise UserError(f"'{output}': the output file name must end in .pth")
     if output.resolve() == path.resolve():
-        raise UserError(f"'{output}' is the file to convert: give another name to write")
+        raise UserError(f"'{output}' is the file to convert: choose another name for the output")
     file = read_checkpoint(path, trusted=trusted)
     try:
         converted = convert_weights(file, source, style, bn_eps)
@@ -116,7 +128,7 @@ def convert_checkpoint(
 
 
 def _config(model: SourceModel, style: str) -> dict:
-    """The config of a model, nested as in YAML."""
+    """Returns the config of a model as a nested dict, as in YAML."""
     images = model.styles[style]
     config = yaml.safe_load(Path(get_config_file("Base-RCNN-FPN.yaml")).read_text())
     flat = {
@@ -138,32 +150,32 @@ def _config(model: SourceModel, style: str) -> dict:
             node = node.setdefault(part, {})
         node[last] = value
     if model.class_order.num_classes != 80:
-        del config["DATASETS"]  # it was trained on data of its own
+        del config["DATASETS"]  # trained on a custom dataset
     return config
 
 
 def _shapes(config: dict, part: str) -> dict[str, tuple[int, ...]]:
-    """The shapes of a model's parameters whose names begin with ``part``."""
+    """Returns the shapes of a model's parameters whose names start with ``part``."""
     cfg = get_msrcnn_cfg()
     cfg.merge_from_other_cfg(CfgNode(config))
     cfg.MODEL.DEVICE = "meta"
     try:
-        with torch.device("meta"):  # without memory, and so without time
+        with torch.device("meta"):  # allocates no memory
             parameters = build_model(cfg).state_dict()
-    except (AssertionError, ValueError) as error:  # channels that do not go together
-        raise UserError(f"Detectron2 has no model of such shapes: {error}") from error
+    except (AssertionError, ValueError) as error:  # inconsistent numbers of channels
+        raise UserError(f"Detectron2 cannot build a model of these shapes: {error}") from error
     return {name: tuple(p.shape) for name, p in parameters.items() if name.startswith(part)}
 
 
 def _check(model: SourceModel, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Refuse a file that is not exactly the parameters of a model.
+    """Checks that the file contains exactly the parameters of the model.
 
     Args:
-        model: what the file holds.
-        shapes: of all parameters of the model in Detectron2, by its names.
+        model: the model in the file.
+        shapes: the shapes of all parameters in Detectron2, by Detectron2's names.
 
     Raises:
-        UserError: naming what is missing, unknown or of another shape.
+        UserError: if a parameter is missing, unexpected or of the wrong shape.
     """
     expected = {
         model.parameter_name(name): model.class_order.source_shape(name, shape)
@@ -171,27 +183,33 @@ def _check(model: SourceModel, shapes: dict[str, tuple[int, ...]]) -> None:
     }
     found = {name: tuple(p.shape) for name, p in model.parameters.items()}
     missing = [name for name in expected if name not in found]
-    unknown = [name for name in found if name not in expected and not model.is_ignored(name)]
+    unexpected = [name for name in found if name not in expected and not model.is_ignored(name)]
     misshaped = [
         f"{name} {found[name]}, expected {shape}"
         for name, shape in expected.items()
-        if not missing and found[name] != shape  # what is missing could tell the right shape
+        if not missing and found[name] != shape  # a missing parameter may decide the shape
     ]
-    complaints = {"missing": missing, "unknown": unknown, "of another shape": misshaped}
-    told = [f"{what}: {', '.join(names)}" for what, names in complaints.items() if names]
-    if told:
-        raise UserError(f"not the parameters of {model.title}; {'; '.join(told)}")
+    problems = {"missing": missing, "unexpected": unexpected, "wrong shape": misshaped}
+    found_problems = [f"{what}: {', '.join(names)}" for what, names in problems.items() if names]
+    if found_problems:
+        raise UserError(
+            f"the parameters are not those of {model.title}; {'; '.join(found_problems)}"
+        )
 
 
 def _without_statistics(parameters: dict[str, Tensor], eps: float) -> dict[str, Tensor]:
-    """The backbone's frozen normalisations as scale and shift alone, as Caffe2's files have them.
+    """Folds the statistics of the backbone's frozen batch norms into weight and bias.
 
-    Detectron2's adds an epsilon of its own to the variance. A variance smaller than that would
-    not survive in float32 the subtraction of the difference; scale and shift are exact.
+    Detectron2's ``FrozenBatchNorm2d`` has a fixed epsilon. Subtracting the difference between the
+    epsilons from the variance is inexact in float32 if the variance is small; folding is exact.
+    Caffe2's files store batch norms in the same form.
 
     Args:
-        parameters: of the model.
-        eps: what the library adds to the variance.
+        parameters: the parameters of the model, by Detectron2's names.
+        eps: the library's epsilon.
+
+    Returns:
+        The parameters that change.
     """
     changed = {}
     for name in parameters:
@@ -217,23 +235,23 @@ def _describe(model: SourceModel, config: dict, style: str) -> str:
     if groups > 1:
         backbone = f"ResNeXt-{depth} {groups}x{resnets['WIDTH_PER_GROUP']}d"
     if model.part:
-        return f"{backbone} of {style} style, of {model.title}; all else is to be trained."
+        return f"{backbone} of {style} style, from {model.title}; all else is untrained."
     kind = "Mask Scoring R-CNN" if model.scores_masks else "Mask R-CNN"
     return (
-        f"{kind} with {backbone} FPN of {style} style, {heads['NUM_CLASSES']} classes, of "
+        f"{kind} with {backbone} FPN of {style} style, {heads['NUM_CLASSES']} classes, from "
         f"{model.title}."
     )
 
 
 def _other_library(names: set[str], source: str, found: type[SourceModel] | None) -> str:
-    """What to say of a file that is not of ``source``."""
+    """Returns the error message for a file that is not from ``source``."""
     if found is not None:
         return f"this is {found.title}: convert it with --from {found.option}"
     if any(name.startswith("proposal_generator.") for name in names):
-        return "this is a checkpoint of Detectron2, which needs no conversion: give it as it is"
+        return "this is a checkpoint of Detectron2, which needs no conversion: use it as it is"
     if all(any(name.startswith(part) for name in names) for part in ("rpn_head.", "bbox_head.")):
         return (
-            "this is of mmdetection 1.x, whose boxes and classes follow other conventions; the "
-            "models that mmdetection 2.x publishes can be converted"
+            "this is a checkpoint of mmdetection 1.x, which defines boxes and classes differently: "
+            "convert one of mmdetection 2.x or 3.x instead"
         )
-    return f"no names of {source} among its parameters, such as '{min(names)}'"
+    return f"its parameter names, such as '{min(names)}', are not those of {source}"

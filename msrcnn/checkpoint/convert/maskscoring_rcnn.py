@@ -1,9 +1,9 @@
-"""The authors' repository, github.com/zjhuang22/maskscoring_rcnn, and maskrcnn-benchmark, its base.
+"""Models of github.com/zjhuang22/maskscoring_rcnn, by the authors, and of maskrcnn-benchmark.
 
-Conventions, from its ``config/defaults.py`` and ``configs/e2e_ms_rcnn_R_50_FPN_1x.yaml``: RoIAlign
-without the half-pixel shift, 2 x 2 samples; boxes as the inclusive corners (x0, y0, x1, y1) of
-pixels, a box's width being ``x1 - x0 + 1``; anchors rounded to pixels; frozen batch normalisation
-that adds nothing to the variance; 81 outputs, the background first.
+The former is a fork of the latter. Conventions, from ``config/defaults.py`` and
+``configs/e2e_ms_rcnn_R_50_FPN_1x.yaml``: RoIAlign without the half-pixel shift and with 2 x 2
+samples; boxes (x0, y0, x1, y1) that include the last pixel, so that the width is ``x1 - x0 + 1``;
+anchors rounded to pixels; frozen batch normalization with epsilon 0; 81 outputs, background first.
 """
 
 from functools import cached_property
@@ -17,35 +17,35 @@ from .class_order import BackgroundFirst
 from .source import DETECTOR_CONFIG, MASKIOU_HEAD, ImageInput, SourceModel, pooler_config
 
 STRIDES = (4, 8, 16, 32, 64)
-ANCHOR_SCALE = 8  # an anchor's side in strides
+ANCHOR_SCALE = 8  # side of an anchor, in strides
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
 CAFFE_BGR = ImageInput("BGR", (102.9801, 115.9465, 122.7717))
 
 
 def cell_anchors(stride: int) -> list[list[float]]:
-    """The anchors of a feature map as maskrcnn-benchmark and Detectron make them.
+    """Returns the anchors of one cell of a feature map, as in maskrcnn-benchmark and Detectron.
 
-    The sides of a cell are stretched to the aspect ratio and rounded before they are enlarged, so
-    that each feature map has its own aspect ratios.
+    A cell is stretched to the aspect ratio and rounded before it is scaled to the anchor's size, so
+    the actual aspect ratios differ between feature maps.
 
     Args:
-        stride: of the feature map, in pixels.
+        stride: stride of the feature map, in pixels.
 
     Returns:
-        For each aspect ratio the inclusive corners (x0, y0, x1, y1), of whole or half pixels.
+        One box (x0, y0, x1, y1) per aspect ratio, including the last pixel.
     """
     anchors = []
     for ratio in ASPECT_RATIOS:
         width = np.round(np.sqrt(stride**2 / ratio))
-        height = np.round(width * ratio)  # of halves to the even number, as NumPy does
-        centre = (stride - 1) / 2
+        height = np.round(width * ratio)  # rounds half to even
+        center = (stride - 1) / 2
         x, y = (float(ANCHOR_SCALE * side - 1) / 2 for side in (width, height))
-        anchors.append([centre - x, centre - y, centre + x, centre + y])
+        anchors.append([center - x, center - y, center + x, center + y])
     return anchors
 
 
 class MaskScoringRCNN(SourceModel):
-    """Mask Scoring R-CNN or Mask R-CNN with a ResNet FPN, of maskrcnn-benchmark."""
+    """A Mask Scoring R-CNN or Mask R-CNN of maskrcnn-benchmark, with a ResNet FPN backbone."""
 
     option = "maskscoring_rcnn"
     title = "the authors' maskscoring_rcnn (maskrcnn-benchmark)"
@@ -53,7 +53,7 @@ class MaskScoringRCNN(SourceModel):
     ignored = r".*\.num_batches_tracked|rpn\.anchor_generator\.cell_anchors\.\d+"
 
     @staticmethod
-    def recognises(names: set[str]) -> bool:
+    def recognizes(names: set[str]) -> bool:
         starts = ("backbone.body.stem.", "roi_heads.box.", "roi_heads.mask.", "roi_heads.maskiou.")
         return any(name.startswith(starts) for name in names)
 
@@ -110,11 +110,13 @@ class MaskScoringRCNN(SourceModel):
         }
 
     def _cell_anchors(self, level: int) -> list[list[float]]:
-        """The anchors that the file holds, or else those of the published config."""
+        """Returns the anchors in the file or, if there are none, those of the published config."""
         name = f"rpn.anchor_generator.cell_anchors.{level}"
         anchors: Tensor | None = self.parameters.get(name)
         if anchors is None:
             return cell_anchors(STRIDES[level])
         if anchors.ndim != 2 or anchors.shape[1] != 4:
-            raise UserError(f"{name} {tuple(anchors.shape)}, expected (number of anchors, 4)")
+            raise UserError(
+                f"{name} has shape {tuple(anchors.shape)}, expected (number of anchors, 4)"
+            )
         return anchors.tolist()

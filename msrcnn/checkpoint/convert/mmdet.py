@@ -1,9 +1,10 @@
-"""mmdetection 2.x and 3.x, which name the parameters of MS R-CNN alike.
+"""Models of mmdetection 2.x and 3.x, which use the same parameter names.
 
 Conventions, from ``configs/_base_/models/mask-rcnn_r50_fpn.py`` and
-``configs/ms_rcnn/ms-rcnn_r50-caffe_fpn_1x_coco.py``: those of Detectron2 (aligned RoIAlign with as
-many samples as fit, boxes of continuous coordinates, the background last). Its two kinds of
-backbone are its own: "caffe" of BGR images with deviation 1, "pytorch" of normalised RGB images.
+``configs/ms_rcnn/ms-rcnn_r50-caffe_fpn_1x_coco.py``: as in Detectron2 (RoIAlign with the half-pixel
+shift and an adaptive number of samples, continuous box coordinates, background last). Backbones
+have one of two styles: "caffe" for BGR images with standard deviation 1, and "pytorch" for
+normalized RGB images.
 """
 
 import re
@@ -20,7 +21,7 @@ from .source import (
 
 
 class MMDetection(SourceModel):
-    """Mask Scoring R-CNN or Mask R-CNN with a ResNet or ResNeXt FPN, of mmdetection."""
+    """A Mask Scoring R-CNN or Mask R-CNN of mmdetection, with a ResNet or ResNeXt FPN backbone."""
 
     option = "mmdet"
     title = "mmdetection 2.x or 3.x"
@@ -30,7 +31,7 @@ class MMDetection(SourceModel):
     }
 
     @staticmethod
-    def recognises(names: set[str]) -> bool:
+    def recognizes(names: set[str]) -> bool:
         return any(name.startswith("roi_head.") for name in names)
 
     @property
@@ -58,7 +59,7 @@ class MMDetection(SourceModel):
 
     @property
     def default_style(self) -> str:
-        """What the file's own config says, else what the published models of that kind are."""
+        """The style in the file's config or, without one, that of the published models."""
         named = re.search(r"\bstyle='(caffe|pytorch)'", self.config_text)
         if named:
             return named[1]

@@ -1,4 +1,4 @@
-"""What has to be known of a library to convert its models, and what can be read off a file."""
+"""The base class for models of other libraries, and what can be inferred from their parameters."""
 
 import re
 from abc import ABC, abstractmethod
@@ -12,11 +12,12 @@ from torch import Tensor
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from ...errors import UserError
+from ..class_layers import CLASSIFIER
 from ..torchvision_weights import convert_torchvision_resnet
 from .class_order import BackgroundLast
 
 MASKIOU_HEAD = "roi_heads.mask_head.maskiou_head"
-# By kind of block and number of blocks in every stage.
+# By type of block and number of blocks per stage.
 DEPTHS = {
     (BasicBlock, (2, 2, 2, 2)): 18,
     (BasicBlock, (3, 4, 6, 3)): 34,
@@ -24,7 +25,7 @@ DEPTHS = {
     (Bottleneck, (3, 4, 23, 3)): 101,
     (Bottleneck, (3, 8, 36, 3)): 152,
 }
-# Config keys that are the number of outputs of a layer.
+# Config keys that equal the number of outputs of a layer.
 WIDTHS = {
     "MODEL.FPN.OUT_CHANNELS": "backbone.fpn_output2",
     "MODEL.ROI_BOX_HEAD.CONV_DIM": "roi_heads.box_head.conv1",
@@ -34,8 +35,7 @@ WIDTHS = {
     "MODEL.ROI_MASKIOU_HEAD.FC_DIM": f"{MASKIOU_HEAD}.maskiou_fc1",
 }
 
-
-# What the libraries' detectors have in common.
+# Common to the detectors of all libraries.
 DETECTOR_CONFIG = {
     "MODEL.PROPOSAL_GENERATOR.MIN_SIZE": 0,
     "MODEL.RPN.BBOX_REG_WEIGHTS": [1.0, 1.0, 1.0, 1.0],
@@ -54,7 +54,7 @@ DETECTOR_CONFIG = {
 
 @dataclass(frozen=True)
 class ImageInput:
-    """The images that a backbone was trained on: order of the channels, mean and deviation."""
+    """The images that a backbone expects: channel order, mean and standard deviation."""
 
     channels: str  # "BGR" or "RGB"
     mean: tuple[float, float, float]
@@ -65,106 +65,113 @@ IMAGENET_RGB = ImageInput("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.3
 
 
 def pooler_config(pooler_type: str, sampling_ratio: int) -> dict:
-    """The config of a RoIAlign that box and mask head share, by dotted key."""
+    """Returns the config of RoIAlign for box head and mask head, by dotted key."""
     pooler = {"POOLER_TYPE": pooler_type, "POOLER_SAMPLING_RATIO": sampling_ratio}
     heads = ("MODEL.ROI_BOX_HEAD", "MODEL.ROI_MASK_HEAD")
     return {f"{head}.{key}": value for head in heads for key, value in pooler.items()}
 
 
 class SourceModel(ABC):
-    """A model of another library: its parameters, and how the library names and uses them.
+    """A model of another library: its parameters, and the library's names and conventions.
 
-    Whatever parameters are called here without another word, they are called as in the library.
+    Names of parameters are the library's, unless stated otherwise.
+
+    Attributes:
+        option: the library, as in ``SOURCES``.
+        title: the kind of model, for messages.
+        styles: images by style. The style says which convolution of a ResNet block has the stride,
+            the first 1 x 1 one ("caffe") or the 3 x 3 one ("pytorch"). Neither the style nor the
+            normalization of images, which depends on it, can be inferred from a checkpoint.
+        ignored: a pattern of entries that are not parameters.
+        part: prefix of Detectron2's names of the parameters, if this is not a whole detector.
     """
 
-    option: str  # of tools/convert_checkpoint.py --from
+    option: str
     title: str
-    # Where a block's stride is: "caffe" in the first 1 x 1 convolution, "pytorch" in the 3 x 3 one.
-    # A checkpoint cannot tell, nor how its images were normalised, which goes with it.
     styles: ClassVar[dict[str, ImageInput]]
-    ignored = r".*\.num_batches_tracked"  # names of what is no parameter
-    part = ""  # how Detectron2's names of what the model has begin
+    ignored = r".*\.num_batches_tracked"
+    part = ""
 
     def __init__(self, parameters: dict[str, Tensor], config_text: str = ""):
         """
         Args:
             parameters: all tensors of the file, by name.
-            config_text: the library's own config, where the file holds it.
+            config_text: the library's config, if the file contains it.
         """
         self.parameters = parameters
         self.config_text = config_text
 
     @staticmethod
     @abstractmethod
-    def recognises(names: set[str]) -> bool:
-        """Whether the names of a file's parameters are those of such a model."""
+    def recognizes(names: set[str]) -> bool:
+        """Returns whether the parameter names of a file are those of such a model."""
 
     @property
     @abstractmethod
     def modules(self) -> dict[str, str]:
-        """By Detectron2's name of a module outside the ResNet, the library's."""
+        """The library's names of the modules outside the ResNet, by Detectron2's names."""
 
     @abstractmethod
     def resnet_name(self, name: str) -> str:
-        """The name of a ResNet's parameter, or the beginning of one, that torchvision gives."""
+        """Returns the library's name of a ResNet parameter, or its prefix, given torchvision's."""
 
     @abstractmethod
     def config(self) -> dict:
-        """The library's conventions as Detectron2's config has them, by dotted key.
+        """Returns the library's conventions as Detectron2's config keys, dotted.
 
-        The value of a key may be a whole node, which then replaces what stands there.
+        A value may be a dict, which replaces the whole config node.
         """
 
     @cached_property
     def class_order(self) -> BackgroundLast:
-        """The order of the outputs for classes."""
+        """The order of the outputs of class-dependent layers."""
         return BackgroundLast(self.num_outputs)
 
     @property
     def default_style(self) -> str:
-        """The style to take where none is asked for."""
+        """The style to use if the user gives none."""
         return "pytorch"
 
     @property
     def bn_eps(self) -> float:
-        """What the backbone's batch normalisation adds to the variance."""
+        """The epsilon of the backbone's batch normalization."""
         return 1e-5
 
     @property
     def scores_masks(self) -> bool:
-        """Whether there is anything of a MaskIoU head."""
+        """Whether the file contains a MaskIoU head, or a part of it."""
         heads = tuple(f"{m}." for name, m in self.modules.items() if name.startswith(MASKIOU_HEAD))
         return bool(heads) and any(name.startswith(heads) for name in self.parameters)
 
     @property
     def num_outputs(self) -> int:
-        """Outputs of the classifier, the background among them; COCO's 81 if there is none."""
-        return self._rows("roi_heads.box_predictor.cls_score") or 81
+        """The number of the classifier's outputs, with background; 81 (COCO) if it is missing."""
+        return self._rows(CLASSIFIER) or 81
 
     def parameter_name(self, name: str) -> str:
-        """The library's name of the parameter that Detectron2 calls ``name``."""
+        """Returns the library's name of a parameter, given Detectron2's."""
         if name in self._resnet_names:
             return self._resnet_names[name]
         module, _, parameter = name.rpartition(".")
         return f"{self.modules[module]}.{parameter}"
 
     def is_ignored(self, name: str) -> bool:
-        """Whether an entry of the file is none of the model's parameters."""
+        """Returns whether an entry of the file is not a parameter of the model."""
         return re.fullmatch(self.ignored, name) is not None
 
     def sizes(self) -> dict:
-        """What the shapes tell, by key of Detectron2's config.
+        """Infers depth and widths from the shapes, as Detectron2's config keys, dotted.
 
         Raises:
-            UserError: if the backbone is no ResNet that Detectron2 has.
+            UserError: if the backbone is not a ResNet that Detectron2 supports.
         """
         block, blocks = self._resnet
         if self._resnet not in DEPTHS:
             raise UserError(
-                f"the backbone has {', '.join(map(str, blocks))} blocks in its stages: no ResNet "
-                f"of a depth in {', '.join(str(depth) for depth in sorted(set(DEPTHS.values())))}"
+                f"the stages of the backbone have {', '.join(map(str, blocks))} blocks; supported "
+                f"are ResNets of depth {', '.join(map(str, sorted(set(DEPTHS.values()))))}"
             )
-        # (channels inside a block, channels a group, 3, 3)
+        # (channels inside a block, channels per group, 3, 3)
         inner = self._resnet_shape("layer1.0.conv2.weight", (64, 64, 3, 3))
         last = "layer1.0.bn3.weight" if block is Bottleneck else "layer1.0.bn2.weight"
         groups = inner[0] // inner[1] if block is Bottleneck else 1
@@ -180,7 +187,7 @@ class SourceModel(ABC):
 
     @cached_property
     def _resnet(self) -> tuple[type, tuple[int, ...]]:
-        """The kind of the ResNet's blocks, and how many there are in every stage."""
+        """The type of the ResNet's blocks, and the number of blocks per stage."""
         blocks, bottleneck = [], False
         for stage in range(1, 5):
             block = re.compile(re.escape(self.resnet_name(f"layer{stage}.")) + r"(\d+)(.*)")
@@ -191,19 +198,19 @@ class SourceModel(ABC):
 
     @cached_property
     def _resnet_names(self) -> dict[str, str]:
-        """The library's names of the ResNet's parameters, by Detectron2's."""
+        """The library's names of the ResNet's parameters, by Detectron2's names."""
         with torch.device("meta"):
             theirs = torchvision.models.ResNet(*self._resnet).state_dict()
         names = convert_torchvision_resnet({name: self.resnet_name(name) for name in theirs})
         return {f"backbone.bottom_up.{ours}": name for ours, name in names.items()}
 
     def _resnet_shape(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
-        # What is missing or of another shape is complained of later, with all else.
+        # Missing parameters and wrong shapes are reported later, all at once.
         found = self.parameters.get(self.resnet_name(name))
         return tuple(found.shape) if found is not None and found.ndim == len(default) else default
 
     def _rows(self, module: str) -> int | None:
-        """The number of outputs of a layer, by Detectron2's name; ``None`` if it is not there."""
+        """Returns the number of outputs of a layer, by Detectron2's name, if the layer exists."""
         if module not in self.modules:
             return None
         found = self.parameters.get(f"{self.modules[module]}.weight")

@@ -1,8 +1,8 @@
-"""torchvision's Mask R-CNN, to add mask scoring to, and its ImageNet ResNets, to start from.
+"""torchvision's Mask R-CNN models, to add mask scoring to, and its ResNets, to train from.
 
-Conventions of the detectors, from ``torchvision.models.detection``: RGB images, normalised;
-RoIAlign without the half-pixel shift, 2 x 2 samples; boxes of continuous coordinates; anchors
-rounded to pixels; COCO's categories by their own ids, the background 0, ten of 1 to 90 unused.
+Conventions of the detectors, from ``torchvision.models.detection``: normalized RGB images; RoIAlign
+without the half-pixel shift and with 2 x 2 samples; continuous box coordinates; anchors rounded to
+pixels; class outputs by COCO's category ids, with background 0 and ten of 1 to 90 unused.
 """
 
 import re
@@ -12,6 +12,7 @@ from typing import ClassVar
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
+from ..class_layers import CLASSIFIER
 from .class_order import BackgroundFirst
 from .source import DETECTOR_CONFIG, IMAGENET_RGB, SourceModel, pooler_config
 
@@ -22,14 +23,14 @@ COCO_IDS = [category["id"] for category in COCO_CATEGORIES if category["isthing"
 
 
 def cell_anchors() -> list[list[list[float]]]:
-    """For each feature map its anchors as torchvision makes them, (x0, y0, x1, y1) each."""
+    """Returns torchvision's anchors (x0, y0, x1, y1) of one cell of each feature map."""
     return [level.tolist() for level in AnchorGenerator(ANCHOR_SIZES, ASPECT_RATIOS).cell_anchors]
 
 
 class TorchvisionMaskRCNN(SourceModel):
-    """``maskrcnn_resnet50_fpn`` and Mask R-CNNs made of the same parts.
+    """``maskrcnn_resnet50_fpn``, and Mask R-CNNs with the same modules and another ResNet.
 
-    The published file has the names of torchvision before 0.13, which are read too.
+    Both the current names and those before torchvision 0.13, as in the published file, are read.
     """
 
     option = "torchvision"
@@ -37,12 +38,12 @@ class TorchvisionMaskRCNN(SourceModel):
     styles: ClassVar = {"pytorch": IMAGENET_RGB}
 
     @staticmethod
-    def recognises(names: set[str]) -> bool:
+    def recognizes(names: set[str]) -> bool:
         return any(re.match(r"backbone\.fpn\.(inner|layer)_blocks\.", name) for name in names)
 
     @property
     def modules(self) -> dict[str, str]:
-        conv = "" if self._has_old_names else ".0"  # it stands in a block of its own since 0.13
+        conv = "" if self._has_old_names else ".0"  # wrapped in a Conv2dNormActivation since 0.13
         return {
             **{
                 f"backbone.fpn_{ours}{i + 2}": f"backbone.fpn.{theirs}_blocks.{i}{conv}"
@@ -75,11 +76,11 @@ class TorchvisionMaskRCNN(SourceModel):
 
     @property
     def num_outputs(self) -> int:
-        return self._rows("roi_heads.box_predictor.cls_score") or COCO_OUTPUTS
+        return self._rows(CLASSIFIER) or COCO_OUTPUTS
 
     @property
     def bn_eps(self) -> float:
-        """0 for the published file: torchvision sets it so when it loads that one."""
+        """0 for the published file, as torchvision sets it when loading that file; else 1e-5."""
         frozen = not any(name.endswith("num_batches_tracked") for name in self.parameters)
         return 0.0 if self._has_old_names and frozen else 1e-5
 
@@ -103,12 +104,12 @@ class TorchvisionMaskRCNN(SourceModel):
 
 
 class TorchvisionMaskRCNNV2(TorchvisionMaskRCNN):
-    """``maskrcnn_resnet50_fpn_v2``: more convolutions, all of them normalised but the RPN's."""
+    """``maskrcnn_resnet50_fpn_v2``: more convolutions, with batch norm except in the RPN."""
 
     title = "torchvision's Mask R-CNN v2"
 
     @staticmethod
-    def recognises(names: set[str]) -> bool:
+    def recognizes(names: set[str]) -> bool:
         return any(re.match(r"backbone\.fpn\.\w+_blocks\.\d+\.1\.", name) for name in names)
 
     @property
@@ -120,11 +121,11 @@ class TorchvisionMaskRCNNV2(TorchvisionMaskRCNN):
             modules[f"proposal_generator.rpn_head.conv.conv{i}"] = f"rpn.head.conv.{i}.0"
         for i in range(4):
             modules[f"roi_heads.box_head.conv{i + 1}"] = f"roi_heads.box_head.{i}.0"
-        normalised = re.compile(r"backbone\.fpn|roi_heads\.box_head\.conv|.*mask_fcn")
+        normalized = re.compile(r"backbone\.fpn|roi_heads\.box_head\.conv|.*mask_fcn")
         norms = {
             f"{ours}.norm": f"{theirs.removesuffix('.0')}.1"
             for ours, theirs in modules.items()
-            if normalised.match(ours)
+            if normalized.match(ours)
         }
         return {**modules, **norms}
 
@@ -141,7 +142,7 @@ class TorchvisionMaskRCNNV2(TorchvisionMaskRCNN):
 
 
 class TorchvisionResNet(SourceModel):
-    """An ImageNet ResNet or ResNeXt: the backbone of an MS R-CNN still to be trained."""
+    """An ImageNet ResNet or ResNeXt, as the backbone of an MS R-CNN to be trained."""
 
     option = "torchvision"
     title = "torchvision's ResNet"
@@ -151,7 +152,7 @@ class TorchvisionResNet(SourceModel):
     scores_masks = True
 
     @staticmethod
-    def recognises(names: set[str]) -> bool:
+    def recognizes(names: set[str]) -> bool:
         return any(name.startswith("layer1.") for name in names)
 
     @property

@@ -1,4 +1,4 @@
-"""A converted model, made as a user makes it."""
+"""Converts a model the way a user does."""
 
 import torch
 from detectron2.modeling import build_model
@@ -8,7 +8,7 @@ from msrcnn.config import get_msrcnn_cfg
 
 
 def convert_and_load(folder, content, source, **options):
-    """Convert a file's content by way of the files themselves; returns config and model."""
+    """Saves, converts and loads the content of a checkpoint; returns config and model."""
     torch.save(content, folder / "theirs.pth")
     convert_checkpoint(folder / "theirs.pth", folder / "ours.pth", source, **options)
     cfg = get_msrcnn_cfg()
@@ -16,5 +16,5 @@ def convert_and_load(folder, content, source, **options):
     cfg.MODEL.DEVICE = "cpu"
     model = build_model(cfg).eval()
     saved = torch.load(folder / "ours.pth", weights_only=True)
-    model.load_state_dict(saved["model"])  # strictly: nothing missing, nothing left over
+    model.load_state_dict(saved["model"])  # strict: no missing or unexpected keys
     return cfg, model

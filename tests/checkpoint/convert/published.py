@@ -1,4 +1,4 @@
-"""Names and shapes of the parameters of published models, written down from the libraries' code."""
+"""Names and shapes of the parameters of published models, according to the libraries' code."""
 
 from reference import resnet_shapes, weight_and_bias
 
@@ -6,7 +6,7 @@ R50, R101 = (3, 4, 6, 3), (3, 4, 23, 3)
 
 
 def maskscoring_rcnn(blocks=R50, *, base=64, channels=256, fc=1024, maskiou=True):
-    """Of the authors' maskscoring_rcnn: 81 classes, the background first."""
+    """Returns those of the authors' maskscoring_rcnn: 81 classes, background first."""
     box, mask, iou = (f"roi_heads.{head}" for head in ("box", "mask", "maskiou"))
     body = "backbone.body."
     shapes = resnet_shapes(body, f"{body}stem.", blocks=blocks, base=base)
@@ -40,7 +40,7 @@ def maskscoring_rcnn(blocks=R50, *, base=64, channels=256, fc=1024, maskiou=True
 
 
 def mmdet(blocks=R50, *, base=64, width=None, groups=1, channels=256, fc=1024, maskiou=True):
-    """Of mmdetection 2.x and 3.x: the background last, and of the classifier alone."""
+    """Returns those of mmdetection 2.x and 3.x: background last, only in the classifier."""
     box, mask, iou = (f"roi_head.{head}_head" for head in ("bbox", "mask", "mask_iou"))
     shapes = resnet_shapes(
         *("backbone.", "backbone."), blocks=blocks, base=base, width=width, groups=groups

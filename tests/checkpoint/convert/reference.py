@@ -1,6 +1,6 @@
-"""Mask Scoring R-CNN in plain PyTorch, from the state dict of the library it is of.
+"""A forward pass of Mask Scoring R-CNN in plain PyTorch, on the state dict of another library.
 
-Nothing here knows of Detectron2 or of the converters: the tests hold converted models against it.
+It uses neither Detectron2 nor the converters, so that the tests can compare converted models to it.
 """
 
 import math
@@ -10,20 +10,20 @@ from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 STRIDES = (4, 8, 16, 32)
-LARGEST = math.log(1000 / 16)  # by how much a side may be enlarged
-# In an image of 128 x 160; none of a size at which the level changes.
+LARGEST = math.log(1000 / 16)  # largest log scale of a box side
+# In an image of 128 x 160. No size is close to a boundary between FPN levels.
 BOXES = torch.tensor(
     [[3.0, 5.0, 40.0, 61.0], [10.5, 20.25, 31.0, 40.0], [0.0, 0.0, 159.0, 127.0], [60, 8, 119, 90]]
 )
 
 
 def close(found, expected):
-    """Whether tensors are equal up to rounding, in units of the largest value."""
+    """Returns whether tensors are equal up to rounding, relative to the largest value."""
     return torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
 
 
 class Layers:
-    """The layers that a state dict is the parameters of."""
+    """Applies layers with the parameters of a state dict."""
 
     def __init__(self, state):
         self.state = state
@@ -43,7 +43,7 @@ class Layers:
         return F.linear(x, self.state[f"{name}.weight"], self.state[f"{name}.bias"])
 
     def norm(self, x, name, eps):
-        """Frozen batch normalisation as its definition says, in double precision."""
+        """Frozen batch normalization by its definition, in double precision."""
         weight, bias, mean, var = (
             self.state[f"{name}.{key}"].double()[:, None, None]
             for key in ("weight", "bias", "running_mean", "running_var")
@@ -52,11 +52,11 @@ class Layers:
 
 
 def resnet_features(layers, image, prefix, stem, *, blocks, caffe, groups, eps):
-    """The outputs of the four stages of a bottleneck ResNet.
+    """Returns the outputs of the four stages of a bottleneck ResNet.
 
     Args:
-        prefix, stem: of the names of the blocks' and the stem's parameters.
-        caffe: the stride is in the first 1 x 1 convolution, not in the 3 x 3 one.
+        prefix, stem: name prefixes of the blocks' and the stem's parameters.
+        caffe: whether the first 1 x 1 convolution has the stride, instead of the 3 x 3 one.
     """
     x = layers.norm(layers.conv(image, f"{stem}conv1", stride=2), f"{stem}bn1", eps)
     x = F.max_pool2d(x.relu(), 3, stride=2, padding=1)
@@ -79,7 +79,7 @@ def resnet_features(layers, image, prefix, stem, *, blocks, caffe, groups, eps):
 
 
 def pyramid(layers, features, lateral, output):
-    """The five levels of a pyramid; layers of level i are called ``lateral(i)``, ``output(i)``."""
+    """Returns the five FPN levels; the layers of level i are ``lateral(i)`` and ``output(i)``."""
     merged = [layers.conv(features[3], lateral(3))]
     for i in (2, 1, 0):
         above = F.interpolate(merged[0], size=features[i].shape[-2:], mode="nearest")
@@ -89,10 +89,10 @@ def pyramid(layers, features, lateral, output):
 
 
 def pooled(levels, boxes, size, *, aligned, sampling_ratio, plus_one):
-    """RoI features of the boxes of one image, each from the level of its size.
+    """Returns the RoI features of the boxes of one image, each from the FPN level for its size.
 
     Args:
-        plus_one: a box's side is x1 - x0 + 1, the number of its pixels.
+        plus_one: 1 if the side of a box is x1 - x0 + 1, else 0.
     """
     sides = boxes[:, 2:] - boxes[:, :2] + plus_one
     level = (4 + (sides.prod(dim=1).sqrt() / 224 + 1e-6).log2()).floor().clamp(2, 5)
@@ -107,13 +107,13 @@ def pooled(levels, boxes, size, *, aligned, sampling_ratio, plus_one):
 
 
 def decode(anchors, deltas, weights, plus_one):
-    """Boxes from deltas.
+    """Applies deltas to anchors.
 
     Args:
         anchors: tensor of shape (N, 4).
         deltas: tensor of shape (N, 4).
-        weights: that the deltas were multiplied with.
-        plus_one: a box's side is x1 - x0 + 1.
+        weights: the box regression weights.
+        plus_one: 1 if the side of a box is x1 - x0 + 1, else 0.
     """
     dx, dy, dw, dh = (deltas / torch.tensor(weights)).unbind(1)
     width, height = (anchors[:, i + 2] - anchors[:, i] + plus_one for i in range(2))
@@ -125,12 +125,12 @@ def decode(anchors, deltas, weights, plus_one):
 
 
 def maskiou(layers, features, masks, convs, fcs, output):
-    """Predicted MaskIoU of every class.
+    """Returns the predicted MaskIoU of every class.
 
     Args:
-        features: of shape (N, channels, 14, 14).
+        features: tensor of shape (N, channels, 14, 14).
         masks: probabilities, of shape (N, 28, 28).
-        convs, fcs, output: names.
+        convs, fcs, output: names of the layers.
     """
     x = torch.cat([features, F.max_pool2d(masks[:, None], 2)], dim=1)
     for name in convs[:-1]:
@@ -142,14 +142,14 @@ def maskiou(layers, features, masks, convs, fcs, output):
 
 
 def random_levels(channels, height, width):
-    """The five levels of a pyramid, for an image of this size, of values about 1."""
+    """Returns random features of five FPN levels for an image of this size."""
     generator = torch.Generator().manual_seed(2)
     sizes = [(height // stride, width // stride) for stride in (*STRIDES, 64)]
     return [torch.randn(1, channels, *size, generator=generator) for size in sizes]
 
 
 def random_state(shapes, seed=0):
-    """Random parameters that keep activations of about their size from layer to layer."""
+    """Returns random parameters that preserve the scale of activations from layer to layer."""
     generator = torch.Generator().manual_seed(seed)
     state = {}
     for name, shape in shapes.items():
@@ -159,7 +159,7 @@ def random_state(shapes, seed=0):
             value = 0.1 * torch.randn(shape, generator=generator)
         elif name.endswith("num_batches_tracked"):
             value = torch.tensor(0)
-        elif len(shape) == 1:  # scale of a normalisation
+        elif len(shape) == 1:  # scale of a normalization layer
             value = 0.5 * torch.rand(shape, generator=generator) + 0.5
         else:
             fan_in = torch.Size(shape[1:]).numel()
@@ -169,12 +169,12 @@ def random_state(shapes, seed=0):
 
 
 def resnet_shapes(prefix, stem, *, blocks, base=64, width=None, groups=1):
-    """Shapes of a bottleneck ResNet's parameters.
+    """Returns the shapes of a bottleneck ResNet's parameters.
 
     Args:
-        prefix, stem: of the names of the blocks' and the stem's parameters.
-        base: channels of the stem, a fourth of those of the first stage.
-        width: channels inside a block of the first stage, ``base`` if not given.
+        prefix, stem: name prefixes of the blocks' and the stem's parameters.
+        base: output channels of the stem, a quarter of those of the first stage.
+        width: channels inside a block of the first stage; the default is ``base``.
     """
     shapes = {}
 
@@ -199,5 +199,5 @@ def resnet_shapes(prefix, stem, *, blocks, base=64, width=None, groups=1):
 
 
 def weight_and_bias(name, *shape, transposed=False):
-    """Shapes of a layer's parameters."""
+    """Returns the shapes of a layer's parameters."""
     return {f"{name}.weight": shape, f"{name}.bias": (shape[1] if transposed else shape[0],)}

@@ -1,4 +1,4 @@
-"""Names, shapes and sources: what is converted at the published sizes, and what is refused."""
+"""Converts models of the published sizes, and checks the errors for files that do not fit."""
 
 import pickle
 
@@ -16,20 +16,20 @@ from msrcnn.errors import UserError
 
 
 def without_memory(shapes):
-    """Parameters of these shapes, without values, but for the anchors, which are read."""
+    """Returns parameters of these shapes without values, except for the anchors, which are read."""
     return {
         name: torch.empty(shape, device="cpu" if "anchors" in name else "meta")
         for name, shape in shapes.items()
     }
 
 
-def of_torchvision(name, **options):
+def torchvision_state(name, **options):
     with torch.device("meta"):
         builder = getattr(detection, name)
         return builder(weights=None, weights_backbone=None, **options).state_dict()
 
 
-def of_detectron2():
+def detectron2_state():
     cfg = get_msrcnn_cfg()
     cfg.MODEL.DEVICE = "meta"
     with torch.device("meta"):
@@ -66,7 +66,7 @@ PUBLISHED = [
 @pytest.mark.parametrize("scored", [True, False])
 def test_published_sizes(source, shapes, description, depth, scored):
     state = without_memory(shapes)
-    if not scored:  # the Mask R-CNN that goes with it
+    if not scored:  # the corresponding Mask R-CNN
         state = {n: p for n, p in state.items() if "maskiou" not in n and "mask_iou" not in n}
     converted = convert(state, source)
     kind = "Mask Scoring R-CNN" if scored else "Mask R-CNN"
@@ -107,25 +107,25 @@ def mmdet():
     return without_memory(published.mmdet(base=16, channels=16, fc=16))
 
 
-def test_missing_and_unknown_parameters_are_listed(mmdet):
+def test_missing_and_unexpected_parameters_are_listed(mmdet):
     del mmdet["rpn_head.rpn_cls.bias"]
     del mmdet["backbone.layer2.1.bn3.running_mean"]
     mmdet["backbone.layer3.0.conv2_offset.weight"] = torch.empty(18, 64, 3, 3)
     mmdet["roi_head.mask_head.convs.4.conv.weight"] = torch.empty(16, 16, 3, 3)
     with pytest.raises(UserError) as error:
         convert(mmdet, "mmdet")
-    missing, unknown = str(error.value).split("; ")[1:]
+    missing, unexpected = str(error.value).split("; ")[1:]
     assert missing.startswith("missing: ")
     assert set(missing.removeprefix("missing: ").split(", ")) == {
         "rpn_head.rpn_cls.bias",
         "backbone.layer2.1.bn3.running_mean",
     }
-    assert unknown == (
-        "unknown: backbone.layer3.0.conv2_offset.weight, roi_head.mask_head.convs.4.conv.weight"
+    assert unexpected == (
+        "unexpected: backbone.layer3.0.conv2_offset.weight, roi_head.mask_head.convs.4.conv.weight"
     )
 
 
-def test_long_lists_are_cut(mmdet):
+def test_long_lists_are_complete(mmdet):
     few = {name: p for name, p in mmdet.items() if not name.startswith("neck.")}
     with pytest.raises(UserError, match=r"missing: (neck\.[\w.]+, ){15}neck\.[\w.]+$"):
         convert(few, "mmdet")
@@ -148,7 +148,7 @@ def test_misshaped_parameters_are_listed(mmdet, name, shape):
     assert "missing" not in str(error.value)
     assert f"{name} {shape}, expected (" in str(error.value)
     if len(shape) == len(expected):
-        assert str(error.value).endswith(f"; of another shape: {name} {shape}, expected {expected}")
+        assert str(error.value).endswith(f"; wrong shape: {name} {shape}, expected {expected}")
 
 
 def test_expected_shape_is_the_librarys_own():
@@ -159,15 +159,17 @@ def test_expected_shape_is_the_librarys_own():
         convert(state, "maskscoring_rcnn")
 
 
-def test_anchors_of_another_shape():
+def test_anchors_of_wrong_shape():
     state = without_memory(published.maskscoring_rcnn(base=16, channels=16, fc=16))
     state["rpn.anchor_generator.cell_anchors.3"] = torch.empty(12)
-    with pytest.raises(UserError, match=r"cell_anchors.3 \(12,\), expected \(number of anchors, 4"):
+    with pytest.raises(
+        UserError, match=r"cell_anchors.3 has shape \(12,\), expected \(number of anchors, 4"
+    ):
         convert(state, "maskscoring_rcnn")
 
 
 @pytest.mark.parametrize("part", ["convs.2", "fc_mask_iou", "fcs.0"])
-def test_half_a_maskiou_head_is_refused(mmdet, part):
+def test_incomplete_maskiou_head(mmdet, part):
     part = f"roi_head.mask_iou_head.{part}"
     with pytest.raises(UserError, match=f"missing: {part}.weight, {part}.bias$"):
         convert({n: p for n, p in mmdet.items() if not n.startswith(f"{part}.")}, "mmdet")
@@ -175,7 +177,7 @@ def test_half_a_maskiou_head_is_refused(mmdet, part):
 
 def test_unknown_depth(mmdet):
     state = {n: p for n, p in mmdet.items() if not n.startswith("backbone.layer3.5.")}
-    with pytest.raises(UserError, match="3, 4, 5, 3 blocks in its stages: no ResNet of a depth in"):
+    with pytest.raises(UserError, match="have 3, 4, 5, 3 blocks; supported are ResNets of depth"):
         convert(state, "mmdet")
 
 
@@ -184,21 +186,23 @@ def test_model_that_detectron2_cannot_build():
         name: torch.empty([max(n // 2, 1) if n > 3 else n for n in p.shape], device="meta")
         for name, p in get_model("resnet18", weights=None).state_dict().items()
     }
-    with pytest.raises(UserError, match="Detectron2 has no model of such shapes: .*RES2_OUT"):
+    with pytest.raises(
+        UserError, match="Detectron2 cannot build a model of these shapes: .*RES2_OUT"
+    ):
         convert(narrow, "torchvision")
 
 
 EXAMPLES = {
     "maskscoring_rcnn": lambda: without_memory(published.maskscoring_rcnn(base=16)),
     "mmdet": lambda: without_memory(published.mmdet(base=16)),
-    "torchvision": lambda: of_torchvision("maskrcnn_resnet50_fpn"),
-    "torchvision v2": lambda: of_torchvision("maskrcnn_resnet50_fpn_v2"),
+    "torchvision": lambda: torchvision_state("maskrcnn_resnet50_fpn"),
+    "torchvision v2": lambda: torchvision_state("maskrcnn_resnet50_fpn_v2"),
     "torchvision resnet": lambda: get_model("resnet18", weights=None).state_dict(),
 }
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_file_of_another_library_names_the_right_one(example):
+def test_error_names_the_library_of_the_file(example):
     right = example.split()[0]
     state = EXAMPLES[example]()
     for source in SOURCES:
@@ -210,23 +214,25 @@ def test_file_of_another_library_names_the_right_one(example):
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_file_of_no_library(source):
+def test_file_of_an_unsupported_library(source):
     with pytest.raises(UserError, match="Detectron2, which needs no conversion"):
-        convert(of_detectron2(), source)
+        convert(detectron2_state(), source)
     old = {"rpn_head.rpn_conv.weight": torch.empty(1), "bbox_head.fc_cls.weight": torch.empty(1)}
     with pytest.raises(UserError, match="mmdetection 1.x"):
         convert(old, source)
-    with pytest.raises(UserError, match=f"no names of {source} .* such as 'blocks.0.weight'"):
+    with pytest.raises(UserError, match=f"such as 'blocks.0.weight', are not those of {source}"):
         convert({"blocks.0.weight": torch.empty(1)}, source)
 
 
-def test_style_that_a_library_does_not_have():
-    with pytest.raises(UserError, match="style 'caffe': torchvision's Mask R-CNN is of pytorch"):
-        convert(of_torchvision("maskrcnn_resnet50_fpn"), "torchvision", style="caffe")
+def test_unsupported_style():
+    with pytest.raises(
+        UserError, match="style 'caffe': torchvision's Mask R-CNN is available only in pytorch"
+    ):
+        convert(torchvision_state("maskrcnn_resnet50_fpn"), "torchvision", style="caffe")
 
 
 def test_bn_eps():
-    """For a model that was fine-tuned from torchvision's published one, with its epsilon of 0."""
+    """Needed for models fine-tuned from torchvision's published one, whose epsilon is 0."""
     state = get_model("resnet18", weights=None).state_dict()
     state["bn1.running_var"][:] = 1e-6
     norm = "backbone.bottom_up.stem.conv1.norm"
@@ -245,14 +251,14 @@ def test_bn_eps():
     ("content", "message"),
     [
         (b"not weights at all", "is not a checkpoint, or is damaged"),
-        (pickle.dumps([1, 2], protocol=2), "holds a list"),
-        ([1, 2], "holds a list, not weights by name"),
-        ({}, "holds no weights by name"),
-        ({"model": {}}, "holds no weights by name"),
-        ({"epoch": 3, "best": 0.5}, "'epoch' is no tensor"),
+        (pickle.dumps([1, 2], protocol=2), "contains a list"),
+        ([1, 2], "contains a list, not a dict of weights"),
+        ({}, "contains no dict of weights"),
+        ({"model": {}}, "contains no dict of weights"),
+        ({"epoch": 3, "best": 0.5}, "'epoch' is not a tensor"),
     ],
 )
-def test_file_of_another_kind(tmp_path, content, message):
+def test_invalid_file(tmp_path, content, message):
     path = tmp_path / "theirs.pth"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -262,18 +268,20 @@ def test_file_of_another_kind(tmp_path, content, message):
         convert_checkpoint(path, tmp_path / "ours.pth", "mmdet")
 
 
-def test_nothing_is_written_when_the_file_is_refused(tmp_path):
+def test_nothing_is_written_if_the_conversion_fails(tmp_path):
     path = tmp_path / "theirs.pth"
     torch.save({"blocks.0.weight": torch.empty(1)}, path)
-    with pytest.raises(UserError, match=f"'{path}': no names of mmdet"):
+    with pytest.raises(
+        UserError, match=f"'{path}': its parameter names, .* are not those of mmdet"
+    ):
         convert_checkpoint(path, tmp_path / "new" / "ours.pth", "mmdet")
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_names_of_the_files(tmp_path):
+def test_invalid_file_names(tmp_path):
     path = tmp_path / "theirs.pth"
     path.touch()
-    with pytest.raises(UserError, match=r"ours\.pkl': a checkpoint .* is called \*\.pth"):
+    with pytest.raises(UserError, match=r"ours\.pkl': the output file name must end in \.pth"):
         convert_checkpoint(path, tmp_path / "ours.pkl", "mmdet")
     with pytest.raises(UserError, match="is the file to convert"):
         convert_checkpoint(path, tmp_path / "new" / ".." / "theirs.pth", "mmdet")

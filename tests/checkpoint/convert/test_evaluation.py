@@ -1,4 +1,4 @@
-"""A converted model goes through tools/eval_net.py with the config that was written beside it."""
+"""Evaluates converted models with tools/eval_net.py and the config written by the conversion."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def test_converted_model_is_evaluated(source, coco_root, tmp_path):
         [
             *(sys.executable, "tools/eval_net.py", "--config-file", str(tmp_path / "ours.yaml")),
             *("--weights", str(tmp_path / "ours.pth"), "--output-dir", str(tmp_path / "eval")),
-            # At a size for a CPU; random weights are sure of nothing.
+            # Small enough for a CPU; the scores of random weights are low.
             *("INPUT.MIN_SIZE_TEST", "96", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"),
             *("TEST.DETECTIONS_PER_IMAGE", "5", "MODEL.RPN.POST_NMS_TOPK_TEST", "20"),
             *("DATALOADER.NUM_WORKERS", "0"),

@@ -1,4 +1,4 @@
-"""Converted models of the authors' repository, held against a forward pass of their own."""
+"""Compares converted models of the authors' repository to an independent forward pass."""
 
 import numpy as np
 import published
@@ -14,7 +14,7 @@ from msrcnn.checkpoint.convert.files import CheckpointFile
 from msrcnn.checkpoint.convert.maskscoring_rcnn import STRIDES, MaskScoringRCNN, cell_anchors
 
 MEAN = (102.9801, 115.9465, 122.7717)
-# Of strides 4 and 8 as the repository's generate_anchors makes them: 32 and 64 pixels.
+# By stride, as computed by generate_anchors in the repository: of 32 and 64 pixels.
 ANCHORS = {
     4: [[-22.0, -10.0, 25.0, 13.0], [-14.0, -14.0, 17.0, 17.0], [-10.0, -22.0, 13.0, 25.0]],
     8: [[-40.0, -20.0, 47.0, 27.0], [-28.0, -28.0, 35.0, 35.0], [-20.0, -44.0, 27.0, 51.0]],
@@ -23,14 +23,14 @@ ANCHORS = {
 
 @pytest.fixture(scope="module")
 def state():
-    """All of ResNet-50's layers, narrow."""
+    """Parameters of a narrow ResNet-50."""
     state = reference.random_state(published.maskscoring_rcnn(base=16, channels=32, fc=48))
     for i, stride in enumerate(STRIDES):
         state[f"rpn.anchor_generator.cell_anchors.{i}"] = torch.tensor(cell_anchors(stride))
-    # Of a channel that hardly varies: far below Detectron2's epsilon.
+    # A variance far below Detectron2's epsilon.
     state["backbone.body.layer1.0.bn1.running_var"][0] = 1e-9
     state["backbone.body.layer1.0.bn1.weight"][0] = 3e-5
-    # MaskIoU of about a half, within the range that is not clamped.
+    # MaskIoU of about 0.5, which is not clamped.
     state["roi_heads.maskiou.predictor.maskiou.weight"] *= 0.1
     state["roi_heads.maskiou.predictor.maskiou.bias"] += 0.5
     return state
@@ -44,7 +44,7 @@ def style(request):
 @pytest.fixture(scope="module")
 def converted(state, style, tmp_path_factory):
     content = {"model": {f"module.{name}": p for name, p in state.items()}, "iteration": 90000}
-    options = {} if style == "caffe" else {"style": style}  # it is the default
+    options = {} if style == "caffe" else {"style": style}  # the default
     return convert_and_load(
         tmp_path_factory.mktemp("maskscoring_rcnn"), content, "maskscoring_rcnn", **options
     )
@@ -96,7 +96,7 @@ def test_rpn(converted, levels, state):
         hidden = layers.conv(level, "rpn.head.conv").relu()
         assert close(objectness[i], layers.conv(hidden, "rpn.head.cls_logits"))
         assert close(deltas[i], layers.conv(hidden, "rpn.head.bbox_pred"))
-        # Row by row, cell by cell, aspect ratio by aspect ratio.
+        # Ordered by row, cell and aspect ratio.
         y, x = torch.meshgrid(
             *(STRIDES[i] * torch.arange(n) for n in level.shape[-2:]), indexing="ij"
         )
@@ -127,7 +127,7 @@ def test_box_head(converted, levels, state):
 
 
 @torch.no_grad()
-def test_masks_and_their_maskiou(converted, levels, state):
+def test_masks_and_maskiou(converted, levels, state):
     _, model = converted
     layers = reference.Layers(state)
     name, iou = "roi_heads.mask", "roi_heads.maskiou"
@@ -151,7 +151,7 @@ def test_masks_and_their_maskiou(converted, levels, state):
     found = model.roi_heads.forward_with_given_boxes(named, [instances])[0]
     assert torch.allclose(found.pred_masks[:, 0], masks, atol=1e-4)
     assert torch.allclose(found.pred_maskiou, maskiou.clamp(0, 1), atol=1e-4)
-    assert ((maskiou > 0) & (maskiou < 1)).all()  # or else the clamp would decide
+    assert ((maskiou > 0) & (maskiou < 1)).all()  # not clamped
     assert torch.allclose(found.mask_scores, instances.scores * maskiou.clamp(0, 1), atol=1e-4)
 
 
@@ -160,10 +160,10 @@ def test_anchors_of_the_published_config():
         assert cell_anchors(stride) == expected
     for stride in STRIDES:
         anchors = np.array(cell_anchors(stride))
-        assert (anchors[:, :2] + anchors[:, 2:] == stride - 1).all()  # around the cell's centre
+        assert (anchors[:, :2] + anchors[:, 2:] == stride - 1).all()  # around the center
 
 
-def test_anchors_that_the_file_holds_are_taken(state):
+def test_anchors_are_read_from_the_file(state):
     own = {**state, "rpn.anchor_generator.cell_anchors.2": torch.arange(12.0).view(3, 4)}
     anchors = convert_weights(CheckpointFile(own, ""), "maskscoring_rcnn").config["MODEL"][
         "ANCHOR_GENERATOR"

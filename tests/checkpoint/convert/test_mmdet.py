@@ -1,4 +1,4 @@
-"""Converted models of mmdetection, held against a forward pass of their own."""
+"""Compares converted models of mmdetection to an independent forward pass."""
 
 import published
 import pytest
@@ -23,10 +23,10 @@ def kind(request):
 
 @pytest.fixture(scope="module")
 def state(kind):
-    """All of ResNet-50's layers, narrow."""
+    """Parameters of a narrow ResNet-50."""
     options = RESNEXT if kind == "resnext" else {}
     state = reference.random_state(published.mmdet(base=16, channels=32, fc=48, **options))
-    # MaskIoU of about a half, within the range that is not clamped.
+    # MaskIoU of about 0.5, which is not clamped.
     state["roi_head.mask_iou_head.fc_mask_iou.weight"] *= 0.1
     state["roi_head.mask_iou_head.fc_mask_iou.bias"] += 0.5
     return state
@@ -74,7 +74,7 @@ def test_backbone(converted, state, kind):
 
 @torch.no_grad()
 def test_rpn(converted, levels, state):
-    """All proposals before the suppression, anchor by anchor."""
+    """Compares all proposals before NMS."""
     _, model = converted
     layers, rpn = reference.Layers(state), model.proposal_generator
     objectness, deltas = rpn.rpn_head(levels)
@@ -84,7 +84,7 @@ def test_rpn(converted, levels, state):
         assert close(objectness[i], layers.conv(hidden, "rpn_head.rpn_cls"))
         theirs = layers.conv(hidden, "rpn_head.rpn_reg")
         assert close(deltas[i], theirs)
-        # Around the corner of each cell: row by row, cell by cell, aspect ratio by aspect ratio.
+        # Around the corner of each cell; ordered by row, cell and aspect ratio.
         stride = 4 * 2**i
         widths, heights = 8 * stride / ratios.sqrt(), 8 * stride * ratios.sqrt()
         anchors = torch.stack([-widths, -heights, widths, heights], dim=1) / 2
@@ -122,7 +122,7 @@ def test_box_head(converted, levels, state):
 
 
 @torch.no_grad()
-def test_masks_and_their_maskiou(converted, levels, state):
+def test_masks_and_maskiou(converted, levels, state):
     _, model = converted
     layers, name, iou = reference.Layers(state), "roi_head.mask_head", "roi_head.mask_iou_head"
     labels = torch.tensor([0, 79, 16, 43])  # the background is 80
@@ -145,7 +145,7 @@ def test_masks_and_their_maskiou(converted, levels, state):
     found = model.roi_heads.forward_with_given_boxes(named, [instances])[0]
     assert torch.allclose(found.pred_masks[:, 0], masks, atol=1e-4)
     assert torch.allclose(found.pred_maskiou, maskiou, atol=1e-4)
-    assert ((maskiou > 0) & (maskiou < 1)).all()  # or else the clamp would decide
+    assert ((maskiou > 0) & (maskiou < 1)).all()  # not clamped
     assert torch.allclose(found.mask_scores, instances.scores * maskiou, atol=1e-4)
 
 
@@ -158,7 +158,7 @@ def test_masks_and_their_maskiou(converted, levels, state):
         (RESNEXT, "backbone=dict(\n    style='caffe')", "caffe"),
     ],
 )
-def test_style_is_what_the_file_says_or_that_of_the_published_models(options, text, style):
+def test_default_style_is_that_of_the_file_or_the_published_models(options, text, style):
     with torch.device("meta"):
         shapes = published.mmdet(base=16, channels=32, fc=48, **options)
         state = {name: torch.empty(shape) for name, shape in shapes.items()}

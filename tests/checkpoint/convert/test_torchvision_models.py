@@ -1,4 +1,4 @@
-"""Converted torchvision models, held against torchvision itself from image to detections."""
+"""Compares converted torchvision models to torchvision itself, from image to detections."""
 
 import re
 from typing import NamedTuple
@@ -19,9 +19,9 @@ from msrcnn.checkpoint.convert.files import CheckpointFile
 from msrcnn.checkpoint.convert.torchvision_models import COCO_IDS
 from msrcnn.config import get_msrcnn_cfg
 
-IMAGE_SIZE = (128, 192)  # multiples of 64: see docs/checkpoints.md on the coarsest level
+IMAGE_SIZE = (128, 192)  # multiples of 64, see docs/checkpoints.md on the coarsest level
 PROPOSALS, DETECTIONS = 60, 15
-OLD_NAMES = (  # before torchvision 0.13, and in the published file
+OLD_NAMES = (  # of torchvision before 0.13 and of the published file
     (r"(backbone\.fpn\.\w+_blocks\.\d)\.0\.", r"\1."),
     (r"rpn\.head\.conv\.0\.0\.", "rpn.head.conv."),
     (r"roi_heads\.mask_head\.(\d)\.0\.", lambda m: f"roi_heads.mask_head.mask_fcn{int(m[1]) + 1}."),
@@ -32,26 +32,26 @@ class Kind(NamedTuple):
     builder: str
     num_outputs: int = 91
     old_names: bool = False
-    frozen: bool = False  # normalisation, with nothing added to the variance
+    frozen: bool = False  # frozen batch norm with epsilon 0
 
 
 KINDS = {
     "published": Kind("maskrcnn_resnet50_fpn", old_names=True, frozen=True),
     "coco": Kind("maskrcnn_resnet50_fpn"),
-    "own data": Kind("maskrcnn_resnet50_fpn", num_outputs=4),
+    "custom dataset": Kind("maskrcnn_resnet50_fpn", num_outputs=4),
     "v2": Kind("maskrcnn_resnet50_fpn_v2"),
 }
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in KINDS if name != "published"]
 
 
 def make_model(kind):
-    """A model with random weights that detects something of many classes."""
+    """Builds a model with random weights that detects objects of many classes."""
     torch.manual_seed(0)
     model = getattr(detection, kind.builder)(
         weights=None,
         weights_backbone=None,
         num_classes=kind.num_outputs,
-        min_size=min(IMAGE_SIZE),  # the image is not resized
+        min_size=min(IMAGE_SIZE),  # do not resize the image
         rpn_post_nms_top_n_test=PROPOSALS,
         box_detections_per_img=DETECTIONS,
     ).eval()
@@ -59,26 +59,26 @@ def make_model(kind):
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.8, 1.2)
-            if name.endswith("bn3"):  # else the residuals add up to hundreds
+            if name.endswith("bn3"):  # or else the residuals add up to hundreds
                 module.weight.data.fill_(0.2)
     predictor = model.roi_heads.box_predictor
     torch.nn.init.normal_(predictor.cls_score.weight, std=1.0)
     torch.nn.init.normal_(predictor.bbox_pred.weight, std=0.5)
     torch.nn.init.normal_(model.rpn.head.bbox_pred.weight, std=0.1)
     torch.nn.init.normal_(model.rpn.head.cls_logits.weight, std=0.1)
-    if kind.num_outputs == 91:  # a trained model never says what no image of COCO shows
+    if kind.num_outputs == 91:  # a trained model does not predict unused categories
         unused = [i for i in range(1, 91) if i not in COCO_IDS]
         predictor.cls_score.bias.data[unused] = -1000.0
     return freeze(model) if kind.frozen else model
 
 
 def foreground(kind):
-    """torchvision's labels in the order of Detectron2's classes."""
+    """Returns torchvision's labels in the order of Detectron2's classes."""
     return COCO_IDS if kind.num_outputs == 91 else list(range(1, kind.num_outputs))
 
 
 def freeze(model):
-    """As torchvision has the published model: frozen normalisation, nothing added to variances."""
+    """Freezes batch norms with epsilon 0, as torchvision does for the published model."""
     for module in list(model.modules()):
         for name, norm in list(module.named_children()):
             if isinstance(norm, torch.nn.BatchNorm2d):
@@ -106,7 +106,7 @@ def ours(theirs, kind, tmp_path_factory):
     if kind.old_names:
         for pattern, old in OLD_NAMES:
             state = {re.sub(pattern, old, name): value for name, value in state.items()}
-        theirs.load_state_dict(state)  # torchvision reads them too, and so knows them
+        theirs.load_state_dict(state)  # torchvision accepts the old names, too
     cfg, model = convert_and_load(tmp_path_factory.mktemp("converted"), state, "torchvision")
     model.proposal_generator.post_nms_topk[False] = PROPOSALS
     model.roi_heads.box_predictor.test_topk_per_image = DETECTIONS
@@ -115,7 +115,7 @@ def ours(theirs, kind, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def image():
-    """RGB in [0, 255], as Detectron2 reads it; torchvision wants it in [0, 1]."""
+    """RGB in [0, 255], as Detectron2 expects it; torchvision expects [0, 1]."""
     generator = torch.Generator().manual_seed(1)
     return torch.randint(0, 256, (3, *IMAGE_SIZE), generator=generator).float()
 
@@ -158,7 +158,7 @@ def test_rpn(theirs, ours, features):
 
 @torch.no_grad()
 def test_class_outputs(theirs, ours, features, kind):
-    """Every output of every class, in the order of COCO's ids."""
+    """Compares all outputs of all classes, in the order of COCO's ids."""
     _, model = ours
     ids = foreground(kind)
     pyramid = dict(features[1])
@@ -177,7 +177,7 @@ def test_class_outputs(theirs, ours, features, kind):
 
 @torch.no_grad()
 def test_detections(theirs, ours, image, features, kind):
-    """From the image to boxes, classes, scores and masks before they are pasted."""
+    """Compares boxes, classes, scores and masks before pasting."""
     _, model = ours
     images, pyramid = features
     proposals, _ = theirs.rpn(images, pyramid)
@@ -192,7 +192,7 @@ def test_detections(theirs, ours, image, features, kind):
 
 
 def test_mask_scoring_can_be_added(ours):
-    """By one key, and then the MaskIoU head alone is without weights."""
+    """With MASKIOU_ON, only the MaskIoU head has no weights."""
     cfg, model = ours
     assert not cfg.MODEL.MASKIOU_ON
     scored = cfg.clone()
@@ -204,7 +204,7 @@ def test_mask_scoring_can_be_added(ours):
     assert all(name.startswith("roi_heads.mask_head.maskiou_head.") for name in names - own)
 
 
-def test_datasets_are_coco_for_cocos_classes_alone(ours, kind):
+def test_datasets_are_coco_only_for_coco_classes(ours, kind):
     cfg, _ = ours
     assert ("coco_2017_val" in cfg.DATASETS.TEST) == (kind.num_outputs == 91)
 
@@ -217,13 +217,13 @@ def test_imagenet_resnet(name, depth):
     cfg = get_msrcnn_cfg()
     cfg.merge_from_other_cfg(CfgNode(converted.config))
     assert cfg.MODEL.RESNETS.DEPTH == depth
-    assert cfg.MODEL.MASKIOU_ON  # what is to be trained
+    assert cfg.MODEL.MASKIOU_ON  # the model to be trained
     cfg.MODEL.DEVICE = "cpu"
     backbone = build_backbone(cfg).eval()
     start = "backbone.bottom_up."
     assert all(name.startswith(start) for name in converted.parameters)
     state = {name.removeprefix(start): p for name, p in converted.parameters.items()}
-    backbone.bottom_up.load_state_dict(state)  # strictly
+    backbone.bottom_up.load_state_dict(state)  # strict
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         found = backbone.bottom_up(x)["res5"]
