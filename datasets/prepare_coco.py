@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""Download COCO 2017 (20 GB), or check the copy that is there."""
+"""Download COCO 2017 (20 GB), or check an existing copy."""
 
 import argparse
 from pathlib import Path
 
+from msrcnn.cli import report_errors
 from msrcnn.data.coco2017 import SPLITS, check_split, fetch
 from msrcnn.data.datasets import datasets_root
-from msrcnn.cli import report_errors
 
 
 def main() -> None:
@@ -15,10 +15,10 @@ def main() -> None:
         "--output",
         type=Path,
         default=datasets_root() / "coco",
-        help="the dataset's folder (default: coco/ below $DETECTRON2_DATASETS, or datasets/coco)",
+        help="target directory (default: coco/ in $DETECTRON2_DATASETS, or datasets/coco)",
     )
     parser.add_argument("--splits", nargs="+", choices=SPLITS, default=SPLITS, metavar="SPLIT")
-    parser.add_argument("--check", action="store_true", help="only check, download nothing")
+    parser.add_argument("--check", action="store_true", help="check only, without downloading")
     parser.add_argument("--keep-archives", action="store_true", help="keep the zip files")
     args = parser.parse_args()
     for split in args.splits:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write the made dataset as a COCO folder: images, polygons, RLE, crowds, empty images."""
+"""Generate the synthetic shapes dataset in COCO format."""
 
 import argparse
 from pathlib import Path
@@ -14,11 +14,11 @@ def main() -> None:
         "--output",
         type=Path,
         default=datasets_root() / "shapes",
-        help="folder to write (default: shapes/ below $DETECTRON2_DATASETS, or datasets/shapes)",
+        help="target directory (default: shapes/ in $DETECTRON2_DATASETS, or datasets/shapes)",
     )
-    parser.add_argument("--train", type=int, default=1600, help="training images")
-    parser.add_argument("--val", type=int, default=200, help="validation images")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--train", type=int, default=1600, help="number of training images")
+    parser.add_argument("--val", type=int, default=200, help="number of validation images")
+    parser.add_argument("--seed", type=int, default=0, help="random seed")
     args = parser.parse_args()
     for split, number in (("train", args.train), ("val", args.val)):
         path = make_split(args.output, split, number, args.seed)
