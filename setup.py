@@ -38,6 +38,7 @@ setup(
         "opencv-python-headless",  # of detectron2.utils.visualizer
         "Pillow>=10.1",
         "pycocotools>=2.0.7",
+        "pydantic>=2.7",
         "rich>=13",
         "safetensors>=0.5",
         "scipy>=1.11",
@@ -49,5 +50,6 @@ setup(
         "tqdm",
         "yacs>=0.1.8",
     ],
+    entry_points={"console_scripts": ["msrcnn = msrcnn.cli:main"]},
     extras_require={"dev": ["hypothesis", "pytest", "pytest-xdist", "ruff"]},
 )

@@ -53,6 +53,7 @@ def _top_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="msrcnn",
         description="Mask Scoring R-CNN on Detectron2.",
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28),
         epilog="'msrcnn COMMAND -h' shows the arguments of a command.",
     )
     parser.add_argument("--version", action="version", version=__version__)

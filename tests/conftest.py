@@ -131,4 +131,4 @@ def ground_truth(request):
 @pytest.fixture
 def without_data(monkeypatch):
     """Configs are complete without the datasets that they name."""
-    monkeypatch.setattr("msrcnn.engine.defaults.check_registered", lambda names: None)
+    monkeypatch.setattr("msrcnn.engine.prepare.check_datasets", lambda names: None)

@@ -6,11 +6,8 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
 import msrcnn
-from msrcnn.config import CONFIG_ROOT, check_choice, get_config_file
-from msrcnn.modeling import ROI_MASKIOU_HEAD_REGISTRY
-from msrcnn.modeling.maskiou_head import INPUT_DESIGNS
-from msrcnn.modeling.maskiou_loss import LOSSES
-from msrcnn.modeling.maskiou_samples import TARGETS
+from msrcnn.config import CONFIG_ROOT, find_config, get_config_file, load_config
+from msrcnn.errors import UserError
 
 NAMES = sorted(
     str(path.relative_to(CONFIG_ROOT))
@@ -48,28 +45,6 @@ def test_there_are_pairs_of_all_sizes_and_schedules():
 )
 def test_there_is_a_pair_of_every_framework(model):
     assert {f"{COCO}/{kind}_{model}.yaml" for kind in ("mask_rcnn", "ms_rcnn")} <= set(NAMES)
-
-
-@pytest.mark.parametrize(
-    ("table", "key", "rows"),
-    [
-        ("head_input", "INPUT", INPUT_DESIGNS),
-        ("training_target", "TARGET", TARGETS),
-        ("sample_threshold", "MASKIOU_THRESH", [0.0, 0.3, 0.5, 0.7]),
-        ("loss", "LOSS_TYPE", LOSSES),
-        ("head_cost", "NAME", dict(ROI_MASKIOU_HEAD_REGISTRY)),
-    ],
-)
-def test_there_is_a_config_of_every_row_of_a_table(table, key, rows):
-    baseline = msrcnn.get_config(f"{COCO}/ms_rcnn_R_18_FPN_18ep.yaml")
-    found = []
-    for name in NAMES:
-        if name.startswith(f"ablations/{table}/"):
-            cfg = msrcnn.get_config(name)
-            found.append(cfg.MODEL.ROI_MASKIOU_HEAD[key])
-            cfg.MODEL.ROI_MASKIOU_HEAD[key] = baseline.MODEL.ROI_MASKIOU_HEAD[key]
-            assert cfg == baseline  # it differs in nothing else
-    assert sorted(found) == sorted(rows)
 
 
 def test_names_say_what_a_config_is():
@@ -136,7 +111,57 @@ def test_configs_are_found_from_the_package():
     assert Path(get_config_file(NAMES[0])).is_file()
 
 
-def test_check_choice():
-    check_choice("KEY", "a", ["a", "b"])
-    with pytest.raises(ValueError, match="KEY is 'c'; allowed: 'a', 'b'"):
-        check_choice("KEY", "c", {"a": 1, "b": 2})
+SMOKE = "quick/smoke_ms_rcnn_R_18_FPN.yaml"
+
+
+def test_config_by_path_or_name(tmp_path):
+    (tmp_path / "own.yaml").write_text("SEED: 7\n")
+    assert find_config(str(tmp_path / "own.yaml")) == tmp_path / "own.yaml"
+    assert find_config(SMOKE).name == "smoke_ms_rcnn_R_18_FPN.yaml"
+
+
+@pytest.mark.parametrize("file", ["nowhere.yaml", ""])
+def test_missing_config(file):
+    with pytest.raises(UserError, match=f"--config-file '{file}': no such file"):
+        find_config(file)
+
+
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        (["MODEL.MASKIOU", "True"], "command line: .*MODEL.MASKIOU"),
+        (["SEED"], "command line"),
+        (["SEED", "often"], "command line: .*SEED"),
+    ],
+)
+def test_bad_override_is_one_clear_message(opts, message):
+    with pytest.raises(UserError, match=message):
+        load_config(SMOKE, opts)
+
+
+def test_unknown_key_in_a_file_names_the_file(tmp_path):
+    (tmp_path / "own.yaml").write_text("MODEL:\n  MASKIOU_OFF: True\n")
+    with pytest.raises(UserError, match=r"own\.yaml: .*MASKIOU_OFF"):
+        load_config(tmp_path / "own.yaml")
+
+
+@pytest.mark.parametrize("text", ["MODEL: [", "_BASE_: nowhere.yaml", "just words", "MODEL: 5"])
+def test_file_that_is_not_a_config(tmp_path, text):
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"config .*own\.yaml: "):
+        load_config(tmp_path / "own.yaml")
+
+
+@pytest.mark.parametrize("in_base", [False, True])
+def test_config_is_data(tmp_path, in_base):
+    """A config comes with weights, and is read without asking if it is beside them."""
+    marker = tmp_path / "ran"
+    hostile = tmp_path / "hostile.yaml"
+    hostile.write_text(f"MODEL:\n  WEIGHTS: !!python/object/apply:os.system ['touch {marker}']\n")
+    config = hostile
+    if in_base:
+        config = tmp_path / "model.yaml"
+        config.write_text("_BASE_: hostile.yaml\n")
+    with pytest.raises(UserError, match="python/object"):
+        load_config(config)
+    assert not marker.exists()

@@ -9,6 +9,7 @@ from detectron2 import model_zoo
 from msrcnn import get_config
 from msrcnn.benchmark.cost import DEFAULT_CONFIG, head_costs, table
 from msrcnn.config import get_msrcnn_cfg
+from msrcnn.engine import use_scoring_parts
 
 
 def layer(inputs, outputs, side=1, kernel=1):
@@ -32,10 +33,9 @@ def fpn_mask_head():
 
 def zoo_config(name):
     cfg = get_msrcnn_cfg()
-    mask_head = cfg.MODEL.ROI_MASK_HEAD.NAME
     cfg.merge_from_file(model_zoo.get_config_file(name))
-    cfg.MODEL.ROI_MASK_HEAD.NAME = mask_head
     cfg.MODEL.MASKIOU_ON = True
+    use_scoring_parts(cfg)
     return cfg
 
 

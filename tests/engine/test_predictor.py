@@ -5,7 +5,8 @@ import yaml
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.data import DatasetMapper
 
-from msrcnn.engine.export import config_beside, export_model
+from msrcnn.config import config_beside
+from msrcnn.engine.export import export_model
 from msrcnn.engine.predictor import Predictor, class_names, load_model
 from msrcnn.errors import UserError
 from msrcnn.visualization import draw_detections, read_rgb

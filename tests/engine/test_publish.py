@@ -49,7 +49,7 @@ def test_training_does_not_end_for_a_picture(cfg, monkeypatch, caplog):
     monkeypatch.setattr(publish, "prediction_grid", broken)
     with EventStorage():
         assert evaluate(cfg)["bbox"]
-    assert "could not be made" in caplog.text
+    assert "could not be written" in caplog.text
     monkeypatch.setattr(publish, "write_report", broken)
     with pytest.raises(OSError, match="no picture"):
         evaluate(cfg)

@@ -15,7 +15,7 @@ from detectron2.engine import HookBase
 
 from msrcnn import get_config
 from msrcnn.engine import Trainer
-from msrcnn.engine.defaults import silence_known_warnings
+from msrcnn.engine.run_log import silence_known_warnings
 
 
 def run_cfg(root, output_dir, **changes):

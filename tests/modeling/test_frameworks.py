@@ -12,11 +12,12 @@ from detectron2.data.datasets import load_coco_json
 from detectron2.modeling import build_model
 from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads
 
+from msrcnn.ablation import load_sweep
 from msrcnn.config import CONFIG_ROOT, get_config, get_config_file, get_msrcnn_cfg
 from msrcnn.data.coco2017 import annotation_file
 from msrcnn.data.mapper import MaskScoringDatasetMapper
-from msrcnn.modeling import DeformRes5ROIHeads, MaskScoringHead
-from msrcnn.modeling.deform_resnet import DeformBottleneckBlock
+from msrcnn.engine import prepare_config
+from msrcnn.modeling import MaskScoringHead
 
 COCO = "COCO-InstanceSegmentation"
 PLAIN = sorted(path.stem for path in (CONFIG_ROOT / COCO).glob("mask_rcnn_*.yaml"))
@@ -86,7 +87,8 @@ def test_named_weights_fit(name):
 )
 def test_config_is_detectron2s_but_for_our_parts(name):
     ours, theirs = get_config(f"{COCO}/{name}.yaml"), zoo_cfg(name)
-    theirs.MODEL.ROI_MASK_HEAD.NAME = "MaskScoringHead"
+    res5 = "Res5" if "C4" in name else ""
+    theirs.MODEL.ROI_MASK_HEAD.NAME = f"MaskScoring{res5}Head"
     if "dconv" in name:
         theirs.MODEL.BACKBONE.NAME = "build_deform_resnet_fpn_backbone"
     assert ours == theirs
@@ -181,30 +183,19 @@ def test_framework_trains_and_scores(name, build, storage, records):
     assert all(weight.grad.abs().sum() > 0 for weight in offsets)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("depth", [18, 50])
-def test_c4_with_deformable_res5(depth, build, storage, records):
-    """Detectron2 refuses it, and C4 of ResNet-18 with it."""
-    cfg = small(get_config(f"{COCO}/ms_rcnn_R_50_C4_1x.yaml"))
-    cfg.MODEL.BACKBONE.NAME = "build_deform_resnet_backbone"
-    cfg.MODEL.ROI_HEADS.NAME = "DeformRes5ROIHeads"
-    cfg.MODEL.RESNETS.DEPTH = depth
-    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64 if depth == 18 else 256
-    cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE = [False, False, True, True]
-    cfg.MODEL.RESNETS.DEFORM_MODULATED = True
-    model = check_training_and_inference(cfg, build, records)
-    assert isinstance(model.roi_heads, DeformRes5ROIHeads)
-    assert isinstance(model.backbone.res4[0], DeformBottleneckBlock) == (depth == 50)
-    assert model.roi_heads.res5[0].conv2_offset.weight.grad.abs().sum() > 0
+def ablation_rows():
+    """Each variant of the sweeps that vary the MaskIoU head, with its settings."""
+    for name in ("head_cost", "head_input", "loss", "sample_threshold", "training_target"):
+        sweep = load_sweep(name)
+        for variant in sweep.variants:
+            yield pytest.param(
+                sweep.protocols["full"].base, variant.overrides, id=f"{name}-{variant.name}"
+            )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    sorted(
-        str(path.relative_to(CONFIG_ROOT)) for path in (CONFIG_ROOT / "ablations").glob("*/*.yaml")
-    ),
-)
-def test_every_row_of_the_ablations(name, build, records, storage):
+@pytest.mark.parametrize(("base", "overrides"), ablation_rows())
+def test_every_row_of_the_ablations(base, overrides, build, records, storage):
     """Each head input, target, threshold, loss and head on real images."""
-    check_training_and_inference(small(get_config(name)), build, records)
+    cfg = prepare_config(base, [item for pair in overrides.items() for item in pair])
+    check_training_and_inference(small(cfg), build, records)

@@ -2,12 +2,10 @@ import copy
 
 import pytest
 import torch
-from detectron2 import model_zoo
-from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
+from zoo_configs import zoo_cfg
 
-from msrcnn import add_msrcnn_config
 from msrcnn.modeling import MaskScoringHead
 
 SIZE = (96, 128)  # height, width
@@ -212,15 +210,6 @@ def test_no_proposals(tiny_cfg, build):
 # --- Detectron2's own model ----------------------------------------------------------------
 
 
-def zoo_cfg(name="COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml", **roi_heads):
-    cfg = get_cfg()
-    add_msrcnn_config(cfg)
-    cfg.merge_from_file(model_zoo.get_config_file(name))
-    cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.WEIGHTS = ""
-    return cfg
-
-
 def test_off_equals_stock_weight_for_weight_and_number_for_number(build, storage):
     cfg = zoo_cfg()
     stock = build(cfg)
@@ -260,7 +249,7 @@ def test_stock_checkpoint_lacks_only_the_maskiou_head(build):
 
 def test_c4_sizes_follow_from_the_framework(build, storage):
     cfg = zoo_cfg("COCO-InstanceSegmentation/mask_rcnn_R_50_C4_1x.yaml")
-    cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskScoringHead"
+    cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskScoringRes5Head"
     cfg.MODEL.MASKIOU_ON = True
     cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = 16
     model = build(cfg)
@@ -269,8 +258,10 @@ def test_c4_sizes_follow_from_the_framework(build, storage):
     assert torch.isfinite(losses["loss_maskiou"])
 
 
-@pytest.mark.parametrize(("key", "allowed"), [("LOSS_TYPE", "l2"), ("TARGET", "target_class")])
-def test_unknown_choice_is_refused_at_build_time(tiny_cfg, key, allowed):
-    tiny_cfg.MODEL.ROI_MASKIOU_HEAD[key] = "nonsense"
-    with pytest.raises(ValueError, match=f"{key} is 'nonsense'; allowed: .*'{allowed}'"):
-        build_model(tiny_cfg)
+def test_c4_with_the_head_of_fpn_is_refused(build):
+    """Features are half the size that the head was built for."""
+    cfg = zoo_cfg("COCO-InstanceSegmentation/mask_rcnn_R_50_C4_1x.yaml")
+    cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskScoringHead"
+    cfg.MODEL.MASKIOU_ON = True
+    with pytest.raises(ValueError, match=r"size \(7, 7\), .*built for \(14, 14\).*Res5Head"):
+        build(cfg).eval()(batch(ground_truth(2)))

@@ -64,7 +64,7 @@ def test_train_on_own_data(trained):
     assert evaluation["segm_mask_score"]["AP"] is not None
     assert "step 4/4" in done.stderr
     assert "mask AP by mask score" in done.stdout
-    assert "Own data: 6 classes, masks as bitmask." in done.stdout
+    assert "Custom data: 6 classes, masks as bitmask." in done.stdout
 
 
 @pytest.mark.slow

@@ -1,0 +1,158 @@
+import pytest
+from zoo_configs import framework_cfg, zoo_cfg
+
+from msrcnn.engine import check_config, use_scoring_parts
+from msrcnn.engine.config_rules import check_choice
+from msrcnn.errors import UserError
+
+
+def zoo_config(name):
+    cfg = zoo_cfg(f"COCO-InstanceSegmentation/{name}.yaml")
+    cfg.MODEL.MASKIOU_ON = True
+    return cfg
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("mask_rcnn_R_50_FPN_1x", "MaskScoringHead"),
+        ("mask_rcnn_R_50_C4_1x", "MaskScoringRes5Head"),
+    ],
+)
+def test_zoo_config_gains_mask_scoring_by_one_key(name, head):
+    cfg = zoo_config(name)
+    cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskRCNNConvUpsampleHead"  # which not every config names
+    message = f"MaskRCNNConvUpsampleHead' does not score masks: set .*NAME {head}$"
+    with pytest.raises(UserError, match=message):
+        check_config(cfg)
+    use_scoring_parts(cfg)
+    check_config(cfg)
+    assert cfg.MODEL.ROI_MASK_HEAD.NAME == head
+
+
+def test_mask_head_must_fit_the_roi_heads():
+    cfg = zoo_config("mask_rcnn_R_50_C4_1x")
+    cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskScoringHead"
+    with pytest.raises(UserError, match="'MaskScoringHead' does not fit .*'Res5ROIHeads': set it"):
+        check_config(cfg)
+    use_scoring_parts(cfg)
+    check_config(cfg)
+    cfg = zoo_config("mask_rcnn_R_50_FPN_1x")
+    cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskScoringRes5Head"
+    with pytest.raises(UserError, match="set it to MaskScoringHead"):
+        check_config(cfg)
+
+
+def test_unknown_mask_head(tiny_cfg):
+    tiny_cfg.MODEL.ROI_MASK_HEAD.NAME = "nonsense"
+    with pytest.raises(UserError, match="ROI_MASK_HEAD.NAME is 'nonsense'; allowed: "):
+        check_config(tiny_cfg)
+
+
+def test_masks_are_needed(tiny_cfg):
+    tiny_cfg.MODEL.MASK_ON = False
+    with pytest.raises(UserError, match="MODEL.MASK_ON True"):
+        check_config(tiny_cfg)
+
+
+def test_plain_mask_rcnn_may_have_any_head(tiny_cfg):
+    tiny_cfg.MODEL.MASKIOU_ON = False
+    tiny_cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskRCNNConvUpsampleHead"
+    use_scoring_parts(tiny_cfg)
+    assert tiny_cfg.MODEL.ROI_MASK_HEAD.NAME == "MaskRCNNConvUpsampleHead"
+    check_config(tiny_cfg)
+
+
+@pytest.mark.parametrize(
+    ("keys", "name"),
+    [
+        (["MODEL.ROI_HEADS.NMS_TYPE", "soft_linear"], "MaskScoringROIHeads"),
+        (["MODEL.ROI_MASKIOU_HEAD.INPUT", "high_res"], "MaskScoringROIHeads"),
+        (["MODEL.ROI_MASKIOU_HEAD.TARGET", "all_classes"], "MaskScoringROIHeads"),
+        (["MODEL.ROI_MASKIOU_HEAD.INPUT", "multiply"], "StandardROIHeads"),
+    ],
+)
+def test_own_roi_heads_only_if_a_config_needs_them(tiny_cfg, keys, name):
+    tiny_cfg.merge_from_list(keys)
+    if name != "StandardROIHeads":
+        with pytest.raises(UserError, match="'StandardROIHeads' does not support"):
+            check_config(tiny_cfg)
+    use_scoring_parts(tiny_cfg)
+    check_config(tiny_cfg)
+    assert tiny_cfg.MODEL.ROI_HEADS.NAME == name
+
+
+@pytest.mark.parametrize(
+    ("choice", "named"),
+    [
+        ({"INPUT": "high_res"}, "INPUT high_res.*MaskScoringROIHeads, MaskScoringCascadeROIHeads"),
+        ({"TARGET": "all_classes"}, "TARGET all_classes.*MaskScoringRes5ROIHeads"),
+        ({"TARGET": "positive_classes"}, "TARGET positive_classes"),
+    ],
+)
+def test_what_stock_roi_heads_do_not_support(choice, named):
+    cfg = framework_cfg("fpn", **choice)
+    cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
+    with pytest.raises(ValueError, match=named):
+        check_config(cfg)
+
+
+def test_stock_roi_heads_have_no_soft_nms():
+    cfg = framework_cfg("fpn")
+    cfg.MODEL.ROI_HEADS.NAME, cfg.MODEL.ROI_HEADS.NMS_TYPE = "StandardROIHeads", "soft_linear"
+    with pytest.raises(ValueError, match="'StandardROIHeads' does not support.*NMS_TYPE soft_lin"):
+        check_config(cfg)
+
+
+def test_c4_has_no_high_res():
+    with pytest.raises(ValueError, match="'MaskScoringRes5ROIHeads' does not support.*high_res"):
+        check_config(framework_cfg("c4", INPUT="high_res"))
+
+
+def test_threshold_is_for_the_target_class_alone():
+    with pytest.raises(ValueError, match="MASKIOU_THRESH is only for TARGET 'target_class'"):
+        check_config(framework_cfg("fpn", TARGET="all_classes", MASKIOU_THRESH=0.5))
+
+
+def test_rank_loss_is_for_the_target_class_alone():
+    with pytest.raises(ValueError, match="'l2_rank' compares masks in pairs"):
+        check_config(framework_cfg("fpn", TARGET="all_classes", LOSS_TYPE="l2_rank"))
+
+
+def test_lite_head_has_one_input():
+    cfg = framework_cfg("fpn", NAME="MaskIoULiteHead", INPUT="multiply")
+    with pytest.raises(ValueError, match="is 'multiply'; allowed for MaskIoULiteHead: 'concat'"):
+        check_config(cfg)
+
+
+@pytest.mark.parametrize(
+    ("key", "allowed"),
+    [
+        ("MODEL.ROI_HEADS.NAME", "'StandardROIHeads'"),
+        ("MODEL.ROI_HEADS.NMS_TYPE", "'nms', 'soft_linear'"),
+        ("MODEL.ROI_MASKIOU_HEAD.NAME", "'MaskIoUHead'"),
+        ("MODEL.ROI_MASKIOU_HEAD.INPUT", "'concat'"),
+        ("MODEL.ROI_MASKIOU_HEAD.TARGET", "'target_class'"),
+        ("MODEL.ROI_MASKIOU_HEAD.LOSS_TYPE", "'l2'"),
+        ("SOLVER.OPTIMIZER", "'sgd', 'adamw'"),
+        ("TEST.COCO_ENGINE", "'hotcoco', 'pycocotools'"),
+    ],
+)
+@pytest.mark.parametrize("maskiou_on", [True, False])
+def test_unknown_choice_names_what_is_allowed(key, allowed, maskiou_on, tiny_cfg):
+    tiny_cfg.merge_from_list([key, "nonsense", "MODEL.MASKIOU_ON", maskiou_on])
+    use_scoring_parts(tiny_cfg)  # leaves mistakes to the check
+    with pytest.raises(ValueError, match=f"{key} is 'nonsense'; allowed: .*{allowed}"):
+        check_config(tiny_cfg)
+
+
+def test_bootstrap_is_not_negative(tiny_cfg):
+    tiny_cfg.TEST.BOOTSTRAP = -1
+    with pytest.raises(UserError, match="TEST.BOOTSTRAP is -1"):
+        check_config(tiny_cfg)
+
+
+def test_check_choice():
+    check_choice("KEY", "a", ["a", "b"])
+    with pytest.raises(ValueError, match="KEY is 'c'; allowed: 'a', 'b'"):
+        check_choice("KEY", "c", {"a": 1, "b": 2})

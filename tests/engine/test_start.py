@@ -1,0 +1,80 @@
+import logging
+import multiprocessing
+
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from msrcnn.config import load_config
+from msrcnn.engine import prepare_config, start_run
+from msrcnn.engine.run_log import _for_console
+
+SMOKE = "quick/smoke_ms_rcnn_R_18_FPN.yaml"
+
+
+@pytest.fixture
+def cfg(shapes_root, tmp_path):
+    annotations = f"{shapes_root}/annotations/instances_"
+    data = {s: f"{annotations}{s}.json:{shapes_root}/{s}" for s in ("train", "val")}
+    return prepare_config(
+        SMOKE,
+        ["OUTPUT_DIR", str(tmp_path), "SEED", "1"],
+        train_data=data["train"],
+        val_data=data["val"],
+        splits=("TRAIN", "TEST"),
+    )
+
+
+def test_start_of_a_run(cfg, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    prepared = cfg.clone()
+    started = start_run(cfg)
+    assert cfg == prepared  # which other processes get too
+    assert started.is_frozen()
+    assert started.MODEL.DEVICE == "cpu"
+    assert started.MODEL.ROI_HEADS.NUM_CLASSES == 6
+    shown = capsys.readouterr().out
+    assert "No GPU found: running on the CPU." in shown
+    assert "Custom data: 6 classes, masks as bitmask." in shown
+    assert "Running with full config" not in shown
+    assert "Running with full config" in (tmp_path / "log.txt").read_text()
+    assert load_config(tmp_path / "config.yaml").MODEL.MASKIOU_ON
+
+
+def count_images(cfg, folder):
+    assert cfg.DATASETS.TRAIN[0] not in DatasetCatalog.list()
+    started = start_run(cfg)
+    (name,) = started.DATASETS.TRAIN
+    assert MetadataCatalog.get(name).thing_classes[0] == "disc"
+    (folder / "images").write_text(str(len(DatasetCatalog.get(name))))
+
+
+def test_custom_data_in_a_spawned_process(cfg, tmp_path):
+    process = multiprocessing.get_context("spawn").Process(
+        target=count_images, args=(cfg, tmp_path)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert (tmp_path / "images").read_text() == "12"
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "level", "shown"),
+    [
+        ("msrcnn.checkpoint.checkpointer", "load", "INFO", True),
+        ("msrcnn.checkpoint.checkpointer", "load", "DEBUG", False),
+        ("fvcore.common.checkpoint", "save", "INFO", True),
+        ("fvcore.common.checkpoint", "load", "INFO", False),
+        ("fvcore.common.checkpoint", "_log_incompatible_keys", "WARNING", False),
+        ("detectron2.checkpoint.c2_model_loading", "align", "WARNING", False),
+        ("detectron2.checkpoint.c2_model_loading", "align", "ERROR", True),
+        ("detectron2.evaluation.evaluator", "inference", "INFO", True),
+        ("detectron2.data.build", "build", "INFO", False),
+        ("detectron2.data.build", "build", "WARNING", True),
+    ],
+)
+def test_what_the_terminal_shows(name, function, level, shown):
+    level = getattr(logging, level)
+    record = logging.LogRecord(name, level, "file", 1, "message", None, None, function)
+    assert _for_console(record) == shown

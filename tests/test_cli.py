@@ -1,0 +1,178 @@
+"""The ``msrcnn`` command, run as a user runs it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from msrcnn import cli
+from msrcnn.errors import UserError
+from msrcnn.version import __version__
+
+MSRCNN = str(Path(sys.executable).parent / "msrcnn")
+TOOLS = {
+    "train_net": "train",
+    "eval_net": "eval",
+    "predict": "predict",
+    "export_model": "export",
+    "convert_checkpoint": "convert",
+    "ablate": "ablate",
+    "check_dataset": "check",
+    "benchmark": "benchmark",
+    "draw_predictions": "draw",
+    "record_result": "record",
+}
+
+
+def run(*command, **kwargs):
+    return subprocess.run(command, capture_output=True, text=True, **kwargs)
+
+
+def shown(capsys, monkeypatch, *arguments, command=None):
+    """What a command prints before it ends, in this process."""
+    monkeypatch.setattr(sys, "argv", ["msrcnn", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main(command)
+    captured = capsys.readouterr()
+    return stop.value.code, captured.out, captured.err
+
+
+def test_list_of_commands(capsys, monkeypatch):
+    code, out, _ = shown(capsys, monkeypatch, "-h")
+    assert code == 0
+    for command, text in cli.COMMANDS.items():
+        assert re.search(rf"^ +{command} +{text}$", out, re.MULTILINE)
+    assert shown(capsys, monkeypatch, "--version")[1] == f"{__version__}\n"
+    for arguments in ([], ["trian"]):
+        code, _, err = shown(capsys, monkeypatch, *arguments)
+        assert code == 2
+        assert "COMMAND" in err
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_help(command, capsys, monkeypatch):
+    code, out, _ = shown(capsys, monkeypatch, command, "-h")
+    assert code == 0
+    assert out.startswith(f"usage: msrcnn {command} ")
+    assert "\n\n" in out
+
+
+# Flags of Detectron2's parser that only some commands act on.
+DETECTRON2 = ["--config-file", "--resume", "--eval-only", "--num-gpus", "--machine-rank"]
+ACTING = {
+    "train": DETECTRON2,
+    "eval": ["--config-file", "--num-gpus", "--machine-rank"],
+    "predict": ["--config-file"],
+    "export": ["--config-file"],
+}
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_shows_only_flags_that_do_something(command, capsys, monkeypatch):
+    _, out, _ = shown(capsys, monkeypatch, command, "-h")
+    for flag in DETECTRON2:
+        assert (f"{flag} " in out or f"{flag}]" in out) == (flag in ACTING.get(command, [])), flag
+
+
+@pytest.mark.parametrize(("tool", "command"), TOOLS.items())
+def test_tools_are_the_commands_under_detectron2s_names(tool, command):
+    text = (ROOT / "tools" / f"{tool}.py").read_text()
+    assert f'main("{command}")' in text
+    assert len([line for line in text.splitlines() if line]) == 5  # two lines and a guard
+
+
+def test_tools_are_all_there_is():
+    names = {path.stem for path in (ROOT / "tools").glob("*.py")}
+    assert names == {*TOOLS, "install_detectron2"}
+    assert set(TOOLS.values()) == set(cli.COMMANDS)
+
+
+def test_console_script_and_tool_say_the_same():
+    expected = run(MSRCNN, "check", "-h", cwd=ROOT)
+    assert expected.returncode == 0, expected.stderr
+    found = run(sys.executable, "tools/check_dataset.py", "-h", cwd=ROOT)
+    named = expected.stdout.replace("msrcnn check", "tools/check_dataset.py")
+    assert found.stdout.split() == named.split()
+
+
+def test_user_error_ends_a_command_with_one_line(capsys):
+    def refuse():
+        raise UserError("annotation 5 is bad: remove it")
+
+    with pytest.raises(SystemExit) as stop:
+        cli.report_errors(refuse)
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == "error: annotation 5 is bad: remove it\n"
+
+
+def test_other_errors_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError):
+        cli.report_errors(lambda: 1 / 0)
+
+
+def test_no_config_key_trusts_weights(capsys, monkeypatch):
+    """A config travels with the weights that it would trust."""
+    for command in ("train", "eval", "predict", "export", "convert"):
+        assert "--trust-weights" in shown(capsys, monkeypatch, command, "-h")[1]
+    from msrcnn import get_config
+
+    assert "trust" not in get_config("quick/smoke_ms_rcnn_R_18_FPN.yaml").dump().lower()
+
+
+def test_check_lists_every_problem(capsys, monkeypatch, shapes_root, tmp_path):
+    annotations = shapes_root / "annotations" / "instances_val.json"
+    monkeypatch.setattr(sys, "argv", ["msrcnn", "check", str(annotations), f"{shapes_root}/val"])
+    cli.main()
+    content = json.loads(annotations.read_text())
+    out = capsys.readouterr().out
+    assert f"no problems; 6 images, {len(content['annotations'])} annotations, 6 categories" in out
+
+    content["annotations"][0]["category_id"] = 99
+    content["annotations"][2]["bbox"] = [1, 2, 0, 4]
+    bad = tmp_path / "bad.json"
+    bad.write_text(json.dumps(content))
+    code, out, err = shown(capsys, monkeypatch, "check", str(bad), f"{shapes_root}/val")
+    assert code == 1
+    assert "annotation 1: category_id 99" in out
+    assert "annotation 3: bbox" in out
+    assert err == f"error: {bad}: 2 problems\n"
+
+
+@pytest.mark.slow
+def test_wheel_works_without_the_clone(tmp_path):
+    """Configs are in the wheel, and the console script finds them."""
+    done = run(
+        *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"),
+        *("--wheel-dir", str(tmp_path), str(ROOT)),
+    )
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("msrcnn-*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    for path in (ROOT / "configs").rglob("*.yaml"):
+        assert f"msrcnn/configs/{path.relative_to(ROOT / 'configs')}" in names
+    assert any(name.endswith("report.css") for name in names)
+    site = tmp_path / "site"
+    done = run(
+        *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site)),
+        str(wheel),
+    )
+    assert done.returncode == 0, done.stderr
+    # PYTHONPATH goes before the clone, which is installed in development mode.
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    where = "import msrcnn; print(msrcnn.__file__)"
+    done = run(sys.executable, "-c", where, cwd=tmp_path, env=environment)
+    assert done.stdout.startswith(str(site))
+    done = run(
+        *(sys.executable, str(site / "bin" / "msrcnn"), "benchmark", "cost", "--config-file"),
+        *("quick/smoke_ms_rcnn_R_18_FPN.yaml", "--json", str(tmp_path / "cost.json")),
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "maskiou_head" in json.loads((tmp_path / "cost.json").read_text())["heads"]
