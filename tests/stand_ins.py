@@ -1,4 +1,4 @@
-"""Evaluations of no model: detections made from the truth with errors, and what may lack."""
+"""Synthetic detections and datasets for evaluation tests, with optional parts left out."""
 
 import copy
 import dataclasses
@@ -13,6 +13,7 @@ SCORES = ("maskiou", "mask_score", "mask_confidence")
 
 
 def index(content: dict) -> COCO:
+    """Builds a COCO object from the content of an annotation file."""
     coco = COCO()
     coco.dataset = content
     coco.createIndex()
@@ -20,7 +21,14 @@ def index(content: dict) -> COCO:
 
 
 def stand_in(ground_truth: COCO, seed: int = 0) -> Detections:
-    """Instances found two or three times, shifted and cut; MaskIoU predicted with an error."""
+    """Creates two or three shifted, partly cropped detections of each instance.
+
+    Box scores are random. Predicted MaskIoU is the true MaskIoU plus noise.
+
+    Args:
+        ground_truth: the dataset.
+        seed: of the random numbers.
+    """
     rng = np.random.default_rng(seed)
     rows = []
     for annotation in ground_truth.dataset["annotations"]:
@@ -55,12 +63,12 @@ def stand_in(ground_truth: COCO, seed: int = 0) -> Detections:
 
 
 def without_scores(detections: Detections) -> Detections:
-    """As of a plain Mask R-CNN."""
+    """Returns detections with the columns of a plain Mask R-CNN."""
     return dataclasses.replace(detections, **dict.fromkeys(SCORES))
 
 
 def first_images(ground_truth: COCO, number: int) -> COCO:
-    """The dataset cut to some of its images."""
+    """Returns the dataset with only its first images."""
     kept = set(sorted(ground_truth.imgs)[:number])
     content = ground_truth.dataset
     images = [image for image in content["images"] if image["id"] in kept]
@@ -106,7 +114,8 @@ def as_many_classes_as_lvis(ground_truth: COCO, detections: Detections):
     return index({**ground_truth.dataset, "categories": categories}), detections
 
 
-# What there might be to evaluate, made of a dataset and detections with everything.
+# Special cases of evaluation: functions of a dataset and of detections with all columns, which
+# return the dataset and the detections to evaluate.
 CASES = {
     "plain Mask R-CNN": lambda truth, detections: (truth, without_scores(detections)),
     "box detector": box_detector,
@@ -120,7 +129,7 @@ CASES = {
 
 
 def repeated(evaluation: Evaluation, number: int) -> Evaluation:
-    """At least this many detections: the same ones again and again."""
+    """Repeats the detections of an evaluation until there are at least ``number``."""
     detections = evaluation.detections
     times = -(-number // len(detections))
     columns = {

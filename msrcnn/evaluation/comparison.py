@@ -108,8 +108,8 @@ def comparison_table(comparison: dict) -> str:
         colalign=alignment,
     )
     lines = [
-        f"{name}: {_signed(gain['AP'])} AP over {comparison['baseline']}{_interval(gain['ci95'])}, "
-        f"by {' and '.join(dict.fromkeys(AP_LABELS[r] for r in reversed(gain['rankings'])))}"
+        f"{name}: {_signed(gain['AP'])} AP over {comparison['baseline']}{_interval(gain['ci95'])}: "
+        f"{' vs. '.join(dict.fromkeys(AP_LABELS[r] for r in reversed(gain['rankings'])))}"
         for name, gain in comparison["gains"].items()
         if gain["AP"] is not None
     ]

@@ -1,4 +1,4 @@
-"""Plots, pictures and the report of an evaluation."""
+"""Plots, images with detections, and the HTML report of an evaluation."""
 
 from .draw_detections import draw_detections
 from .html_report import write_report

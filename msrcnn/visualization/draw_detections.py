@@ -1,4 +1,4 @@
-"""The detections of one image, drawn over it."""
+"""Draws the detections of one image."""
 
 import numpy as np
 from detectron2.structures import Instances
@@ -10,13 +10,13 @@ from .overlay import COLORS, Overlay, draw_overlays
 def draw_detections(
     pixels: np.ndarray, instances: Instances, class_names: list[str], min_score: float = 0.5
 ) -> Image.Image:
-    """An image with its detections; a label has the class, the box score and the mask score.
+    """Draws boxes, masks and labels with class, box score and mask score over an image.
 
     Args:
-        pixels: of shape (H, W, 3), RGB, 0 to 255.
-        instances: a model's output for the image, on the CPU.
-        class_names: by class index; classes beyond are called by their index.
-        min_score: detections of a lower box score are left out.
+        pixels: uint8 array of shape (H, W, 3), RGB.
+        instances: output of a model for the image, on the CPU.
+        class_names: class names by index; a class without a name is labeled with its index.
+        min_score: detections with a lower box score are not drawn.
     """
     overlays = []
     for index in (instances.scores >= min_score).nonzero()[:, 0].tolist():

@@ -1,4 +1,4 @@
-"""Which masks a new ranking moved most, and pictures of them."""
+"""Selects the masks whose rank changes most under the mask score, and draws them."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from ..errors import UserError
 from ..evaluation import Evaluation
 from .images import load_image
 
-NUM_MASKS = 8  # shown of each kind
-MAX_PER_IMAGE = 2  # so that one odd image does not fill the gallery
-SIDE = 320  # of a picture, in pixels
-CONTEXT = 0.2  # around the objects, as a part of the longer side of the box around them
-MIN_SIDE = 32  # of the part of the image that is shown, in its pixels
-SATURATION = 0.3  # what is left of an image's colours, so that those of the masks stand out
-# Told apart by colour-blind readers, too.
+NUM_MASKS = 8  # in each group of the gallery
+MAX_PER_IMAGE = 2  # so that one unusual image does not fill the gallery
+SIDE = 320  # size of a picture in pixels
+CONTEXT = 0.2  # margin around the objects, relative to the longer side of their bounding box
+MIN_SIDE = 32  # minimum size of the crop, in pixels of the image
+SATURATION = 0.3  # of the image, so that the colors of the masks stand out
+# Distinguishable for color-blind readers.
 PREDICTION = (230, 60, 160)
 TRUTH = (255, 225, 25)
-OPACITY = 0.45  # of what a prediction is filled with
-GROUND = (200, 200, 200)  # in place of an image, and beyond its edge
+OPACITY = 0.45  # of predicted masks
+BACKGROUND = (200, 200, 200)  # replaces a missing image, and fills the area outside an image
 
 
 class RankedMask(NamedTuple):
-    """A detection, and its place among the best by box score.
+    """A detection and its ranks among the detections with the highest box scores.
 
     Attributes:
-        index: of the detection.
-        box_rank: its rank by box score, from 1.
-        mask_rank: its rank by mask score among the same detections, if there is one.
+        index: index of the detection.
+        box_rank: rank by box score, starting at 1.
+        mask_rank: rank by mask score among the same detections, or ``None`` without mask scores.
     """
 
     index: int
@@ -41,16 +41,17 @@ class RankedMask(NamedTuple):
 
 
 def most_moved(evaluation: Evaluation) -> tuple[list[RankedMask], list[RankedMask]]:
-    """The masks that rank most differently by mask score than by box score.
+    """Returns the masks whose rank by mask score differs most from their rank by box score.
 
-    Looked at are the best detections by box score, as many as the dataset has instances without
-    the crowds: they decide over AP. Ranked are these among themselves.
+    Only the detections with the highest box scores are considered, as many as the dataset has
+    instances (without crowds), because they determine AP. They are ranked among themselves.
 
     Args:
-        evaluation: of a model with mask scores.
+        evaluation: an evaluation of detections with mask scores.
 
     Returns:
-        Those moved down most and those moved up most, each the largest move first.
+        The masks that move down most and the masks that move up most, each sorted by the size of
+        the move, largest first.
     """
     best = _best_by_box_score(evaluation)
     by_mask_score = np.argsort(-evaluation.scores["segm_mask_score"][best], kind="stable")
@@ -60,22 +61,25 @@ def most_moved(evaluation: Evaluation) -> tuple[list[RankedMask], list[RankedMas
 
     def largest(move: np.ndarray) -> list[RankedMask]:
         order = np.argsort(-move, kind="stable")
-        chosen = _spread(evaluation, best, order[move[order] > 0])
+        chosen = _limit_per_image(evaluation, best, order[move[order] > 0])
         return [RankedMask(int(best[i]), i + 1, int(mask_rank[i]) + 1) for i in chosen]
 
     return largest(moved_down), largest(-moved_down)
 
 
 def most_overrated(evaluation: Evaluation) -> list[RankedMask]:
-    """Masks whose box score is most above their true MaskIoU: good boxes with poor masks.
+    """Returns the masks whose box score exceeds their true MaskIoU most: good boxes, poor masks.
 
-    Looked at are the detections of :func:`most_moved` that are on an instance. Needs no mask
-    scores.
+    The same detections as in :func:`most_moved` are considered, if they match an instance. Mask
+    scores are not needed.
+
+    Args:
+        evaluation: an evaluation of detections with masks.
     """
     best = _best_by_box_score(evaluation)
     excess = evaluation.scores["segm_box_score"][best] - evaluation.true_maskiou.matched[best]
-    order = np.argsort(-excess, kind="stable")  # NaN, on no instance, comes last
-    chosen = _spread(evaluation, best, order[excess[order] > 0])
+    order = np.argsort(-excess, kind="stable")  # NaN (no matched instance) comes last
+    chosen = _limit_per_image(evaluation, best, order[excess[order] > 0])
     return [RankedMask(int(best[i]), i + 1, None) for i in chosen]
 
 
@@ -86,14 +90,23 @@ def _best_by_box_score(evaluation: Evaluation) -> np.ndarray:
     return by_box_score[:num_instances]
 
 
-def _spread(evaluation: Evaluation, best: np.ndarray, order: np.ndarray) -> list[int]:
-    """The first of some positions in ``best``, but few of one image."""
+def _limit_per_image(evaluation: Evaluation, best: np.ndarray, order: np.ndarray) -> list[int]:
+    """Selects up to ``NUM_MASKS`` masks, at most ``MAX_PER_IMAGE`` per image.
+
+    Args:
+        evaluation: the evaluation.
+        best: indices of detections.
+        order: candidates as positions in ``best``, in order of preference.
+
+    Returns:
+        The selected positions.
+    """
     chosen: list[int] = []
-    of_image: dict[int, int] = {}
+    counts: dict[int, int] = {}
     for position in order.tolist():
         image_id = int(evaluation.detections.image_id[best[position]])
-        of_image[image_id] = of_image.get(image_id, 0) + 1
-        if of_image[image_id] <= MAX_PER_IMAGE:
+        counts[image_id] = counts.get(image_id, 0) + 1
+        if counts[image_id] <= MAX_PER_IMAGE:
             chosen.append(position)
         if len(chosen) == NUM_MASKS:
             break
@@ -103,19 +116,19 @@ def _spread(evaluation: Evaluation, best: np.ndarray, order: np.ndarray) -> list
 def draw_mask(
     evaluation: Evaluation, index: int, image_root: Path | None
 ) -> tuple[Image.Image, bool]:
-    """A picture of one predicted mask, filled, and the instance it is to cover, outlined.
+    """Draws a predicted mask, filled, and its ground-truth instance, outlined.
 
-    The instance is the one that the true MaskIoU is measured with; where no box overlaps enough,
-    the one of the class that the mask overlaps most, if any.
+    The instance is the matched one (see :class:`~msrcnn.evaluation.mask_quality.TrueMaskIoU`). If
+    there is none, it is the instance of the class with the largest MaskIoU, if any.
 
     Args:
-        evaluation: with masks.
-        index: of the detection.
-        image_root: the folder of the dataset's images.
+        evaluation: an evaluation of detections with masks.
+        index: index of the detection.
+        image_root: folder with the images of the dataset; ``None`` if unknown.
 
     Returns:
-        A picture of ``SIDE`` x ``SIDE`` pixels, and whether the image was found; without it the
-        masks are drawn on a plain ground.
+        A picture of ``SIDE`` x ``SIDE`` pixels, and whether the image could be loaded. If not, the
+        masks are drawn on a plain background.
     """
     detections, ground_truth = evaluation.detections, evaluation.ground_truth
     masks = [detections.segmentation[index]]
@@ -128,7 +141,7 @@ def draw_mask(
 
     pixels = _read(info, image_root)
     found = pixels is not None
-    picture = _photo(pixels, window) if found else Image.new("RGB", (SIDE, SIDE), GROUND)
+    picture = _photo(pixels, window) if found else Image.new("RGB", (SIDE, SIDE), BACKGROUND)
     predicted, *truth = (_mask(rle, window) for rle in masks)
     picture.paste(PREDICTION, mask=predicted.point(lambda value: value * OPACITY))
     _outline(picture, predicted, PREDICTION, width=1)
@@ -138,7 +151,7 @@ def draw_mask(
 
 
 def _instance(evaluation: Evaluation, index: int) -> dict | None:
-    """The annotation that a detection is shown with."""
+    """Returns the annotation to draw with a detection, if any."""
     ground_truth, detections = evaluation.ground_truth, evaluation.detections
     matched = int(evaluation.true_maskiou.instance[index])
     if matched:
@@ -156,11 +169,16 @@ def _instance(evaluation: Evaluation, index: int) -> dict | None:
 
 
 def _window(boxes: np.ndarray, width: int, height: int) -> tuple[int, int, int, int]:
-    """A square around boxes with some context, as (x0, y0, x1, y1) in pixels of the image.
+    """Computes a square crop around boxes with some context.
 
     Args:
-        boxes: (N, 4), as (x, y, width, height); those without area do not count.
-        width, height: of the image. The square is moved into it as far as it fits.
+        boxes: array of shape (N, 4), boxes as (x, y, width, height). Boxes without area are
+            ignored.
+        width, height: size of the image in pixels. The square is shifted into the image if it
+            fits.
+
+    Returns:
+        The square as (x0, y0, x1, y1) in pixels of the image.
     """
     boxes = boxes[(boxes[:, 2:] > 0).all(axis=1)]
     if not len(boxes):
@@ -170,15 +188,15 @@ def _window(boxes: np.ndarray, width: int, height: int) -> tuple[int, int, int, 
     side = min((high - low).max() * (1 + 2 * CONTEXT), max(width, height))
     side = max(side, MIN_SIDE)
     start = []
-    for middle, size in zip((low + high) / 2, (width, height)):
+    for center, size in zip((low + high) / 2, (width, height)):
         fits = side <= size
-        start.append(np.clip(middle - side / 2, 0, size - side) if fits else (size - side) / 2)
+        start.append(np.clip(center - side / 2, 0, size - side) if fits else (size - side) / 2)
     x0, y0 = (round(value) for value in start)
     return x0, y0, x0 + round(side), y0 + round(side)
 
 
 def _read(info: dict, image_root: Path | None) -> np.ndarray | None:
-    """The image, (H, W, 3), if it is there and can be used."""
+    """Loads an image as an array of shape (H, W, 3), or returns ``None`` if that fails."""
     try:
         return None if image_root is None else load_image(info, image_root)
     except UserError:
@@ -186,27 +204,27 @@ def _read(info: dict, image_root: Path | None) -> np.ndarray | None:
 
 
 def _photo(pixels: np.ndarray, window: tuple[int, int, int, int]) -> Image.Image:
-    """The window of an image, (H, W, 3), at the size of a picture."""
-    square = _cut(pixels, window, GROUND).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    """Crops an image of shape (H, W, 3) and resizes the crop to the size of a picture."""
+    square = _crop(pixels, window, BACKGROUND).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     return ImageEnhance.Color(square).enhance(SATURATION)
 
 
 def _mask(rle: dict, window: tuple[int, int, int, int]) -> Image.Image:
-    """The window of a mask, 255 inside, at the size of a picture."""
-    square = _cut(mask_util.decode(rle), window, 0).point(lambda value: 255 * value)
-    # Enlarged, a mask's pixels stay visible; shrunk, its thin parts do not vanish by chance.
-    way = Image.Resampling.NEAREST if square.width <= SIDE else Image.Resampling.BOX
-    return square.resize((SIDE, SIDE), way).point(lambda value: 255 * (value >= 128))
+    """Crops a mask and resizes the crop to the size of a picture; 255 inside the mask."""
+    square = _crop(mask_util.decode(rle), window, 0).point(lambda value: 255 * value)
+    # Enlarged masks keep sharp pixels; in reduced masks, thin parts do not vanish at random.
+    resample = Image.Resampling.NEAREST if square.width <= SIDE else Image.Resampling.BOX
+    return square.resize((SIDE, SIDE), resample).point(lambda value: 255 * (value >= 128))
 
 
-def _cut(
-    pixels: np.ndarray, window: tuple[int, int, int, int], beyond: int | tuple[int, int, int]
+def _crop(
+    pixels: np.ndarray, window: tuple[int, int, int, int], fill: int | tuple[int, int, int]
 ) -> Image.Image:
-    """A window of (H, W) or (H, W, 3) pixels, with a colour for what lies beyond them."""
+    """Crops pixels of shape (H, W) or (H, W, 3), with ``fill`` as the color outside the image."""
     x0, y0, x1, y1 = window
     inside = np.ascontiguousarray(pixels[max(y0, 0) : y1, max(x0, 0) : x1])
     part = Image.fromarray(inside)
-    square = Image.new(part.mode, (x1 - x0, y1 - y0), beyond)
+    square = Image.new(part.mode, (x1 - x0, y1 - y0), fill)
     square.paste(part, (max(-x0, 0), max(-y0, 0)))
     return square
 
@@ -214,9 +232,9 @@ def _cut(
 def _outline(
     picture: Image.Image, mask: Image.Image, color: tuple[int, int, int], width: int
 ) -> None:
-    """Draw the edge of a mask, inside it, and outside a dark line, to be seen on any ground."""
+    """Draws the inner edge of a mask, and a dark line around it for contrast."""
     inside = np.asarray(mask)
-    # What lies beyond the picture belongs to the mask as the pixel at its edge does.
+    # The filters repeat the border, so the edge of the picture is not drawn as an edge of the mask.
     inner = np.asarray(mask.filter(ImageFilter.MinFilter(2 * width + 1)))
     outer = np.asarray(mask.filter(ImageFilter.MaxFilter(3)))
     picture.paste((30, 30, 30), mask=Image.fromarray(outer - inside))

@@ -1,4 +1,4 @@
-"""The part of the report that shows masks."""
+"""The section of the HTML report that shows masks."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ JPEG_QUALITY = 85
 
 
 def gallery_section(evaluation: Evaluation, image_root: Path | None) -> list[Content]:
-    """Pictures of the masks that moved most, each with its scores.
+    """Builds the section with pictures of masks and their scores.
+
+    It shows the masks whose rank changes most under the mask score, or, if the model has no mask
+    scores, the masks whose box score exceeds their true MaskIoU most.
 
     Args:
-        evaluation: where it has no masks, there is no such section.
-        image_root: the folder of the dataset's images, see :func:`.gallery.draw_mask`.
+        evaluation: the evaluation. Without masks or detections, the section is empty.
+        image_root: folder with the images of the dataset, see :func:`.gallery.draw_mask`.
     """
     if evaluation.true_maskiou is None or not len(evaluation.detections):
         return []
@@ -31,30 +34,33 @@ def gallery_section(evaluation: Evaluation, image_root: Path | None) -> list[Con
         down, up = most_moved(evaluation)
         groups = {
             "Moved down most": (
-                "High box score, and a mask predicted to be poor: rightly where the true MaskIoU "
-                "is low.",
+                "High box score, but low predicted MaskIoU. The move is correct if the true "
+                "MaskIoU is low.",
                 down,
             ),
             "Moved up most": (
-                "Lower box score, and a mask predicted to be good: rightly where the true MaskIoU "
-                "is high.",
+                "Lower box score, but high predicted MaskIoU. The move is correct if the true "
+                "MaskIoU is high.",
                 up,
             ),
         }
-        how = (
-            "Compared are the ranks of the best detections by box score, as many as there are "
-            "instances, under either score (rank by box score → by mask score)"
+        selection = (
+            "These masks change rank most when masks are ranked by mask score instead of box "
+            "score (rank by box score → rank by mask score). Only the detections with the highest "
+            "box scores are ranked, as many as there are instances."
         )
     else:
         groups = {
             "High box score, poor mask": (
-                "Detections on an instance whose box score is most above their true MaskIoU.",
+                "Detections that match an instance, and whose box score exceeds their true "
+                "MaskIoU most.",
                 most_overrated(evaluation),
             )
         }
-        how = (
-            "Looked at are the best detections by box score, as many as there are instances; the "
-            "model predicts no MaskIoU to rank them anew"
+        selection = (
+            "The model predicts no MaskIoU, so masks are ranked by box score only. Only the "
+            "detections with the highest box scores are considered, as many as there are "
+            "instances."
         )
     sections, missing = [], 0
     for heading, (note, masks) in groups.items():
@@ -65,20 +71,20 @@ def gallery_section(evaluation: Evaluation, image_root: Path | None) -> list[Con
             figures.append(_picture(evaluation, mask, picture))
         sections += [
             element("h3", heading),
-            element("p", note if figures else "None.", class_="note"),
+            element("p", note if figures else "No such masks.", class_="note"),
             element("div", *figures, class_="gallery") if figures else None,
         ]
     explanation = (
-        f"{how}; at most {MAX_PER_IMAGE} of one image are shown. Pink: the predicted mask. Yellow "
-        "line: the ground truth. Images are shown with less colour than they have."
+        f"{selection} At most {MAX_PER_IMAGE} masks per image are shown. Pink: predicted mask. "
+        "Yellow outline: ground truth. Images are shown with reduced saturation."
     )
     if missing:
         explanation += (
-            f" {missing} of the pictures are on a plain ground: their images were not found, "
-            "cannot be read or are of another size."
+            f" {missing} of the pictures have a plain background, because their images are "
+            "missing, unreadable or of a different size than annotated."
         )
     return [
-        element("h2", "Masks to look at"),
+        element("h2", "Masks"),
         element("p", explanation, class_="note"),
         *sections,
     ]
@@ -113,7 +119,7 @@ def _picture(evaluation: Evaluation, mask: RankedMask, picture: Image.Image) -> 
             "figcaption",
             element("strong", class_name),
             element("dl", *_terms(values)),
-            None if matched else element("p", "The box is on no instance of the class."),
+            None if matched else element("p", "The box matches no instance of the class."),
             element("p", file_name),
         ),
     )
@@ -124,7 +130,7 @@ def _number_at(column: np.ndarray | None, index: int) -> str | None:
 
 
 def _terms(values: dict[str, str | None]) -> Iterator[Element]:
-    """The content of a ``dl``; what is ``None`` is left out."""
+    """Yields the content of a ``dl``; values that are ``None`` are left out."""
     for name, value in values.items():
         if value is not None:
             yield element("div", element("dt", name), element("dd", value))

@@ -1,4 +1,4 @@
-"""HTML from Python: elements whose text can only be text, whatever is in it."""
+"""Builds HTML from Python; all text is escaped."""
 
 from __future__ import annotations
 
@@ -11,37 +11,38 @@ Content = Element | str | None
 
 
 def element(tag: str, *content: Content, **attributes: str) -> Element:
-    """An HTML element.
+    """Creates an HTML element.
 
     Args:
-        tag: its name.
-        *content: text and elements in their order; ``None`` is left out.
-        **attributes: ``class_`` is written ``class``, ``aria_label`` ``aria-label``.
+        tag: name of the element.
+        *content: text and child elements in order; ``None`` is skipped.
+        **attributes: attributes of the element, where ``class_`` stands for ``class`` and
+            ``aria_label`` for ``aria-label``.
     """
     names = {name: name.rstrip("_").replace("_", "-") for name in attributes}
-    made = Element(tag, {names[name]: value for name, value in attributes.items()})
+    parent = Element(tag, {names[name]: value for name, value in attributes.items()})
     last = None
     for part in content:
         if isinstance(part, str):
             if last is None:
-                made.text = (made.text or "") + part
+                parent.text = (parent.text or "") + part
             else:
                 last.tail = (last.tail or "") + part
         elif part is not None:
-            made.append(part)
+            parent.append(part)
             last = part
-    return made
+    return parent
 
 
 def table(
     header: Sequence[Content], rows: Iterable[Sequence[Content] | Element], label: str
 ) -> Element:
-    """A table that scrolls by itself where it is too wide for the page.
+    """Creates a table that scrolls horizontally if it is wider than the page.
 
     Args:
-        header: of each column.
-        rows: cells, the first of each being the row's header, or a finished ``tr``.
-        label: what the table is, for those who do not see it.
+        header: header of each column.
+        rows: each row as a ``tr`` element, or as a list of cells that starts with the row's header.
+        label: description of the table for screen readers.
     """
     return element(
         "div",
@@ -58,26 +59,35 @@ def table(
 
 
 def row(header: Content, *cells: Content, **attributes: str) -> Element:
-    """A row of a table."""
+    """Creates a table row."""
     head = element("th", header, scope="row")
     return element("tr", head, *(element("td", cell) for cell in cells), **attributes)
 
 
 def image(content: bytes, media_type: str, alt: str, width: int, height: int) -> Element:
-    """A picture that is part of the page.
+    """Creates an image that is embedded in the page.
 
     Args:
-        content: of the picture's file.
-        media_type: such as ``image/png``.
-        alt: what it shows.
-        width, height: in pixels; a browser keeps that much room, or less in proportion.
+        content: content of the image file.
+        media_type: for example ``image/png``.
+        alt: alternative text.
+        width, height: size in pixels. Browsers reserve space in this aspect ratio.
     """
     source = f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
     return element("img", src=source, alt=alt, width=str(width), height=str(height))
 
 
 def page(title: str, style: str, body: Element) -> bytes:
-    """A whole page in UTF-8, in need of no other file."""
+    """Creates a self-contained HTML page.
+
+    Args:
+        title: title of the page.
+        style: CSS.
+        body: the ``body`` element.
+
+    Returns:
+        The content of the HTML file, in UTF-8.
+    """
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -87,5 +97,5 @@ def page(title: str, style: str, body: Element) -> bytes:
         element("style", style),
     )
     html = element("html", head, body, lang="en")
-    # What UTF-8 cannot hold, half a surrogate pair in a file's name, is written as a number.
+    # Lone surrogates (undecodable bytes in file names) are written as character references.
     return b"<!DOCTYPE html>\n" + ElementTree.tostring(html, encoding="utf-8", method="html")

@@ -1,4 +1,4 @@
-"""The report of an evaluation: one page that needs no other file, and the plots beside it."""
+"""Writes the HTML report of an evaluation, and its plots as PNG files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..evaluation import METRICS, RANKINGS, Evaluation
+from ..evaluation import METRICS, Evaluation
+from ..evaluation.rankings import AP_LABELS
 from .gallery_section import gallery_section
 from .headline import headline
 from .html import Content, Element, element, image, page, row, table
@@ -16,18 +17,20 @@ from .plots import COLORS, LABELS, SCORES, compared_scores, draw_figures, to_png
 from .text import counted, number, signed
 
 STYLE = Path(__file__).with_name("report.css")
-MANY_CLASSES = 20  # more are folded away
+MAX_EXPANDED_CLASSES = 20  # longer tables of classes are collapsed
 PLOT_CAPTIONS = {
-    "ap_over_iou": "AP at each IoU threshold, from a rough fit (0.5) to a tight one (0.95).",
-    "gain_over_iou": "What each ranking of masks gains over ranking by box score there.",
-    "true_maskiou": (
-        "True MaskIoU over each score, of detections whose box is on an instance. The closer to "
-        "the diagonal, the better the score says how good the mask is."
+    "ap_over_iou": "AP at each IoU threshold, from 0.50 to 0.95.",
+    "gain_over_iou": (
+        "AP of each ranking of masks minus AP of the ranking by box score, at each IoU threshold."
     ),
-    "true_maskiou_by_size": "The same by the size of the instance.",
+    "true_maskiou": (
+        "True MaskIoU against each score, for detections that match an instance. The closer to "
+        "the diagonal, the better the score predicts the quality of the mask."
+    ),
+    "true_maskiou_by_size": "True MaskIoU against each score, by size of the instance.",
     "calibration": (
-        "Above: what masks of a score are worth on average; on the diagonal the score can be "
-        "taken at its word. Below: how many detections have such a score."
+        "Top: mean true MaskIoU of detections with a similar score; on the diagonal, the score is "
+        "calibrated. Bottom: number of detections."
     ),
 }
 
@@ -38,17 +41,17 @@ def write_report(
     image_root: Path | None = None,
     title: str = "Evaluation",
 ) -> dict[str, bytes]:
-    """Write ``report.html``, and its plots as ``plots/*.png``.
+    """Writes ``report.html``, and its plots to ``plots/*.png``.
 
     Args:
-        evaluation: of any model; the report leaves out what does not apply.
-        output_dir: made if missing.
-        image_root: the folder of the dataset's images; without it, or where images are missing,
-            masks are shown on a plain ground.
-        title: what was evaluated on what, for a person.
+        evaluation: evaluation of any model; sections that do not apply are left out.
+        output_dir: created if missing.
+        image_root: folder with the images of the dataset. Masks are drawn on a plain background
+            if it is ``None`` or an image is missing.
+        title: title of the report.
 
     Returns:
-        The plots by name, as PNG files.
+        The content of each plot's PNG file, by name.
     """
     output_dir = Path(output_dir)
     plots = {name: to_png(figure) for name, figure in draw_figures(evaluation).items()}
@@ -83,37 +86,38 @@ def _facts(evaluation: Evaluation) -> str:
 
 
 def _instances(evaluation: Evaluation) -> Counter:
-    """How many there are of each category, crowds not counted."""
+    """Number of instances of each category, without crowds."""
     annotations = evaluation.ground_truth.dataset["annotations"]
     return Counter(a["category_id"] for a in annotations if not a["iscrowd"])
 
 
 def _rankings(evaluation: Evaluation, plots: dict[str, bytes]) -> list[Content]:
     summary = evaluation.summary
-    shown = [name for name in ("bbox", *RANKINGS) if summary[name] is not None]
+    shown = [name for name in AP_LABELS if summary[name] is not None]
     metrics = list(summary["bbox"])
-    real = [name for name in shown if name not in ("bbox", "segm_oracle")]
+    mask_rankings = [name for name in shown if name not in ("bbox", "segm_oracle")]
     rows = []
     for name in shown:
         cells = [number(summary[name][metric]) for metric in metrics]
-        if name in real:
-            best = (_best([summary[r][metric] for r in real]) for metric in metrics)
+        if name in mask_rankings:
+            best = (_best([summary[r][metric] for r in mask_rankings]) for metric in metrics)
             cells = [element("strong", c) if c == b else c for c, b in zip(cells, best)]
-        header = element("span", _key(name), LABELS[name])
+        header = element("span", _color_key(name), LABELS[name])
         attributes = {"class_": "bound"} if name == "segm_oracle" else {}
         rows.append(row(header, *cells, **attributes))
     note = (
-        "Percent. AP is the mean over IoU thresholds 0.50 to 0.95, AP50 and AP75 are at one; APs, "
-        "APm and APl are of small, medium and large instances (up to 32², to 96² pixels, and over)."
+        "In percent. AP is the mean over IoU thresholds 0.50 to 0.95; AP50 and AP75 are AP at IoU "
+        "0.50 and 0.75; APs, APm and APl are AP of small (area < 32² pixels), medium (< 96²) and "
+        "large instances."
     )
     if set(metrics) - set(METRICS):
-        note += " APr, APc and APf are of rare, common and frequent classes."
-    if len(real) > 1:
+        note += " APr, APc and APf are AP of rare, common and frequent classes."
+    if len(mask_rankings) > 1:
         note += " Bold: the best ranking of masks."
     if "segm_oracle" in shown:
         note += (
-            " The true MaskIoU is known from the ground truth alone; ranking by it is what a "
-            "perfect score would give."
+            " Ranking by true MaskIoU uses the ground truth; it is the upper bound, which a "
+            "perfect prediction of MaskIoU would reach."
         )
     return [
         element("h2", "Average precision"),
@@ -124,7 +128,7 @@ def _rankings(evaluation: Evaluation, plots: dict[str, bytes]) -> list[Content]:
 
 
 def _best(values: list[float | None]) -> str | None:
-    """The largest of several values as it is printed; ``None`` if they all look the same."""
+    """Formats the largest of several values; ``None`` if all of them look the same."""
     values = [value for value in values if value is not None]
     differ = len({number(value) for value in values}) > 1
     return number(max(values)) if differ else None
@@ -137,11 +141,11 @@ def _quality(evaluation: Evaluation, plots: dict[str, bytes]) -> list[Content]:
         return []
     heading = element("h2", "Mask quality")
     if not keys:
-        return [heading, element("p", "No detection's box is on an instance of its class.")]
+        return [heading, element("p", "No detection matches an instance of its class.")]
     rows = []
     for key in keys:
         label, ranking = SCORES[key]
-        header = element("span", _key(ranking), label)
+        header = element("span", _color_key(ranking), label)
         rows.append(row(header, *_agreement(summary[key])))
         for size, statistics in summary[key]["by_size"].items():
             rows.append(row(size, *_agreement(statistics), class_="part"))
@@ -149,9 +153,10 @@ def _quality(evaluation: Evaluation, plots: dict[str, bytes]) -> list[Content]:
         heading,
         element(
             "p",
-            "How well each score says how good a mask really is: its agreement with the true "
-            "MaskIoU, over the detections whose box has an IoU of 0.5 or more with an instance of "
-            "the class. 1 is perfect correlation, 0 none; MAE is the mean absolute error.",
+            "Agreement of each score with the true MaskIoU, over detections that match an "
+            "instance: their box has IoU 0.5 or more with an instance of the same class. Pearson "
+            "and Spearman are correlation coefficients (1 is perfect correlation, 0 is none), MAE "
+            "is the mean absolute error.",
             class_="note",
         ),
         table(["", "Pearson", "Spearman", "MAE", "detections"], rows, "Agreement with MaskIoU"),
@@ -170,19 +175,14 @@ def _classes(evaluation: Evaluation) -> list[Content]:
     rankings = [n for n in ("segm_box_score", "segm_mask_score") if n in evaluation.precision]
     rankings = rankings or ["bbox"]
     instances = _instances(evaluation)
-    lines = []
+    classes = []
     for index, category in enumerate(evaluation.precision["bbox"].categories):
         ap = [evaluation.precision[name].of_category(index)["AP"] for name in rankings]
         gain = ap[-1] - ap[0] if ap[0] is not None else None
-        lines.append((str(category["name"]), instances[category["id"]], ap, gain))
-    # The largest gain first, or the best; classes without an instance last.
-    lines.sort(key=lambda line: (line[3] is None, -(line[3] or 0), -(line[2][0] or 0)))
-    names = {
-        "bbox": "box AP",
-        "segm_box_score": "mask AP by box score",
-        "segm_mask_score": "mask AP by mask score",
-    }
-    header = ["class", "instances", *(names[name] for name in rankings)]
+        classes.append((str(category["name"]), instances[category["id"]], ap, gain))
+    # By gain, then by AP, in descending order; classes without instances last.
+    classes.sort(key=lambda each: (each[3] is None, -(each[3] or 0), -(each[2][0] or 0)))
+    header = ["class", "instances", *(AP_LABELS[name] for name in rankings)]
     with_gain = len(rankings) > 1
     rows = [
         row(
@@ -191,18 +191,18 @@ def _classes(evaluation: Evaluation) -> list[Content]:
             *(number(value) for value in ap),
             *([signed(gain)] if with_gain else []),
         )
-        for name, count, ap, gain in lines
+        for name, count, ap, gain in classes
     ]
-    folded = element(
+    collapsible = element(
         "details",
         element("summary", counted(len(rows), "class", "classes")),
         table([*header, "gain"] if with_gain else header, rows, "Average precision of each class"),
     )
-    if len(rows) <= MANY_CLASSES:
-        folded.set("open", "")
-    order = "gain of the mask score over the box score" if with_gain else "AP"
-    note = f"Percent, in the order of {order}. With few instances, a class's AP is mostly chance."
-    return [element("h2", "Classes"), element("p", note, class_="note"), folded]
+    if len(rows) <= MAX_EXPANDED_CLASSES:
+        collapsible.set("open", "")
+    order = "the gain of the mask score over the box score" if with_gain else "AP"
+    note = f"In percent, sorted by {order}. AP of classes with few instances is unreliable."
+    return [element("h2", "Classes"), element("p", note, class_="note"), collapsible]
 
 
 def _seconds(seconds: dict[str, float]) -> list[Content]:
@@ -227,5 +227,5 @@ def _plots(plots: dict[str, bytes], names: list[str]) -> Element | None:
     return element("div", *figures, class_="plots") if figures else None
 
 
-def _key(ranking: str) -> Element:
+def _color_key(ranking: str) -> Element:
     return element("span", class_="key", style=f"background: {COLORS[ranking]}")

@@ -1,4 +1,4 @@
-"""The images of a dataset, as the model saw them."""
+"""Loads images in the orientation in which the model sees them."""
 
 from pathlib import Path
 
@@ -10,41 +10,47 @@ from ..errors import UserError
 
 
 def image_name(info: dict) -> str:
-    """The file name of an image below the dataset's folder of images.
+    """Returns the path of an image relative to the image folder of the dataset.
 
     Args:
-        info: its record in the annotations. Those of LVIS have no name, but an address that ends
-            in it; Detectron2 takes the last two parts.
+        info: the image's record in the annotation file. In LVIS, records have ``coco_url`` instead
+            of ``file_name``; like Detectron2, this takes the last two parts of the URL.
     """
     return str(info.get("file_name") or "/".join(info.get("coco_url", "").split("/")[-2:]))
 
 
 def load_image(info: dict, image_root: Path) -> np.ndarray:
-    """An image as RGB, (H, W, 3), turned as its EXIF data say.
+    """Loads an image of a dataset, rotated according to its EXIF orientation.
 
     Args:
-        info: its record in the annotations.
-        image_root: the folder of the dataset's images.
+        info: the image's record in the annotation file.
+        image_root: image folder of the dataset.
+
+    Returns:
+        uint8 array of shape (H, W, 3), RGB.
 
     Raises:
-        UserError: if it is not there, cannot be read, or is of another size than annotated.
+        UserError: if the file cannot be read, or its size differs from the annotated size.
     """
     path = Path(image_root) / image_name(info)
     pixels = read_rgb(path)
     height, width = pixels.shape[:2]
     if (width, height) != (info["width"], info["height"]):
         raise UserError(
-            f"image '{path}' has {width} x {height} pixels, in the annotations it has "
-            f"{info['width']} x {info['height']}"
+            f"image '{path}' has {width} x {height} pixels, but is annotated as "
+            f"{info['width']} x {info['height']}: fix the annotations or the image folder"
         )
     return pixels
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """An image as RGB, (H, W, 3), turned as its EXIF data say.
+    """Loads an image file, rotated according to its EXIF orientation.
+
+    Returns:
+        uint8 array of shape (H, W, 3), RGB.
 
     Raises:
-        UserError: if it is not there or cannot be read.
+        UserError: if the file cannot be read.
     """
     try:
         return read_image(str(path), "RGB")

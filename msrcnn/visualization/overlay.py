@@ -1,4 +1,4 @@
-"""Boxes, masks and labels over an image."""
+"""Draws boxes, masks and labels over an image."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from detectron2.structures import BoxMode
 from detectron2.utils.visualizer import Visualizer
 from PIL import Image
 
-# Of the classes, in turn.
+# Colors of the classes, repeated if there are more classes.
 COLORS = [
     tuple(int(code[i : i + 2], 16) / 255 for i in (0, 2, 4))
     for code in ("e6194b", "4363d8", "ffe119", "3cb44b", "f58231", "911eb4", "46f0f0", "f032e6")
@@ -15,21 +15,21 @@ COLORS = [
 
 
 class Overlay(NamedTuple):
-    """What is drawn of an instance or a detection."""
+    """An instance or a detection to draw."""
 
-    mask: np.ndarray | None  # (H, W)
-    bbox: np.ndarray  # x, y, w, h
+    mask: np.ndarray | None  # of shape (H, W)
+    bbox: np.ndarray  # x, y, width, height in pixels
     label: str
-    color: tuple[float, float, float]
+    color: tuple[float, float, float]  # RGB in [0, 1]
 
 
 def draw_overlays(pixels: np.ndarray, scale: float, overlays: list[Overlay]) -> Image.Image:
-    """An image with overlays, masks only where all of them have one.
+    """Draws overlays over an image. Masks are drawn only if every overlay has one.
 
     Args:
-        pixels: of shape (H, W, 3), RGB, 0 to 255.
-        scale: of the picture to the image.
-        overlays: in the order to draw them.
+        pixels: uint8 array of shape (H, W, 3), RGB.
+        scale: size of the result relative to the image.
+        overlays: the overlays, in drawing order.
     """
     visualizer = Visualizer(pixels, scale=scale)
     if overlays:

@@ -1,4 +1,4 @@
-"""Figures of an evaluation: AP over IoU thresholds, and scores beside the true MaskIoU."""
+"""Figures of an evaluation: AP over IoU thresholds, and scores against true MaskIoU."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ..evaluation import RANKINGS, AveragePrecision, Evaluation
 from ..evaluation.coco_metrics import IOU_THRESHOLDS
 from ..evaluation.mask_quality import SIZES
 
-# Okabe and Ito's, to be told apart by colour-blind readers too.
+# Okabe and Ito's colors, distinguishable for color-blind readers.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 GREY = "#7f7f7f"
-# Of each ranking everywhere.
+# Colors of the rankings in all figures and in the report.
 COLORS = {
     "bbox": GREY,
     "segm_box_score": PALETTE[1],
@@ -33,8 +33,8 @@ LABELS = {
     "bbox": "boxes by box score",
     **{name: text.replace("mask AP", "masks") for name, text in RANKINGS.items()},
 }
-# What is compared with the true MaskIoU, by its key in evaluation.json: what a person calls it,
-# and the ranking that it makes.
+# Scores that are compared with the true MaskIoU, by key in evaluation.json: the label, and the
+# ranking whose color it has.
 SCORES = {
     "maskiou": ("predicted MaskIoU", "segm_mask_score"),
     "box_score": ("box score", "segm_box_score"),
@@ -62,13 +62,13 @@ _STYLE = {
     "lines.linewidth": 1.5,
     "lines.markersize": 4,
 }
-WIDTH = 4.6  # inches, of every figure: letters stay legible at the width of a phone
+WIDTH = 4.6  # inches; text stays legible if the figure is scaled to the width of a phone
 DPI = 200
-DENSITY_BINS = 32  # along each side
+DENSITY_BINS = 32  # along each axis
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Draw in our style whatever the user's own is, and leave that as it was."""
+    """Makes a function draw in this module's style, without changing the user's rcParams."""
 
     @functools.wraps(draw)
     def drawn(*args, **kwargs) -> Figure:
@@ -79,9 +79,12 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 
 def draw_figures(evaluation: Evaluation) -> dict[str, Figure]:
-    """All figures that apply, by name.
+    """Draws all figures that apply, by name.
 
-    A box detector has no masks to judge, and where nothing was found there is nothing to draw.
+    Without masks, only AP of boxes is drawn. Without detections or instances there are no figures.
+
+    Args:
+        evaluation: the evaluation.
     """
     figures = {}
     has_instances = any(value is not None for value in evaluation.precision["bbox"].by_iou)
@@ -97,20 +100,20 @@ def draw_figures(evaluation: Evaluation) -> dict[str, Figure]:
 
 
 def compared_scores(summary: dict) -> list[str]:
-    """The keys of ``SCORES`` that were compared with the true MaskIoU of some detection.
+    """Returns the keys of ``SCORES`` that were compared with the true MaskIoU of a detection.
 
     Args:
-        summary: of an :class:`Evaluation`.
+        summary: the summary of an :class:`Evaluation`.
     """
     return [key for key in SCORES if summary[key] is not None and summary[key]["n"]]
 
 
 @styled
 def draw_ap_over_iou(precision: dict[str, AveragePrecision]) -> Figure:
-    """AP at each IoU threshold, of boxes and of masks under each ranking.
+    """Draws AP at each IoU threshold, for boxes and for masks under each ranking.
 
     Args:
-        precision: of an :class:`Evaluation`.
+        precision: the precision of an :class:`Evaluation`.
     """
     figure, axes = _iou_axes()
     for name, average_precision in precision.items():
@@ -123,10 +126,10 @@ def draw_ap_over_iou(precision: dict[str, AveragePrecision]) -> Figure:
 
 @styled
 def draw_gain_over_iou(precision: dict[str, AveragePrecision]) -> Figure:
-    """What each ranking of masks gains over the box score at each IoU threshold.
+    """Draws the gain in AP of each ranking of masks over the box score, at each IoU threshold.
 
     Args:
-        precision: of an :class:`Evaluation` with masks.
+        precision: the precision of an :class:`Evaluation` with masks.
     """
     figure, axes = _iou_axes()
     before = _as_array(precision["segm_box_score"].by_iou)
@@ -141,34 +144,35 @@ def draw_gain_over_iou(precision: dict[str, AveragePrecision]) -> Figure:
 
 @styled
 def draw_true_maskiou(evaluation: Evaluation) -> Figure:
-    """True MaskIoU over predicted MaskIoU, and over the box score (the paper's figures 2 and 5).
+    """Draws true MaskIoU against predicted MaskIoU and box score (figures 2 and 5 of the paper).
 
     Args:
-        evaluation: with at least one detection on an instance, see :func:`compared_scores`.
+        evaluation: evaluation with at least one detection that matches an instance, see
+            :func:`compared_scores`.
     """
-    everything = np.ones(len(evaluation.detections), dtype=bool)
-    return _draw_densities(evaluation, {None: everything})
+    all_detections = np.ones(len(evaluation.detections), dtype=bool)
+    return _draw_densities(evaluation, {None: all_detections})
 
 
 @styled
 def draw_true_maskiou_by_size(evaluation: Evaluation) -> Figure:
-    """:func:`draw_true_maskiou` of small, medium and large instances, those found, in rows.
+    """Draws :func:`draw_true_maskiou` with a row for each size of instance that was detected.
 
     Args:
         evaluation: see :func:`draw_true_maskiou`.
     """
     area = evaluation.true_maskiou.area
-    of_size = {size: (area >= low) & (area < high) for size, (low, high) in SIZES.items()}
-    found = {size: chosen for size, chosen in of_size.items() if chosen.any()}
-    return _draw_densities(evaluation, found)
+    by_size = {size: (area >= low) & (area < high) for size, (low, high) in SIZES.items()}
+    detected = {size: selected for size, selected in by_size.items() if selected.any()}
+    return _draw_densities(evaluation, detected)
 
 
 @styled
 def draw_calibration(summary: dict) -> Figure:
-    """Mean true MaskIoU over each score, in intervals of the score; below how many each holds.
+    """Draws calibration curves: mean true MaskIoU and number of detections by interval of a score.
 
     Args:
-        summary: of an :class:`Evaluation`, or read from ``evaluation.json``.
+        summary: the summary of an :class:`Evaluation`, or the content of ``evaluation.json``.
     """
     figure = new_figure(5.0)
     axes, count_axes = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -179,31 +183,36 @@ def draw_calibration(summary: dict) -> Figure:
         score = [b["predicted"] for b in bins]
         axes.plot(score, [b["true"] for b in bins], **{**_line(ranking), "label": label})
         count_axes.plot(score, [b["n"] for b in bins], **_line(ranking))
-    axes.set_ylabel("true MaskIoU, mean")
+    axes.set_ylabel("mean true MaskIoU")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     _add_legend(figure, axes)
     count_axes.set_yscale("log")
-    count_axes.set_ylim(bottom=0.8)  # so that there is a 1 to read the scale by
+    count_axes.set_ylim(bottom=0.8)  # so that the axis has a label at 1
     count_axes.yaxis.set_major_locator(LogLocator(numticks=12))
     count_axes.yaxis.set_major_formatter("{x:,.0f}")
     count_axes.yaxis.set_minor_formatter(NullFormatter())
     count_axes.set_ylabel("detections")
-    count_axes.set_xlabel("score, mean of each tenth")
+    count_axes.set_xlabel("mean score in each of 10 intervals")
     return figure
 
 
 def to_png(figure: Figure) -> bytes:
-    """The figure as a PNG file, the same bytes for the same figure."""
+    """Renders a figure as PNG. The same figure gives the same bytes."""
     buffer = io.BytesIO()
-    with matplotlib.style.context("default"):  # of saving, too
+    with matplotlib.style.context("default"):  # savefig reads rcParams, too
         figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
 
 
 def new_figure(height: float) -> Figure:
+    """Creates a figure that pyplot does not keep in memory.
+
+    Args:
+        height: height in inches.
+    """
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    FigureCanvasAgg(figure)  # so that it can be drawn and its pixels be had
+    FigureCanvasAgg(figure)  # lets callers draw the figure and read its pixels
     return figure
 
 
@@ -216,7 +225,7 @@ def _iou_axes() -> tuple[Figure, Axes]:
 
 
 def _add_legend(figure: Figure, axes: Axes) -> None:
-    """Above the axes, where it hides no line."""
+    """Adds a legend above the axes, where it hides no lines."""
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
 
 
@@ -235,24 +244,25 @@ def _as_array(values: list[float | None]) -> np.ndarray:
 
 
 def _draw_densities(evaluation: Evaluation, rows: dict[str | None, np.ndarray]) -> Figure:
-    """How many detections have which score and which true MaskIoU.
+    """Draws 2D histograms of true MaskIoU against predicted MaskIoU and box score.
 
-    Histograms, for half a million points would hide one another.
+    In scatter plots of large datasets, points would hide each other.
 
     Args:
         evaluation: see :func:`draw_true_maskiou`.
-        rows: the detections in each row, of shape (N,), by the size of their instances.
+        rows: for each row of the figure, its label and a bool array of shape (N,) that selects the
+            detections.
     """
-    # The two of the paper's figure.
+    # The same scores as in the paper's figures.
     detections = evaluation.detections
     columns = {"maskiou": detections.maskiou, "box_score": detections.score}
     keys = [key for key in compared_scores(evaluation.summary) if key in columns]
     true = evaluation.true_maskiou.matched
     edges = np.linspace(0, 1, DENSITY_BINS + 1)
     counts = {
-        (size, key): np.histogram2d(columns[key][counted], true[counted], bins=(edges, edges))[0]
-        for size, chosen in rows.items()
-        for counted in [chosen & ~np.isnan(true)]
+        (size, key): np.histogram2d(columns[key][drawn], true[drawn], bins=(edges, edges))[0]
+        for size, selected in rows.items()
+        for drawn in [selected & ~np.isnan(true)]
         for key in keys
     }
     most = int(max(cells.max() for cells in counts.values()))
@@ -269,14 +279,14 @@ def _draw_densities(evaluation: Evaluation, rows: dict[str | None, np.ndarray]) 
     for axes, key in zip(grid[-1], keys):
         axes.set_xlabel(SCORES[key][0])
     figure.supylabel("true MaskIoU", fontsize=9)
-    figure.suptitle(f"darker: more detections, up to {most:,} in a cell", fontsize=8)
+    figure.suptitle(f"darker: more detections (at most {most:,} per cell)", fontsize=8)
     return figure
 
 
 def _draw_cells(axes: Axes, edges: np.ndarray, cells: np.ndarray, color: str, most: int) -> None:
     shades = LinearSegmentedColormap.from_list(color, [_tint(color), color, "#101010"])
-    filled = np.ma.masked_equal(cells.T, 0)
-    axes.pcolormesh(edges, edges, filled, cmap=shades, norm=LogNorm(1, max(most, 2)))
+    visible = np.ma.masked_equal(cells.T, 0)
+    axes.pcolormesh(edges, edges, visible, cmap=shades, norm=LogNorm(1, max(most, 2)))
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle="--")
     axes.set_aspect("equal")
     axes.set_xticks([0, 0.5, 1])
@@ -284,10 +294,10 @@ def _draw_cells(axes: Axes, edges: np.ndarray, cells: np.ndarray, color: str, mo
 
 
 def _tint(color: str) -> tuple[float, ...]:
-    """Mostly white."""
+    """Returns a light tint of a color."""
     return tuple(1 - 0.25 * (1 - value) for value in to_rgb(color))
 
 
 def _pearson(statistics: dict) -> str:
     value = statistics["pearson"]
-    return "no correlation defined" if value is None else f"Pearson {value:.2f}"
+    return "correlation undefined" if value is None else f"Pearson {value:.2f}"

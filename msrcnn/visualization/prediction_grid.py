@@ -1,4 +1,4 @@
-"""A grid of images: ground truth beside predictions, both scores printed on each."""
+"""Draws ground truth and predictions side by side for several images."""
 
 from pathlib import Path
 
@@ -17,10 +17,12 @@ MARGIN, TITLE = 8, 24  # pixels
 def draw_prediction_grid(
     ground_truth: COCO, image_root: Path, detections: Detections, output: Path, **layout
 ) -> None:
-    """Write the picture of :func:`prediction_grid`, whose other arguments these are.
+    """Saves the picture of :func:`prediction_grid` to a file.
 
     Args:
-        output: the picture's path; its folder is made if missing.
+        ground_truth, image_root, detections: see :func:`prediction_grid`.
+        output: path of the picture; its folder is created if missing.
+        **layout: keyword arguments of :func:`prediction_grid`.
     """
     picture = prediction_grid(ground_truth, image_root, detections, **layout)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -37,19 +39,21 @@ def prediction_grid(
     min_score: float = 0.5,
     height: int = 360,
 ) -> Image.Image:
-    """A picture of ground truth and predictions side by side.
+    """Draws a grid of images, each with its ground truth on the left and predictions on the right.
 
     Args:
-        ground_truth: the dataset; its first images are shown, those with annotations before others.
-        image_root: the folder of its images.
-        detections: with masks or without; a mask score is printed where there is one.
-        num_images: images shown.
-        columns: images in a row of the grid.
-        min_score: detections of a lower box score are left out.
-        height: of each image in the picture, in pixels.
+        ground_truth: the dataset. Its first images are shown; images without annotations come
+            after all others.
+        image_root: image folder of the dataset.
+        detections: detections with or without masks. Labels show the class, the box score and, if
+            available, the mask score.
+        num_images: number of images to show.
+        columns: number of images in a row of the grid.
+        min_score: detections with a lower box score are not drawn.
+        height: height of each image in the grid, in pixels.
 
     Raises:
-        UserError: if an image cannot be read, or is another than the annotated one.
+        UserError: if an image cannot be read, or its size differs from the annotated size.
     """
     is_empty = {image_id: not ground_truth.imgToAnns[image_id] for image_id in ground_truth.imgs}
     shown = sorted(is_empty, key=lambda image_id: (is_empty[image_id], image_id))[:num_images]
@@ -61,11 +65,11 @@ def prediction_grid(
         annotations = ground_truth.imgToAnns[image_id]
         truth = draw_overlays(pixels, scale, [_truth(ground_truth, a) for a in annotations])
         of_image = detections.of_image(image_id)
-        good = np.flatnonzero(of_image.score >= min_score)
-        found = draw_overlays(
-            pixels, scale, [_found(ground_truth, of_image, index) for index in good]
+        drawn = np.flatnonzero(of_image.score >= min_score)
+        predicted = draw_overlays(
+            pixels, scale, [_prediction(ground_truth, of_image, index) for index in drawn]
         )
-        pairs.append((truth, found))
+        pairs.append((truth, predicted))
     return _compose(pairs, columns)
 
 
@@ -81,7 +85,7 @@ def _truth(ground_truth: COCO, annotation: dict) -> Overlay:
     return Overlay(mask, bbox, label, _color(ground_truth, category_id))
 
 
-def _found(ground_truth: COCO, detections: Detections, index: int) -> Overlay:
+def _prediction(ground_truth: COCO, detections: Detections, index: int) -> Overlay:
     category_id = int(detections.category_id[index])
     columns = (detections.score, detections.mask_score)
     scores = [f"{column[index]:.2f}" for column in columns if column is not None]
@@ -92,7 +96,7 @@ def _found(ground_truth: COCO, detections: Detections, index: int) -> Overlay:
 
 
 def _compose(pairs: list[tuple[Image.Image, Image.Image]], columns: int) -> Image.Image:
-    cell_width = max(2 * max(truth.width, found.width) + MARGIN for truth, found in pairs)
+    cell_width = max(2 * max(truth.width, predicted.width) + MARGIN for truth, predicted in pairs)
     cell_height = max(truth.height for truth, _ in pairs)
     rows = -(-len(pairs) // columns)
     size = (
@@ -100,17 +104,17 @@ def _compose(pairs: list[tuple[Image.Image, Image.Image]], columns: int) -> Imag
         TITLE + rows * (cell_height + MARGIN),
     )
     canvas = Image.new("RGB", size, "white")
-    write = ImageDraw.Draw(canvas)
+    draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(size=15)
     for column in range(min(columns, len(pairs))):
         left = column * (cell_width + 2 * MARGIN) + MARGIN
-        write.text((left, 3), "ground truth", "black", font)
+        draw.text((left, 3), "ground truth", "black", font)
         middle = left + (cell_width + MARGIN) // 2
-        write.text((middle, 3), "predicted: box score | mask score", "black", font)
-    for index, (truth, found) in enumerate(pairs):
+        draw.text((middle, 3), "predicted: box score | mask score", "black", font)
+    for index, (truth, predicted) in enumerate(pairs):
         row, column = divmod(index, columns)
         left = column * (cell_width + 2 * MARGIN) + MARGIN
         top = TITLE + row * (cell_height + MARGIN)
         canvas.paste(truth, (left, top))
-        canvas.paste(found, (left + (cell_width + MARGIN) // 2, top))
+        canvas.paste(predicted, (left + (cell_width + MARGIN) // 2, top))
     return canvas

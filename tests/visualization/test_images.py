@@ -14,15 +14,15 @@ def test_load(tmp_path):
     assert pixels[0, 0].tolist() == [1, 2, 3]
 
 
-def test_lvis_has_an_address_for_a_name():
-    """Detectron2's rule, where the folder of images is that of train2017 and val2017."""
+def test_name_of_lvis_images():
+    """Same as in Detectron2, where the image folder contains train2017 and val2017."""
     info = {"id": 1, "coco_url": "http://images.cocodataset.org/val2017/000000397133.jpg"}
     assert image_name(info) == "val2017/000000397133.jpg"
 
 
-def test_message_names_the_image(tmp_path):
+def test_error_names_the_image(tmp_path):
     with pytest.raises(UserError, match=r"cannot read image '.*a\.png': .*No such file"):
         load_image(INFO, tmp_path)
     Image.new("RGB", (10, 20)).save(tmp_path / "a.png")
-    with pytest.raises(UserError, match=r"a\.png' has 10 x 20 pixels, .* 20 x 10"):
+    with pytest.raises(UserError, match=r"a\.png' has 10 x 20 pixels, but is annotated as 20 x 10"):
         load_image(INFO, tmp_path)

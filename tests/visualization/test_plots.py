@@ -27,7 +27,7 @@ from msrcnn.visualization.plots import (
 
 
 def lines(axes):
-    """Of each labelled line its points and colour."""
+    """Points and color of each labeled line, by label."""
     return {
         line.get_label(): (line.get_xydata(), line.get_color())
         for line in axes.get_lines()
@@ -36,7 +36,7 @@ def lines(axes):
 
 
 def cells(axes) -> np.ndarray:
-    """The numbers of detections that a density shows, rows by true MaskIoU."""
+    """Number of detections in each cell of a 2D histogram, rows by true MaskIoU."""
     (mesh,) = (artist for artist in axes.collections if isinstance(artist, QuadMesh))
     return mesh.get_array().filled(0).reshape(DENSITY_BINS, DENSITY_BINS)
 
@@ -61,7 +61,8 @@ def test_gain_over_iou(evaluation):
     assert not found[LABELS["segm_box_score"]][0][:, 1].any()
 
 
-def by_hand(scores, true) -> np.ndarray:
+def histogram(scores, true) -> np.ndarray:
+    """The 2D histogram of a figure, computed with plain Python."""
     expected = np.zeros((DENSITY_BINS, DENSITY_BINS))
     for x, y in zip(scores, true):
         if not np.isnan(y):
@@ -73,8 +74,8 @@ def by_hand(scores, true) -> np.ndarray:
 def test_true_maskiou_over_scores(evaluation):
     predicted, box = draw_true_maskiou(evaluation).axes
     true = evaluation.true_maskiou.matched
-    np.testing.assert_array_equal(cells(predicted), by_hand(evaluation.detections.maskiou, true))
-    np.testing.assert_array_equal(cells(box), by_hand(evaluation.detections.score, true))
+    np.testing.assert_array_equal(cells(predicted), histogram(evaluation.detections.maskiou, true))
+    np.testing.assert_array_equal(cells(box), histogram(evaluation.detections.score, true))
     assert predicted.get_title() == f"Pearson {evaluation.summary['maskiou']['pearson']:.2f}"
     assert box.get_title() == f"Pearson {evaluation.summary['box_score']['pearson']:.2f}"
     assert (predicted.get_xlabel(), box.get_xlabel()) == ("predicted MaskIoU", "box score")
@@ -83,7 +84,7 @@ def test_true_maskiou_over_scores(evaluation):
 def test_true_maskiou_by_size(evaluation):
     by_size = evaluation.summary["maskiou"]["by_size"]
     found = [size for size in SIZES if by_size[size]["n"]]
-    assert found == ["small", "medium"]  # there is no large one, and no row for it
+    assert found == ["small", "medium"]  # no large instances, so no row for them
     axes = draw_true_maskiou_by_size(evaluation).axes
     assert len(axes) == 4
     for size, (predicted, box) in zip(found, (axes[:2], axes[2:])):
@@ -107,13 +108,13 @@ def test_calibration(evaluation):
         assert counts_by_color[COLORS[name]][:, 1].tolist() == [b["n"] for b in bins]
 
 
-def test_colors_and_markers_tell_rankings_apart(evaluation):
+def test_rankings_differ_in_color_and_marker(evaluation):
     drawn = draw_ap_over_iou(evaluation.precision).axes[0].get_lines()
     assert len({line.get_color() for line in drawn}) == len(drawn) == 5
     assert len({line.get_marker() for line in drawn}) == len(drawn)
 
 
-def test_what_does_not_apply_is_left_out(any_evaluation):
+def test_figures_that_do_not_apply_are_left_out(any_evaluation):
     figures = draw_figures(any_evaluation)
     has_instances = any_evaluation.summary["bbox"]["AP"] is not None
     something = has_instances and len(any_evaluation.detections) > 0
@@ -128,7 +129,7 @@ def test_what_does_not_apply_is_left_out(any_evaluation):
         assert len(figures["true_maskiou"].axes) == panels
 
 
-def test_every_figure_is_a_png_and_the_same_again(evaluation):
+def test_png_files_are_reproducible(evaluation):
     first, second = (
         {name: to_png(figure) for name, figure in draw_figures(evaluation).items()}
         for _ in range(2)
@@ -138,10 +139,10 @@ def test_every_figure_is_a_png_and_the_same_again(evaluation):
     for content in first.values():
         picture = Image.open(io.BytesIO(content))
         assert picture.width == round(WIDTH * DPI)
-        assert len(np.unique(picture.convert("L"))) > 10  # it is not empty
+        assert len(np.unique(picture.convert("L"))) > 10  # not blank
 
 
-def test_the_users_style_neither_matters_nor_changes(evaluation):
+def test_rcparams_are_neither_used_nor_changed(evaluation):
     expected = to_png(draw_true_maskiou(evaluation))
     with matplotlib.rc_context():
         plt.style.use("dark_background")
@@ -150,11 +151,11 @@ def test_the_users_style_neither_matters_nor_changes(evaluation):
         before = dict(matplotlib.rcParams)
         assert to_png(draw_true_maskiou(evaluation)) == expected
         assert dict(matplotlib.rcParams) == before
-    assert not plt.get_fignums()  # no figure is kept
+    assert not plt.get_fignums()  # pyplot keeps no figure
 
 
-def test_pixels_can_be_had_without_a_file(evaluation):
-    """What a TensorBoard writer does with a figure."""
+def test_figures_have_a_canvas(evaluation):
+    """TensorBoard's ``add_figure`` reads the pixels of a figure from its canvas."""
     figure = draw_calibration(evaluation.summary)
     figure.canvas.draw()
     pixels = np.asarray(figure.canvas.buffer_rgba())
@@ -170,9 +171,9 @@ def test_half_a_million_detections(large_evaluation, evaluation):
 
 
 @pytest.mark.parametrize("key", ["maskiou", "box_score"])
-def test_no_spread_has_no_correlation(evaluation, key):
+def test_undefined_correlation(evaluation, key):
     summary = copy.deepcopy(evaluation.summary)
     summary[key]["pearson"] = None
     figure = draw_true_maskiou(dataclasses.replace(evaluation, summary=summary))
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles[["maskiou", "box_score"].index(key)] == "no correlation defined"
+    assert titles[["maskiou", "box_score"].index(key)] == "correlation undefined"

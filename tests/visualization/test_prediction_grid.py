@@ -30,20 +30,20 @@ def test_size_and_content(grid, evaluation):
     empty = grid(Detections.nothing(), num_images=4, columns=2, height=100)
     assert empty.size == picture.size
     differs = (np.asarray(empty) != np.asarray(picture)).any(axis=(0, 2))
-    # The truth on the left of each pair is the same, what was found is not.
+    # Ground truth on the left of each pair is the same, predictions on the right differ.
     cell = picture.width // 2
     assert not differs[: cell // 2 - MARGIN].any()
     assert differs[cell // 2 : cell].any()
 
 
-def test_low_scores_are_left_out(grid, evaluation):
+def test_low_scores_are_not_drawn(grid, evaluation):
     layout = {"num_images": 2, "height": 100}
     nothing = grid(Detections.nothing(), **layout)
     assert grid(evaluation.detections, min_score=1.1, **layout) == nothing
     assert grid(evaluation.detections, min_score=0.0, **layout) != nothing
 
 
-def test_box_detector_and_boxes_alone_annotated(grid, evaluation, shapes):
+def test_box_detector(grid, evaluation, shapes):
     boxes = dataclasses.replace(evaluation.detections, segmentation=None, mask_score=None)
     assert grid(boxes, num_images=2) != grid(evaluation.detections, num_images=2)
 
@@ -67,7 +67,7 @@ def test_images_with_annotations_come_first(shapes, shapes_root):
     with Image.open(shapes_root / "train" / shapes.imgs[first]["file_name"]) as image:
         expected = truth(every, first, len(others))
         small = np.asarray(image.convert("RGB").resize(expected.shape[1::-1])).astype(int)
-    assert abs(small - expected).mean() < 25  # the emptied image is the last, with nothing drawn
+    assert abs(small - expected).mean() < 25  # the emptied image comes last, with nothing drawn
     assert truth(one, others[0], 0).shape == truth(every, others[0], 0).shape
     assert (truth(one, others[0], 0) == truth(every, others[0], 0)).all()
 
