@@ -1,12 +1,11 @@
-# Mask Scoring R-CNN. The two commands for a newcomer: `make demo` and `make test`.
+# Mask Scoring R-CNN. Start with `make demo`; `make help` lists the targets.
 
 VENV ?= .venv
-# The first Python that is 3.10 to 3.13 and can make a virtual environment.
+# The first Python from 3.10 to 3.13 that can create a virtual environment.
 SUITABLE := import sys, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.10; do \
   $$p -c '$(SUITABLE)' 2>/dev/null && echo $$p && break; done)
 PY := $(VENV)/bin/python
-# pip's own words are few; what matters is said by us.
 PIP := $(PY) -m pip --quiet --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
@@ -17,13 +16,13 @@ SHAPES := datasets/shapes/annotations/instances_val.json
 .PHONY: help setup demo test lint format wheelhouse clean
 
 help:
-	@echo "make demo        install, make a small dataset, train, evaluate, draw (minutes on a CPU)"
+	@echo "make demo        install, create a small dataset, train, evaluate, draw (minutes on a CPU)"
 	@echo "make test        install, run the tests"
 	@echo "make setup       install into $(VENV)"
 	@echo "make lint        check style"
-	@echo "make format      mend style"
+	@echo "make format      fix style"
 	@echo "make wheelhouse  PYTHON=... DEST=...: collect wheels for a machine without internet"
-	@echo "make clean       remove what the above made, but for trained models"
+	@echo "make clean       remove everything that these create, except trained models"
 
 setup: $(STAMP)
 
@@ -43,15 +42,15 @@ $(SHAPES): msrcnn/data/shapes.py datasets/prepare_shapes.py | setup
 
 demo: export DETECTRON2_DATASETS = datasets
 demo: setup $(SHAPES)
-	$(PY) tools/train_net.py --config-file $(DEMO_CONFIG) OUTPUT_DIR $(DEMO_OUTPUT)
-	$(PY) tools/draw_predictions.py --dataset shapes_val \
+	$(VENV)/bin/msrcnn train --config-file $(DEMO_CONFIG) OUTPUT_DIR $(DEMO_OUTPUT)
+	$(VENV)/bin/msrcnn draw --dataset shapes_val \
 	  --predictions $(DEMO_OUTPUT)/inference/predictions.npz --output $(DEMO_OUTPUT)/predictions.png
 	@echo
-	@echo "Look at   $(DEMO_OUTPUT)/report.html        the evaluation: table, plots, the masks that moved most"
-	@echo "          $(DEMO_OUTPUT)/predictions.png    ground truth beside predictions, both scores"
-	@echo "          $(DEMO_OUTPUT)/evaluation.json    the table above, and more, for a program"
+	@echo "Open      $(DEMO_OUTPUT)/report.html        the evaluation: table, plots, masks whose rank changed most"
+	@echo "          $(DEMO_OUTPUT)/predictions.png    ground truth beside predictions, with both scores"
+	@echo "          $(DEMO_OUTPUT)/evaluation.json    all numbers, for programs"
 	@echo "          $(VENV)/bin/tensorboard --logdir $(DEMO_OUTPUT)    the training curves"
-	@echo "Go on     README.md: train on COCO, on your own data, fine-tune"
+	@echo "Next      source $(VENV)/bin/activate, then see README.md: COCO, custom datasets, fine-tuning"
 
 test: setup
 	$(PY) -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
@@ -71,7 +70,7 @@ wheelhouse: setup
 	@awk '/^##/ { keep = /Runtime|Tests/ } keep' constraints.txt > build/wheelhouse/pins.txt
 	@build/wheelhouse/bin/python -m pip --quiet wheel --no-deps --wheel-dir $(DEST) -r build/wheelhouse/pins.txt .
 	@$(PY) tools/install_detectron2.py --wheel-dir $(DEST)
-	@echo "There: pip install --no-index --no-deps $(DEST)/*.whl"
+	@echo "Install with: pip install --no-index --no-deps $(DEST)/*.whl"
 
 clean:
 	rm -rf $(VENV) datasets/shapes build *.egg-info .pytest_cache .ruff_cache .hypothesis
