@@ -22,8 +22,8 @@ def headline(evaluation: Evaluation) -> str:
     if gain is None:
         return (
             f"Mask AP is {number(before)}. The model predicts no MaskIoU, so its masks are ranked "
-            f"by box score only. Ranking by true MaskIoU, the upper bound, would gain "
-            f"{number(perfect)} points."
+            f"by box score only. A perfect prediction of MaskIoU would gain {number(perfect)} "
+            "points."
         )
     change = f"Ranking masks by mask score instead of box score changes mask AP by {signed(gain)}"
     bounds = "" if interval is None else " to ".join(signed(bound) for bound in interval)
@@ -40,6 +40,4 @@ def headline(evaluation: Evaluation) -> str:
             f"Ranking masks by mask score {verb} {number(abs(gain))} points of mask AP over "
             f"ranking by box score (95% interval {bounds})."
         )
-    return (
-        f"{sentence} Ranking by true MaskIoU, the upper bound, would gain {number(perfect)} points."
-    )
+    return f"{sentence} A perfect prediction of MaskIoU would gain {number(perfect)} points."

@@ -116,8 +116,8 @@ def _rankings(evaluation: Evaluation, plots: dict[str, bytes]) -> list[Content]:
         note += " Bold: the best ranking of masks."
     if "segm_oracle" in shown:
         note += (
-            " Ranking by true MaskIoU uses the ground truth; it is the upper bound, which a "
-            "perfect prediction of MaskIoU would reach."
+            " Ranking by true MaskIoU uses the ground truth; it shows what a perfect prediction "
+            "of MaskIoU would reach."
         )
     return [
         element("h2", "Average precision"),
