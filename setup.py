@@ -33,9 +33,9 @@ setup(
         "hydra-core>=1.1",
         "iopath>=0.1.9",
         "matplotlib",
-        "numpy>=2",  # Detectron2 v0.6 says np.bool
+        "numpy>=2",  # Detectron2 v0.6 uses np.bool
         "omegaconf>=2.1",
-        "opencv-python-headless",  # of detectron2.utils.visualizer
+        "opencv-python-headless",  # for detectron2.utils.visualizer
         "Pillow>=10.1",
         "pycocotools>=2.0.7",
         "pydantic>=2.7",

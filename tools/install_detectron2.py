@@ -3,10 +3,10 @@
 
 PyPI has no package named ``detectron2``; it has an sdist, ``pb1-detectron2``, whose Python
 files are those of the official v0.6 tag but whose C++ sources are missing, so it cannot be
-built as it stands. Mask Scoring R-CNN needs none of the C++: RoIAlign, NMS and deformable
-convolution come from torchvision. This script downloads that sdist through pip (hash
-checked), mends the few places where v0.6 does not run on current PyTorch, NumPy and Pillow,
-builds a wheel named ``detectron2`` from it and installs the wheel.
+built as it is. msrcnn does not need the C++ part: RoIAlign, NMS and deformable convolution come
+from torchvision. This script downloads the sdist with pip (hash checked), fixes the few places
+where v0.6 does not run on current PyTorch, NumPy and Pillow, builds a wheel named
+``detectron2`` and installs it.
 
 It needs only the standard library, pip, setuptools and an installed PyTorch (the sdist's
 own ``setup.py`` imports torch while pip reads its metadata).
@@ -24,10 +24,10 @@ from typing import NamedTuple
 
 SDIST_NAME = "pb1-detectron2"
 SDIST_VERSION = "0.6"
-# pip 26.3 refuses the sdist, because one of its optional extras names a URL; this one does not.
+# pip 26.3 rejects the sdist, because one of its optional extras is a URL; this version does not.
 DOWNLOAD_PIP = "pip==26.2"
 SDIST_SHA256 = "5d2e9e51e523ec72f6a31cca04b0a515492e9514b773a3d134cedc0677170b29"
-# The local suffix tells our build from an official one. Raise it when the fixes change.
+# The local version suffix marks our build. Increase it when the fixes change.
 WHEEL_VERSION = "0.6+msrcnn2"
 
 MODULES = ("config", "data", "engine", "evaluation", "model_zoo", "modeling")
@@ -40,9 +40,9 @@ REQUIREMENTS = (
     "hydra-core>=1.1",
     "iopath>=0.1.9",
     "matplotlib",
-    "numpy>=2",  # np.bool, which was gone from 1.24 to 1.26
+    "numpy>=2",  # for np.bool, which 1.24 to 1.26 lack
     "omegaconf>=2.1",
-    "opencv-python-headless",  # upstream leaves it to the user, but its visualizer imports it
+    "opencv-python-headless",  # imported by the visualizer, but not required upstream
     "pycocotools>=2.0.2",
     "tabulate",
     "tensorboard",
@@ -67,23 +67,23 @@ except ImportError:  # pure-Python build: {what} is not available
 
 
 class InstallError(RuntimeError):
-    """Something that the person installing has to know about."""
+    """An error that is shown without a traceback."""
 
 
 class Fix(NamedTuple):
-    """Replace every occurrence of ``old`` in one file of Detectron2 by ``new``."""
+    """Replaces every occurrence of ``old`` in one file of Detectron2 by ``new``."""
 
     name: str
     path: str  # relative to the package folder
     old: str
     new: str
-    count: int  # how often ``old`` stands in the file
+    count: int  # number of occurrences of ``old`` in the file
 
     def apply(self, package: Path) -> None:
-        """Mend the file in place.
+        """Fixes the file in place.
 
         Raises:
-            InstallError: if ``old`` does not stand in the file exactly ``count`` times.
+            InstallError: if ``old`` does not occur exactly ``count`` times.
         """
         file = package / self.path
         text = file.read_text(encoding="utf-8") if file.is_file() else ""
@@ -165,7 +165,7 @@ PROJECTS = ("point_rend", "deeplab", "panoptic_deeplab")
 
 
 def run(*command: str, **kwargs) -> str:
-    """Run a command and return its standard output.
+    """Runs a command and returns its standard output.
 
     Raises:
         InstallError: with the end of the command's output, if it fails.
@@ -178,12 +178,12 @@ def run(*command: str, **kwargs) -> str:
 
 
 def pip(*arguments: str, **kwargs) -> str:
-    """Run this interpreter's pip."""
+    """Runs this interpreter's pip."""
     return run(sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments, **kwargs)
 
 
 def download_sdist(folder: Path) -> Path:
-    """Fetch the pinned sdist through pip, which refuses it if the hash differs."""
+    """Downloads the pinned sdist with pip, which rejects it if the hash differs."""
     requirements = folder / "detectron2-sdist.txt"
     requirements.write_text(f"{SDIST_NAME}=={SDIST_VERSION} --hash=sha256:{SDIST_SHA256}\n")
     own_pip = folder / "pip"
@@ -197,17 +197,17 @@ def download_sdist(folder: Path) -> Path:
 
 
 def unpack(sdist: Path, folder: Path) -> Path:
-    """Unpack the sdist and return its top folder."""
+    """Unpacks the sdist and returns its top folder."""
     with tarfile.open(sdist) as archive:
-        # Python older than 3.10.12 and 3.11.4 has no extraction filters; pip checked the hash.
+        # Python before 3.10.12 and 3.11.4 has no extraction filters; pip has checked the hash.
         archive.extractall(
             folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {})
         )
     return next(path.parent for path in folder.glob("*/setup.py"))
 
 
-def mend(source: Path) -> None:
-    """Apply the fixes and replace the build files by ones for a pure-Python wheel."""
+def apply_fixes(source: Path) -> None:
+    """Applies the fixes and replaces the build files by those of a pure-Python wheel."""
     for fix in FIXES:
         fix.apply(source / "detectron2")
     packages = sorted(
@@ -226,12 +226,12 @@ def mend(source: Path) -> None:
 
 
 def build_wheel(destination: Path) -> Path:
-    """Download, mend and build; return the wheel's path in ``destination``."""
+    """Downloads, fixes and builds Detectron2; returns the path of the wheel."""
     destination.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         source = unpack(download_sdist(folder), folder)
-        mend(source)
+        apply_fixes(source)
         built = folder / "wheel"
         pip(
             *("wheel", "--quiet", "--no-deps", "--no-build-isolation"),
@@ -242,30 +242,30 @@ def build_wheel(destination: Path) -> Path:
 
 
 def installed_version() -> str | None:
-    """The version of the Detectron2 that this interpreter finds, ``None`` without one."""
+    """Returns the version of the installed Detectron2, ``None`` if there is none."""
     code = (
         "import importlib.metadata as m, importlib.util as u\n"
         "if u.find_spec('detectron2'):\n"
         "    try: print(m.version('detectron2'))\n"
         "    except m.PackageNotFoundError: print('of unknown version')\n"
     )
-    # Elsewhere than here: a folder named detectron2 beside us must not pass for the package.
+    # In another folder, so that a folder named detectron2 here is not taken for the package.
     return run(sys.executable, "-c", code, cwd=tempfile.gettempdir()).strip() or None
 
 
 def check_imports() -> None:
-    """Import the parts of Detectron2 that msrcnn stands on, in a fresh interpreter."""
+    """Imports the parts of Detectron2 that msrcnn uses, in a fresh interpreter."""
     code = ";".join(f"import detectron2.{module}" for module in MODULES)
     run(sys.executable, "-c", code, cwd=tempfile.gettempdir())
 
 
 def is_own_build(version: str | None) -> bool:
-    """Whether a version is of a wheel that (some revision of) this script made."""
+    """Whether a version is one that this script has built."""
     return version is not None and "+msrcnn" in version
 
 
 def install() -> None:
-    """Install Detectron2 unless one is there, then check that it imports."""
+    """Installs Detectron2 unless it is installed, then checks that it imports."""
     version = installed_version()
     if version == WHEEL_VERSION:
         print(f"detectron2 {version} is installed: nothing to do.")

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of every ROI head, as the paper's discussion gives them."""
+"""Parameters and multiply-adds of every ROI head, as in the paper's discussion."""
 
 import argparse
 
@@ -13,11 +13,11 @@ from torch import nn
 from ..engine import prepare_config
 
 DEFAULT_CONFIG = "COCO-InstanceSegmentation/ms_rcnn_R_50_FPN_1x.yaml"
-# Convolutions and fully connected layers, as fvcore names them. What it counts of
-# normalisations is no multiply-add, and an estimate.
+# fvcore's names of convolutions and fully connected layers. Its counts for normalization layers
+# are estimates, and not multiply-adds.
 LAYERS = ("conv", "linear", "addmm")
-# Where the parts of a head stand below `roi_heads`. Those of Cascade are lists, one for each
-# stage, and a proposal passes every stage; `res5` is what C4 has in place of a box head.
+# Modules of each head under `roi_heads`. In Cascade they are lists with one module per stage, and a
+# proposal passes every stage; C4 has `res5` instead of a box head.
 PARTS = {
     "res5": ("res5",),
     "box_head": ("box_head", "box_predictor"),
@@ -25,19 +25,19 @@ PARTS = {
     "maskiou_head": ("mask_head.maskiou_head",),
 }
 IMAGE_SIZE = (256, 256)
-BOX = (32.0, 32.0, 160.0, 160.0)  # heads see it pooled to a fixed size, so that any will do
+BOX = (32.0, 32.0, 160.0, 160.0)  # any box: RoIAlign pools it to a fixed size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that :func:`measure` reads."""
+    """Adds the arguments of :func:`measure`."""
     parser.add_argument(
         "--config-file", default=DEFAULT_CONFIG, metavar="F", help="(default: %(default)s)"
     )
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE ... of the config")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="override config keys")
 
 
 def measure(args: argparse.Namespace) -> dict:
-    """The cost of the ROI heads of a config.
+    """Computes the cost of the ROI heads of a config.
 
     Returns:
         ``config``, its path or name, and ``heads``, see :func:`head_costs`.
@@ -50,7 +50,7 @@ def measure(args: argparse.Namespace) -> dict:
 
 
 def table(result: dict) -> str:
-    """A result of :func:`measure`, for a reader."""
+    """Formats a result of :func:`measure`."""
     rows = [
         (head, f"{cost['parameters'] / 1e6:.2f} M", f"{cost['multiply_adds'] / 1e9:.3f} G")
         for head, cost in result["heads"].items()
@@ -60,21 +60,21 @@ def table(result: dict) -> str:
 
 
 def head_costs(cfg: CfgNode) -> dict[str, dict[str, int]]:
-    """Parameters and multiply-adds of every ROI head, for one proposal.
+    """Computes parameters and multiply-adds of every ROI head, for one proposal.
 
-    The paper gives 0.53 G for the mask head and 0.39 G for the MaskIoU head. They are all
-    convolutions and fully connected layers, a multiply-add counted as one: of the mask head its
-    four convolutions (0.462 G), the deconvolution (0.051 G, on the 14 x 14 of its input) and the
-    class predictor with its 80 outputs (0.016 G), 0.530 G in all; of the MaskIoU head the
-    convolutions (0.376 G) and the fully connected layers (0.014 G), 0.390 G in all. Biases,
-    activations, normalisations, pooling and RoIAlign are not counted.
+    The paper reports 0.53 G for the mask head and 0.39 G for the MaskIoU head. This counts
+    convolutions and fully connected layers, one per multiply-add: the mask head's four convolutions
+    (0.462 G), deconvolution (0.051 G, on its 14 x 14 input) and class predictor with 80 outputs
+    (0.016 G) add up to 0.530 G; the MaskIoU head's convolutions (0.376 G) and fully connected
+    layers (0.014 G) to 0.390 G. Biases, activations, normalization, pooling and RoIAlign are not
+    counted.
 
     Args:
-        cfg: a config with Detectron2's ROI heads, FPN, Cascade or C4.
+        cfg: a config with Detectron2's ROI heads: FPN, Cascade or C4.
 
     Returns:
-        For each head, from a key of ``PARTS``, its ``parameters`` and ``multiply_adds``; a head
-        that the model lacks is left out. The mask head is without the MaskIoU head it holds.
+        For each key of ``PARTS`` that the model has, its ``parameters`` and ``multiply_adds``. The
+        mask head is counted without the MaskIoU head that it holds.
     """
     cfg = cfg.clone()
     cfg.defrost()
@@ -100,8 +100,8 @@ def head_costs(cfg: CfgNode) -> dict[str, dict[str, int]]:
 
 
 def _multiply_adds(model: nn.Module) -> dict[str, int]:
-    """Multiply-adds for one proposal, by the name of every module below ``roi_heads``."""
-    # Two calls, as the first may make any number of detections, or none, of its one proposal.
+    """Returns multiply-adds for one proposal by name of each module under ``roi_heads``."""
+    # Two calls, because the first may turn its one proposal into any number of detections.
     of_proposal, of_detection = _count(model, detected=False), _count(model, detected=True)
     return {
         name: (of_detection if name.startswith(("res5", "mask_head")) else of_proposal)[name]
@@ -111,14 +111,14 @@ def _multiply_adds(model: nn.Module) -> dict[str, int]:
 
 
 def _count(model: nn.Module, *, detected: bool) -> dict[str, int]:
-    """Multiply-adds of one call of the ROI heads, by the name of every module below them."""
+    """Returns multiply-adds of one call of the ROI heads by name of each module under them."""
     height, width = IMAGE_SIZE
     features = tuple(
         torch.zeros(1, shape.channels, height // shape.stride, width // shape.stride)
         for shape in model.backbone.output_shape().values()
     )
     analysis = FlopCountAnalysis(_OneBox(model, detected=detected), features)
-    # Else it names every operation, module and branch that it does not count or follow.
+    # Otherwise it warns about every operation and branch that it does not count or follow.
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     analysis.tracer_warnings("none")
     return {
@@ -128,16 +128,16 @@ def _count(model: nn.Module, *, detected: bool) -> dict[str, int]:
 
 
 class _OneBox(nn.Module):
-    """The ROI heads on one box, from tensors to tensors, which is all that fvcore follows.
+    """The ROI heads on one box, from tensors to tensors, as fvcore requires.
 
-    They are called as a detector calls them, so that the heads get the shapes they really get.
+    They are called like in a detector, so that the heads see their real shapes.
     """
 
     def __init__(self, model: nn.Module, *, detected: bool):
         """
         Args:
             model: a ``GeneralizedRCNN``.
-            detected: the box is a detection, to be given a mask; otherwise a proposal.
+            detected: whether the box is a detection, which gets a mask, or a proposal.
         """
         super().__init__()
         self.roi_heads = model.roi_heads
@@ -156,6 +156,6 @@ class _OneBox(nn.Module):
             instances.proposal_boxes = boxes
             instances.objectness_logits = torch.zeros(1)
             outputs, _ = self.roi_heads(None, features, [instances])
-        # All of them: what no output depends on would not be counted.
+        # Return every field: modules that no output depends on would not be counted.
         fields = outputs[0].get_fields().values()
         return tuple(field.tensor if isinstance(field, Boxes) else field for field in fields)

@@ -1,4 +1,4 @@
-"""The best checkpoint of a run by a metric of its evaluations."""
+"""Keeps the best checkpoint of a run by an evaluation metric."""
 
 import logging
 import math
@@ -16,17 +16,17 @@ NAME = "model_best"
 
 
 class KeepBest(HookBase):
-    """Saves ``model_best.pth`` whenever ``SOLVER.KEEP_BEST`` is higher than ever before.
+    """Saves ``model_best.pth`` whenever the metric ``SOLVER.KEEP_BEST`` reaches a new maximum.
 
-    Like Detectron2's ``BestCheckpointer``, behind ``EvalHook``. But what was best stands in the
-    checkpoint itself, so that a resumed run knows it too, and file and value are never apart.
+    Like Detectron2's ``BestCheckpointer``, it runs after ``EvalHook``. The best value is saved in
+    the checkpoint itself, so that a resumed run knows it and value and file cannot disagree.
     """
 
     def __init__(self, cfg, checkpointer: DetectionCheckpointer):
         """
         Args:
-            cfg: of the run.
-            checkpointer: saves.
+            cfg: config of the run.
+            checkpointer: saves the checkpoint.
         """
         self._metric, self._period = cfg.SOLVER.KEEP_BEST, cfg.TEST.EVAL_PERIOD
         self._checkpointer = checkpointer
@@ -39,14 +39,14 @@ class KeepBest(HookBase):
         try:
             best = load_checkpoint_file(self._path).get("best", {})
         except UserError as error:
-            logger.warning("%s: the best checkpoint is looked for anew.", error)
+            logger.warning("%s: starting over to find the best checkpoint.", error)
             return
-        # One of a later step is of another run.
+        # A checkpoint of a later iteration belongs to another run.
         if best.get("metric") == self._metric and best["steps"] <= self.trainer.start_iter:
             self._best = best["value"]
 
     def after_step(self) -> None:
-        steps = self.trainer.iter + 1  # done
+        steps = self.trainer.iter + 1  # completed
         if self._period > 0 and steps % self._period == 0 and steps != self.trainer.max_iter:
             self._save_if_best(steps)
 
@@ -59,7 +59,9 @@ class KeepBest(HookBase):
         if found is None:
             known = sorted(name for name in self.trainer.storage.latest() if "/AP" in name)
             logger.warning(
-                "SOLVER.KEEP_BEST '%s' was not evaluated; known: %s", self._metric, ", ".join(known)
+                "SOLVER.KEEP_BEST '%s' is not a metric of the evaluation; available: %s",
+                self._metric,
+                ", ".join(known),
             )
             return
         value = found[0]

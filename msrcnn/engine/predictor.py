@@ -1,4 +1,4 @@
-"""One image in, its detections out."""
+"""Prediction on single images."""
 
 import numpy as np
 import torch
@@ -13,18 +13,18 @@ from ..errors import UserError
 
 
 def load_model(cfg, *, resume: bool = False, trust_weights: bool = False) -> torch.nn.Module:
-    """The model of a config with its weights, to evaluate or to predict with.
+    """Builds the model of a config and loads its weights, for evaluation or prediction.
 
     Args:
-        cfg: a complete config.
-        resume: take the last checkpoint of the output folder instead of ``MODEL.WEIGHTS``.
+        cfg: the config.
+        resume: use the last checkpoint of the output folder instead of ``MODEL.WEIGHTS``.
         trust_weights: load weights that are not plain data, and run the code in them.
 
     Returns:
         The model, in evaluation mode.
 
     Raises:
-        UserError: if the weights cannot be had, are not of this model, or only of a part of it.
+        UserError: if the weights cannot be loaded, or do not fit the whole model.
     """
     model = build_model(cfg)
     checkpointer = MaskScoringCheckpointer(model, cfg.OUTPUT_DIR, trusted=trust_weights)
@@ -35,29 +35,29 @@ def load_model(cfg, *, resume: bool = False, trust_weights: bool = False) -> tor
 
 
 def _check_complete(report: LoadReport) -> None:
-    """Refuse weights that leave a part of the model random: right in training, wrong here."""
+    """Rejects weights that leave a part of the model random: fine in training, wrong here."""
     fresh = [*report.fresh, *(name for names in report.remade.values() for name in names)]
-    # How often batch statistics were updated is not used.
+    # The number of batches that a batch norm has seen is not used.
     fresh = [name for name in fresh if not name.endswith("num_batches_tracked")]
     if fresh:
         raise UserError(
             f"'{report.source}' lacks {len(fresh)} of the model's tensors, the first "
-            f"'{fresh[0]}': what they give would be random. Use the config that the weights were "
-            "trained with, or train on"
+            f"'{fresh[0]}': its output would be random. Use the config that the weights were "
+            "trained with, or train further"
         )
 
 
 class Predictor:
-    """A trained model that takes images as they are.
+    """A trained model that takes an RGB image of any size.
 
     Attributes:
-        class_names: by class index, as far as they are known.
+        class_names: names by class index; empty if they are not known.
     """
 
     def __init__(self, cfg, *, trust_weights: bool = False):
         """
         Args:
-            cfg: a complete config with ``MODEL.WEIGHTS``.
+            cfg: a config with ``MODEL.WEIGHTS``.
             trust_weights: see :func:`load_model`.
         """
         self.model = load_model(cfg, trust_weights=trust_weights)
@@ -68,15 +68,15 @@ class Predictor:
 
     @torch.no_grad()
     def __call__(self, pixels: np.ndarray) -> Instances:
-        """Detect in one image.
+        """Detects objects in one image.
 
         Args:
-            pixels: of shape (H, W, 3), RGB, 0 to 255.
+            pixels: array of shape (H, W, 3), RGB, 0 to 255.
 
         Returns:
-            On the CPU, in the image's size: ``pred_boxes``, ``scores``, ``pred_classes``, and as
-            far as the model has them ``pred_masks`` of shape (N, H, W), ``pred_maskiou`` and
-            ``mask_scores`` of shape (N,).
+            Instances on the CPU at the image's size, with ``pred_boxes``, ``scores`` and
+            ``pred_classes``; if the model predicts them, ``pred_masks`` of shape (N, H, W),
+            ``pred_maskiou`` and ``mask_scores`` of shape (N,).
         """
         height, width = pixels.shape[:2]
         resized = AugInput(pixels if self._is_rgb else pixels[:, :, ::-1])
@@ -87,7 +87,7 @@ class Predictor:
 
 
 def class_names(cfg) -> list[str]:
-    """Class names by index: those in the config, else those of a dataset that it names."""
+    """Returns class names by index: from the config, else from one of its datasets."""
     if cfg.DATASETS.CLASS_NAMES:
         return list(cfg.DATASETS.CLASS_NAMES)
     for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):

@@ -1,4 +1,4 @@
-"""The live progress line of a training run."""
+"""The progress line of a training run."""
 
 import datetime
 import sys
@@ -6,17 +6,17 @@ from typing import TextIO
 
 from detectron2.engine import HookBase
 
-WINDOW = 20  # steps over which shown values are a median, as in Detectron2's own printer
+WINDOW = 20  # values are medians over this many steps, as in Detectron2's printer
 
 
 class ProgressLine(HookBase):
-    """One line that says where training stands: redrawn at a terminal, else now and then."""
+    """Prints one line of progress: updated in place on a terminal, else every few steps."""
 
     def __init__(self, stream: TextIO | None = None, period: int = WINDOW):
         """
         Args:
-            stream: where to write; standard error by default.
-            period: steps between two lines where the stream is no terminal.
+            stream: output stream; standard error by default.
+            period: steps between two lines if the stream is not a terminal.
         """
         self.stream = stream or sys.stderr
         self.period = period

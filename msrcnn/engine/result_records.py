@@ -1,4 +1,4 @@
-"""Results for the record: what was measured, with the command and the hardware that made it."""
+"""Records of results: what was measured, with the command and the hardware."""
 
 import json
 import platform
@@ -13,7 +13,7 @@ from .training_log import read_training_log
 
 
 def hardware() -> str:
-    """The processor that a run would use, as a reader names it."""
+    """Returns the name of the hardware that a run uses."""
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
     cores = torch.get_num_threads()
@@ -21,13 +21,13 @@ def hardware() -> str:
 
 
 def write_result(output: Path, command: str, **content) -> None:
-    """Write a result with the command that made it, hardware and versions.
+    """Writes a result with its command, hardware and versions.
 
     Args:
-        output: the file to write, below ``docs/results/`` if it is to be kept.
-        command: what was run.
-        **content: what was measured, ready for JSON; ``hardware`` and ``versions`` too, if it was
-            measured elsewhere.
+        output: the JSON file; ``docs/results/`` has those that the documentation cites.
+        command: the command that produced the result.
+        **content: the result, JSON-serializable; also ``hardware`` and ``versions`` if it was
+            produced on another machine.
     """
     result = {
         "command": command,
@@ -43,19 +43,20 @@ def write_result(output: Path, command: str, **content) -> None:
 
 
 def record_result(evaluation: Path, command: str, output: Path) -> None:
-    """Write an evaluation with its command, hardware and versions.
+    """Writes an evaluation with its command, hardware and versions.
 
-    Where a training log lies beside it, the number of steps and the median time of one too.
+    If there is a training log beside it, also records the number of steps and the median time of
+    a step.
 
     Args:
         evaluation: an ``evaluation.json``.
-        command: what was run.
-        output: the file to write, below ``docs/results/``.
+        command: the command that produced it.
+        output: the JSON file.
     """
     content = {"evaluation": json.loads(evaluation.read_text())}
     steps = read_training_log(evaluation.with_name("metrics.json"))
     if steps:
-        times = [line["time"] for line in steps if "time" in line]  # not of the first steps
+        times = [line["time"] for line in steps if "time" in line]  # the first steps have none
         content["training"] = {
             "steps": max(line["iteration"] for line in steps) + 1,
             "seconds_per_step": statistics.median(times) if times else None,

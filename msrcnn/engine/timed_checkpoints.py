@@ -1,4 +1,4 @@
-"""Checkpoints by the clock, beside those by the number of steps."""
+"""Checkpoints by time, in addition to those by the number of iterations."""
 
 import time
 
@@ -7,17 +7,17 @@ from detectron2.engine import HookBase
 
 
 class TimedCheckpointer(HookBase):
-    """Saves whenever the last checkpoint is ``SOLVER.CHECKPOINT_MINUTES`` old.
+    """Saves a checkpoint whenever the last one is ``SOLVER.CHECKPOINT_MINUTES`` old.
 
-    Of the main process alone, behind ``PeriodicCheckpointer``: a checkpoint is the same whatever
-    the other processes do meanwhile.
+    Runs after ``PeriodicCheckpointer``. Only the main process saves: a checkpoint does not depend
+    on what the other processes do meanwhile.
     """
 
     def __init__(self, cfg, checkpointer: DetectionCheckpointer):
         """
         Args:
-            cfg: of the run.
-            checkpointer: saves.
+            cfg: config of the run.
+            checkpointer: saves the checkpoint.
         """
         self._seconds = 60 * cfg.SOLVER.CHECKPOINT_MINUTES
         self._period = cfg.SOLVER.CHECKPOINT_PERIOD
@@ -27,7 +27,7 @@ class TimedCheckpointer(HookBase):
         self._saved = time.monotonic()
 
     def after_step(self) -> None:
-        steps = self.trainer.iter + 1  # done
+        steps = self.trainer.iter + 1  # completed
         if steps % self._period == 0:
             self._saved = time.monotonic()
         elif steps < self.trainer.max_iter and time.monotonic() >= self._saved + self._seconds:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 
 def read_training_log(path: Path, *, last_bytes: int | None = None) -> list[dict]:
-    """The lines of Detectron2's training log that are of steps, not of evaluations.
+    """Returns the records of training steps in Detectron2's log, without those of evaluations.
 
     Args:
-        path: a ``metrics.json``; where there is none, there are no lines. A line that is being
-            written, or that a process was killed in, is left out.
-        last_bytes: read only the end of the file.
+        path: a ``metrics.json``. If it does not exist, there are no records. An incomplete line,
+            which is being written or was interrupted, is skipped.
+        last_bytes: read only this many bytes at the end of the file.
     """
     try:
         with path.open("rb") as log:
