@@ -7,8 +7,8 @@ try:
     import detectron2  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        "msrcnn needs Detectron2. Install it with `python tools/install_detectron2.py` (pure Python, "
-        "from PyPI), or run `make setup`, which installs everything."
+        "msrcnn needs Detectron2. Install it with `python tools/install_detectron2.py` (from "
+        "PyPI, pure Python), or run `make setup`, which installs everything."
     ) from error
 
 from . import checkpoint, data, modeling  # noqa: F401  (registers with Detectron2)
