@@ -80,7 +80,7 @@ class SoftNMSOutputLayers(FastRCNNOutputLayers):
 
 
 class _ImageInstances:
-    """Gives every sampled proposal all ground-truth instances of its image, if a target needs it."""
+    """Gives every sampled proposal the instances of its image, if a target needs them."""
 
     def __init__(self, *, share_image_instances: bool = False, **kwargs):
         super().__init__(**kwargs)
