@@ -57,6 +57,14 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # cell. Only for MODEL.ANCHOR_GENERATOR.NAME "GivenAnchorGenerator".
     cfg.MODEL.ANCHOR_GENERATOR.CELL_ANCHORS = []
 
+    # The backbone of MODEL.BACKBONE.NAME "build_torchvision_fpn_backbone".
+    cfg.MODEL.TORCHVISION = CfgNode()
+    # A classification model of torchvision with features of stride 4, 8, 16 and 32.
+    # MODEL.BACKBONE.FREEZE_AT n >= 1 freezes all its blocks up to stride 2 ** n.
+    cfg.MODEL.TORCHVISION.NAME = "mobilenet_v2"
+    # "FrozenBN": all batch norms keep their statistics and parameters; "BN": they are trained.
+    cfg.MODEL.TORCHVISION.NORM = "FrozenBN"
+
     # Class names by index, used for visualization. Set for custom data and by `msrcnn export`;
     # () uses the names of the dataset.
     cfg.DATASETS.CLASS_NAMES = ()

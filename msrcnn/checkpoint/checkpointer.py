@@ -20,7 +20,12 @@ from .checkpoint_files import (
 )
 from .load_report import LoadReport, Mismatch, make_report
 from .safe_load import DamagedFileError, load_checkpoint_file
-from .torchvision_weights import convert_torchvision_resnet, is_torchvision_resnet
+from .torchvision_weights import (
+    add_body_prefix,
+    convert_torchvision_resnet,
+    has_torchvision_backbone,
+    is_torchvision_resnet,
+)
 from .weights_names import resolve_weights
 
 logger = logging.getLogger(__name__)
@@ -29,10 +34,11 @@ logger = logging.getLogger(__name__)
 class MaskScoringCheckpointer(DetectionCheckpointer):
     """A ``DetectionCheckpointer`` that does not run code in files, and reports what it loaded.
 
-    In addition to what ``DetectionCheckpointer`` loads, it loads torchvision's ResNets, safetensors
-    files and the names of Detectron2's model zoo. It rejects files that contain more than data,
-    unless they are trusted, and weights of a different model: only layers whose shape depends on
-    the number of classes or anchors may differ.
+    In addition to what ``DetectionCheckpointer`` loads, it loads torchvision's ResNets (into a
+    torchvision backbone, all of its classification models), safetensors files and the names of
+    Detectron2's model zoo. It rejects files that contain more than data, unless they are trusted,
+    and weights of a different model: only layers whose shape depends on the number of classes or
+    anchors may differ.
     """
 
     def __init__(self, model, save_dir="", *, trusted: bool = False, keep: int = 0, **kwargs):
@@ -160,7 +166,10 @@ class MaskScoringCheckpointer(DetectionCheckpointer):
 
     def _load_file(self, filename: str) -> dict:
         checkpoint = load_checkpoint_file(filename, trusted=self.trusted)
-        if is_torchvision_resnet(checkpoint["model"]):
+        model_names = self.model.state_dict().keys()
+        if has_torchvision_backbone(model_names):
+            checkpoint["model"] = add_body_prefix(checkpoint["model"], model_names)
+        elif is_torchvision_resnet(checkpoint["model"]):
             # The heuristics find the prefix that the backbone has in the model.
             return {
                 "model": convert_torchvision_resnet(checkpoint["model"]),

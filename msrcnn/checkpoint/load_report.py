@@ -31,8 +31,9 @@ ANCHOR_LAYERS = {
 CASCADE_STAGE = re.compile(r"(?<=^roi_heads\.box_predictor)\.\d(?=\.)")
 # With MODEL.ROI_MASKIOU_HEAD.INPUT "all_masks", its input has one mask per class.
 MASKIOU_INPUT = "roi_heads.mask_head.maskiou_head.maskiou_fcn1.weight"
-# A layer of a ResNet, with or without the prefix that it has in the model.
+# A layer of Detectron2's ResNet, with or without the prefix that it has in the model.
 RESNET_WEIGHT = re.compile(r"(.+\.)?(stem|res[2-5])\..+\.weight")
+TORCHVISION_WEIGHT = re.compile(r"backbone\.bottom_up\.body\..+\.weight")
 OFFSETS = ".conv2_offset."  # of deformable convolutions; missing in weights of a regular ResNet
 COUNTERS = ".num_batches_tracked"  # of batch norm; they do not affect the outputs
 SHOWN = 4  # number of names in a message; the debug log has all
@@ -79,6 +80,8 @@ class LoadReport:
             return "the file lacks layers of the backbone"
         if any(RESNET_WEIGHT.fullmatch(name) for name in self.ignored):
             return "the file has layers of a ResNet that the model lacks"
+        if any(TORCHVISION_WEIGHT.fullmatch(name) for name in self.ignored):
+            return "the file has layers of the backbone that the model lacks"
         return ""
 
     def __str__(self) -> str:
@@ -101,7 +104,8 @@ class LoadReport:
             )
         if self.backbone_gap:
             lines.append(
-                f"  warning: {self.backbone_gap}; check that MODEL.RESNETS matches the file"
+                f"  warning: {self.backbone_gap}; check that MODEL.RESNETS or MODEL.TORCHVISION "
+                "matches the file"
             )
         return "\n".join(lines)
 

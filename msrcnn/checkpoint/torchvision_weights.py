@@ -1,17 +1,22 @@
-"""Converts torchvision's ImageNet ResNets; Detectron2's model zoo has no ResNet-18 or 34.
+"""Loads torchvision's ImageNet weights into Detectron2's ResNets and into torchvision backbones.
 
-These weights expect normalized RGB images, and have the stride in the 3 x 3 convolution. Use them
-with ``INPUT.FORMAT "RGB"``, ``MODEL.PIXEL_MEAN [123.675, 116.28, 103.53]``, ``MODEL.PIXEL_STD
-[58.395, 57.12, 57.375]``, ``MODEL.RESNETS.STRIDE_IN_1X1 False``.
+These weights expect normalized RGB images. Use them with ``INPUT.FORMAT "RGB"``,
+``MODEL.PIXEL_MEAN [123.675, 116.28, 103.53]`` and ``MODEL.PIXEL_STD [58.395, 57.12, 57.375]``; in
+Detectron2's ResNets also with ``MODEL.RESNETS.STRIDE_IN_1X1 False``, as torchvision has the stride
+in the 3 x 3 convolution.
 """
 
 import re
+from collections.abc import Collection
 
 import torchvision
 from detectron2.utils.file_io import PathHandler, PathManager
 from torch import Tensor
 
 from ..errors import UserError
+
+# Prefix of torchvision's names in a model with build_torchvision_fpn_backbone.
+BODY = "backbone.bottom_up.body."
 
 _BLOCK = re.compile(r"layer(\d)\.(\d+)\.(.+)")
 _PARTS = (
@@ -48,6 +53,32 @@ def _detectron2_name(name: str) -> str:
     for pattern, replacement in _PARTS:
         rest = pattern.sub(replacement, rest)
     return f"{prefix}.{rest}"
+
+
+def has_torchvision_backbone(model_names: Collection[str]) -> bool:
+    """Returns whether the names of a model's state dict are those with a torchvision backbone."""
+    return any(name.startswith(BODY) for name in model_names)
+
+
+def add_body_prefix(
+    state_dict: dict[str, Tensor], model_names: Collection[str]
+) -> dict[str, Tensor]:
+    """Renames a torchvision model's parameters to those of a torchvision backbone.
+
+    Args:
+        state_dict: the state dict of a torchvision classification model. Any other is unchanged.
+        model_names: all names of the state dict of the model to load into.
+
+    Returns:
+        The parameters. Those after the last layer of the backbone, such as the classifier's, keep
+        their names.
+    """
+    names = list(state_dict)
+    last = max((i for i, name in enumerate(names) if BODY + name in model_names), default=-1)
+    return {
+        BODY + name if i <= last else name: value
+        for i, (name, value) in enumerate(state_dict.items())
+    }
 
 
 class TorchvisionHandler(PathHandler):

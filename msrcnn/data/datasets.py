@@ -1,4 +1,4 @@
-"""Registers the synthetic shapes dataset and the nuclei dataset with Detectron2."""
+"""Registers the datasets that the configs name, except COCO, with Detectron2."""
 
 import os
 from pathlib import Path
@@ -13,13 +13,13 @@ def datasets_root() -> Path:
 
 
 def register_datasets() -> None:
-    """Registers ``shapes_{train,val}`` and ``nuclei_{train,val}`` under :func:`datasets_root`."""
+    """Registers the ``train`` and ``val`` splits of all datasets under :func:`datasets_root`."""
     root = datasets_root()
     for split in ("train", "val"):
         shapes = root / "shapes" / "annotations" / f"instances_{split}.json"
         _register(f"shapes_{split}", shapes, root / "shapes" / split)
-        nuclei = root / "nuclei"
-        _register(f"nuclei_{split}", nuclei / f"{split}.json", nuclei / split)
+        for name in ("nuclei", "ccp", "animals"):
+            _register(f"{name}_{split}", root / name / f"{split}.json", root / name / split)
 
 
 def _register(name: str, annotations: Path, images: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+import torchvision
 from detectron2.config import CfgNode
 from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, ROI_MASK_HEAD_REGISTRY
 
@@ -12,6 +13,7 @@ from ..modeling.maskiou_input import INPUT_DESIGNS
 from ..modeling.maskiou_loss import LOSSES
 from ..modeling.maskiou_samples import TARGETS
 from ..modeling.soft_nms import NMS_TYPES
+from ..modeling.torchvision_backbone import NORMS
 from .optimizer import OPTIMIZERS
 from .scoring_parts import is_res5, required_features
 
@@ -39,6 +41,8 @@ def check_config(cfg: CfgNode) -> None:
         check_choice(key, _value(cfg, key), allowed())
     if cfg.TEST.BOOTSTRAP < 0:
         raise UserError(f"TEST.BOOTSTRAP is {cfg.TEST.BOOTSTRAP}; 0 disables it, 1000 is usual")
+    if cfg.MODEL.BACKBONE.NAME == "build_torchvision_fpn_backbone":
+        _check_torchvision(cfg)
     _check_roi_heads(cfg)
     if cfg.MODEL.MASKIOU_ON:
         _check_mask_head(cfg)
@@ -75,6 +79,12 @@ def _check_roi_heads(cfg: CfgNode) -> None:
                 f"MODEL.ROI_HEADS.NAME '{name}' does not support {choice}; these do: "
                 f"{', '.join(able)}"
             )
+
+
+def _check_torchvision(cfg: CfgNode) -> None:
+    models = torchvision.models.list_models(module=torchvision.models)
+    check_choice("MODEL.TORCHVISION.NAME", cfg.MODEL.TORCHVISION.NAME, models)
+    check_choice("MODEL.TORCHVISION.NORM", cfg.MODEL.TORCHVISION.NORM, NORMS)
 
 
 def _check_mask_head(cfg: CfgNode) -> None:

@@ -8,6 +8,7 @@ from .maskiou_loss import maskiou_loss
 from .maskiou_target import instance_areas, maskiou_targets
 from .roi_heads import MaskScoringCascadeROIHeads, MaskScoringRes5ROIHeads, MaskScoringROIHeads
 from .soft_nms import SoftNMS
+from .torchvision_backbone import build_torchvision_fpn_backbone
 
 __all__ = [
     "ROI_MASKIOU_HEAD_REGISTRY",
@@ -21,6 +22,7 @@ __all__ = [
     "SoftNMS",
     "build_deform_resnet_fpn_backbone",
     "build_maskiou_head",
+    "build_torchvision_fpn_backbone",
     "instance_areas",
     "maskiou_loss",
     "maskiou_targets",
