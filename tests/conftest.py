@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def pytest_configure():
-    """Share the cores between the processes of pytest-xdist, and what they start."""
+    """Divides the CPU cores among the processes of pytest-xdist and their subprocesses."""
     processes = int(os.getenv("PYTEST_XDIST_WORKER_COUNT", "1"))
     threads = max((os.cpu_count() or 1) // processes, 1)
     torch.set_num_threads(threads)
@@ -27,29 +27,29 @@ def pytest_configure():
 
 
 def _real_data(name: str) -> Path:
-    """A folder of real data: below $DETECTRON2_DATASETS, or in shared/data beside the checkout."""
+    """Returns a folder of real data; skips the test if it is not available."""
     candidates = [os.getenv("DETECTRON2_DATASETS"), ROOT.parent / "shared" / "data"]
     for candidate in candidates:
         if candidate and (Path(candidate) / name).is_dir():
             return (Path(candidate) / name).resolve()
-    pytest.skip(f"no folder '{name}' below $DETECTRON2_DATASETS or ../shared/data")
+    pytest.skip(f"no folder '{name}' in $DETECTRON2_DATASETS or ../shared/data")
 
 
 @pytest.fixture(scope="session")
 def coco_root() -> Path:
-    """COCO 2017 or a part of it, in COCO's own layout."""
+    """COCO 2017, or part of it, in COCO's folder layout."""
     return _real_data("coco")
 
 
 @pytest.fixture(scope="session")
 def nuclei_root() -> Path:
-    """Microscopy images with RLE masks, one class."""
+    """Microscopy images with RLE masks and one class."""
     return _real_data("nuclei")
 
 
 @pytest.fixture(scope="session")
 def shapes_root(tmp_path_factory) -> Path:
-    """A small made dataset: train (12 images) and val (6), with an empty image and a crowd."""
+    """The synthetic shapes dataset, 12 + 6 images, among them an empty one and one with a crowd."""
     root = tmp_path_factory.mktemp("shapes")
     make_split(root, "train", 12, seed=3)
     make_split(root, "val", 6, seed=3)
@@ -58,14 +58,14 @@ def shapes_root(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def evaluation(shapes_root) -> Evaluation:
-    """Of detections with all scores on the training images of the small made dataset."""
+    """An evaluation of synthetic detections with all scores on the shapes training images."""
     ground_truth = COCO(str(shapes_root / "annotations" / "instances_train.json"))
     return evaluate_detections(ground_truth, stand_in(ground_truth), bootstrap=50)
 
 
 @pytest.fixture(scope="session", params=["mask scoring", *CASES, "coco", "nuclei"])
 def any_evaluation(request, evaluation) -> Evaluation:
-    """Of whatever there might be to report."""
+    """Evaluations of real datasets, and of every special case that a report must handle."""
     if request.param == "mask scoring":
         return evaluation
     if request.param in CASES:
@@ -79,13 +79,13 @@ def any_evaluation(request, evaluation) -> Evaluation:
 
 @pytest.fixture(scope="session")
 def large_evaluation(evaluation) -> Evaluation:
-    """Of half a million detections."""
+    """An evaluation of at least half a million detections."""
     return repeated(evaluation, 500_000)
 
 
 @pytest.fixture
 def tiny_cfg():
-    """The smoke config, for the CPU, not frozen."""
+    """The smoke config on the CPU, not frozen."""
     cfg = get_config("quick/smoke_ms_rcnn_R_18_FPN.yaml")
     cfg.MODEL.DEVICE = "cpu"
     return cfg
@@ -93,7 +93,7 @@ def tiny_cfg():
 
 @pytest.fixture
 def build():
-    """Build a config's model with fixed random weights."""
+    """Returns a function that builds a config's model with fixed random weights."""
 
     def build(cfg):
         torch.manual_seed(0)
@@ -110,7 +110,7 @@ def storage():
 
 @pytest.fixture(params=["shapes", "coco", "nuclei"])
 def ground_truth(request):
-    """Made, COCO's own (polygons, crowds) and microscopy (RLE, hundreds of instances)."""
+    """Annotations of shapes, COCO (polygons, crowds) and microscopy (RLE, many instances)."""
     paths = {
         "shapes": ("shapes_root", "annotations/instances_train.json"),
         "coco": ("coco_root", "annotations/instances_val2017.json"),
@@ -130,5 +130,5 @@ def ground_truth(request):
 
 @pytest.fixture
 def without_data(monkeypatch):
-    """Configs are complete without the datasets that they name."""
+    """Disables the check that a config's datasets exist."""
     monkeypatch.setattr("msrcnn.engine.prepare.check_datasets", lambda names: None)

@@ -1,4 +1,4 @@
-"""Imports run one way through the packages, as docs/architecture.md draws it."""
+"""Packages import only the packages below them in docs/architecture.md."""
 
 import ast
 import re
@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "msrcnn"
-# From the top; what shares a line does not import each other.
+# From top to bottom. Packages on the same line do not import each other.
 LEVELS = [
     ["cli"],
     ["commands"],
@@ -21,19 +21,19 @@ LEVELS = [
     ["config", "atomic_file"],
     ["errors", "version"],
 ]
-NAMES_WIDTH = 34  # columns of the drawing, before the descriptions
+NAMES_WIDTH = 34  # characters per line of the drawing before the description
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
-# msrcnn/__init__.py is the public face: it imports what registers itself with Detectron2.
+# msrcnn/__init__.py is exempt: it imports the modules that register classes with Detectron2.
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
-def place(path):
-    """Package or module right below msrcnn that a file is part of."""
+def package_of(path):
+    """Returns the package or module directly under msrcnn that a file belongs to."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imported(path):
-    """Packages and modules below msrcnn that a file imports, wherever in the file it does."""
+    """Returns the packages and modules directly under msrcnn that a file imports anywhere."""
     parents = ("msrcnn", *path.relative_to(PACKAGE).parent.parts)
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -42,7 +42,7 @@ def imported(path):
         elif isinstance(node, ast.ImportFrom):
             start = list(parents[: len(parents) - node.level + 1]) if node.level else []
             module = start + (node.module.split(".") if node.module else [])
-            # `from . import a` imports a module of that name, `from .a import b` the module a.
+            # `from . import a` may import the module a, like `from .a import b`.
             modules = [[*module, alias.name] for alias in node.names]
         else:
             continue
@@ -51,31 +51,33 @@ def imported(path):
 
 
 def test_every_package_has_a_level():
-    assert {place(path) for path in FILES} == LEVEL.keys()
+    assert {package_of(path) for path in FILES} == LEVEL.keys()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_run_down(path):
-    own = place(path)
+def test_packages_import_only_lower_levels(path):
+    own = package_of(path)
     for name in imported(path) - {own}:
         assert LEVEL[name] > LEVEL[own], f"{own} imports {name}"
 
 
-def test_imports_are_seen():
-    """The walk finds relative and absolute imports, so that the test above can fail."""
+def test_imports_are_found():
+    """Makes sure that the test above can fail."""
     assert {"engine", "ablation", "errors"} <= imported(PACKAGE / "commands" / "ablate.py")
     assert {"modeling", "evaluation"} <= imported(PACKAGE / "engine" / "config_rules.py")
 
 
-def test_modules_have_names_of_their_own():
-    # Modules of commands are named after their command.
-    files = [path for path in FILES if path.name != "__init__.py" and place(path) != "commands"]
+def test_module_names_are_unique():
+    # Except in commands, where a module is named after its command.
+    files = [
+        path for path in FILES if path.name != "__init__.py" and package_of(path) != "commands"
+    ]
     names = Counter(path.stem for path in files)
     names.update(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file())
     assert [name for name, count in names.items() if count > 1] == []
 
 
-def test_the_drawing_shows_all_packages_in_this_order():
+def test_drawing_shows_all_packages_in_order():
     text = (ROOT / "docs" / "architecture.md").read_text()
     drawing = text.split("## Packages")[1].split("```")[1]
     lines = [line for line in drawing.splitlines() if re.match(r"\s*\w", line)]

@@ -1,4 +1,4 @@
-"""The ``msrcnn`` command, run as a user runs it."""
+"""Tests of the ``msrcnn`` command line."""
 
 import json
 import os
@@ -34,8 +34,8 @@ def run(*command, **kwargs):
     return subprocess.run(command, capture_output=True, text=True, **kwargs)
 
 
-def shown(capsys, monkeypatch, *arguments, command=None):
-    """What a command prints before it ends, in this process."""
+def run_in_process(capsys, monkeypatch, *arguments, command=None):
+    """Runs a command in this process; returns its exit status, stdout and stderr."""
     monkeypatch.setattr(sys, "argv", ["msrcnn", *arguments])
     with pytest.raises(SystemExit) as stop:
         cli.main(command)
@@ -44,28 +44,28 @@ def shown(capsys, monkeypatch, *arguments, command=None):
 
 
 def test_list_of_commands(capsys, monkeypatch):
-    code, out, _ = shown(capsys, monkeypatch, "-h")
+    code, out, _ = run_in_process(capsys, monkeypatch, "-h")
     assert code == 0
     for command, text in cli.COMMANDS.items():
         assert re.search(rf"^ +{command} +{text}$", out, re.MULTILINE)
-    assert shown(capsys, monkeypatch, "--version")[1] == f"{__version__}\n"
+    assert run_in_process(capsys, monkeypatch, "--version")[1] == f"{__version__}\n"
     for arguments in ([], ["trian"]):
-        code, _, err = shown(capsys, monkeypatch, *arguments)
+        code, _, err = run_in_process(capsys, monkeypatch, *arguments)
         assert code == 2
         assert "COMMAND" in err
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_every_command_has_help(command, capsys, monkeypatch):
-    code, out, _ = shown(capsys, monkeypatch, command, "-h")
+    code, out, _ = run_in_process(capsys, monkeypatch, command, "-h")
     assert code == 0
     assert out.startswith(f"usage: msrcnn {command} ")
     assert "\n\n" in out
 
 
-# Flags of Detectron2's parser that only some commands act on.
+# Flags of Detectron2's argument parser, and the commands that use them.
 DETECTRON2 = ["--config-file", "--resume", "--eval-only", "--num-gpus", "--machine-rank"]
-ACTING = {
+FLAGS = {
     "train": DETECTRON2,
     "eval": ["--config-file", "--num-gpus", "--machine-rank"],
     "predict": ["--config-file"],
@@ -75,25 +75,25 @@ ACTING = {
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_help_shows_only_flags_that_do_something(command, capsys, monkeypatch):
-    _, out, _ = shown(capsys, monkeypatch, command, "-h")
+    _, out, _ = run_in_process(capsys, monkeypatch, command, "-h")
     for flag in DETECTRON2:
-        assert (f"{flag} " in out or f"{flag}]" in out) == (flag in ACTING.get(command, [])), flag
+        assert (f"{flag} " in out or f"{flag}]" in out) == (flag in FLAGS.get(command, [])), flag
 
 
 @pytest.mark.parametrize(("tool", "command"), TOOLS.items())
-def test_tools_are_the_commands_under_detectron2s_names(tool, command):
+def test_tools_run_the_commands(tool, command):
     text = (ROOT / "tools" / f"{tool}.py").read_text()
     assert f'main("{command}")' in text
-    assert len([line for line in text.splitlines() if line]) == 5  # two lines and a guard
+    assert len([line for line in text.splitlines() if line]) == 5  # nothing else
 
 
-def test_tools_are_all_there_is():
+def test_every_command_has_a_tool():
     names = {path.stem for path in (ROOT / "tools").glob("*.py")}
     assert names == {*TOOLS, "install_detectron2"}
     assert set(TOOLS.values()) == set(cli.COMMANDS)
 
 
-def test_console_script_and_tool_say_the_same():
+def test_console_script_and_tool_print_the_same_help():
     expected = run(MSRCNN, "check", "-h", cwd=ROOT)
     assert expected.returncode == 0, expected.stderr
     found = run(sys.executable, "tools/check_dataset.py", "-h", cwd=ROOT)
@@ -102,11 +102,11 @@ def test_console_script_and_tool_say_the_same():
 
 
 def test_user_error_ends_a_command_with_one_line(capsys):
-    def refuse():
+    def fail():
         raise UserError("annotation 5 is bad: remove it")
 
     with pytest.raises(SystemExit) as stop:
-        cli.report_errors(refuse)
+        cli.report_errors(fail)
     assert stop.value.code == 1
     assert capsys.readouterr().err == "error: annotation 5 is bad: remove it\n"
 
@@ -117,9 +117,9 @@ def test_other_errors_keep_their_traceback():
 
 
 def test_no_config_key_trusts_weights(capsys, monkeypatch):
-    """A config travels with the weights that it would trust."""
+    """Configs are distributed with weights, so they must not decide whether to trust them."""
     for command in ("train", "eval", "predict", "export", "convert"):
-        assert "--trust-weights" in shown(capsys, monkeypatch, command, "-h")[1]
+        assert "--trust-weights" in run_in_process(capsys, monkeypatch, command, "-h")[1]
     from msrcnn import get_config
 
     assert "trust" not in get_config("quick/smoke_ms_rcnn_R_18_FPN.yaml").dump().lower()
@@ -137,7 +137,7 @@ def test_check_lists_every_problem(capsys, monkeypatch, shapes_root, tmp_path):
     content["annotations"][2]["bbox"] = [1, 2, 0, 4]
     bad = tmp_path / "bad.json"
     bad.write_text(json.dumps(content))
-    code, out, err = shown(capsys, monkeypatch, "check", str(bad), f"{shapes_root}/val")
+    code, out, err = run_in_process(capsys, monkeypatch, "check", str(bad), f"{shapes_root}/val")
     assert code == 1
     assert "annotation 1: category_id 99" in out
     assert "annotation 3: bbox" in out
@@ -145,8 +145,8 @@ def test_check_lists_every_problem(capsys, monkeypatch, shapes_root, tmp_path):
 
 
 @pytest.mark.slow
-def test_wheel_works_without_the_clone(tmp_path):
-    """Configs are in the wheel, and the console script finds them."""
+def test_wheel_works_without_the_repository(tmp_path):
+    """The wheel contains the configs, and its console script finds them."""
     done = run(
         *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"),
         *("--wheel-dir", str(tmp_path), str(ROOT)),
@@ -163,7 +163,7 @@ def test_wheel_works_without_the_clone(tmp_path):
         str(wheel),
     )
     assert done.returncode == 0, done.stderr
-    # PYTHONPATH goes before the clone, which is installed in development mode.
+    # PYTHONPATH takes precedence over the editable installation of the repository.
     environment = {**os.environ, "PYTHONPATH": str(site)}
     where = "import msrcnn; print(msrcnn.__file__)"
     done = run(sys.executable, "-c", where, cwd=tmp_path, env=environment)

@@ -13,12 +13,12 @@ NAMES = sorted(
     str(path.relative_to(CONFIG_ROOT))
     for path in CONFIG_ROOT.rglob("*.yaml")
     if not path.name.startswith("Base-")
-    and path.parent != CONFIG_ROOT / "ablations"  # sweep files, of another kind
+    and path.parent != CONFIG_ROOT / "ablations"  # sweep files, not configs
 )
 COCO = "COCO-InstanceSegmentation"
 
 
-def test_there_are_pairs_of_all_sizes_and_schedules():
+def test_fpn_configs_cover_all_depths_and_schedules():
     for backbone in ("R_18", "R_50", "R_101"):
         for schedule in ("1x", "3x", "18ep"):
             for kind in ("mask_rcnn", "ms_rcnn"):
@@ -43,11 +43,11 @@ def test_there_are_pairs_of_all_sizes_and_schedules():
         "X_101_32x8d_FPN_3x",
     ],
 )
-def test_there_is_a_pair_of_every_framework(model):
+def test_every_framework_has_a_pair_of_configs(model):
     assert {f"{COCO}/{kind}_{model}.yaml" for kind in ("mask_rcnn", "ms_rcnn")} <= set(NAMES)
 
 
-def test_names_say_what_a_config_is():
+def test_config_names_match_their_content():
     for path in (CONFIG_ROOT / COCO).glob("*.yaml"):
         name = path.stem
         cfg = msrcnn.get_config(f"{COCO}/{path.name}")
@@ -68,16 +68,16 @@ def test_names_say_what_a_config_is():
 def test_every_config_builds(name):
     cfg = msrcnn.get_config(name)
     cfg.MODEL.DEVICE = "meta"
-    with torch.device("meta"):  # without memory, and so without time
+    with torch.device("meta"):  # allocates no memory, which is fast
         mask_head = build_model(cfg).roi_heads.mask_head
     assert (mask_head.maskiou_head is not None) == cfg.MODEL.MASKIOU_ON
     assert cfg.MODEL.MASKIOU_ON == ("mask_rcnn" not in name)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "ms_rcnn" in name])
-def test_a_pair_differs_in_mask_scoring_alone(name):
+def test_pairs_differ_only_in_mask_scoring(name):
     plain = name.replace("ms_rcnn", "mask_rcnn")
-    if plain not in NAMES:  # the smoke run stands alone
+    if plain not in NAMES:  # the smoke config has no counterpart
         return
     cfg = msrcnn.get_config(name)
     assert cfg.MODEL.MASKIOU_ON
@@ -92,7 +92,7 @@ def test_paper_schedule():
     assert solver.STEPS == pytest.approx((14 * epoch, 17 * epoch), abs=1)
 
 
-def test_defaults_leave_detectron2_as_it_is():
+def test_mask_scoring_and_auto_scale_are_off_by_default():
     from detectron2.config import get_cfg
 
     cfg = get_cfg()
@@ -102,12 +102,12 @@ def test_defaults_leave_detectron2_as_it_is():
     assert cfg.SOLVER.AUTO_SCALE is False
 
 
-def test_unknown_config_names_the_nearest():
+def test_unknown_config_suggests_the_nearest():
     with pytest.raises(FileNotFoundError, match="ms_rcnn_R_50_FPN_1x.yaml"):
         get_config_file(f"{COCO}/ms_rcnn_R_50_FPN.yaml")
 
 
-def test_configs_are_found_from_the_package():
+def test_config_file_is_found_in_the_package():
     assert Path(get_config_file(NAMES[0])).is_file()
 
 
@@ -115,8 +115,8 @@ SMOKE = "quick/smoke_ms_rcnn_R_18_FPN.yaml"
 
 
 def test_config_by_path_or_name(tmp_path):
-    (tmp_path / "own.yaml").write_text("SEED: 7\n")
-    assert find_config(str(tmp_path / "own.yaml")) == tmp_path / "own.yaml"
+    (tmp_path / "custom.yaml").write_text("SEED: 7\n")
+    assert find_config(str(tmp_path / "custom.yaml")) == tmp_path / "custom.yaml"
     assert find_config(SMOKE).name == "smoke_ms_rcnn_R_18_FPN.yaml"
 
 
@@ -134,27 +134,27 @@ def test_missing_config(file):
         (["SEED", "often"], "command line: .*SEED"),
     ],
 )
-def test_bad_override_is_one_clear_message(opts, message):
+def test_invalid_override_has_a_clear_message(opts, message):
     with pytest.raises(UserError, match=message):
         load_config(SMOKE, opts)
 
 
 def test_unknown_key_in_a_file_names_the_file(tmp_path):
-    (tmp_path / "own.yaml").write_text("MODEL:\n  MASKIOU_OFF: True\n")
-    with pytest.raises(UserError, match=r"own\.yaml: .*MASKIOU_OFF"):
-        load_config(tmp_path / "own.yaml")
+    (tmp_path / "custom.yaml").write_text("MODEL:\n  MASKIOU_OFF: True\n")
+    with pytest.raises(UserError, match=r"custom\.yaml: .*MASKIOU_OFF"):
+        load_config(tmp_path / "custom.yaml")
 
 
 @pytest.mark.parametrize("text", ["MODEL: [", "_BASE_: nowhere.yaml", "just words", "MODEL: 5"])
 def test_file_that_is_not_a_config(tmp_path, text):
-    (tmp_path / "own.yaml").write_text(text)
-    with pytest.raises(UserError, match=r"config .*own\.yaml: "):
-        load_config(tmp_path / "own.yaml")
+    (tmp_path / "custom.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"config .*custom\.yaml: "):
+        load_config(tmp_path / "custom.yaml")
 
 
 @pytest.mark.parametrize("in_base", [False, True])
-def test_config_is_data(tmp_path, in_base):
-    """A config comes with weights, and is read without asking if it is beside them."""
+def test_config_cannot_run_code(tmp_path, in_base):
+    """Configs are distributed with weights, and are read automatically if they are next to them."""
     marker = tmp_path / "ran"
     hostile = tmp_path / "hostile.yaml"
     hostile.write_text(f"MODEL:\n  WEIGHTS: !!python/object/apply:os.system ['touch {marker}']\n")

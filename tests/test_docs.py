@@ -1,4 +1,4 @@
-"""What the documents claim stands in the results that are kept with them."""
+"""The documentation agrees with the recorded results and with the code."""
 
 import json
 import re
@@ -17,36 +17,36 @@ from msrcnn.evaluation import metrics_table
 README = (ROOT / "README.md").read_text()
 
 
-def test_demo_table_is_the_recorded_one():
+def test_demo_table_matches_the_record():
     result = json.loads((ROOT / "docs" / "results" / "demo.json").read_text())
     assert result["command"] == "make demo"
     for line in metrics_table(result["evaluation"]).splitlines():
         assert line.strip() in README
 
 
-def test_costs_are_the_recorded_ones():
+def test_costs_match_the_record():
     heads = json.loads((ROOT / "docs" / "results" / "cost.json").read_text())["heads"]
     method = (ROOT / "docs" / "method.md").read_text()
     maskiou, mask = (heads[name]["multiply_adds"] / 1e9 for name in ("maskiou_head", "mask_head"))
     assert f"{maskiou:.3f} G multiply-adds a proposal, mask head {mask:.3f} G" in method
 
 
-def test_differences_of_converted_models_are_the_recorded_ones():
+def test_differences_of_converted_models_match_the_record():
     document = (ROOT / "docs" / "checkpoints.md").read_text()
     result = json.loads((ROOT / "docs" / "results" / "conventions.json").read_text())
     for line in conventions.table(result).splitlines():
         assert line in document
 
 
-def test_names_in_the_table_of_converted_parameters_are_the_converters():
-    """The first of each row's numbers, in every library that has the part."""
+def test_table_of_parameter_names_matches_the_converters():
+    """Compares the first parameter of each row, for every library that has it."""
     document = (ROOT / "docs" / "checkpoints.md").read_text()
     rows = document.split("### Names")[1].split("###")[0].splitlines()
     rows = [
         [cell.strip().strip("`") for cell in row.split("|")[1:-1]] for row in rows if "_" in row
     ]
     libraries = (MaskScoringRCNN, MMDetection, TorchvisionMaskRCNN)
-    for ours, *theirs in rows[2:]:  # below the heading and the ResNet
+    for ours, *theirs in rows[2:]:  # without the heading and the ResNet
         ours = _first(ours.replace("...", "roi_heads.mask_head."))
         for library, name in zip(libraries, theirs, strict=True):
             if name:
@@ -57,13 +57,13 @@ def test_names_in_the_table_of_converted_parameters_are_the_converters():
 
 
 def _first(name):
-    """The first of the names that a cell of the table stands for."""
+    """Returns the first of the names that a table cell abbreviates."""
     name = re.sub(r"{([^,}]+)[^}]*}", r"\1", name)
     return re.sub(r"(\d)-\d", r"\1", name)
 
 
 def test_code_named_in_the_method_exists():
-    """Files by path, and names in backticks beside them somewhere in the package."""
+    """Files must exist at their paths, and other names anywhere in the package."""
     method = (ROOT / "docs" / "method.md").read_text()
     source = "\n".join(path.read_text() for path in (ROOT / "msrcnn").rglob("*.py"))
     for path in re.findall(r"`(\w+/\w+\.py)`", method):
@@ -80,7 +80,7 @@ def test_configs_named_in_the_readme_exist(path):
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
-def test_links_of_the_readme_lead_somewhere(target):
+def test_link_targets_of_the_readme_exist(target):
     assert (ROOT / target).exists()
 
 
@@ -88,10 +88,10 @@ def result(name):
     return json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text())
 
 
-def test_story_of_a_head_added_to_a_trained_model():
+def test_results_of_adding_mask_scoring_match_the_records():
     plain, added = result("nuclei_mask_rcnn"), result("nuclei_maskiou_head")
     before, after = plain["evaluation"], added["evaluation"]
-    # Boxes and masks are the same to the last digit; what is new is their order.
+    # Boxes and masks do not change, only the ranking of the masks.
     assert before["bbox"] == after["bbox"]
     assert before["segm_box_score"] == after["segm_box_score"]
     assert before["segm_oracle"] == after["segm_oracle"]
@@ -113,14 +113,14 @@ def test_story_of_a_head_added_to_a_trained_model():
         assert gain in document
 
 
-def test_benchmark_of_the_evaluation_is_the_recorded_one():
+def test_evaluation_benchmark_matches_the_record():
     document = (ROOT / "docs" / "evaluation.md").read_text()
     for line in evaluation_speed.table(result("evaluation")).splitlines():
         assert line.rstrip() in document
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
-def test_pages_are_whole(path):
+def test_pages_have_no_placeholders_or_broken_links(path):
     text = path.read_text()
     assert "@@" not in text
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
@@ -133,7 +133,7 @@ ABLATIONS = sorted((ROOT / "docs" / "results" / "ablations").glob("*/results.jso
 
 
 @pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.parent.name)
-def test_tables_of_the_ablations_are_the_recorded_ones(path):
+def test_ablation_tables_match_the_records(path):
     recorded = json.loads(path.read_text())
     assert path.with_name("table.md").read_text() == tables.markdown(recorded)
     assert path.with_name("results.csv").read_text() == tables.as_csv(recorded)
@@ -141,7 +141,7 @@ def test_tables_of_the_ablations_are_the_recorded_ones(path):
 
 @pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.parent.name)
 def test_results_page_has_every_significant_difference(path):
-    """The baseline of each sweep, and the differences whose interval excludes 0."""
+    """Each row has the baseline of a sweep, and the differences whose interval excludes 0."""
     recorded = json.loads(path.read_text())
     baseline = recorded["variants"][recorded["baseline"]]
     significant = []
@@ -157,7 +157,7 @@ def test_results_page_has_every_significant_difference(path):
     assert f"| {' | '.join(row)} |" in (ROOT / "docs" / "ablations.md").read_text()
 
 
-def test_sentences_about_the_ablations():
+def test_figures_in_the_text_about_ablations_match_the_records():
     document = " ".join((ROOT / "docs" / "ablations.md").read_text().split())
 
     def mean(sweep, variant, column):
@@ -172,8 +172,8 @@ def test_sentences_about_the_ablations():
     assert "trained head ({:.2f} against {:.2f})".format(*ap) in document
 
 
-def test_the_ablations_that_were_run():
-    """All that there are, those of the head on both datasets, with at least three seeds."""
+def test_every_sweep_is_recorded():
+    """Sweeps of the head are recorded on both datasets, and all with at least three seeds."""
     sweeps = {path.stem for path in (CONFIG_ROOT / "ablations").glob("*.yaml")}
     expected = {f"{sweep}_shapes" for sweep in sweeps}
     expected |= {f"{sweep}_nuclei" for sweep in sweeps - {"backbone", "framework"}}

@@ -26,12 +26,15 @@ def load_example():
 
 
 def model_config(name):
-    """A model of Detectron2's, as :func:`for_a_step` makes it."""
-    return for_a_step(model_zoo.get_config(name).model)
+    """Returns a model config of Detectron2, adapted by :func:`for_a_short_test`."""
+    return for_a_short_test(model_zoo.get_config(name).model)
 
 
-def for_a_step(model):
-    """Few proposals and detections, and norms that keep features of random weights in bounds."""
+def for_a_short_test(model):
+    """Reduces the numbers of proposals and detections, and replaces FrozenBN by GN.
+
+    FrozenBN would not keep features of random weights in bounds.
+    """
     resnet = model.backbone.get("bottom_up", model.backbone)
     for part in (resnet.stem, resnet.stages, model.roi_heads.get("res5")):
         if part is not None and part.norm == "FrozenBN":
@@ -46,7 +49,7 @@ def for_a_step(model):
 
 
 def batch(mask_format):
-    """Two images with one and two rectangles."""
+    """Returns two images with one and two rectangles."""
     inputs = []
     for count in (1, 2):
         instances = Instances(SIZE)
@@ -67,7 +70,7 @@ def batch(mask_format):
 
 
 def train_and_detect(model, mask_format="polygon"):
-    """One step of training; then one of inference, of which the detections are returned."""
+    """Trains for one step, then runs inference and returns the detections."""
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
     before = model.roi_heads.mask_head.maskiou_head.maskiou.weight.clone()
     losses = model.train()(batch(mask_format))
@@ -91,7 +94,7 @@ def assert_scored(detections):
 # --- the example ---------------------------------------------------------------------------
 
 
-def test_example_is_the_baseline_with_mask_scoring():
+def test_example_differs_from_the_baseline_only_in_mask_scoring():
     example, baseline = load_example(), model_zoo.get_config(BASELINE)
     assert set(example) == set(baseline)
     assert example.model.roi_heads.mask_head._target_ is MaskScoringHead
@@ -106,7 +109,7 @@ def test_example_is_the_baseline_with_mask_scoring():
     example.model.roi_heads.mask_head._target_ = MaskRCNNConvUpsampleHead
     example.dataloader.train.mapper._target_ = baseline.dataloader.train.mapper._target_
     example.dataloader.evaluator = baseline.dataloader.evaluator
-    # The norm is another lambda every time that the file is read.
+    # Loading the file creates a new lambda for the norm each time.
     for config in (example, baseline):
         del config.model.roi_heads.mask_head["conv_norm"]
         del config.model.roi_heads.box_head["conv_norm"]
@@ -118,7 +121,7 @@ def test_example_is_the_baseline_with_mask_scoring():
 def test_example_loads_the_baselines_weights_trains_and_scores(storage, mask_format):
     torch.manual_seed(0)
     stock = instantiate(model_zoo.get_config(BASELINE).model)
-    model = instantiate(for_a_step(load_example().model))
+    model = instantiate(for_a_short_test(load_example().model))
     result = model.load_state_dict(stock.state_dict(), strict=False)
     assert not result.unexpected_keys
     assert result.missing_keys
@@ -126,14 +129,14 @@ def test_example_loads_the_baselines_weights_trains_and_scores(storage, mask_for
     assert_scored(train_and_detect(model, mask_format))
 
 
-def test_example_mapper_gives_areas(shapes_root):
+def test_example_mapper_adds_areas(shapes_root):
     annotations = shapes_root / "annotations" / "instances_train.json"
     image = load_coco_json(str(annotations), str(shapes_root / "train"))[0]
     instances = instantiate(load_example().dataloader.train.mapper)(image)["instances"]
     assert instances.gt_mask_area.shape == (len(instances),)
 
 
-# --- one call, on any of Detectron2's models -----------------------------------------------
+# --- add_mask_scoring on Detectron2's models -----------------------------------------------
 
 
 @pytest.mark.slow
@@ -148,7 +151,7 @@ def test_models_train_and_score(storage, name):
 @pytest.mark.parametrize(
     ("name", "channels", "flat"), [(FPN, 257, 256 * 7 * 7), (C4, 2049, 256 * 4 * 4)]
 )
-def test_paper_sizes(name, channels, flat):
+def test_maskiou_head_has_the_papers_sizes(name, channels, flat):
     config = model_config(name)
     add_mask_scoring(config)
     head = instantiate(config.roi_heads.mask_head).maskiou_head
@@ -158,7 +161,7 @@ def test_paper_sizes(name, channels, flat):
     assert all(conv.norm is None for conv in head.convs)
 
 
-def test_sizes_follow_what_is_set_later():
+def test_sizes_follow_later_changes():
     config = model_config(FPN)
     add_mask_scoring(config)
     config.roi_heads.num_classes = 7
@@ -168,7 +171,7 @@ def test_sizes_follow_what_is_set_later():
     assert mask_head.maskiou_head.maskiou.out_features == 7
 
 
-def test_class_agnostic_masks_have_a_maskiou_of_every_class():
+def test_class_agnostic_masks_have_a_maskiou_per_class():
     config = model_config(FPN)
     add_mask_scoring(config)
     config.roi_heads.mask_head.num_classes = 1
@@ -189,8 +192,8 @@ def test_overrides():
     assert [fc.out_features for fc in head.fcs] == [64]
 
 
-def test_a_saved_config_names_its_targets(tmp_path):
-    """``LazyConfig.save`` writes them as strings, before the call and after it."""
+def test_saved_configs(tmp_path):
+    """``LazyConfig.save`` writes ``_target_`` as a string, before and after the call."""
     config = model_zoo.get_config(C4)
     LazyConfig.save(config, str(tmp_path / "stock.yaml"))
     config = LazyConfig.load(str(tmp_path / "stock.yaml"))
@@ -213,13 +216,13 @@ def test_a_second_call_replaces_the_first():
 
 
 @pytest.mark.parametrize("name", ["keypoint_rcnn_fpn", "retinanet"])
-def test_model_without_masks_is_refused(name):
+def test_model_without_masks_is_rejected(name):
     config = model_zoo.get_config(f"common/models/{name}.py").model
     with pytest.raises(ValueError, match="no roi_heads.mask_head"):
         add_mask_scoring(config)
 
 
-def test_other_mask_head_is_refused():
+def test_other_mask_head_is_rejected():
     class OtherHead(MaskRCNNConvUpsampleHead):
         pass
 

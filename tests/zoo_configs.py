@@ -1,4 +1,4 @@
-"""Configs of Detectron2's model zoo with the keys of msrcnn, at a size for a CPU."""
+"""Configs of Detectron2's model zoo with the keys of msrcnn, small enough for a CPU."""
 
 from detectron2 import model_zoo
 
@@ -13,7 +13,7 @@ FRAMEWORKS = {
 
 
 def zoo_cfg(name="COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"):
-    """A zoo config as it is, without weights."""
+    """Returns a zoo config for the CPU, without weights."""
     cfg = get_msrcnn_cfg()
     cfg.merge_from_file(model_zoo.get_config_file(name))
     cfg.MODEL.DEVICE = "cpu"
@@ -22,13 +22,18 @@ def zoo_cfg(name="COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"):
 
 
 def framework_cfg(name, **maskiou_head):
-    """A zoo config of a framework with mask scoring and our ROI heads."""
+    """Returns a zoo config with mask scoring and our ROI heads.
+
+    Args:
+        name: a key of ``FRAMEWORKS``.
+        **maskiou_head: values for keys of ``MODEL.ROI_MASKIOU_HEAD``.
+    """
     zoo, roi_heads = FRAMEWORKS[name]
     cfg = zoo_cfg(zoo)
     cfg.MODEL.MASKIOU_ON = True
     cfg.MODEL.ROI_HEADS.NAME = roi_heads
     use_scoring_parts(cfg)
-    cfg.MODEL.RESNETS.NORM = "GN"  # random weights need a norm that acts
+    cfg.MODEL.RESNETS.NORM = "GN"  # FrozenBN does not normalize features of random weights
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 6
     cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = 16
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0

@@ -30,7 +30,7 @@ def objects():
 
 
 def test_box_difference_by_hand():
-    """Half a pixel of the change in width, and the shift relative to one pixel."""
+    """Their sides are one pixel longer, which adds dx to a shift and exp(dw) - 1 to the growth."""
     dx, dy, dw, dh = (
         torch.randn(NUM_BOXES, 4, generator=seeded()) / torch.tensor([10, 10, 5, 5])
     ).unbind(1)

@@ -13,7 +13,7 @@ from msrcnn.engine import use_scoring_parts
 
 
 def layer(inputs, outputs, side=1, kernel=1):
-    """Parameters and multiply-adds of a layer whose kernel is applied side x side times."""
+    """Returns parameters and multiply-adds of a layer whose kernel is applied side x side times."""
     weights = inputs * outputs * kernel**2
     return weights + outputs, weights * side**2
 
@@ -26,7 +26,7 @@ def cost(*layers):
 def fpn_mask_head():
     return cost(
         *[layer(256, 256, side=14, kernel=3)] * 4,
-        layer(256, 256, side=14, kernel=2),  # the deconvolution writes 2 x 2 for every input
+        layer(256, 256, side=14, kernel=2),  # the deconvolution writes 2 x 2 outputs per input
         layer(256, 80, side=28),
     )
 
@@ -60,7 +60,7 @@ def test_c4_by_hand():
     costs = head_costs(zoo_config("COCO-InstanceSegmentation/mask_rcnn_R_50_C4_1x.yaml"))
     assert list(costs) == ["res5", "box_head", "mask_head", "maskiou_head"]
     assert costs["box_head"] == cost(layer(2048, 81), layer(2048, 4 * 80))
-    # A feature of 2048 x 7 x 7, masks of 14 x 14.
+    # The RoI feature is 2048 x 7 x 7, and masks are 14 x 14.
     assert costs["mask_head"] == cost(layer(2048, 256, side=7, kernel=2), layer(256, 80, side=14))
     assert costs["maskiou_head"] == cost(
         layer(2049, 256, side=7, kernel=3),
@@ -79,13 +79,13 @@ def test_cascade_counts_every_stage():
     assert costs["mask_head"] == fpn_mask_head()
 
 
-def test_normalisation_is_not_counted(tiny_cfg):
+def test_normalization_is_not_counted(tiny_cfg):
     plain = head_costs(tiny_cfg)["maskiou_head"]["multiply_adds"]
     tiny_cfg.MODEL.ROI_MASKIOU_HEAD.NORM = "GN"
     assert head_costs(tiny_cfg)["maskiou_head"]["multiply_adds"] == plain
 
 
-def test_only_the_heads_that_are_there(tiny_cfg):
+def test_only_existing_heads_are_counted(tiny_cfg):
     with_head = head_costs(tiny_cfg)
     tiny_cfg.MODEL.MASKIOU_ON = False
     without = head_costs(tiny_cfg)
@@ -95,7 +95,7 @@ def test_only_the_heads_that_are_there(tiny_cfg):
     assert list(head_costs(tiny_cfg)) == ["box_head"]
 
 
-def test_the_config_stays_as_it_is(tiny_cfg):
+def test_config_is_not_modified(tiny_cfg):
     tiny_cfg.freeze()
     before = tiny_cfg.clone()
     head_costs(tiny_cfg)
@@ -133,7 +133,7 @@ def test_command_line_writes_what_it_prints(tmp_path):
         (["MODEL.MASK_ON", "False"], "MODEL.MASKIOU_ON needs masks to score"),
     ],
 )
-def test_mistake_gives_one_line(arguments, message):
+def test_error_is_one_line(arguments, message):
     done = benchmark("cost", *arguments)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr

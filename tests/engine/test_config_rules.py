@@ -19,9 +19,9 @@ def zoo_config(name):
         ("mask_rcnn_R_50_C4_1x", "MaskScoringRes5Head"),
     ],
 )
-def test_zoo_config_gains_mask_scoring_by_one_key(name, head):
+def test_one_key_adds_mask_scoring_to_a_zoo_config(name, head):
     cfg = zoo_config(name)
-    cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskRCNNConvUpsampleHead"  # which not every config names
+    cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskRCNNConvUpsampleHead"  # not every config sets it
     message = f"MaskRCNNConvUpsampleHead' does not score masks: set .*NAME {head}$"
     with pytest.raises(UserError, match=message):
         check_config(cfg)
@@ -49,13 +49,13 @@ def test_unknown_mask_head(tiny_cfg):
         check_config(tiny_cfg)
 
 
-def test_masks_are_needed(tiny_cfg):
+def test_mask_scoring_needs_masks(tiny_cfg):
     tiny_cfg.MODEL.MASK_ON = False
     with pytest.raises(UserError, match="MODEL.MASK_ON True"):
         check_config(tiny_cfg)
 
 
-def test_plain_mask_rcnn_may_have_any_head(tiny_cfg):
+def test_plain_mask_rcnn_may_have_any_mask_head(tiny_cfg):
     tiny_cfg.MODEL.MASKIOU_ON = False
     tiny_cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskRCNNConvUpsampleHead"
     use_scoring_parts(tiny_cfg)
@@ -72,7 +72,7 @@ def test_plain_mask_rcnn_may_have_any_head(tiny_cfg):
         (["MODEL.ROI_MASKIOU_HEAD.INPUT", "multiply"], "StandardROIHeads"),
     ],
 )
-def test_own_roi_heads_only_if_a_config_needs_them(tiny_cfg, keys, name):
+def test_our_roi_heads_are_used_only_if_needed(tiny_cfg, keys, name):
     tiny_cfg.merge_from_list(keys)
     if name != "StandardROIHeads":
         with pytest.raises(UserError, match="'StandardROIHeads' does not support"):
@@ -90,36 +90,36 @@ def test_own_roi_heads_only_if_a_config_needs_them(tiny_cfg, keys, name):
         ({"TARGET": "positive_classes"}, "TARGET positive_classes"),
     ],
 )
-def test_what_stock_roi_heads_do_not_support(choice, named):
+def test_stock_roi_heads_reject_unsupported_choices(choice, named):
     cfg = framework_cfg("fpn", **choice)
     cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
     with pytest.raises(ValueError, match=named):
         check_config(cfg)
 
 
-def test_stock_roi_heads_have_no_soft_nms():
+def test_stock_roi_heads_do_not_support_soft_nms():
     cfg = framework_cfg("fpn")
     cfg.MODEL.ROI_HEADS.NAME, cfg.MODEL.ROI_HEADS.NMS_TYPE = "StandardROIHeads", "soft_linear"
     with pytest.raises(ValueError, match="'StandardROIHeads' does not support.*NMS_TYPE soft_lin"):
         check_config(cfg)
 
 
-def test_c4_has_no_high_res():
+def test_c4_does_not_support_high_res():
     with pytest.raises(ValueError, match="'MaskScoringRes5ROIHeads' does not support.*high_res"):
         check_config(framework_cfg("c4", INPUT="high_res"))
 
 
-def test_threshold_is_for_the_target_class_alone():
+def test_threshold_is_only_for_the_target_class():
     with pytest.raises(ValueError, match="MASKIOU_THRESH is only for TARGET 'target_class'"):
         check_config(framework_cfg("fpn", TARGET="all_classes", MASKIOU_THRESH=0.5))
 
 
-def test_rank_loss_is_for_the_target_class_alone():
+def test_rank_loss_is_only_for_the_target_class():
     with pytest.raises(ValueError, match="'l2_rank' compares masks in pairs"):
         check_config(framework_cfg("fpn", TARGET="all_classes", LOSS_TYPE="l2_rank"))
 
 
-def test_lite_head_has_one_input():
+def test_lite_head_supports_one_input():
     cfg = framework_cfg("fpn", NAME="MaskIoULiteHead", INPUT="multiply")
     with pytest.raises(ValueError, match="is 'multiply'; allowed for MaskIoULiteHead: 'concat'"):
         check_config(cfg)
@@ -139,14 +139,14 @@ def test_lite_head_has_one_input():
     ],
 )
 @pytest.mark.parametrize("maskiou_on", [True, False])
-def test_unknown_choice_names_what_is_allowed(key, allowed, maskiou_on, tiny_cfg):
+def test_unknown_value_lists_the_allowed_ones(key, allowed, maskiou_on, tiny_cfg):
     tiny_cfg.merge_from_list([key, "nonsense", "MODEL.MASKIOU_ON", maskiou_on])
-    use_scoring_parts(tiny_cfg)  # leaves mistakes to the check
+    use_scoring_parts(tiny_cfg)  # does not raise
     with pytest.raises(ValueError, match=f"{key} is 'nonsense'; allowed: .*{allowed}"):
         check_config(tiny_cfg)
 
 
-def test_bootstrap_is_not_negative(tiny_cfg):
+def test_negative_bootstrap_is_rejected(tiny_cfg):
     tiny_cfg.TEST.BOOTSTRAP = -1
     with pytest.raises(UserError, match="TEST.BOOTSTRAP is -1"):
         check_config(tiny_cfg)

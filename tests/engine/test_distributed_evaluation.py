@@ -1,4 +1,4 @@
-"""Two processes evaluate as one does; gloo on the CPU."""
+"""Evaluation in two processes (gloo, CPU) gives the same results as in one."""
 
 import json
 import socket
@@ -26,7 +26,7 @@ def evaluate(cfg, annotations, images) -> None:
     assert bool(results) is comm.is_main_process()
 
 
-def evaluate_as_one_of_two(rank, port, *arguments) -> None:
+def evaluate_as_rank(rank, port, *arguments) -> None:
     distributed.init_process_group(
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=PROCESSES
     )
@@ -54,7 +54,7 @@ def evaluation(folder):
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_same_as_one(arguments, tmp_path):
+def test_two_processes_give_the_same_results_as_one(arguments, tmp_path):
     cfg, *data = arguments
     cfg.OUTPUT_DIR = str(tmp_path / "one")
     threads = torch.get_num_threads()
@@ -64,7 +64,7 @@ def test_two_processes_give_the_same_as_one(arguments, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(evaluate_as_one_of_two, (port, cfg, *data), nprocs=PROCESSES)
+    multiprocessing.spawn(evaluate_as_rank, (port, cfg, *data), nprocs=PROCESSES)
     one, two = evaluation(tmp_path / "one"), evaluation(tmp_path / "two")
     assert one["images"] == 12
     assert one["bbox"]["AP"] is not None

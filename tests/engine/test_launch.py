@@ -8,13 +8,13 @@ from msrcnn.engine.launch import _in_process
 from msrcnn.errors import UserError
 
 
-def test_one_process_is_this_one():
+def test_single_process_is_not_spawned():
     called = []
     launch_processes(lambda: called.append(1), Processes())
     assert called == [1]
 
 
-def test_more_gpus_than_there_are(monkeypatch):
+def test_more_gpus_than_available(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(UserError, match="--num-gpus 8, but this machine has 0"):
         launch_processes(lambda: None, Processes(num_gpus=8))
@@ -25,14 +25,14 @@ def test_several_machines_need_an_address():
         launch_processes(lambda: None, Processes(num_gpus=1, num_machines=2))
 
 
-def refuse():
-    raise UserError("refused")
+def fail():
+    raise UserError("no data")
 
 
 def test_user_error_in_one_of_several_processes(capfd):
-    """One line, and the process is gone at once: the others may be waiting for it."""
-    process = multiprocessing.get_context("fork").Process(target=_in_process, args=(refuse,))
+    """It prints one line and exits immediately, because other processes may be waiting for it."""
+    process = multiprocessing.get_context("fork").Process(target=_in_process, args=(fail,))
     process.start()
     process.join()
     assert process.exitcode == 1
-    assert capfd.readouterr().err == "error: refused\n"
+    assert capfd.readouterr().err == "error: no data\n"

@@ -16,7 +16,7 @@ FIELDS = ("scores", "pred_classes", "pred_maskiou", "mask_scores", "pred_masks")
 
 @pytest.fixture
 def cfg(tiny_cfg, build, tmp_path):
-    """A model with random weights, saved as a training checkpoint."""
+    """The config of a model with random weights, saved as a training checkpoint."""
     tiny_cfg.OUTPUT_DIR = str(tmp_path)
     tiny_cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     tiny_cfg.TEST.DETECTIONS_PER_IMAGE = 10
@@ -35,8 +35,8 @@ def path(shapes_root):
 
 
 @pytest.mark.parametrize("image_format", ["BGR", "RGB"])
-def test_as_in_evaluation(cfg, path, image_format):
-    """The same pixels reach the model as through Detectron2's own mapper."""
+def test_predictions_match_evaluation(cfg, path, image_format):
+    """The model gets the same pixels as from Detectron2's mapper."""
     cfg.INPUT.FORMAT, cfg.INPUT.MIN_SIZE_TEST = image_format, 120
     found = Predictor(cfg)(read_rgb(path))
     height, width = read_rgb(path).shape[:2]
@@ -50,9 +50,9 @@ def test_as_in_evaluation(cfg, path, image_format):
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_exported_model_is_the_same_and_slim(cfg, path, tmp_path, suffix):
+def test_exported_model_is_smaller_and_predicts_the_same(cfg, path, tmp_path, suffix):
     cfg.DATASETS.CLASS_NAMES = tuple("abcdef")
-    output = tmp_path / "away" / f"model{suffix}"
+    output = tmp_path / "export" / f"model{suffix}"
     config = export_model(cfg, output)
     assert config_beside(str(output)) == str(config)
     assert output.stat().st_size < (tmp_path / "model_final.pth").stat().st_size / 2.5
@@ -76,14 +76,14 @@ def test_class_names_of_the_dataset(tiny_cfg):
     assert class_names(tiny_cfg) == []
 
 
-def test_picture(cfg, path):
+def test_drawing(cfg, path):
     pixels = read_rgb(path)
     instances = Predictor(cfg)(pixels)
     picture = draw_detections(pixels, instances, ["thing"], min_score=0.0)
     assert picture.size == (pixels.shape[1], pixels.shape[0])
     assert (np.asarray(picture) != pixels).mean() > 0.05
     nothing = np.asarray(draw_detections(pixels, instances, [], min_score=2.0))
-    assert np.abs(nothing.astype(int) - pixels).max() <= 2  # as it was
+    assert np.abs(nothing.astype(int) - pixels).max() <= 2  # nothing is drawn
 
 
 def test_no_config_beside_the_weights(tmp_path):
@@ -93,8 +93,8 @@ def test_no_config_beside_the_weights(tmp_path):
         config_beside("")
 
 
-def test_weights_of_a_part_of_the_model_are_refused(cfg, build, tmp_path):
-    """Right to start training from; what they predict would be random."""
+def test_incomplete_weights_are_rejected(cfg, build, tmp_path):
+    """Training can start from them, but predictions would be random."""
     cfg.MODEL.MASKIOU_ON = False
     DetectionCheckpointer(build(cfg), str(tmp_path)).save("plain")
     cfg.MODEL.MASKIOU_ON, cfg.MODEL.WEIGHTS = True, str(tmp_path / "plain.pth")
@@ -106,7 +106,7 @@ def test_weights_of_a_part_of_the_model_are_refused(cfg, build, tmp_path):
         load_model(cfg)
 
 
-def test_export_leaves_out_what_is_of_this_machine_and_this_training(cfg, tmp_path):
+def test_export_omits_local_paths_and_training_options(cfg, tmp_path):
     cfg.DATASETS.TRAIN = ("/data/mine.json:/data/images", "shapes_train")
     cfg.SOLVER.TRAIN_ONLY = ("maskiou_head",)
     exported = yaml.safe_load(export_model(cfg, tmp_path / "m.pth").read_text())

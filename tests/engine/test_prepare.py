@@ -25,13 +25,13 @@ def test_mistakes_are_found_before_anything_is_written(opts, message, tmp_path):
     assert not output.exists()
 
 
-def test_heads_follow_from_the_config():
+def test_heads_are_selected_by_the_config():
     cfg = prepare_config(SMOKE, ["MODEL.ROI_HEADS.NMS_TYPE", "soft_linear"])
     assert cfg.MODEL.ROI_HEADS.NAME == "MaskScoringROIHeads"
     assert not cfg.is_frozen()
 
 
-def test_only_the_splits_that_are_used_must_exist(shapes_root):
+def test_only_used_splits_must_exist(shapes_root):
     annotations = shapes_root / "annotations" / "instances_val.json"
     opts = ["DATASETS.TRAIN", "('nowhere',)"]
     val = f"{annotations}:{shapes_root}/val"
@@ -51,8 +51,8 @@ def test_weights_of_an_unknown_model():
         prepare_config(SMOKE, ["MODEL.WEIGHTS", name])
 
 
-def test_resuming_needs_no_old_weights(tmp_path):
-    """They may be gone; the checkpoint counts."""
+def test_resuming_does_not_need_the_initial_weights(tmp_path):
+    """``MODEL.WEIGHTS`` may be gone, because training resumes from the checkpoint."""
     opts = ["OUTPUT_DIR", str(tmp_path), "MODEL.WEIGHTS", "/no.pth"]
     with pytest.raises(UserError, match="no such file"):
         prepare_config(SMOKE, opts, resume=True)

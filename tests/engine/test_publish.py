@@ -23,33 +23,33 @@ def evaluate(cfg):
     return Trainer.test(cfg, Trainer.build_model(cfg))
 
 
-def test_pictures_are_stored_while_training(cfg, tmp_path):
+def test_images_are_logged_during_training(cfg, tmp_path):
     (name,) = cfg.DATASETS.TEST
     with EventStorage() as storage:
         evaluate(cfg)
-        pictures = {key: picture for key, picture, _ in storage._vis_data}
+        images = {key: image for key, image, _ in storage._vis_data}
     plots = {path.stem for path in (tmp_path / "plots").iterdir()}
     assert {"ap_over_iou", "true_maskiou", "calibration"} <= plots
-    assert pictures.keys() == {f"{name}/{key}" for key in (*plots, "predictions")}
-    for picture in pictures.values():
-        assert picture.shape[0] == 3
-        assert min(picture.shape[1:]) > 100
+    assert images.keys() == {f"{name}/{key}" for key in (*plots, "predictions")}
+    for image in images.values():
+        assert image.shape[0] == 3
+        assert min(image.shape[1:]) > 100
     assert (tmp_path / "report.html").is_file()
 
 
-def test_report_outside_of_training(cfg, tmp_path):
+def test_report_is_written_without_training(cfg, tmp_path):
     assert evaluate(cfg)
     assert (tmp_path / "report.html").is_file()
 
 
-def test_training_does_not_end_for_a_picture(cfg, monkeypatch, caplog):
+def test_failing_report_does_not_stop_training(cfg, monkeypatch, caplog):
     def broken(*args, **kwargs):
-        raise OSError("no picture")
+        raise OSError("cannot draw")
 
     monkeypatch.setattr(publish, "prediction_grid", broken)
     with EventStorage():
         assert evaluate(cfg)["bbox"]
     assert "could not be written" in caplog.text
     monkeypatch.setattr(publish, "write_report", broken)
-    with pytest.raises(OSError, match="no picture"):
+    with pytest.raises(OSError, match="cannot draw"):
         evaluate(cfg)

@@ -4,7 +4,7 @@ from msrcnn.engine.result_records import record_result
 from msrcnn.engine.training_log import read_training_log
 
 
-def test_evaluation_is_kept_with_what_made_it(tmp_path):
+def test_record_has_the_evaluation_with_command_hardware_and_versions(tmp_path):
     evaluation = {"segm_mask_score": {"AP": 51.5}}
     (tmp_path / "evaluation.json").write_text(json.dumps(evaluation))
     record_result(tmp_path / "evaluation.json", "make demo", tmp_path / "docs" / "a.json")
@@ -16,7 +16,7 @@ def test_evaluation_is_kept_with_what_made_it(tmp_path):
     assert "training" not in result
 
 
-def test_training_beside_it(tmp_path):
+def test_record_has_the_training_time(tmp_path):
     (tmp_path / "evaluation.json").write_text("{}")
     steps = [{"iteration": i, "total_loss": 1.0, "time": t} for i, t in ((19, 0.3), (39, 0.5))]
     lines = [*steps, {"iteration": 40, "bbox/AP": 12.0}]
@@ -26,14 +26,14 @@ def test_training_beside_it(tmp_path):
     assert training == {"steps": 40, "seconds_per_step": 0.4}
 
 
-def test_training_log_of_a_run_that_was_killed(tmp_path):
-    """A line is broken off, and what was written next stands behind it."""
+def test_training_log_of_a_killed_run(tmp_path):
+    """A line is incomplete, and the next record follows on the same line."""
     log = tmp_path / "metrics.json"
     assert read_training_log(log) == []
     log.write_text('{"iteration": 1, "total_loss": 2.0}\n{"iteration": 3, "tot{"iteration": 3}\n')
     assert read_training_log(log) == [{"iteration": 1, "total_loss": 2.0}]
     (tmp_path / "evaluation.json").write_text("{}")
-    record_result(tmp_path / "evaluation.json", "made", tmp_path / "result.json")
+    record_result(tmp_path / "evaluation.json", "make demo", tmp_path / "result.json")
     training = json.loads((tmp_path / "result.json").read_text())["training"]
     assert training == {"steps": 2, "seconds_per_step": None}
 
@@ -43,5 +43,5 @@ def test_end_of_a_training_log(tmp_path):
     lines = [{"iteration": i, "total_loss": 2.0} for i in range(1000)]
     log.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     assert read_training_log(log) == lines
-    assert read_training_log(log, last_bytes=100) == lines[-2:]  # the third last is cut
+    assert read_training_log(log, last_bytes=100) == lines[-2:]  # the one before is cut off
     assert read_training_log(log, last_bytes=10**6) == lines

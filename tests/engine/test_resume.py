@@ -1,4 +1,4 @@
-"""A run that was killed and resumed is the run that never was."""
+"""A run that was killed and resumed gives the same result as one that never stopped."""
 
 import json
 import multiprocessing
@@ -21,7 +21,10 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def processes():
-    """Starts processes that have everything imported."""
+    """Returns a function that runs ``train`` in a new process and returns its exit code.
+
+    The fork server has everything imported, so that processes start fast.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["training_process"])
 
@@ -35,7 +38,7 @@ def processes():
 
 
 def losses(folder):
-    """By iteration; each time, where one was run more than once."""
+    """Returns the losses of each iteration, once for every time that it was run."""
     by_iteration = {}
     for line in (folder / "losses.jsonl").read_text().splitlines():
         found = json.loads(line)
@@ -71,7 +74,7 @@ def never_stopped(processes, shapes_root, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def killed(processes, shapes_root, tmp_path_factory):
-    """A run killed in its fourth save, of the checkpoint after 8 steps."""
+    """A run killed during its fourth save, the checkpoint after 8 iterations."""
     folder = tmp_path_factory.mktemp("killed")
     cfg = run_cfg(shapes_root, folder)
     assert processes(str(shapes_root), cfg, kill_in_save=4) == -signal.SIGKILL
@@ -79,7 +82,7 @@ def killed(processes, shapes_root, tmp_path_factory):
 
 
 def check_same(folder, never_stopped):
-    """Model, optimizer, schedule, seed and the losses on the way."""
+    """Compares model, optimizer, schedule, seed and the losses of all iterations."""
     assert_equal(final(folder), final(never_stopped))
     expected, found = losses(never_stopped), losses(folder)
     assert found.keys() == expected.keys() == set(range(9))
@@ -96,7 +99,7 @@ def test_killed_at_random_moments(processes, shapes_root, never_stopped, tmp_pat
         if processes(str(shapes_root), cfg, kill_after=moment) == -signal.SIGKILL:
             log = tmp_path / "losses.jsonl"
             steps_before_kills.append(len(log.read_text().splitlines()) if log.is_file() else 0)
-    # In training, and at different places of it.
+    # The kills hit training, and at different iterations.
     assert len(set(steps_before_kills)) >= 3
     assert processes(str(shapes_root), cfg) == 0
     check_same(tmp_path, never_stopped)
@@ -105,10 +108,10 @@ def test_killed_at_random_moments(processes, shapes_root, never_stopped, tmp_pat
 def test_killed_in_the_middle_of_a_save(killed, processes, shapes_root, never_stopped, tmp_path):
     folder = shutil.copytree(killed, tmp_path / "run")
     saved = sorted(path.name for path in folder.glob("model_*.pth"))
-    # What was being written is not there.
+    # There is no incomplete checkpoint.
     assert saved == ["model_0000001.pth", "model_0000003.pth", "model_0000005.pth"]
     assert len(list(folder.glob(".*.part"))) == 1
-    cfg = run_cfg(shapes_root, folder, **{"DATALOADER.NUM_WORKERS": 2})  # and with other workers
+    cfg = run_cfg(shapes_root, folder, **{"DATALOADER.NUM_WORKERS": 2})  # a different number
     assert processes(str(shapes_root), cfg) == 0
     assert not list(folder.glob(".*.part"))
     check_same(folder, never_stopped)
@@ -147,7 +150,7 @@ def test_damaged_last_checkpoint(killed, tmp_path, kind, tiny_cfg, build, caplog
         assert "model_0000005.pth' is damaged: the one before it is taken" in caplog.text
 
 
-def test_training_goes_on_from_the_one_before(
+def test_training_resumes_from_the_previous_checkpoint(
     killed, processes, shapes_root, never_stopped, tmp_path
 ):
     folder = shutil.copytree(killed, tmp_path / "run")
@@ -158,7 +161,7 @@ def test_training_goes_on_from_the_one_before(
 
 @pytest.fixture
 def small_run(tmp_path):
-    """Two checkpoints of a small model, the second saved last."""
+    """Saves two checkpoints of a small model; returns a function that builds a checkpointer."""
 
     def checkpointer():
         return MaskScoringCheckpointer(torch.nn.Linear(3, 2), str(tmp_path))
@@ -169,7 +172,7 @@ def small_run(tmp_path):
 
 
 def test_no_flipped_bit_gets_through(small_run, tmp_path):
-    """Wherever it is: in the data, between them, in the list of what is in the file."""
+    """Flips bits anywhere in the file: in tensors, between them and in the zip directory."""
     path = tmp_path / "model_0000003.pth"
     whole = path.read_bytes()
     expected = torch.load(path, weights_only=True)
@@ -180,18 +183,18 @@ def test_no_flipped_bit_gets_through(small_run, tmp_path):
         path.write_bytes(whole[:place] + flipped + whole[place + 1 :])
         checkpointer = small_run()
         iterations.append(checkpointer.resume_or_load("", resume=True)["iteration"])
-        if iterations[-1] == 3:  # it was nothing that is read
+        if iterations[-1] == 3:  # a byte that is not read
             assert_equal(dict(checkpointer.model.state_dict()), dict(expected["model"]))
     assert set(iterations) == {1, 3}
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"x" * 5000, b"../../etc/passwd", b""])
-def test_last_checkpoint_that_names_nothing(small_run, tmp_path, content):
+def test_last_checkpoint_file_with_invalid_content(small_run, tmp_path, content):
     (tmp_path / "last_checkpoint").write_bytes(content)
     assert small_run().resume_or_load("", resume=True)["iteration"] == 3
 
 
-def test_checkpoints_of_an_earlier_run_are_older_whatever_their_number(small_run, tmp_path):
+def test_checkpoints_are_ordered_by_time_not_by_iteration(small_run, tmp_path):
     for iteration in (88000, 90000):
         (tmp_path / f"model_{iteration:07d}.pth").write_bytes(
             (tmp_path / "model_0000001.pth").read_bytes()
@@ -205,7 +208,7 @@ def test_checkpoints_of_an_earlier_run_are_older_whatever_their_number(small_run
     assert small_run().resume_or_load("", resume=True)["iteration"] == 3
 
 
-def test_weights_alone_are_not_resumed(tmp_path, shapes_root, build):
+def test_weights_without_training_state_cannot_be_resumed(tmp_path, shapes_root, build):
     register(shapes_root)
     cfg = run_cfg(shapes_root, tmp_path)
     MaskScoringCheckpointer(build(cfg), str(tmp_path)).save("model_final")
@@ -213,7 +216,7 @@ def test_weights_alone_are_not_resumed(tmp_path, shapes_root, build):
         Trainer(cfg).resume_or_load(resume=True)
 
 
-def test_another_optimizer_is_not_resumed(killed, tmp_path, shapes_root):
+def test_different_optimizer_cannot_be_resumed(killed, tmp_path, shapes_root):
     register(shapes_root)
     folder = shutil.copytree(killed, tmp_path / "run")
     cfg = run_cfg(shapes_root, folder)
@@ -222,8 +225,8 @@ def test_another_optimizer_is_not_resumed(killed, tmp_path, shapes_root):
         Trainer(cfg).resume_or_load(resume=True)
 
 
-def test_full_disk_in_a_run(tmp_path, shapes_root, caplog):
-    """Ends with the one clear error, and begins nothing else."""
+def test_full_disk_during_training(tmp_path, shapes_root, caplog):
+    """Training ends with a clear error, and does not evaluate."""
     register(shapes_root)
     cfg = run_cfg(shapes_root, tmp_path)
     cfg.SOLVER.MAX_ITER = 2
@@ -252,8 +255,8 @@ def test_all_checkpoints_damaged(never_stopped, tmp_path, tiny_cfg, build):
         MaskScoringCheckpointer(build(tiny_cfg), str(tmp_path)).resume_or_load("", resume=True)
 
 
-def test_full_disk_leaves_the_last_checkpoint(never_stopped, tmp_path, tiny_cfg, build):
-    """A limit of a file's size stands in for a full disk: writing fails in the same way."""
+def test_full_disk_keeps_the_last_checkpoint(never_stopped, tmp_path, tiny_cfg, build):
+    """Simulates a full disk by limiting the size of files: writes fail in the same way."""
     checkpointer = MaskScoringCheckpointer(build(tiny_cfg), str(tmp_path))
     checkpointer.save("model_0000001", iteration=1)
     before = (tmp_path / "model_0000001.pth").read_bytes()
@@ -289,6 +292,6 @@ def test_keep_last_and_best(processes, shapes_root, never_stopped, tmp_path):
     values = [line["segm_box_score/AP"] for line in lines if "segm_box_score/AP" in line]
     assert best["value"] >= max(values)
     assert best["metric"] == "segm_box_score/AP"
-    assert best["steps"] in (4, 8, 9)  # after which there was an evaluation
+    assert best["steps"] in (4, 8, 9)  # the iterations with an evaluation
     assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
     check_same(tmp_path, never_stopped)

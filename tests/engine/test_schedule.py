@@ -11,7 +11,7 @@ def cfg():
     return cfg
 
 
-def test_a_quarter_of_the_batch(cfg):
+def test_quarter_of_the_batch_size(cfg):
     cfg.SOLVER.AUTO_SCALE, cfg.SOLVER.IMS_PER_BATCH = True, 4
     scale_schedule(cfg)
     assert cfg.SOLVER.BASE_LR == pytest.approx(0.005)
@@ -38,7 +38,7 @@ def test_off_by_default(cfg):
     assert cfg == before
 
 
-def test_never_stays_never(cfg):
+def test_disabled_evaluation_stays_disabled(cfg):
     cfg.SOLVER.AUTO_SCALE, cfg.SOLVER.IMS_PER_BATCH = True, 4
     cfg.TEST.EVAL_PERIOD = 0
     scale_schedule(cfg)

@@ -25,11 +25,11 @@ def cfg(shapes_root, tmp_path):
     )
 
 
-def test_start_of_a_run(cfg, tmp_path, monkeypatch, capsys):
+def test_start_run(cfg, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     prepared = cfg.clone()
     started = start_run(cfg)
-    assert cfg == prepared  # which other processes get too
+    assert cfg == prepared  # not modified: other processes get it too
     assert started.is_frozen()
     assert started.MODEL.DEVICE == "cpu"
     assert started.MODEL.ROI_HEADS.NUM_CLASSES == 6
@@ -74,7 +74,7 @@ def test_custom_data_in_a_spawned_process(cfg, tmp_path):
         ("detectron2.data.build", "build", "WARNING", True),
     ],
 )
-def test_what_the_terminal_shows(name, function, level, shown):
+def test_console_filter(name, function, level, shown):
     level = getattr(logging, level)
     record = logging.LogRecord(name, level, "file", 1, "message", None, None, function)
     assert _for_console(record) == shown

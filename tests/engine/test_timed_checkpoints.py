@@ -18,13 +18,16 @@ class Checkpointer:
 
 @pytest.fixture
 def steps(monkeypatch):
-    """Train with steps of so many seconds each; the checkpoints that the hook saves."""
+    """Returns a function that trains with the given durations of steps, in seconds.
+
+    It returns the checkpoints that the hook saved.
+    """
 
     def steps(durations, minutes=10, period=100):
         clock = SimpleNamespace(now=1000.0)
         monkeypatch.setattr(timed_checkpoints.time, "monotonic", lambda: clock.now)
 
-        class Made(TrainerBase):
+        class FakeTrainer(TrainerBase):
             def run_step(self):
                 clock.now += durations[self.iter]
 
@@ -33,7 +36,7 @@ def steps(monkeypatch):
             ["SOLVER.CHECKPOINT_MINUTES", minutes, "SOLVER.CHECKPOINT_PERIOD", period]
         )
         checkpointer = Checkpointer()
-        trainer = Made()
+        trainer = FakeTrainer()
         trainer.register_hooks([TimedCheckpointer(cfg, checkpointer)])
         trainer.train(0, len(durations))
         return checkpointer.saved
@@ -41,7 +44,7 @@ def steps(monkeypatch):
     return steps
 
 
-def test_saves_when_the_last_is_old(steps):
+def test_saves_when_the_last_checkpoint_is_old(steps):
     assert steps([300] * 7) == [(f"model_{i:07d}", i) for i in (1, 3, 5)]
 
 
@@ -50,9 +53,9 @@ def test_a_periodic_checkpoint_counts(steps):
     assert [iteration for _, iteration in steps([300] * 7, period=3)] == [1, 4]
 
 
-def test_the_last_step_is_saved_as_the_final_one(steps):
+def test_last_step_is_left_to_the_final_checkpoint(steps):
     assert steps([10, 10, 10, 900]) == []
 
 
-def test_slow_steps_are_saved_one_by_one(steps):
+def test_saves_after_every_slow_step(steps):
     assert [iteration for _, iteration in steps([1000] * 4)] == [0, 1, 2]

@@ -14,7 +14,7 @@ from msrcnn.errors import UserError
 
 @pytest.fixture
 def cfg(tiny_cfg, shapes_root, tmp_path):
-    """A few steps on the small made dataset."""
+    """A few iterations on the synthetic shapes dataset."""
     names = {}
     for split in ("train", "val"):
         names[split] = f"{split}_{shapes_root.name}"
@@ -40,10 +40,10 @@ def log_of(tmp_path):
 
 
 @pytest.mark.slow
-def test_loss_falls_and_everything_is_written(cfg, tmp_path):
+def test_losses_decrease_and_all_files_are_written(cfg, tmp_path):
     cfg.SOLVER.MAX_ITER, cfg.SOLVER.BASE_LR = 40, 0.02
     trainer = train(cfg)
-    # Not the total: that of the boxes grows first, as more proposals become foreground.
+    # Without the box loss, which grows at first as more proposals become foreground.
     for name in ("loss_rpn_cls", "loss_cls", "loss_mask", "loss_maskiou"):
         losses = [value for value, _ in trainer.storage.history(name).values()]
         assert sum(losses[-10:]) < sum(losses[:10]), name
@@ -77,7 +77,7 @@ def test_resume_continues_with_the_optimizer(cfg):
 
 
 def test_checkpoint_of_plain_detectron2_is_resumed_with_a_warning(cfg, tmp_path, caplog):
-    """Detectron2 v0.6 saves no optimizer."""
+    """Detectron2 v0.6 does not save the optimizer."""
     cfg.DATASETS.TEST = ()
     cfg.SOLVER.MAX_ITER = 1
     train(cfg)
@@ -92,7 +92,7 @@ def test_checkpoint_of_plain_detectron2_is_resumed_with_a_warning(cfg, tmp_path,
 
 
 @pytest.mark.parametrize("trust", [False, True])
-def test_weights_are_trusted_where_that_is_said_alone(trust, cfg, tmp_path):
+def test_weights_are_trusted_only_on_request(trust, cfg, tmp_path):
     cfg.DATASETS.TEST = ()
     marker = tmp_path / "it_ran"
     path = tmp_path / "w.pkl"
@@ -108,7 +108,7 @@ def test_weights_are_trusted_where_that_is_said_alone(trust, cfg, tmp_path):
         assert marker.exists() == trust
 
 
-def test_results_of_several_datasets_have_a_folder_each(cfg, tmp_path):
+def test_each_dataset_has_its_own_results_folder(cfg, tmp_path):
     cfg.DATASETS.TEST = (cfg.DATASETS.TEST[0], cfg.DATASETS.TRAIN[0])
     Trainer.test(cfg, Trainer.build_model(cfg))
     for name in cfg.DATASETS.TEST:
@@ -116,7 +116,7 @@ def test_results_of_several_datasets_have_a_folder_each(cfg, tmp_path):
 
 
 @pytest.mark.slow
-def test_test_time_augmentation_by_config(cfg, tmp_path):
+def test_test_time_augmentation_is_enabled_by_config(cfg, tmp_path):
     cfg.TEST.AUG.ENABLED, cfg.TEST.AUG.MIN_SIZES, cfg.TEST.AUG.MAX_SIZE = True, (64, 96), 200
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     model = Trainer.build_model(cfg)
@@ -148,7 +148,7 @@ def test_progress_line(cfg, monkeypatch):
 
 
 @pytest.mark.parametrize("minutes", [0, 10])
-def test_checkpoints_by_the_clock_where_asked_for(cfg, minutes):
+def test_timed_checkpoints_are_optional(cfg, minutes):
     cfg.SOLVER.CHECKPOINT_MINUTES = minutes
     names = [type(hook).__name__ for hook in Trainer(cfg)._hooks]
     assert ("TimedCheckpointer" in names) == (minutes > 0)

@@ -1,4 +1,4 @@
-"""A training run in a process of its own, which can be killed at any moment."""
+"""Training in a separate process that can be killed at any moment."""
 
 import json
 import multiprocessing
@@ -19,7 +19,15 @@ from msrcnn.engine.run_log import silence_known_warnings
 
 
 def run_cfg(root, output_dir, **changes):
-    """A few steps on the made dataset with crops, resizing, evaluations and checkpoints."""
+    """Returns a config of a few iterations on the synthetic shapes dataset.
+
+    It crops and resizes images, evaluates, and saves checkpoints.
+
+    Args:
+        root: folder of the dataset.
+        output_dir: output folder.
+        **changes: values by config key.
+    """
     cfg = get_config("quick/smoke_ms_rcnn_R_18_FPN.yaml")
     cfg.MODEL.DEVICE, cfg.OUTPUT_DIR, cfg.SEED = "cpu", str(output_dir), 7
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (f"train of {root}",), (f"val of {root}",)
@@ -41,7 +49,7 @@ def register(root):
 
 
 class LossLog(HookBase):
-    """Every loss of every step, as it is: Detectron2's own log is smoothed."""
+    """Logs every loss of every iteration without smoothing, unlike Detectron2's own log."""
 
     def after_step(self):
         latest = self.trainer.storage.latest()
@@ -55,15 +63,15 @@ def kill_self():
 
 
 def train(root, cfg, *, kill_after=None, kill_in_save=None):
-    """Train, going on from a checkpoint where there is one.
+    """Trains, resuming from the last checkpoint if there is one.
 
     Args:
-        root: of the made dataset.
+        root: folder of the dataset.
         cfg: see :func:`run_cfg`.
         kill_after: seconds after which the process kills itself.
-        kill_in_save: number of the save in the middle of which it does.
+        kill_in_save: number of the save during which the process kills itself.
     """
-    # Data workers as in any other run: forked, so that they notice the end of this process.
+    # Fork data workers, as in any other run, so that they notice when this process ends.
     multiprocessing.set_start_method("fork", force=True)
     torch.set_num_threads(1)
     silence_known_warnings()
@@ -73,10 +81,10 @@ def train(root, cfg, *, kill_after=None, kill_in_save=None):
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=True)
     trainer.register_hooks([LossLog()])
-    trainer._hooks.insert(0, trainer._hooks.pop())  # before a checkpoint says that a step is done
+    trainer._hooks.insert(0, trainer._hooks.pop())  # log losses before saving a checkpoint
     if kill_after is not None:
         timer = threading.Timer(kill_after, kill_self)
-        timer.daemon = True  # a run that has ended does not wait for it
+        timer.daemon = True  # a finished run does not wait for it
         timer.start()
     if kill_in_save is not None:
         _kill_in_save(kill_in_save)
@@ -86,10 +94,10 @@ def train(root, cfg, *, kill_after=None, kill_in_save=None):
 
 
 def _kill_in_save(number):
-    whole_save, saves = torch.save, []
+    original_save, saves = torch.save, []
 
     def save(content, file, **kwargs):
-        whole_save(content, file, **kwargs)
+        original_save(content, file, **kwargs)
         saves.append(content)
         if len(saves) == number:
             file.flush()

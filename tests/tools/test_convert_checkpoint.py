@@ -1,4 +1,4 @@
-"""tools/convert_checkpoint.py, run as a user runs it."""
+"""Tests of tools/convert_checkpoint.py, run in a subprocess."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ def test_backbone(resnet, tmp_path):
     assert f"Wrote {output} and {output.with_suffix('.yaml')}" in done.stdout
     saved = torch.load(output, weights_only=True)
     assert "backbone.bottom_up.stem.conv1.weight" in saved["model"]
-    assert "matching_heuristics" not in saved  # Detectron2 takes the names as they are
+    assert "matching_heuristics" not in saved  # Detectron2 must not match names itself
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_backbone(resnet, tmp_path):
         (["--from", "torchvision", "--style", "caffe"], "style 'caffe': torchvision's ResNet is"),
     ],
 )
-def test_mistake_gives_one_line(resnet, tmp_path, arguments, message):
+def test_error_is_one_line(resnet, tmp_path, arguments, message):
     done = convert(*arguments, resnet, tmp_path / "ours.pth")
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1

@@ -17,13 +17,13 @@ spec.loader.exec_module(installer)
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """The pinned sdist as PyPI has it, unpacked."""
+    """The pinned sdist from PyPI, unpacked."""
     folder = tmp_path_factory.mktemp("sdist")
     try:
         sdist = installer.download_sdist(folder)
     except installer.InstallError as error:
         if not re.search("NewConnectionError|name resolution|timed out", str(error)):
-            raise  # a wrong hash, say, must not pass for a missing network
+            raise  # for example a wrong hash, which is not a missing network
         pytest.skip(f"PyPI cannot be reached: {error}")
     return installer.unpack(sdist, folder)
 
@@ -37,14 +37,14 @@ def copy_of(source, fix, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fix", installer.FIXES, ids=lambda fix: fix.name)
-def test_fix_mends_the_real_source(source, fix, tmp_path):
+def test_fix_applies_to_the_real_source(source, fix, tmp_path):
     path = copy_of(source, fix, tmp_path)
     fix.apply(tmp_path)
-    mended = path.read_text()
-    assert fix.new in mended
-    compile(mended, str(path), "exec")
+    fixed = path.read_text()
+    assert fix.new in fixed
+    compile(fixed, str(path), "exec")
     if fix.old not in fix.new:
-        assert fix.old not in mended
+        assert fix.old not in fixed
 
 
 @pytest.mark.parametrize("fix", installer.FIXES, ids=lambda fix: fix.name)
@@ -78,8 +78,8 @@ def test_wheel_is_pure_python_and_complete(source, tmp_path, monkeypatch):
     assert any(name.endswith("LICENSE") for name in names)
 
 
-def test_what_is_missing_without_the_extension_says_so():
-    """Rotated boxes import, and fail only when used, with a message."""
+def test_missing_extension_raises_a_clear_error():
+    """Rotated boxes can be imported, and raise an error only when they are used."""
     namespace = {}
     text = installer.OPTIONAL_NATIVE.format(what="rotated box IoU")
     exec(text.replace("from detectron2 import _C", "from detectron2 import _no_such_C"), namespace)

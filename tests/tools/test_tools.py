@@ -1,4 +1,4 @@
-"""The command lines, run as a user runs them."""
+"""Tests of the scripts in tools/ and datasets/, run in subprocesses."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from conftest import ROOT
 from exploits import EXPLOITS
 
 SMOKE = "configs/quick/smoke_ms_rcnn_R_18_FPN.yaml"
-# ResNet-18 FPN of the real COCO config, at a size for a CPU; its weights need the internet.
+# The ResNet-18 FPN config of COCO, small enough for a CPU, without weights that must be downloaded.
 SMALL_COCO = [
     *("--config-file", "configs/COCO-InstanceSegmentation/ms_rcnn_R_18_FPN_1x.yaml"),
     *("MODEL.WEIGHTS", "", "MODEL.RESNETS.NORM", "GN", "MODEL.FPN.NORM", "GN"),
@@ -46,7 +46,7 @@ def own_data(root, train="train", val="val"):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, shapes_root):
-    """A smoke run on own data, with its output folder."""
+    """The output folder and the process of a smoke run on a custom dataset."""
     output = tmp_path_factory.mktemp("run")
     done = tool(
         *("tools/train_net.py", "--config-file", SMOKE, *own_data(shapes_root)),
@@ -57,7 +57,7 @@ def trained(tmp_path_factory, shapes_root):
 
 
 @pytest.mark.slow
-def test_train_on_own_data(trained):
+def test_train_on_custom_data(trained):
     output, done = trained
     evaluation = json.loads((output / "evaluation.json").read_text())
     assert evaluation["images"] == 6
@@ -68,7 +68,7 @@ def test_train_on_own_data(trained):
 
 
 @pytest.mark.slow
-def test_eval_net_gives_the_same_from_weights_and_from_predictions(trained, shapes_root, tmp_path):
+def test_eval_net_gives_the_same_for_weights_and_predictions(trained, shapes_root, tmp_path):
     output, _ = trained
     expected = json.loads((output / "evaluation.json").read_text())
     data = own_data(shapes_root)[2:]
@@ -91,7 +91,7 @@ def test_eval_net_gives_the_same_from_weights_and_from_predictions(trained, shap
 
 @pytest.mark.slow
 def test_eval_net_compares_prediction_files(trained, shapes_root, tmp_path):
-    """The compact file and a COCO result file, which has the mask score alone."""
+    """Compares ``predictions.npz`` with a COCO result file, which has only the mask score."""
     output, _ = trained
     files = [
         str(output / "inference" / name) for name in ("predictions.npz", "coco_results_segm.json")
@@ -105,7 +105,7 @@ def test_eval_net_compares_prediction_files(trained, shapes_root, tmp_path):
     comparison = json.loads((tmp_path / "comparison.json").read_text())
     expected = json.loads((output / "evaluation.json").read_text())
     assert comparison["evaluations"][files[0]]["segm_oracle"] == expected["segm_oracle"]
-    # Ranked by what the file holds as score, which is the mask score.
+    # In the COCO result file, the score is the mask score.
     found = comparison["evaluations"][files[1]]["segm_box_score"]
     assert found == expected["segm_mask_score"]
     assert comparison["gains"][files[1]]["AP"] == 0
@@ -121,7 +121,7 @@ def test_predictions_of_another_dataset(shapes_root, tmp_path):
         *("--predictions", str(tmp_path / "p.json"), "--output-dir", str(tmp_path / "o")),
     )
     assert done.returncode == 1
-    assert "detections of image 12345" in done.stderr.splitlines()[-1]
+    assert "detections have image_id 12345" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.slow
@@ -142,7 +142,7 @@ def test_draw_predictions(trained, shapes_root, tmp_path):
 
 @pytest.mark.slow
 def test_real_coco_trains_and_evaluates(coco_root, tmp_path):
-    """``coco_2017_train`` and ``coco_2017_val`` through Detectron2's own registration."""
+    """Uses ``coco_2017_train`` and ``coco_2017_val`` as registered by Detectron2."""
     done = tool(
         *("tools/train_net.py", *SMALL_COCO, "OUTPUT_DIR", str(tmp_path)),
         datasets=coco_root.parent,
@@ -157,8 +157,8 @@ def test_real_coco_trains_and_evaluates(coco_root, tmp_path):
 
 
 @pytest.mark.slow
-def test_fine_tuning_says_what_it_starts_from_once(trained, shapes_root, tmp_path):
-    """On two of the classes; the terminal has a message, the log has the names."""
+def test_fine_tuning_reports_loaded_weights_once(trained, shapes_root, tmp_path):
+    """Fine-tunes on two of the classes. The console has a summary, the log also the names."""
     output, _ = trained
     data = own_data(shapes_root)
     for split, argument in (("train", 1), ("val", 3)):
@@ -184,7 +184,7 @@ def test_fine_tuning_says_what_it_starts_from_once(trained, shapes_root, tmp_pat
 
 
 @pytest.mark.parametrize("flag", [[], ["--trust-weights"]])
-def test_code_in_weights_runs_with_the_flag_alone(flag, shapes_root, tmp_path):
+def test_code_in_weights_runs_only_with_the_flag(flag, shapes_root, tmp_path):
     marker = tmp_path / "it_ran"
     path = tmp_path / "w.pth"
     path.write_bytes(EXPLOITS["reduce.pth"](f"touch {marker}", tmp_path / "beside"))
@@ -197,8 +197,8 @@ def test_code_in_weights_runs_with_the_flag_alone(flag, shapes_root, tmp_path):
     (error,) = [line for line in done.stderr.splitlines() if "error" in line]
     assert error == done.stderr.splitlines()[-1]
     assert marker.exists() == bool(flag)
-    refused = "is refused, it holds more than weights: the name 'posix.system'" in error
-    assert refused == (not flag)
+    rejected = "is refused, it holds more than weights: the name 'posix.system'" in error
+    assert rejected == (not flag)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_code_in_weights_runs_with_the_flag_alone(flag, shapes_root, tmp_path):
         (["--config-file", SMOKE, "SOLVER.LR", "1"], "SOLVER.LR"),
     ],
 )
-def test_mistake_gives_one_line_and_a_non_zero_exit(arguments, message, tmp_path):
+def test_error_is_one_line_with_a_non_zero_exit_status(arguments, message, tmp_path):
     done = tool("tools/train_net.py", *arguments)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
@@ -232,7 +232,7 @@ def test_prepare_coco_check(tmp_path):
 
 @pytest.mark.slow
 def test_export_predict_and_evaluate_from_one_file(trained, shapes_root, tmp_path):
-    """The exported weights, and nothing else named: the config lies beside."""
+    """Only the exported weights are given: the config next to them is found."""
     output, _ = trained
     model = str(tmp_path / "model.safetensors")
     done = tool(
@@ -262,7 +262,7 @@ def test_export_predict_and_evaluate_from_one_file(trained, shapes_root, tmp_pat
         assert found[key] == expected[key], key
 
 
-def test_predict_refuses_what_is_no_image(tmp_path):
+def test_predict_needs_a_config(tmp_path):
     (tmp_path / "w.pth").write_bytes(b"")
     done = tool("tools/predict.py", "--weights", str(tmp_path / "w.pth"), "a.jpg", "--output", "o")
     assert done.returncode == 1

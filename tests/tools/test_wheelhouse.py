@@ -1,4 +1,4 @@
-"""``make wheelhouse``: everything that a machine without internet needs but PyTorch."""
+"""``make wheelhouse`` collects all wheels but PyTorch's for a machine without internet."""
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ from conftest import ROOT
 
 
 def pinned(section: str) -> set[str]:
-    """Names in a section of constraints.txt that apply to this Python."""
+    """Returns the packages in a section of constraints.txt that are for this Python version."""
     text = (ROOT / "constraints.txt").read_text().split(f"## {section}\n")[1].split("\n## ")[0]
     names = set()
     for line in text.split("\n"):
@@ -21,9 +21,9 @@ def pinned(section: str) -> set[str]:
 
 
 @pytest.mark.slow
-def test_wheels_of_all_but_pytorch(tmp_path):
+def test_wheelhouse_has_everything_but_pytorch(tmp_path):
     if subprocess.run(["make", "--question", "setup"], cwd=ROOT, capture_output=True).returncode:
-        pytest.skip("make setup has something to do, which is not a test's to do")
+        pytest.skip("the installation is not up to date: run make setup")
     done = subprocess.run(
         ["make", "wheelhouse", f"PYTHON={sys.executable}", f"DEST={tmp_path}"],
         cwd=ROOT,
