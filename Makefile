@@ -16,19 +16,19 @@ SHAPES := datasets/shapes/annotations/instances_val.json
 .PHONY: help setup demo test lint format wheelhouse clean
 
 help:
-	@echo "make demo        install, create a small dataset, train, evaluate, draw (minutes on a CPU)"
-	@echo "make test        install, run the tests"
+	@echo "make demo        install, create a small dataset, train, evaluate and draw (minutes on a CPU)"
+	@echo "make test        install and run the tests"
 	@echo "make setup       install into $(VENV)"
 	@echo "make lint        check style"
 	@echo "make format      fix style"
-	@echo "make wheelhouse  PYTHON=... DEST=...: collect wheels for a machine without internet"
-	@echo "make clean       remove everything that these create, except trained models"
+	@echo "make wheelhouse  collect wheels for a machine without internet (PYTHON=... DEST=...)"
+	@echo "make clean       remove $(VENV), datasets/shapes and build files; keep output/"
 
 setup: $(STAMP)
 
 $(STAMP): setup.py constraints.txt tools/install_detectron2.py
 	@$(PYTHON) -c '$(SUITABLE)' 2>/dev/null || { echo "make: found no Python 3.10 to 3.13 with venv and pip.\
-	 Install one (Debian, Ubuntu: apt-get install python3-venv) or name it: make PYTHON=/path/to/python3.12"; exit 1; }
+	 Install one (Debian, Ubuntu: apt-get install python3-venv) or select one: make PYTHON=/path/to/python3.12"; exit 1; }
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@echo "Installing PyTorch and the other packages (a minute or two) ..."
 	@$(PIP) install -c constraints.txt pip setuptools wheel torch torchvision
@@ -46,9 +46,9 @@ demo: setup $(SHAPES)
 	$(VENV)/bin/msrcnn draw --dataset shapes_val \
 	  --predictions $(DEMO_OUTPUT)/inference/predictions.npz --output $(DEMO_OUTPUT)/predictions.png
 	@echo
-	@echo "Open      $(DEMO_OUTPUT)/report.html        the evaluation: table, plots, masks whose rank changed most"
+	@echo "Open      $(DEMO_OUTPUT)/report.html        the evaluation: table, plots and the masks whose rank changed most"
 	@echo "          $(DEMO_OUTPUT)/predictions.png    ground truth beside predictions, with both scores"
-	@echo "          $(DEMO_OUTPUT)/evaluation.json    all numbers, for programs"
+	@echo "          $(DEMO_OUTPUT)/evaluation.json    all metrics, as JSON"
 	@echo "          $(VENV)/bin/tensorboard --logdir $(DEMO_OUTPUT)    the training curves"
 	@echo "Next      source $(VENV)/bin/activate, then see README.md: COCO, custom datasets, fine-tuning"
 
@@ -65,7 +65,7 @@ format: setup
 
 DEST ?= wheelhouse
 wheelhouse: setup
-	@echo "Collecting in $(DEST) the wheels for $$($(PYTHON) --version), all but torch and torchvision ..."
+	@echo "Collecting wheels for $$($(PYTHON) --version) in $(DEST), except torch and torchvision ..."
 	@rm -rf build/wheelhouse && $(PYTHON) -m venv build/wheelhouse && mkdir -p $(DEST)
 	@awk '/^##/ { keep = /Runtime|Tests/ } keep' constraints.txt > build/wheelhouse/pins.txt
 	@build/wheelhouse/bin/python -m pip --quiet wheel --no-deps --wheel-dir $(DEST) -r build/wheelhouse/pins.txt .
