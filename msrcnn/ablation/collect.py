@@ -1,12 +1,13 @@
-"""What came out of a sweep, in numbers."""
+"""Collects the results of a sweep's finished runs."""
 
 import json
-import math
 import statistics
+from pathlib import Path
 
-from scipy.stats import t as student_t
+import numpy as np
+from scipy import stats
 
-from ..engine.evaluate import evaluation_settings
+from ..engine.evaluators import evaluation_settings
 from ..errors import UserError
 from ..evaluation import compare_detections, load_ground_truth, load_predictions
 from .plan import RESULT, Plan, Run, describe
@@ -16,61 +17,43 @@ CONFIDENCE = 0.95
 
 
 def collect(plan: Plan) -> dict:
-    """The results of all finished runs of a plan.
+    """Collects the results of all finished runs of a plan.
 
     Args:
-        plan: some of its runs may not be finished.
+        plan: the plan of a sweep; some of its runs may not be finished.
 
     Returns:
-        As ``results.json`` has it: ``title``, ``protocol`` in words and numbers, ``columns`` (the
-        keys reported, by heading), ``baseline``, ``detector`` (of head-only sweeps, its
-        evaluation), ``missing`` (titles of unfinished runs), ``hardware`` and ``versions`` of the
-        runs, and ``variants``: for each its ``label``, ``set``, ``published`` numbers, ``runs``
-        (seed, values by column, steps), ``mean`` and ``std`` (sample standard deviation, ``None``
-        for one seed) by column, and the ``difference`` of the first column from the baseline, see
-        :func:`difference`; ``trained`` is ``False`` for a variant that is one evaluation, whatever
-        the seed. ``comparable`` says whether the published numbers are of this protocol.
+        The content of ``results.json``: ``title``, ``protocol``, ``columns`` (the reported keys by
+        heading), ``baseline``, ``detector`` (its evaluation, for head-only sweeps), ``missing``
+        (titles of unfinished runs), ``hardware`` and ``versions`` of the runs, ``comparable``
+        (whether the published numbers have the same protocol), and for each of the ``variants``
+        its ``label``, ``set``, ``published`` numbers, ``runs`` (seed, values by column, steps),
+        ``trained`` (``False`` if it is a single evaluation, independent of the seed), ``mean`` and
+        ``std`` by column (sample standard deviation, ``None`` for one seed), and ``difference``,
+        see :func:`difference`.
     """
     sweep = plan.sweep
-    records = {run.digest: _record(run) for run in plan.runs if run.finished}
-    variants = {}
-    for variant in sweep.variants:
-        runs = plan.variants[variant.name]
-        values = {
-            seed: _values(sweep.report, records[run.digest], plan.costs.get(variant.name))
-            for seed, run in runs.items()
-            if run.digest in records
-        }
-        trained = any(run.trains for run in runs.values())
-        variants[variant.name] = {
-            "label": variant.label,
-            "set": variant.overrides,
-            "published": variant.published,
-            "runs": [
-                {"seed": seed, "values": each, "steps": runs[seed].steps}
-                for seed, each in values.items()
-            ],
-            "trained": trained,
-            "mean": {column: _mean(values, column) for column in sweep.report},
-            "std": {column: _std(values, column) if trained else None for column in sweep.report},
-        }
-    for name in variants:
-        variants[name]["difference"] = difference(plan, name, variants)
+    records = {run.digest: _read_record(run.folder / RESULT) for run in plan.runs if run.finished}
+    variants = {name: _variant(plan, name, records) for name in plan.variants}
+    for name, variant in variants.items():
+        variant["difference"] = difference(plan, name, variants)
+    changed = plan.head_only or plan.train_data or plan.val_data or plan.opts
+    kind = "full protocol" if plan.protocol_name == FULL else f"quick protocol {plan.protocol_name}"
     return {
         "title": sweep.title,
-        "sweep": sweep.name,
+        "sweep": sweep.path.stem,
         "hardware": ", ".join(sorted({record["hardware"] for record in records.values()})),
         "versions": next((record["versions"] for record in records.values()), None),
         "protocol": {
-            "name": plan.protocol.name,
-            "label": _label(plan),
+            "name": plan.protocol_name,
+            "label": f"{kind}, head only" if plan.head_only else kind,
             "head_only": plan.head_only,
             "base": plan.protocol.base,
-            "seeds": list(plan.protocol.seeds),
+            "seeds": plan.protocol.seeds,
             "description": describe(plan),
         },
         "published_source": sweep.published_source,
-        "comparable": is_published_protocol(plan),
+        "comparable": plan.protocol_name == FULL and not changed,
         "columns": sweep.report,
         "baseline": sweep.baseline,
         "detector": _detector(plan, records),
@@ -79,110 +62,101 @@ def collect(plan: Plan) -> dict:
     }
 
 
-def _label(plan: Plan) -> str:
-    """The protocol in a few words, for headings."""
-    name = plan.protocol.name
-    kind = "full protocol" if name == FULL else f"quick protocol {name}"
-    return f"{kind}, head only" if plan.head_only else kind
+def _read_record(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): delete it to evaluate the run again") from error
 
 
-def is_published_protocol(plan: Plan) -> bool:
-    """Whether the runs are trained and evaluated as those of the published numbers."""
-    changed = plan.opts or any(plan.arguments.values())
-    return plan.protocol.name == FULL and not plan.head_only and not changed
+def _variant(plan: Plan, name: str, records: dict[str, dict]) -> dict:
+    """Returns everything about a variant except the difference from the baseline."""
+    variant, runs = plan.sweep.variants[name], plan.variants[name]
+    finished = [
+        {"seed": seed, "values": _values(plan, name, records[run.digest]), "steps": run.steps}
+        for seed, run in runs.items()
+        if run.digest in records
+    ]
+    trained = any(run.trains for run in runs.values())
+    numbers = {
+        column: [run["values"][column] for run in finished if run["values"][column] is not None]
+        for column in plan.sweep.report
+    }
+    return {
+        "label": variant.label,
+        "set": variant.overrides,
+        "published": variant.published,
+        "runs": finished,
+        "trained": trained,
+        "mean": {column: statistics.fmean(x) if x else None for column, x in numbers.items()},
+        "std": {
+            column: statistics.stdev(x) if trained and len(x) > 1 else None
+            for column, x in numbers.items()
+        },
+    }
+
+
+def _values(plan: Plan, name: str, record: dict) -> dict[str, float | None]:
+    """Returns the values of a run by column; ``None`` where a column does not apply."""
+    sources = {**record["evaluation"], "cost": plan.costs.get(name)}
+    values = {}
+    for column, key in plan.sweep.report.items():
+        task, _, metric = key.partition("/")
+        values[column] = (sources[task] or {}).get(metric)
+    return values
 
 
 def difference(plan: Plan, name: str, variants: dict) -> dict | None:
-    """How far a variant is from the baseline in the first column.
+    """Compares a variant with the baseline in the first column.
 
     Args:
-        plan: of the sweep.
-        name: of the variant.
-        variants: with the values of their runs.
+        plan: the plan of a sweep.
+        name: name of the variant.
+        variants: the variants with the values of their runs.
 
     Returns:
-        ``mean`` of the differences between runs of the same seed; ``ci95``, its 95% confidence
-        interval, and what that is ``over``: ``"seeds"``, by Student's t, or, in a protocol of one
-        seed, ``"images"``, by paired bootstrap. Both are ``None`` if neither can be had; all is
-        ``None`` for the baseline and where no seed has both.
+        ``mean`` of the differences between runs with the same seed, and ``ci95``, its 95%
+        confidence interval ``over`` either ``"seeds"`` (Student's t) or, for a protocol with one
+        seed, ``"images"`` (paired bootstrap). Both are ``None`` if there is no interval. The result
+        is ``None`` for the baseline, and if no seed is finished for both.
     """
-    column = next(iter(plan.sweep.report))
-    if name == plan.sweep.baseline:
+    sweep = plan.sweep
+    column, key = next(iter(sweep.report.items()))
+    if name == sweep.baseline:
         return None
     ours, theirs = (
         {run["seed"]: run["values"][column] for run in variants[each]["runs"]}
-        for each in (name, plan.sweep.baseline)
+        for each in (name, sweep.baseline)
     )
-    seeds = [seed for seed in ours if ours[seed] is not None and theirs.get(seed) is not None]
+    seeds = [seed for seed in ours if None not in (ours[seed], theirs.get(seed))]
     if not seeds:
         return None
     differences = [ours[seed] - theirs[seed] for seed in seeds]
+    interval, over = None, None
     if len(differences) > 1:
-        return {
-            "mean": statistics.fmean(differences),
-            "ci95": student_interval(differences),
-            "over": "seeds",
-        }
-    interval = None
-    if len(plan.protocol.seeds) == 1 and plan.sweep.report[column] == "segm_mask_score/AP":
-        runs = [plan.variants[each][seeds[0]] for each in (plan.sweep.baseline, name)]
-        interval = _image_interval(*runs)
-    return {"mean": differences[0], "ci95": interval, "over": "images" if interval else None}
+        interval, over = student_interval(differences), "seeds"
+    elif len(plan.protocol.seeds) == 1 and key == "segm_mask_score/AP":
+        interval = _image_interval(*(plan.variants[n][seeds[0]] for n in (sweep.baseline, name)))
+        over = interval and "images"
+    return {"mean": statistics.fmean(differences), "ci95": interval, "over": over}
 
 
 def student_interval(values: list[float]) -> list[float]:
-    """95% confidence interval of the mean of two or more values, by Student's t."""
-    mean = statistics.fmean(values)
-    quantile = float(student_t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
-    half = quantile * statistics.stdev(values) / math.sqrt(len(values))
-    return [mean - half, mean + half]
+    """Returns the 95% confidence interval of the mean of two or more values, by Student's t."""
+    interval = np.array(stats.t.interval(CONFIDENCE, len(values) - 1))
+    return (statistics.fmean(values) + interval * stats.sem(values)).tolist()
 
 
 def _image_interval(baseline: Run, run: Run) -> list[float] | None:
-    """By paired bootstrap over the images; ``None`` where predictions were deleted."""
-    files = {
-        name: each.folder / "inference" / "predictions.npz"
-        for name, each in (("baseline", baseline), ("variant", run))
-    }
+    """Returns the interval by paired bootstrap over images; ``None`` without predictions."""
+    runs = {"baseline": baseline, "variant": run}
+    files = {name: each.folder / "inference" / "predictions.npz" for name, each in runs.items()}
     if not all(file.is_file() for file in files.values()):
         return None
     detections = {name: load_predictions(file) for name, file in files.items()}
     ground_truth = load_ground_truth(run.cfg.DATASETS.TEST[0])
     comparison = compare_detections(ground_truth, detections, **evaluation_settings(run.cfg))
     return comparison["gains"]["variant"]["ci95"]
-
-
-def _record(run: Run) -> dict:
-    path = run.folder / RESULT
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(
-            f"{path} is damaged ({error}): delete it, and the run is evaluated again"
-        ) from error
-
-
-def _values(report: dict[str, str], record: dict, cost: dict | None) -> dict[str, float | None]:
-    values = {}
-    for column, key in report.items():
-        task, _, metric = key.partition("/")
-        source = cost if task == "cost" else record["evaluation"][task]
-        values[column] = (source or {}).get(metric)
-    return values
-
-
-def _column(values: dict[int, dict], column: str) -> list[float]:
-    return [each[column] for each in values.values() if each[column] is not None]
-
-
-def _mean(values: dict[int, dict], column: str) -> float | None:
-    numbers = _column(values, column)
-    return statistics.fmean(numbers) if numbers else None
-
-
-def _std(values: dict[int, dict], column: str) -> float | None:
-    numbers = _column(values, column)
-    return statistics.stdev(numbers) if len(numbers) > 1 else None
 
 
 def _detector(plan: Plan, records: dict[str, dict]) -> dict | None:

@@ -1,4 +1,4 @@
-"""All runs of a sweep, live."""
+"""Shows the runs of a sweep while it is running."""
 
 import datetime
 import json
@@ -12,17 +12,12 @@ from .job import progress
 from .plan import RESULT, Run
 from .scheduler import State, Status
 
-LINE_SECONDS = 60  # between two lines on running runs, where the output is no terminal
-COLORS = {
-    Status.WAITING: "dim",
-    Status.RUNNING: "yellow",
-    Status.DONE: "green",
-    Status.FAILED: "red",
-}
+LINE_SECONDS = 60  # between two lines about a running run, if the output is not a terminal
+COLORS = dict(zip(Status, ("dim", "yellow", "green", "red")))
 
 
 class Display:
-    """A table that is redrawn on a terminal; elsewhere a line for whatever changes.
+    """A live table on a terminal; elsewhere a line per change.
 
     Use as a context manager, and call it with the states of the runs.
     """
@@ -30,8 +25,8 @@ class Display:
     def __init__(self, column: str, key: str, console: Console | None = None):
         """
         Args:
-            column, key: what is shown of a finished run, as in a sweep's ``report``.
-            console: where to write; standard output by default.
+            column, key: the number to show for a finished run, as in a sweep's ``report``.
+            console: where to print; standard output by default.
         """
         self._column, self._key = column, key
         self._console = console or Console()
@@ -48,77 +43,61 @@ class Display:
         self._live.stop()
 
     def __call__(self, states: list[State]) -> None:
-        if self._console.is_terminal:
-            self._live.update(self._table(states), refresh=True)
-        else:
-            self._lines(states)
-
-    def _table(self, states: list[State]) -> Table:
-        table = Table("run", "", "step", "loss", "left", self._column, box=None, pad_edge=False)
-        for state in states:
-            cells = self._cells(state)
-            style = COLORS[state.status]
-            table.add_row(state.run.title, f"[{style}]{state.status.value}[/]", *cells)
         done = sum(state.status is Status.DONE for state in states)
-        table.caption = f"{done} of {len(states)} done"
-        return table
-
-    def _cells(self, state: State) -> tuple[str, str, str, str]:
-        """Step, loss, time left and result."""
-        if state.status is Status.DONE:
-            return "", "", "", result_text(state.run, self._key)
-        if state.status is not Status.RUNNING:
-            return "", "", "", ""
-        return (*training_cells(state.run), "")
-
-    def _lines(self, states: list[State]) -> None:
+        if self._console.is_terminal:
+            self._live.update(self._table(states, f"{done} of {len(states)} done"), refresh=True)
+            return
         for state in states:
-            if self._seen.get(state.run.title) == state.status:
-                continue
+            old = self._seen.get(state.run.title, Status.WAITING)
             self._seen[state.run.title] = state.status
-            if state.status is Status.WAITING:
-                continue
-            result = ""
-            if state.status is Status.DONE:
-                done = sum(each.status is Status.DONE for each in states)
-                result = (
-                    f", {self._column} {result_text(state.run, self._key)}"
-                    f" ({done} of {len(states)} done)"
-                )
-            self._print(f"{state.run.title}: {state.status.value}{result}")
+            if state.status is not old:
+                result = f", {self._column} {result_text(state.run, self._key)}"
+                result += f" ({done} of {len(states)} done)"
+                self._print(state, state.status.value + result * (state.status is Status.DONE))
         if time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + LINE_SECONDS
             for state in states:
                 if state.status is Status.RUNNING:
                     step, loss, left = training_cells(state.run)
-                    training = f"step {step}, loss {loss}, {left} left" if loss else step
-                    self._print(f"{state.run.title}: {training}")
+                    self._print(state, f"step {step}, loss {loss}, {left} left" if loss else step)
 
-    def _print(self, line: str) -> None:
+    def _print(self, state: State, text: str) -> None:
+        line = f"{state.run.title}: {text}"
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _table(self, states: list[State], caption: str) -> Table:
+        table = Table("run", "", "step", "loss", "left", self._column, box=None, pad_edge=False)
+        table.caption = caption
+        for state in states:
+            cells = ["", "", "", ""]
+            if state.status is Status.RUNNING:
+                cells[:3] = training_cells(state.run)
+            elif state.status is Status.DONE:
+                cells[3] = result_text(state.run, self._key)
+            status = f"[{COLORS[state.status]}]{state.status.value}[/]"
+            table.add_row(state.run.title, status, *cells)
+        return table
 
 
 def training_cells(run: Run) -> tuple[str, str, str]:
-    """Step, loss and time left of a run in training, as text."""
-    if not run.trains:
-        return "evaluation", "", ""
-    record = progress(run.folder)
-    if not record:
-        return f"0/{run.steps}", "", ""
-    step = record["iteration"] + 1
+    """Returns step, loss and time left of a running run, as text."""
+    record = progress(run)
+    step = record.get("iteration", -1) + 1
     if step >= run.steps:
         return "evaluation", "", ""
+    if not record:
+        return f"0/{run.steps}", "", ""
     left = datetime.timedelta(seconds=round(record.get("time", 0.0) * (run.steps - step)))
     return f"{step}/{run.steps}", f"{record['total_loss']:.4f}", str(left)
 
 
 def result_text(run: Run, key: str) -> str:
-    """A number of a finished run, as text."""
+    """Returns a number of a finished run as text; ``-`` if it does not apply, ``?`` if damaged."""
     task, _, metric = key.partition("/")
     try:
         evaluation = json.loads((run.folder / RESULT).read_text())["evaluation"]
         return f"{evaluation[task][metric]:.2f}"
-    except (KeyError, TypeError):  # does not apply
+    except (KeyError, TypeError):
         return "-"
-    except (OSError, ValueError):  # the report will say so
+    except (OSError, ValueError):
         return "?"

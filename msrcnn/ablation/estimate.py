@@ -1,4 +1,4 @@
-"""What a sweep would cost, before it is run."""
+"""Estimates the cost of a sweep before it runs."""
 
 import datetime
 import logging
@@ -6,109 +6,89 @@ import statistics
 import time
 
 import torch
+from detectron2.config import CfgNode
+from detectron2.engine import AMPTrainer, SimpleTrainer
 from detectron2.utils.events import EventStorage
 from tabulate import tabulate
 
-from ..engine.defaults import use_available_device
+from ..engine import Trainer
+from ..engine.device import use_available_device
 from ..engine.result_records import hardware
-from ..engine.trainer import Trainer
 from .job import progress
 from .plan import DETECTOR, Plan, Run, describe
 
-STEPS = 4  # timed, the first is not counted
+STEPS = 4  # timed, except for the first
 CPU_BATCH = 2  # images of a timed step on the CPU
 
 
 def estimate(plan: Plan, *, places: int | None, num_gpus: int) -> str:
-    """What would run, and how long that would take.
+    """Returns what would run and how long it would take, as text.
 
-    The time of a step is that of the run itself if it was begun, else a few steps are timed on
-    this machine, on one GPU or the CPU.
+    The time of a step is taken from the log if the run has started; otherwise a few steps are
+    timed on this machine, on one GPU or the CPU.
 
     Args:
-        plan: of a sweep; a run that is finished costs nothing.
-        places: runs at once, ``None`` for all.
-        num_gpus: of a run; its images are taken to be shared out evenly.
-
-    Returns:
-        A table with a line for each variant, and the sum.
+        plan: the plan of a sweep.
+        places: concurrent runs, ``None`` for all.
+        num_gpus: GPUs per run, among which the images of a step are divided.
     """
+    by_name = {DETECTOR: [plan.detector]} if plan.detector else {}
+    by_name |= {name: list(dict.fromkeys(runs.values())) for name, runs in plan.variants.items()}
     rows, costs = [], {}
-    for name, runs in _by_name(plan).items():
-        waiting = [run for run in runs if not run.finished]
-        seconds = seconds_per_step(runs[0], num_gpus) if waiting and runs[0].steps else 0.0
-        left = sum(max(run.steps - _steps_done(run), 0) for run in waiting)
-        costs[name] = cost = left * seconds
-        rows.append(
-            [
-                name,
-                len(runs),
-                len(runs) - len(waiting),
-                f"{runs[0].steps:,} x {runs[0].cfg.SOLVER.IMS_PER_BATCH}",
-                f"{seconds:.2f}" if seconds else "-",
-                _duration(cost),
-            ]
-        )
-    headers = ["", "runs", "finished", "steps x images", "seconds a step", "time left"]
+    for name, runs in by_name.items():
+        first, waiting = runs[0], [run for run in runs if not run.finished]
+        seconds = seconds_per_step(first, num_gpus) if waiting and first.steps else 0.0
+        done = [progress(run).get("iteration", -1) + 1 for run in waiting]
+        costs[name] = seconds * sum(max(first.steps - steps, 0) for steps in done)
+        images = f"{first.steps:,} x {first.cfg.SOLVER.IMS_PER_BATCH}"
+        time_cells = f"{seconds:.2f}" if seconds else "-", _duration(costs[name])
+        rows.append([name, len(runs), len(runs) - len(waiting), images, *time_cells])
+    headers = ["", "runs", "finished", "steps x images", "seconds per step", "time left"]
     table = tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * 5))
-    lines = [describe(plan), table]
-    total = sum(costs.values())
-    waiting = [run for run in plan.runs if not run.finished]
-    places = min(places or len(waiting), len(waiting))
+    total, waiting = sum(costs.values()), sum(not run.finished for run in plan.runs)
+    places = min(places or waiting, waiting)
     shared = ""
     if places > 1:
-        first = costs.get(DETECTOR, 0.0)  # all others wait for it
-        shared = f", {_duration(first + (total - first) / places)} with {places} runs at once"
-    lines.append(
-        f"Training: about {_duration(total)} in all{shared}; evaluations come on top. Timed on "
-        f"{hardware()}, or in runs already begun."
+        alone = costs.get(DETECTOR, 0.0)  # all other runs wait for it
+        shared = f", {_duration(alone + (total - alone) / places)} with {places} runs at a time"
+    return (
+        f"{describe(plan)}\n\n{table}\n\nTraining: about {_duration(total)} in total{shared}, plus "
+        f"the evaluations. Timed on {hardware()}, or taken from the logs of runs that have started."
     )
-    return "\n\n".join(lines)
 
 
 def seconds_per_step(run: Run, num_gpus: int) -> float:
-    """Of a run that was begun as logged; of another measured."""
-    logged = progress(run.folder).get("time")
+    """Returns the time of a training step: as logged if the run has started, otherwise measured."""
+    logged = progress(run).get("time")
     if logged is not None:
         return logged
     cfg = run.cfg.clone()
     cfg.defrost()
     use_available_device(cfg)
     batch = cfg.SOLVER.IMS_PER_BATCH
-    on_cpu = cfg.MODEL.DEVICE == "cpu"
-    measured = min(batch, CPU_BATCH) if on_cpu else max(batch // max(num_gpus, 1), 1)
-    cfg.SOLVER.IMS_PER_BATCH = measured
-    seconds = _time_step(cfg)
-    return seconds * batch / measured if on_cpu else seconds
+    if cfg.MODEL.DEVICE != "cpu":
+        cfg.SOLVER.IMS_PER_BATCH = max(batch // max(num_gpus, 1), 1)
+        return _time_step(cfg)
+    cfg.SOLVER.IMS_PER_BATCH = min(batch, CPU_BATCH)
+    return _time_step(cfg) * batch / cfg.SOLVER.IMS_PER_BATCH
 
 
-def _time_step(cfg) -> float:
+def _time_step(cfg: CfgNode) -> float:
     logging.getLogger("detectron2").setLevel(logging.ERROR)
     model = Trainer.build_model(cfg).train()
-    optimizer = Trainer.build_optimizer(cfg, model)
-    batches = iter(Trainer.build_train_loader(cfg))
+    trainer_class = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
+    trainer = trainer_class(
+        model, Trainer.build_train_loader(cfg), Trainer.build_optimizer(cfg, model)
+    )
     seconds = []
-    with EventStorage():
-        for _ in range(STEPS):
+    with EventStorage() as trainer.storage:
+        for trainer.iter in range(STEPS):
             start = time.perf_counter()
-            with torch.autocast(cfg.MODEL.DEVICE, enabled=cfg.SOLVER.AMP.ENABLED):
-                loss = sum(model(next(batches)).values())
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            trainer.run_step()
             if cfg.MODEL.DEVICE != "cpu":
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - start)
     return statistics.median(seconds[1:])
-
-
-def _by_name(plan: Plan) -> dict[str, list[Run]]:
-    runs = {name: list(dict.fromkeys(runs.values())) for name, runs in plan.variants.items()}
-    return {**({plan.detector.name: [plan.detector]} if plan.detector else {}), **runs}
-
-
-def _steps_done(run: Run) -> int:
-    return progress(run.folder).get("iteration", -1) + 1
 
 
 def _duration(seconds: float) -> str:

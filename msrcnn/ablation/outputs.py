@@ -1,4 +1,4 @@
-"""The files that a sweep leaves."""
+"""Writes the result files of a sweep."""
 
 from pathlib import Path
 
@@ -12,30 +12,30 @@ from .plan import Plan
 from .tables import as_csv, heading, markdown, notes, table
 
 
-def write_report(plan: Plan, output_dir: Path, command: str) -> str:
-    """Write ``results.json``, ``table.md``, ``results.csv`` and the plots of what is finished.
+def write_outputs(plan: Plan, output_dir: Path, command: str) -> str:
+    """Writes ``results.json``, ``table.md``, ``results.csv`` and the plots of the finished runs.
 
     Args:
-        plan: of the sweep.
-        output_dir: made if missing.
-        command: of the sweep, for the record.
+        plan: the plan of a sweep.
+        output_dir: created if missing.
+        command: command line of the sweep, for the record.
 
     Returns:
         Title, table and notes, for a terminal.
 
     Raises:
-        UserError: if nothing is finished; what another protocol has left is then not replaced.
+        UserError: if no run is finished; files of another protocol are then not replaced.
     """
     if not any(run.finished for run in plan.runs):
         raise UserError(
-            f"no run of this protocol is finished in '{plan.runs[0].folder.parent}'; were --quick, "
-            "--protocol or --head-only other ones?"
+            f"no run of this protocol is finished in '{plan.runs_dir}'; were --quick, --protocol "
+            "or --head-only different?"
         )
     results = collect(plan)
     write_result(output_dir / "results.json", command, **results)
     write_file(output_dir / "table.md", markdown(results))
     write_file(output_dir / "results.csv", as_csv(results))
-    for name in FIGURES:  # those of another protocol are not to stand beside this table
+    for name in FIGURES:  # remove plots of another protocol
         (output_dir / f"{name}.png").unlink(missing_ok=True)
     for name, figure in draw_sweep(results).items():
         write_file(output_dir / f"{name}.png", to_png(figure))

@@ -1,52 +1,46 @@
-"""From a sweep file to the runs it asks for, each with its complete, checked config."""
+"""From a sweep file to the runs that it asks for, each with its complete, checked config."""
 
-import argparse
 import difflib
-import functools
-import hashlib
-import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
+from torch import nn
 
 from ..benchmark.cost import head_costs
-from ..config import get_msrcnn_cfg
-from ..data.custom import OWN_DATA, is_own_data
-from ..engine.defaults import MERGE_ERRORS, complete_config, find_config, load_config
-from ..engine.schedule import scale_schedule
+from ..config import MERGE_ERRORS, load_config
+from ..data.custom import is_custom_dataset
+from ..engine import prepare_config, scale_schedule
 from ..errors import UserError
-from .sweep import FULL, Protocol, Sweep, Variant
+from .digest import digest, flatten
+from .sweep import FULL, Protocol, Sweep
 
 HEAD = ("maskiou_head",)  # SOLVER.TRAIN_ONLY of a run that trains the head alone
 DETECTOR = "mask_rcnn"  # the run whose boxes and masks all heads share
-CHECKPOINT_MINUTES = 5  # at the most, so that an interruption costs little
-KEEP = 2  # the last, and the one before it should that be damaged
-# Config keys that make no difference to a result.
-INDIFFERENT = {
-    *("OUTPUT_DIR", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS"),
-    *(f"SOLVER.CHECKPOINT_{key}" for key in ("PERIOD", "MINUTES", "KEEP")),
-}
-RESULT = "result.json"  # in a run's folder once it is finished
+CHECKPOINT_MINUTES = 5  # at most, so that an interruption costs little
+KEEP = 2  # the last checkpoint, and the one before in case the last is damaged
+# Config keys in which a variant may differ from its detector. Our ROI heads and mask heads have the
+# same parameters as the stock ones.
+OF_THE_HEAD = ("MODEL.MASKIOU_ON", "MODEL.ROI_HEADS.NAME", "MODEL.ROI_MASK_HEAD.NAME", "SEED")
+RESULT = "result.json"  # in the folder of a finished run
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One training with its evaluation.
+    """A training and its evaluation.
 
     Attributes:
-        name: of the variant.
-        seed: of all random numbers.
-        cfg: complete, but for ``OUTPUT_DIR`` and the weights of ``start``.
-        runs_dir: its folder is below it.
-        digest: of the config and the data. Another config is another run, and one that several
-            sweeps ask for is the same.
-        start: the run whose weights it starts from.
-        trains: ``False`` where there is nothing to learn, and weights are only evaluated.
+        name: name of the variant.
+        seed: seed of all random numbers.
+        cfg: the complete config, except for ``OUTPUT_DIR`` and the weights of ``start``.
+        runs_dir: the folder that contains the run's folder.
+        digest: hash of the config and the data. A changed config makes another run; sweeps that
+            ask for the same config and data share a run.
+        start: the run whose final weights this one starts from.
+        trains: ``False`` if there is nothing to train, so that weights are only evaluated.
     """
 
     name: str
@@ -63,10 +57,9 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Where it takes place; the folder may bear the name that another sweep has given it."""
-        for folder in sorted(self.runs_dir.glob(f"*-{self.digest}")):
-            return folder
-        return self.runs_dir / f"{self.name}-seed{self.seed}-{self.digest}"
+        """The output folder, which another sweep may have created under another variant's name."""
+        existing = sorted(self.runs_dir.glob(f"*-{self.digest}"))
+        return (existing or [self.runs_dir / f"{self.name}-seed{self.seed}-{self.digest}"])[0]
 
     @property
     def finished(self) -> bool:
@@ -77,285 +70,229 @@ class Run:
         return self.cfg.SOLVER.MAX_ITER if self.trains else 0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Plan:
-    """Everything a sweep asks for.
+    """Everything that a sweep asks for.
 
     Attributes:
-        sweep, protocol: what it was made from.
+        sweep: the sweep file.
+        protocol_name: the protocol of the sweep.
+        runs_dir: the folder for the folders of the runs.
         head_only: the runs train the MaskIoU head alone, all from one detector.
-        arguments: of the data, passed on to every run.
-        opts: ``KEY VALUE`` in turn that every run has.
+        train_data, val_data: custom data as ``ANN.json:IMAGES``.
+        opts: alternating keys and values that override the config of every run.
+        detector: the run of the Mask R-CNN that the heads are trained on, if ``head_only``.
         variants: the runs of each variant, by name and seed.
-        detector: the Mask R-CNN that the heads are trained on, if ``head_only``.
-        costs: of the MaskIoU head by variant, where the sweep reports them.
+        costs: ``parameters`` and ``multiply_adds`` of the MaskIoU head by variant, if reported.
     """
 
     sweep: Sweep
-    protocol: Protocol
+    protocol_name: str
+    runs_dir: Path
     head_only: bool
-    arguments: dict[str, str | None]
-    opts: list[str]
-    variants: dict[str, dict[int, Run]]
-    detector: Run | None
-    costs: dict[str, dict[str, int]]
+    train_data: str | None
+    val_data: str | None
+    opts: Sequence[str]
+    detector: Run | None = None
+    variants: dict[str, dict[int, Run]] = field(default_factory=dict)
+    costs: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def protocol(self) -> Protocol:
+        return self.sweep.protocols[self.protocol_name]
 
     @property
     def runs(self) -> list[Run]:
-        """Each once, seed by seed, so that a table is complete early."""
-        seeds = [
-            self.variants[name][seed] for seed in self.protocol.seeds for name in self.variants
-        ]
+        """Every run once, seed by seed, so that the table has all variants early."""
+        seeds = [runs[seed] for seed in self.protocol.seeds for runs in self.variants.values()]
         first = [self.detector] if self.detector else []
         return list({run.digest: run for run in [*first, *seeds]}.values())
 
 
 def make_plan(
     sweep: Sweep,
-    protocol: Protocol,
+    protocol: str,
     runs_dir: Path,
     *,
     head_only: bool = False,
-    arguments: dict[str, str | None] | None = None,
-    opts: list[str] = (),
+    train_data: str | None = None,
+    val_data: str | None = None,
+    opts: Sequence[str] = (),
 ) -> Plan:
-    """Make and check the config of every run; nothing is written.
+    """Builds and checks the config of every run; writes nothing.
 
     Args:
         sweep: a sweep file.
-        protocol: of the sweep.
-        runs_dir: the runs' folders are below it.
-        head_only: train the MaskIoU head alone on one Mask R-CNN.
-        arguments: ``train_data`` and ``val_data``, see :func:`msrcnn.data.custom.use_data`.
-        opts: ``KEY VALUE`` in turn, for every run.
+        protocol: name of one of its protocols.
+        runs_dir, head_only, train_data, val_data, opts: see :class:`Plan`.
 
     Raises:
         UserError: naming the variant and the mistake in its config.
     """
-    load_config(find_config(protocol.base), list(opts))  # a mistake in them is no variant's
+    load_config(sweep.protocols[protocol].base, opts)  # report a mistake in opts as such
     if "SEED" in opts[::2]:
-        raise UserError("command line: SEED is given by the 'seeds' of the sweep file")
-    maker = _Maker(sweep, protocol, runs_dir, arguments or {}, list(opts))
-    detector = maker.detector() if head_only else None
-    runs = {}
-    for variant in sweep.variants:
+        raise UserError("command line: SEED is set by 'seeds' in the sweep file; remove it")
+    plan = Plan(sweep, protocol, runs_dir, head_only, train_data, val_data, opts)
+    if head_only:
+        plan.detector = _detector_run(plan)
+    for name in sweep.variants:
         try:
-            runs[variant.name] = maker.variant(variant, detector)
+            plan.variants[name] = _variant_runs(plan, name)
         except UserError as error:
-            raise UserError(f"sweep {sweep.path}, variant '{variant.name}': {error}") from error
-    costs = {}
+            raise UserError(f"sweep {sweep.path}, variant '{name}': {error}") from error
     if any(key.startswith("cost/") for key in sweep.report.values()):
-        for name, by_seed in runs.items():
-            cfg = next(iter(by_seed.values())).cfg
-            costs[name] = head_costs(cfg).get("maskiou_head", {})
-    return Plan(
-        *(sweep, protocol, head_only, arguments or {}, list(opts), runs, detector),
-        costs=costs,
-    )
+        for name, runs in plan.variants.items():
+            cfg = runs[plan.protocol.seeds[0]].cfg
+            plan.costs[name] = head_costs(cfg).get("maskiou_head", {})
+    return plan
 
 
-@dataclass(frozen=True)
-class _Maker:
-    """Makes the runs of one plan."""
-
-    sweep: Sweep
-    protocol: Protocol
-    runs_dir: Path
-    arguments: dict[str, str | None]
-    opts: list[str]
-
-    def detector(self) -> Run:
-        """The Mask R-CNN whose boxes and masks all variants score."""
-        if self.protocol.head_only is None:
-            raise UserError(
-                f"--head-only: {self.sweep.path} gives no schedule for it in protocol "
-                f"'{self.protocol.name}'; add 'head_only' if its variants differ in the MaskIoU "
-                "head alone"
-            )
-        settings = {**self.protocol.overrides, "MODEL.MASKIOU_ON": False}
-        cfg = self._config(self.protocol.base, settings)
-        return self._make(DETECTOR, self.protocol.seeds[:1], cfg)[self.protocol.seeds[0]]
-
-    def variant(self, variant: Variant, detector: Run | None) -> dict[int, Run]:
-        """The runs of a variant by seed."""
-        settings = {**self.protocol.overrides, **variant.overrides}
-        base = variant.bases.get(self.protocol.name, self.protocol.base)
-        if detector is not None:
-            _check_same_detector(self._config(base, settings), detector.cfg)
-            settings |= {**self.protocol.head_only, "SOLVER.TRAIN_ONLY": HEAD}
-        return self._make(variant.name, self.protocol.seeds, self._config(base, settings), detector)
-
-    def _config(self, base: str, settings: dict) -> CfgNode:
-        opts = [item for pair in settings.items() for item in pair]
-        arguments = argparse.Namespace(
-            config_file=base,
-            opts=[*opts, *self.opts],
-            train_data=self.arguments.get("train_data"),
-            val_data=self.arguments.get("val_data"),
-            resume=False,
-            eval_only=False,
+def _detector_run(plan: Plan) -> Run:
+    """Returns the run of the Mask R-CNN whose boxes and masks all variants score."""
+    protocol = plan.protocol
+    if protocol.head_only is None:
+        raise UserError(
+            f"--head-only: {plan.sweep.path} has no schedule for it in protocol "
+            f"'{plan.protocol_name}'; add 'head_only' if the variants differ in the MaskIoU head "
+            "alone"
         )
-        _merge(load_config(find_config(base), []), settings)
-        cfg = complete_config(arguments)
-        scale_schedule(cfg)  # so that the steps are those that will be taken
-        solver = cfg.SOLVER
-        solver.CHECKPOINT_MINUTES = solver.CHECKPOINT_MINUTES or CHECKPOINT_MINUTES
-        solver.CHECKPOINT_KEEP = solver.CHECKPOINT_KEEP or KEEP
-        if len(cfg.DATASETS.TEST) != 1:
-            raise UserError(
-                f"DATASETS.TEST names {len(cfg.DATASETS.TEST)} datasets; a sweep evaluates on one"
-                + (": give --val-data too" if self.arguments.get("train_data") else "")
-            )
-        return cfg
-
-    def _make(
-        self, name: str, seeds: tuple[int, ...], cfg: CfgNode, start: Run | None = None
-    ) -> dict[int, Run]:
-        head = _head(cfg)  # what cannot be built is refused now
-        if start is not None and not any(True for _ in head.parameters()):
-            # The same for all seeds: there is nothing to train.
-            (run,) = self._seeded(name, seeds[:1], cfg, start, trains=False).values()
-            return dict.fromkeys(seeds, run)
-        return self._seeded(name, seeds, cfg, start, trains=True)
-
-    def _seeded(
-        self, name: str, seeds: tuple[int, ...], cfg: CfgNode, start: Run | None, *, trains: bool
-    ) -> dict[int, Run]:
-        runs = {}
-        for seed in seeds:
-            seeded = cfg.clone()
-            seeded.SEED = seed
-            seeded.freeze()
-            digest = _digest(seeded, start)
-            runs[seed] = Run(name, seed, seeded, self.runs_dir, digest, start, trains)
-        return runs
+    cfg = _config(plan, protocol.base, {**protocol.overrides, "MODEL.MASKIOU_ON": False})
+    _build_head(cfg)
+    return _run(plan, DETECTOR, protocol.seeds[0], cfg)
 
 
-def _merge(cfg: CfgNode, settings: dict) -> None:
-    """Check a variant's settings, one by one.
+def _variant_runs(plan: Plan, name: str) -> dict[int, Run]:
+    """Returns the runs of a variant by seed."""
+    protocol, variant = plan.protocol, plan.sweep.variants[name]
+    base = variant.bases.get(plan.protocol_name, protocol.base)
+    settings = {**protocol.overrides, **variant.overrides}
+    if plan.detector:
+        _check_same_detector(_config(plan, base, settings), plan.detector.cfg)
+        settings |= {**protocol.head_only, "SOLVER.TRAIN_ONLY": HEAD}
+    cfg = _config(plan, base, settings)
+    head = _build_head(cfg)
+    if plan.detector and not list(head.parameters()):
+        # There is nothing to train, so that all seeds give the same result.
+        run = _run(plan, name, protocol.seeds[0], cfg, plan.detector, trains=False)
+        return dict.fromkeys(protocol.seeds, run)
+    return {seed: _run(plan, name, seed, cfg, plan.detector) for seed in protocol.seeds}
+
+
+def _run(
+    plan: Plan,
+    name: str,
+    seed: int,
+    cfg: CfgNode,
+    start: Run | None = None,
+    *,
+    trains: bool = True,
+) -> Run:
+    cfg = cfg.clone()
+    cfg.SEED = seed
+    cfg.freeze()
+    return Run(name, seed, cfg, plan.runs_dir, digest(cfg, start and start.digest), start, trains)
+
+
+def _config(plan: Plan, base: str, settings: dict) -> CfgNode:
+    """Returns a complete config, except for the seed."""
+    _check_settings(load_config(base), settings)
+    cfg = prepare_config(
+        base,
+        [*(item for pair in settings.items() for item in pair), *plan.opts],
+        train_data=plan.train_data,
+        val_data=plan.val_data,
+        splits=("TRAIN", "TEST"),
+    )
+    scale_schedule(cfg)  # for the true number of steps
+    cfg.SOLVER.CHECKPOINT_MINUTES = cfg.SOLVER.CHECKPOINT_MINUTES or CHECKPOINT_MINUTES
+    cfg.SOLVER.CHECKPOINT_KEEP = cfg.SOLVER.CHECKPOINT_KEEP or KEEP
+    if len(cfg.DATASETS.TEST) != 1:
+        raise UserError(
+            f"DATASETS.TEST names {len(cfg.DATASETS.TEST)} datasets, but a sweep evaluates on one"
+            + (": give --val-data too" if plan.train_data else "")
+        )
+    return cfg
+
+
+def _check_settings(cfg: CfgNode, settings: dict) -> None:
+    """Checks settings of a sweep file one by one.
 
     Raises:
-        UserError: naming the key, and those nearest to it.
+        UserError: naming the key, and for an unknown key the nearest ones.
     """
-    known = _flat(cfg)
+    known = flatten(cfg)
     for key, value in settings.items():
         if key == "SEED":
-            raise UserError("'set' has SEED, which the protocol's 'seeds' give")
+            raise UserError("'set' has SEED, which is set by the protocol's 'seeds'; remove it")
         if key not in known:
             near = difflib.get_close_matches(key, known) or ["none"]
-            raise UserError(
-                f"'set' has '{key}', which is no config key; nearest: {', '.join(near)}"
-            )
+            raise UserError(f"'set' has the unknown config key '{key}'; nearest: {', '.join(near)}")
         try:
             cfg.merge_from_list([key, value])
         except MERGE_ERRORS as error:
             raise UserError(f"'set' has {key} {value!r}: {error}") from error
 
 
-def _head(cfg: CfgNode) -> torch.nn.Module | None:
-    """The MaskIoU head of a config's model, without memory and so without time."""
+def _build_head(cfg: CfgNode) -> nn.Module | None:
+    """Builds a config's model without memory, which takes no time, and returns its MaskIoU head.
+
+    Raises:
+        UserError: if the model cannot be built.
+    """
     cfg = cfg.clone()
-    cfg.defrost()
     cfg.MODEL.DEVICE = "meta"
-    with torch.device("meta"):
-        try:
+    try:
+        with torch.device("meta"):
             model = build_model(cfg)
-        except UserError:
-            raise
-        except Exception as error:
-            raise UserError(f"its model cannot be built: {error!r}") from error
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"its model cannot be built: {error!r}") from error
     return getattr(getattr(model.roi_heads, "mask_head", None), "maskiou_head", None)
 
 
 def _check_same_detector(cfg: CfgNode, detector: CfgNode) -> None:
-    """Refuse a variant that differs from the detector in more than the MaskIoU head."""
-    ours, theirs = _flat(cfg), _flat(detector)
+    """Rejects a variant that differs from the detector in more than the MaskIoU head."""
+    if not cfg.MODEL.MASKIOU_ON:
+        raise UserError("--head-only: it has no MaskIoU head (MODEL.MASKIOU_ON False)")
+    ours, theirs = flatten(cfg), flatten(detector)
     differing = [
         key
         for key in sorted({*ours, *theirs})
         if ours.get(key) != theirs.get(key)
         and not key.startswith("MODEL.ROI_MASKIOU_HEAD.")
-        # ROI heads of ours for what the stock ones cannot carry: the same parameters.
-        and key not in ("MODEL.MASKIOU_ON", "MODEL.ROI_HEADS.NAME", "MODEL.ROI_MASK_HEAD.NAME")
+        and key not in OF_THE_HEAD
     ]
-    if not cfg.MODEL.MASKIOU_ON:
-        raise UserError("--head-only: it has no MaskIoU head (MODEL.MASKIOU_ON False)")
     if differing:
         raise UserError(
-            f"--head-only: it differs from the others in more than the MaskIoU head: "
+            f"--head-only: it differs from the detector in more than the MaskIoU head: "
             f"{', '.join(differing)}"
         )
 
 
-def _flat(cfg: CfgNode, prefix: str = "") -> dict:
-    """Values by complete key, as ``SOLVER.MAX_ITER``."""
-    flat = {}
-    for key, value in cfg.items():
-        if isinstance(value, CfgNode):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _digest(cfg: CfgNode, start: Run | None) -> str:
-    """What a run's result depends on, in ten characters."""
-    settings, defaults = _flat(cfg), _flat(get_msrcnn_cfg())
-    # By what differs from the defaults, so that a key that a later version adds changes nothing.
-    changed = {
-        key: value
-        for key, value in settings.items()
-        if key not in INDIFFERENT and (key not in defaults or value != defaults[key])
-    }
-    for split in ("DATASETS.TRAIN", "DATASETS.TEST"):
-        changed[split] = [_data_digest(name) for name in settings[split]]
-    content = json.dumps([changed, start.digest if start else None], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:10]
-
-
-def _data_digest(name: str) -> str:
-    """Data are what is in the annotation file, wherever it lies; a name where there is none."""
-    annotations = Path(name.split(OWN_DATA)[0])
-    if not is_own_data(name):
-        annotations = Path(MetadataCatalog.get(name).get("json_file") or "")
-    if not annotations.is_file():
-        return name
-    return _file_digest(annotations, annotations.stat().st_mtime_ns)
-
-
-@functools.cache
-def _file_digest(path: Path, modified: int) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def describe(plan: Plan) -> str:
-    """What kind of runs these are, in a line for tables and terminals."""
+    """Returns a sentence about the runs of a plan, for tables and terminals."""
     cfgs = [run.cfg for runs in plan.variants.values() for run in runs.values()]
     dataset = cfgs[0].DATASETS.TEST[0]
-    kind = "Full protocol" if plan.protocol.name == FULL else "Quick protocol"
     seeds = len(plan.protocol.seeds)
-    text = (
-        f"{kind} ({plan.protocol.base}), evaluated on "
-        f"{'own data' if is_own_data(dataset) else dataset} with up to "
-        f"{_range(cfg.TEST.DETECTIONS_PER_IMAGE for cfg in cfgs)} detections an image; "
+    parts = [
+        f"{'Full' if plan.protocol_name == FULL else 'Quick'} protocol ({plan.protocol.base}), "
+        f"evaluated on {'custom data' if is_custom_dataset(dataset) else dataset} with up to "
+        f"{_range(cfg.TEST.DETECTIONS_PER_IMAGE for cfg in cfgs)} detections per image",
         f"{_range(cfg.SOLVER.MAX_ITER for cfg in cfgs)} steps of "
         f"{_range(cfg.SOLVER.IMS_PER_BATCH for cfg in cfgs)} images, "
-        f"{seeds} seed{'s' if seeds > 1 else ''}"
-    )
+        f"{seeds} seed{'s' if seeds > 1 else ''}",
+    ]
     if plan.head_only:
-        text += (
-            f"; head only: the MaskIoU heads alone are trained, all on the one Mask R-CNN of "
-            f"{plan.detector.cfg.SOLVER.MAX_ITER} steps, whose boxes and masks they share"
+        parts.append(
+            "head only: the MaskIoU heads are trained on the boxes and masks of one Mask R-CNN, "
+            f"which is trained for {plan.detector.cfg.SOLVER.MAX_ITER} steps and left unchanged"
         )
     else:
-        text += "; everything is trained, end to end"
+        parts.append("the whole model is trained")
     if plan.opts:
-        text += f"; with {' '.join(map(str, plan.opts))}"
-    return f"{text}."
+        parts.append(f"with {' '.join(map(str, plan.opts))}")
+    return f"{'; '.join(parts)}."
 
 
 def _range(values: Iterable[int]) -> str:

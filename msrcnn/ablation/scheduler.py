@@ -1,4 +1,4 @@
-"""Runs of a plan, each on a place of its own, until all are finished or have failed."""
+"""Starts the runs of a plan one after the other until all are finished or have failed."""
 
 import subprocess
 import time
@@ -6,20 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-import submitit
-
 from ..errors import UserError
-from .job import RunJob, prepare, start_weights
-from .launcher import Launcher
+from .job import RunJob, create_folder
+from .launcher import Job, JobState, Launcher
 from .plan import Plan, Run
 
 LOG_LINES = 12  # of a failed run, shown to the user
 POLL_SECONDS = 0.5
-LATE_SECONDS = 60.0
-
-
-class InterruptedSweepError(UserError):
-    """The sweep was told to end; the message says what has become of its jobs."""
+LATE_SECONDS = 60.0  # how long to wait for the result of a run that ended well
 
 
 class Status(Enum):
@@ -31,129 +25,119 @@ class Status(Enum):
 
 @dataclass
 class State:
-    """Where a run stands.
+    """The state of a run.
 
     Attributes:
-        run: of the plan.
+        run: a run of the plan.
         status: see :class:`Status`.
-        job: submitit's, once it was started.
-        reason: why it has failed: the end of its log.
-        ended: when the job was first seen to have ended, in seconds of a monotonic clock.
+        job: its job, once it was started.
+        reason: why it failed, with the end of its log.
+        ended: when the job was first seen to have ended, in seconds of the monotonic clock.
     """
 
     run: Run
     status: Status = Status.WAITING
-    job: submitit.Job | None = None
+    job: Job | None = None
     reason: str = ""
-    ended: float = 0.0
+    ended: float | None = None
+
+    def fail(self, reason: str) -> None:
+        self.status, self.reason = Status.FAILED, reason
 
 
 def run_all(
     plan: Plan, launcher: Launcher, show: Callable[[list[State]], None], command: str
 ) -> list[State]:
-    """Run what is not finished yet; what fails does not stop the others.
+    """Runs what is not finished yet; a failed run does not stop the others.
 
-    An interrupted run goes on from its last checkpoint. If this process is interrupted, the jobs
-    on this machine are stopped; Slurm's go on, and a later call takes them up again.
+    An interrupted run resumes from its last checkpoint. If this process is interrupted, local jobs
+    are stopped; Slurm jobs keep running, and a later call waits for them.
 
     Args:
-        plan: of a sweep.
-        launcher: says where.
-        show: called often with the states of all runs.
-        command: for the record.
+        plan: the plan of a sweep.
+        launcher: starts the jobs.
+        show: called repeatedly with the states of all runs.
+        command: command line of the sweep, for the record.
 
     Returns:
-        The last state of every run.
+        The final state of every run.
 
     Raises:
-        InterruptedSweepError: on Ctrl-C and where the process is told to exit.
+        UserError: on Ctrl-C, or if the process is told to exit; it says what happened to the jobs.
     """
-    states = [State(run, Status.DONE if run.finished else Status.WAITING) for run in plan.runs]
+    states = [State(run) for run in plan.runs]
     try:
         while True:
-            _start_waiting(states, plan, launcher, command)
+            for state in states:
+                _advance(state, states, plan, launcher, command)
             show(states)
-            if not any(state.status in (Status.WAITING, Status.RUNNING) for state in states):
+            if all(state.status in (Status.DONE, Status.FAILED) for state in states):
                 return states
             time.sleep(POLL_SECONDS)
-            for state in states:
-                if state.status is Status.RUNNING:
-                    _poll(state, launcher)
     except (KeyboardInterrupt, SystemExit) as error:
-        raise InterruptedSweepError(f"interrupted: {launcher.stop()}") from error
+        raise UserError(f"interrupted: {launcher.stop()}") from error
     except BaseException:
         launcher.stop()
         raise
 
 
-def _start_waiting(states: list[State], plan: Plan, launcher: Launcher, command: str) -> None:
-    by_digest = {state.run.digest: state for state in states}
-    for state in states:
-        if state.status is not Status.WAITING:
-            continue
-        if state.run.finished:  # by another sweep meanwhile
+def _advance(
+    state: State, states: list[State], plan: Plan, launcher: Launcher, command: str
+) -> None:
+    if state.status is Status.RUNNING:
+        _poll(state)
+    elif state.status is Status.WAITING:
+        if state.run.finished:  # earlier, or by another sweep in the meantime
             state.status = Status.DONE
-            continue
-        start = by_digest[state.run.start.digest] if state.run.start else None
-        if start is not None and start.status is Status.FAILED:
-            state.status, state.reason = Status.FAILED, f"{start.run.title} has failed"
-        elif (start is None or start.status is Status.DONE) and launcher.has_place():
-            prepare(state.run)
-            job = RunJob(
-                folder=state.run.folder,
-                arguments=_data_arguments(plan),
-                opts=start_weights(state.run),
-                num_gpus=launcher.num_gpus,
-                threads=launcher.threads,
-                trains=state.run.trains,
-                command=command,
-            )
-            try:
-                state.job = launcher.submit(job, state.run.folder / "job", state.run.name)
-                state.status = Status.RUNNING
-            except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-                state.status, state.reason = Status.FAILED, f"it could not be started: {error}"
+        elif state.run.start is None:
+            _start(state, plan, launcher, command)
+        else:
+            (start,) = (each for each in states if each.run.digest == state.run.start.digest)
+            if start.status is Status.DONE:
+                _start(state, plan, launcher, command)
+            elif start.status is Status.FAILED:
+                state.fail(f"{start.run.title} has failed")
 
 
-def _data_arguments(plan: Plan) -> tuple[str, ...]:
-    given = {f"--{key.replace('_', '-')}": value for key, value in plan.arguments.items() if value}
-    return tuple(item for pair in given.items() for item in pair)
-
-
-def _poll(state: State, launcher: Launcher) -> None:
-    if not launcher.is_done(state.job):
+def _start(state: State, plan: Plan, launcher: Launcher, command: str) -> None:
+    if not launcher.has_place():
         return
-    # Of a folder on another machine the result may be seen later than submitit's own file.
-    state.ended = state.ended or time.monotonic()
-    late = state.job.paths.result_pickle.exists() and _ended_well(state.job)
-    if not state.run.finished and late and time.monotonic() < state.ended + LATE_SECONDS:
+    run = state.run
+    create_folder(run)
+    job = RunJob(
+        *(run, plan.train_data, plan.val_data, launcher.num_gpus, launcher.threads, command)
+    )
+    try:
+        state.job = launcher.submit(job, run.folder / "job", run.name)
+        state.status = Status.RUNNING
+    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+        state.fail(f"its job could not be started: {error}")
+
+
+def _poll(state: State) -> None:
+    how = state.job.state()
+    if how is JobState.RUNNING:
         return
-    launcher.release(state.job)
     if state.run.finished:
         state.status = Status.DONE
-    else:
-        state.status, state.reason = Status.FAILED, _reason(state.job, launcher)
+        return
+    if state.ended is None:
+        state.ended = time.monotonic()
+    # A network disk may show the result late.
+    if how is not JobState.SUCCEEDED or time.monotonic() > state.ended + LATE_SECONDS:
+        state.fail(_reason(state.job, how))
 
 
-def _ended_well(job: submitit.Job) -> bool:
-    try:
-        return job.exception() is None
-    except Exception:  # whatever submitit makes of what a job that was killed has left
-        return False
-
-
-def _reason(job: submitit.Job, launcher: Launcher) -> str:
-    """Why a job has left no result, and the end of its log."""
-    if job.paths.result_pickle.exists():
-        how = "ended with an error"
-    else:
-        how = f"was killed{launcher.cause(job)}"
-    for path in (job.paths.stderr, job.paths.stdout):
+def _reason(job: Job, how: JobState) -> str:
+    """Returns why a job has left no result, with the end of its log."""
+    what = f"its job {job.job_id} {how.value}"
+    if how is JobState.KILLED:
+        what += f" ({job.cause()})"
+    for path in job.logs:
         try:
             lines = path.read_text(errors="replace").splitlines()
         except OSError:
             continue
         if lines:
-            ended = f"its job {job.job_id} {how}; the end of {path}:"
-            return "\n".join([ended, *lines[-LOG_LINES:]])
-    return f"its job {job.job_id} {how}; it has left no log in {job.paths.folder}"
+            return "\n".join([f"{what}; the end of {path}:", *lines[-LOG_LINES:]])
+    return f"{what}; its logs in {job.logs[0].parent} are empty"

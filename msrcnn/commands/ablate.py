@@ -8,8 +8,10 @@ from pathlib import Path
 from ..ablation import Plan, load_sweep, make_plan, run_all, write_outputs
 from ..ablation.display import Display
 from ..ablation.estimate import estimate
-from ..ablation.launcher import Launcher, LocalLauncher, SlurmLauncher
+from ..ablation.launcher import Launcher
+from ..ablation.local_jobs import LocalLauncher
 from ..ablation.scheduler import State, Status
+from ..ablation.slurm import SlurmLauncher
 from ..engine.run_log import silence_known_warnings
 from ..errors import UserError
 from .arguments import add_overrides, add_train_data, add_val_data, at_least
@@ -52,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
     sweep = load_sweep(args.sweep)
     plan = make_plan(
         sweep,
-        sweep.protocol(args.protocol, quick=args.quick),
+        sweep.choose_protocol(args.protocol, quick=args.quick),
         (args.runs_dir or args.output_dir / "runs").resolve(),
         head_only=args.head_only,
         train_data=args.train_data,

@@ -2,67 +2,69 @@ from pathlib import Path
 
 import pytest
 import yaml
-from made_sweeps import own_data, write_sweep
+from sample_sweeps import custom_data, write_sweep
 
-import msrcnn
 from msrcnn.ablation import load_sweep, make_plan
 from msrcnn.ablation.plan import describe
 from msrcnn.config import CONFIG_ROOT, get_msrcnn_cfg
 from msrcnn.errors import UserError
-
-TABLES = ("head_input", "training_target", "sample_threshold", "loss", "head_cost")
+from msrcnn.modeling import ROI_MASKIOU_HEAD_REGISTRY
+from msrcnn.modeling.maskiou_input import INPUT_DESIGNS
+from msrcnn.modeling.maskiou_loss import LOSSES
+from msrcnn.modeling.maskiou_samples import TARGETS
 
 
 @pytest.fixture
 def plan(tmp_path, shapes_root):
-    """Make the plan of a made sweep on the small dataset."""
-    data = own_data(shapes_root)
+    """Plans a sample sweep on the small dataset."""
 
-    def plan(*, head_only=False, opts=(), arguments=None, **changes):
+    def plan(*, head_only=False, opts=(), data=None, **changes):
         sweep = load_sweep(write_sweep(tmp_path, **changes))
-        protocol = sweep.protocol(None, quick=False)
-        arguments = data if arguments is None else arguments
-        return make_plan(
-            *(sweep, protocol, tmp_path / "runs"),
-            head_only=head_only,
-            arguments=arguments,
-            opts=opts,
-        )
+        data = custom_data(shapes_root) if data is None else data
+        runs_dir = tmp_path / "runs"
+        return make_plan(sweep, "full", runs_dir, head_only=head_only, opts=opts, **data)
 
     return plan
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_variants_of_the_full_protocol_are_the_configs_of_the_rows(name):
-    """`configs/ablations/NAME.yaml` and the folder `NAME/` say the same."""
+@pytest.mark.parametrize(
+    ("name", "key", "values"),
+    [
+        ("head_input", "INPUT", INPUT_DESIGNS),
+        ("training_target", "TARGET", TARGETS),
+        ("sample_threshold", "MASKIOU_THRESH", [0.0, 0.3, 0.5, 0.7]),
+        ("loss", "LOSS_TYPE", LOSSES),
+        ("head_cost", "NAME", dict(ROI_MASKIOU_HEAD_REGISTRY)),
+    ],
+)
+def test_variants_of_a_table_differ_in_one_key_and_cover_its_values(name, key, values):
+    key = f"MODEL.ROI_MASKIOU_HEAD.{key}"
     sweep = load_sweep(name)
-    rows = {path.stem for path in (CONFIG_ROOT / "ablations" / name).glob("*.yaml")}
-    assert {variant.name for variant in sweep.variants} == rows
-    for variant in sweep.variants:
-        cfg = msrcnn.get_config(sweep.protocols["full"].base)
-        cfg.merge_from_list([item for pair in variant.overrides.items() for item in pair])
-        row = msrcnn.get_config(f"ablations/{name}/{variant.name}.yaml")
-        row.SEED = cfg.SEED
-        assert cfg == row
+    for variant in sweep.variants.values():
+        assert list(variant.overrides) == [key]
+        assert variant.bases == {}
+    assert sorted(v.overrides[key] for v in sweep.variants.values()) == sorted(values)
 
 
 def all_protocols():
     for path in sorted((CONFIG_ROOT / "ablations").glob("*.yaml")):
-        for protocol in yaml.safe_load(path.read_text()).get("quick", {}):
+        for protocol in ("full", *yaml.safe_load(path.read_text()).get("quick", {})):
             yield path.stem, protocol
 
 
 @pytest.mark.parametrize(("name", "protocol"), all_protocols())
-def test_quick_protocols_can_be_planned(name, protocol, tmp_path, without_data):
+def test_every_protocol_can_be_planned(name, protocol, tmp_path, without_data):
     sweep = load_sweep(name)
     head_only = sweep.protocols[protocol].head_only is not None
-    made = make_plan(sweep, sweep.protocols[protocol], tmp_path, head_only=head_only)
+    opts = ["MODEL.WEIGHTS", ""]  # those of the full protocol need the internet
+    planned = make_plan(sweep, protocol, tmp_path, head_only=head_only, opts=opts)
     seeds = len(sweep.protocols[protocol].seeds)
-    trained = sum(runs[1].trains for runs in made.variants.values())
+    trained = sum(runs[1].trains for runs in planned.variants.values())
     # Where there is nothing to train, one run serves all seeds.
-    assert len(made.runs) == trained * seeds + (len(sweep.variants) - trained) + head_only
-    assert describe(made).startswith("Quick protocol")
-    assert ("head only" in describe(made)) == head_only
+    assert len(planned.runs) == trained * seeds + (len(sweep.variants) - trained) + head_only
+    kind = "Full" if protocol == "full" else "Quick"
+    assert describe(planned).startswith(f"{kind} protocol")
+    assert ("head only" in describe(planned)) == head_only
     assert not list(tmp_path.iterdir())  # nothing is written
 
 
@@ -78,11 +80,11 @@ def test_runs_of_a_variant_differ_in_their_seed(plan):
 
 def test_settings_of_a_protocol_are_those_of_every_variant(plan):
     short = {"SOLVER.MAX_ITER": 3}
-    made = plan(set=short, head_only=True)
-    assert made.detector.steps == 3
-    assert made.variants["concat"][1].steps == 2  # the schedule of the head goes before
-    made = plan(set=short)
-    assert {run.steps for run in made.runs} == {3}
+    planned = plan(set=short, head_only=True)
+    assert planned.detector.steps == 3
+    assert planned.variants["concat"][1].steps == 2  # the schedule of the head goes before
+    planned = plan(set=short)
+    assert {run.steps for run in planned.runs} == {3}
 
 
 def test_seeds_take_turns(plan):
@@ -126,25 +128,25 @@ def test_a_key_of_a_later_version_changes_nothing(plan, monkeypatch):
         cfg.MODEL.ROI_MASKIOU_HEAD.LATER = 7
         return cfg
 
-    for module in ("msrcnn.config", "msrcnn.engine.defaults", "msrcnn.ablation.plan"):
+    for module in ("msrcnn.config", "msrcnn.ablation.digest"):
         monkeypatch.setattr(f"{module}.get_msrcnn_cfg", later)
-    made = plan()
-    assert made.variants["concat"][1].cfg.MODEL.ROI_MASKIOU_HEAD.LATER == 7
-    assert folders(made) == before
+    planned = plan()
+    assert planned.variants["concat"][1].cfg.MODEL.ROI_MASKIOU_HEAD.LATER == 7
+    assert folders(planned) == before
     opts = ["MODEL.ROI_MASKIOU_HEAD.LATER", "8"]
     assert not set(folders(plan(opts=opts))["concat"]) & set(before["concat"])
 
 
-def test_own_data_are_their_annotations(plan, shapes_root, tmp_path):
+def test_custom_data_are_identified_by_their_annotations(plan, shapes_root, tmp_path):
     (tmp_path / "elsewhere").mkdir()
-    arguments = {}
+    data = {}
     for split in ("train", "val"):
         copy = tmp_path / "elsewhere" / f"{split}.json"
         copy.write_bytes((shapes_root / f"annotations/instances_{split}.json").read_bytes())
-        arguments[f"{split}_data"] = f"{copy}:{shapes_root / split}"
-    assert folders(plan(arguments=arguments)) == folders(plan())
+        data[f"{split}_data"] = f"{copy}:{shapes_root / split}"
+    assert folders(plan(data=data)) == folders(plan())
     copy.write_text(copy.read_text() + "\n")  # of the last, val
-    assert folders(plan(arguments=arguments)) != folders(plan())
+    assert folders(plan(data=data)) != folders(plan())
 
 
 def test_the_same_config_under_another_name_is_the_same_run(plan):
@@ -155,15 +157,15 @@ def test_the_same_config_under_another_name_is_the_same_run(plan):
 
 
 def test_head_only_starts_from_one_detector(plan):
-    made = plan(head_only=True)
-    assert made.runs[0] is made.detector
-    assert not made.detector.cfg.MODEL.MASKIOU_ON
-    assert made.detector.cfg.SOLVER.TRAIN_ONLY == ()
-    for run in made.runs[1:]:
-        assert run.start is made.detector
+    planned = plan(head_only=True)
+    assert planned.runs[0] is planned.detector
+    assert not planned.detector.cfg.MODEL.MASKIOU_ON
+    assert planned.detector.cfg.SOLVER.TRAIN_ONLY == ()
+    for run in planned.runs[1:]:
+        assert run.start is planned.detector
         assert run.cfg.SOLVER.TRAIN_ONLY == ("maskiou_head",)
         assert run.cfg.SOLVER.MAX_ITER == 2
-        assert made.detector.cfg.SOLVER.MAX_ITER == 4
+        assert planned.detector.cfg.SOLVER.MAX_ITER == 4
 
 
 def test_another_detector_makes_other_heads(plan):
@@ -182,24 +184,27 @@ def test_a_head_without_parameters_is_evaluated_only(plan):
         "concat": {},
         "confidence": {"set": {"MODEL.ROI_MASKIOU_HEAD.NAME": "MaskConfidenceHead"}},
     }
-    made = plan(head_only=True, variants=variants)
-    assert made.variants["concat"][1].trains
-    assert not made.variants["confidence"][1].trains
-    assert made.variants["confidence"][1].steps == 0
+    planned = plan(head_only=True, variants=variants)
+    assert planned.variants["concat"][1].trains
+    assert not planned.variants["confidence"][1].trains
+    assert planned.variants["confidence"][1].steps == 0
     assert plan(variants=variants).variants["confidence"][1].trains  # the detector has to learn
 
 
 def test_head_only_needs_a_schedule(tmp_path):
     sweep = load_sweep(write_sweep(tmp_path, head_only=None))
     with pytest.raises(UserError, match="no schedule for it in protocol 'full'"):
-        make_plan(sweep, sweep.protocols["full"], tmp_path, head_only=True)
+        make_plan(sweep, "full", tmp_path, head_only=True)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"MODEL.ROI_MASKIOU_HEAD.INPUTS": "x"}, "is no config key; nearest: .*HEAD.INPUT"),
-        ({"SEED": 7}, "'set' has SEED, which the protocol's 'seeds' give"),
+        (
+            {"MODEL.ROI_MASKIOU_HEAD.INPUTS": "x"},
+            "unknown config key .*; nearest: .*HEAD.INPUT",
+        ),
+        ({"SEED": 7}, "'set' has SEED, which is set by the protocol's 'seeds'"),
         ({"MODEL.ROI_MASKIOU_HEAD.INPUT": "sum"}, "INPUT is 'sum'; allowed: 'concat'"),
         ({"MODEL.ROI_MASKIOU_HEAD.LOSS_TYPE": "l1"}, "LOSS_TYPE is 'l1'"),
         ({"MODEL.ROI_MASKIOU_HEAD.NUM_CONV": "four"}, "Type mismatch"),
@@ -210,7 +215,7 @@ def test_head_only_needs_a_schedule(tmp_path):
 )
 def test_mistakes_are_found_before_anything_runs(settings, message, plan, tmp_path):
     variants = {"concat": {}, "wrong": {"set": settings}}
-    with pytest.raises(UserError, match=f"made.yaml, variant 'wrong': .*{message}"):
+    with pytest.raises(UserError, match=f"sample.yaml, variant 'wrong': .*{message}"):
         plan(variants=variants)
     assert not (tmp_path / "runs").exists()
 
@@ -218,7 +223,7 @@ def test_mistakes_are_found_before_anything_runs(settings, message, plan, tmp_pa
 def test_a_mistake_on_the_command_line_is_not_blamed_on_the_file(plan):
     with pytest.raises(UserError, match="^command line: Non-existent key: SOLVER.BASE"):
         plan(opts=["SOLVER.BASE", "1"])
-    with pytest.raises(UserError, match="^command line: SEED is given"):
+    with pytest.raises(UserError, match="^command line: SEED is set by 'seeds'"):
         plan(opts=["SEED", "1"])
 
 
@@ -239,15 +244,15 @@ def test_checkpoints_are_frequent_and_few(plan):
     assert (solver.CHECKPOINT_MINUTES, solver.CHECKPOINT_KEEP) == (30, 4)
 
 
-def test_missing_data_are_found(plan):
+def test_missing_data_are_reported(plan):
     with pytest.raises(UserError, match="variant 'concat': .*does not exist"):
-        plan(opts=["DATASETS.TRAIN", "('coco_2014_train',)"], arguments={})
+        plan(opts=["DATASETS.TRAIN", "('coco_2014_train',)"], data={})
 
 
 def test_a_sweep_evaluates_on_one_dataset(plan, shapes_root):
     train = f"{shapes_root}/annotations/instances_train.json:{shapes_root}/train"
-    with pytest.raises(UserError, match="names 0 datasets; .*give --val-data"):
-        plan(arguments={"train_data": train})
+    with pytest.raises(UserError, match="names 0 datasets, .*: give --val-data"):
+        plan(data={"train_data": train})
 
 
 def test_costs_are_there_where_they_are_reported(plan):

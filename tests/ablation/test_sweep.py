@@ -1,5 +1,5 @@
 import pytest
-from made_sweeps import write_sweep
+from sample_sweeps import write_sweep
 
 from msrcnn.ablation import load_sweep
 from msrcnn.config import CONFIG_ROOT
@@ -8,7 +8,7 @@ from msrcnn.errors import UserError
 SWEEPS = sorted(path.stem for path in (CONFIG_ROOT / "ablations").glob("*.yaml"))
 
 
-def test_all_sweeps_are_there():
+def test_all_sweeps_exist():
     assert set(SWEEPS) >= {
         *("head_input", "training_target", "sample_threshold"),
         *("loss", "head_cost", "backbone", "framework"),
@@ -16,86 +16,111 @@ def test_all_sweeps_are_there():
 
 
 @pytest.mark.parametrize("name", SWEEPS)
-def test_sweeps_load_and_have_a_quick_protocol_of_three_seeds(name):
+def test_sweeps_load_and_have_a_quick_protocol_with_three_seeds(name):
     sweep = load_sweep(name)
-    assert sweep.name == name
-    assert sweep.protocol(None, quick=False).name == "full"
-    quick = sweep.protocol(None, quick=True)
-    assert quick.name == "shapes"
-    assert len(quick.seeds) >= 3
+    assert sweep.path.stem == name
+    assert sweep.choose_protocol(None, quick=False) == "full"
+    quick = sweep.choose_protocol(None, quick=True)
+    assert quick == "shapes"
+    assert len(sweep.protocols[quick].seeds) >= 3
 
 
 def test_a_sweep_file(tmp_path):
     sweep = load_sweep(write_sweep(tmp_path))
-    assert [variant.name for variant in sweep.variants] == ["concat", "multiply"]
-    assert [variant.label for variant in sweep.variants] == ["(a)", "multiply"]
-    assert sweep.variants[0].published == {"AP": 29.3}
-    assert sweep.protocols["full"].seeds == (1, 2, 3)
+    assert list(sweep.variants) == ["concat", "multiply"]
+    assert [variant.label for variant in sweep.variants.values()] == ["(a)", "multiply"]
+    assert sweep.variants["concat"].published == {"AP": 29.3}
+    assert sweep.protocols["full"].seeds == [1, 2, 3]
 
 
-def test_unknown_sweep_names_those_there_are():
+def test_a_variant_without_keys(tmp_path):
+    sweep = load_sweep(write_sweep(tmp_path, variants={"concat": None}))
+    assert sweep.variants["concat"].overrides == {}
+
+
+def test_unknown_sweep_names_those_that_exist():
     with pytest.raises(UserError, match="no such file.*head_input"):
         load_sweep("heads")
+
+
+def one_variant(**entry):
+    return {"variants": {"a": entry}, "baseline": "a"}
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sedes": [1]}, "the file has 'sedes'; known are .*'seeds'"),
-        ({"title": None}, "the file lacks 'title'"),
-        ({"seeds": ["1"]}, "not a list of numbers from 0"),
-        ({"seeds": []}, "protocol 'full': 'seeds' is \\[\\], not a list of numbers"),
-        ({"seeds": [1, -1]}, "not a list of numbers from 0"),
-        ({"seeds": [1, 1]}, "'seeds' has one twice"),
-        ({"variants": {}}, "'variants' is empty"),
-        ({"variants": {"a b": {}}, "baseline": "a b"}, "'a b' is no name"),
-        ({"variants": {"a": {"sett": {}}}, "baseline": "a"}, "variant 'a' has 'sett'"),
-        ({"variants": {"a": {"set": ["INPUT"]}}, "baseline": "a"}, "variant 'a': 'set' is"),
-        ({"variants": {"a": {"set": {"MODEL": {"X": 1}}}}, "baseline": "a"}, "as MODEL.KEY"),
-        ({"variants": {"a": {"set": {5: 1}}}, "baseline": "a"}, "5 is no name: put it in quotes"),
+        ({"sedes": [1]}, "'sedes' is not a known key; known keys: .*'seeds'"),
+        ({"sedes": [1], "seeds": None}, "'sedes' is not a known key"),
+        ({"title": None}, "'title' is missing"),
+        ({"title": 2019}, "'title': Input should be a valid string; found 2019"),
+        ({"seeds": ["1"]}, "'seeds', item 1: Input should be a valid integer; found '1'"),
+        ({"seeds": [True]}, "'seeds', item 1: Input should be a valid integer; found True"),
+        ({"seeds": []}, "'seeds': List should have at least 1 item .*; found \\[\\]"),
+        ({"seeds": [1, -1]}, "'seeds', item 2: .* greater than or equal to 0; found -1"),
+        ({"seeds": [1, 1]}, "'seeds': a seed occurs twice"),
+        ({"variants": {}}, "'variants': Dictionary should have at least 1 item"),
+        ({"variants": {"a b": {}}, "baseline": "a b"}, "variant 'a b': String should match"),
         (
-            {"variants": {"a": {"base": {"full": None}}}, "baseline": "a"},
-            "'base' of 'full' is None",
+            one_variant(sett={}),
+            "variant 'a', 'sett' is not a known key; known keys: 'label'",
         ),
-        ({"variants": {"a": {"label": "x|y"}}, "baseline": "a"}, "a 'label' without \\|"),
-        ({"variants": {"a": {"published": {"AR": 1}}}, "baseline": "a"}, "'AR', which is no col"),
-        ({"variants": {"a": {"published": {"AP": "x"}}}, "baseline": "a"}, "'x', not a number"),
-        ({"variants": {"a": {"base": {"quick": "x"}}}, "baseline": "a"}, "protocol 'quick', which"),
-        ({"baseline": "none"}, "'baseline' is 'none', which is none of 'concat', 'multiply'"),
-        ({"report": {}}, "'report' is empty"),
-        ({"report": {"AP": "segm_mask_scores/AP"}}, "there is no 'segm_mask_scores/AP'; nearest"),
+        (one_variant(set=["INPUT"]), "variant 'a', 'set': Input should be a valid dictionary"),
+        (one_variant(set={"MODEL": {"X": 1}}), "variant 'a', 'set': write .* as MODEL.KEY"),
+        ({"head_only": {"MODEL": {"X": 1}}}, "'head_only': write .* as MODEL.KEY"),
+        (one_variant(base={"full": None}), "'base', 'full': .* valid string; found None"),
+        (one_variant(label="x|y"), "variant 'a', 'label': String should match .*; found 'x|y'"),
+        (one_variant(label="x\ny"), "variant 'a', 'label': String should match"),
+        (one_variant(published={"AR": 1}), "variant 'a', 'published' has 'AR', .* none of 'AP'"),
+        (one_variant(published={"AP": "x"}), "'published', 'AP': .* valid number; found 'x'"),
+        (one_variant(base={"quick": "x"}), "variant 'a', 'base' has 'quick', .* none of 'full'"),
+        ({"baseline": "none"}, "'baseline' has 'none', which is none of 'concat', 'multiply'"),
+        ({"report": {}}, "'report': Dictionary should have at least 1 item"),
+        (
+            {"report": {"AP": "segm_mask_scores/AP"}},
+            "there is no such number; nearest: segm",
+        ),
         ({"quick": {"full": {"base": "x", "seeds": [1]}}}, "cannot be called 'full'"),
-        ({"quick": {"small": {"base": "x"}}}, "protocol 'small' lacks 'seeds'"),
+        ({"quick": {"small": {"base": "x"}}}, "protocol 'small', 'seeds' is missing"),
     ],
 )
-def test_mistakes_are_named(changes, message, tmp_path):
-    with pytest.raises(UserError, match=f"made.yaml: .*{message}"):
+def test_mistakes_are_named_in_one_line(changes, message, tmp_path):
+    with pytest.raises(UserError, match=f"sample.yaml: .*{message}") as caught:
         load_sweep(write_sweep(tmp_path, **changes))
+    assert "\n" not in str(caught.value)
 
 
-def test_a_variant_that_stands_twice_is_not_lost(tmp_path):
-    path = tmp_path / "made.yaml"
-    path.write_text("title: x\nvariants:\n  a: {}\n  a: {}\n")
-    with pytest.raises(UserError, match="'a' stands twice[^0-9]*line 4"):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("title: x\nvariants:\n  a: {}\n  a: {}\n", "line 4: 'a' occurs twice"),
+        ("variants:\n  5: {}\n", "line 2: the key 5 is not text: put it in quotes"),
+    ],
+)
+def test_keys_that_yaml_would_drop_or_convert(content, message, tmp_path):
+    path = tmp_path / "sample.yaml"
+    path.write_text(content)
+    with pytest.raises(UserError, match=f"sample.yaml, {message}"):
         load_sweep(str(path))
 
 
 @pytest.mark.parametrize("content", ["[1, 2", "- a\n", "", "!!python/object:os.system {}"])
-def test_what_is_no_sweep_file(content, tmp_path):
-    path = tmp_path / "made.yaml"
+def test_files_that_are_not_sweeps(content, tmp_path):
+    path = tmp_path / "sample.yaml"
     path.write_text(content)
-    with pytest.raises(UserError, match="made.yaml"):
+    with pytest.raises(UserError, match="sample.yaml"):
         load_sweep(str(path))
 
 
 def test_protocols_by_name(tmp_path):
     quick = {name: {"base": "x", "seeds": [1]} for name in ("shapes", "nuclei")}
     sweep = load_sweep(write_sweep(tmp_path, quick=quick))
-    assert sweep.protocol("nuclei", quick=True).name == "nuclei"
-    assert sweep.protocol(None, quick=True).name == "shapes"
-    with pytest.raises(UserError, match="no protocol 'coco', but 'full', 'shapes', 'nuclei'"):
-        sweep.protocol("coco", quick=False)
-    with pytest.raises(UserError, match="only one of them"):
-        sweep.protocol("full", quick=True)
-    with pytest.raises(UserError, match="has no quick protocol"):
-        load_sweep(write_sweep(tmp_path)).protocol(None, quick=True)
+    assert sweep.choose_protocol("nuclei", quick=True) == "nuclei"
+    assert sweep.choose_protocol("nuclei", quick=False) == "nuclei"
+    assert sweep.choose_protocol(None, quick=True) == "shapes"
+    with pytest.raises(UserError, match="no protocol 'coco'; it has 'full', 'shapes', 'nuclei'"):
+        sweep.choose_protocol("coco", quick=False)
+    with pytest.raises(UserError, match="no quick protocol 'full'; it has 'shapes', 'nuclei'"):
+        sweep.choose_protocol("full", quick=True)
+    with pytest.raises(UserError, match="has no quick protocol: add one"):
+        load_sweep(write_sweep(tmp_path)).choose_protocol(None, quick=True)

@@ -4,11 +4,11 @@ import json
 import statistics
 
 import pytest
-from made_sweeps import finish, own_data, write_sweep
 from pycocotools.coco import COCO
+from sample_sweeps import custom_data, finish, write_sweep
 from stand_ins import stand_in
 
-from msrcnn.ablation import load_sweep, make_plan, write_report
+from msrcnn.ablation import load_sweep, make_plan, write_outputs
 from msrcnn.ablation.collect import collect, student_interval
 from msrcnn.ablation.tables import as_csv, markdown, notes, table
 from msrcnn.errors import UserError
@@ -23,9 +23,8 @@ def plan(tmp_path, shapes_root):
     def plan(**changes):
         head_only = changes.pop("only_heads", False)
         sweep = load_sweep(write_sweep(tmp_path, **changes))
-        data = own_data(shapes_root)
-        protocol = sweep.protocols["full"]
-        return make_plan(sweep, protocol, tmp_path / "runs", head_only=head_only, arguments=data)
+        data = custom_data(shapes_root)
+        return make_plan(sweep, "full", tmp_path / "runs", head_only=head_only, **data)
 
     return plan
 
@@ -33,11 +32,11 @@ def plan(tmp_path, shapes_root):
 @pytest.fixture
 def finished(plan):
     """The plan with all its runs finished, and its results."""
-    made = plan()
+    planned = plan()
     for name, values in AP.items():
         for seed, ap in zip((1, 2, 3), values, strict=True):
-            finish(made.variants[name][seed], ap)
-    return made, collect(made)
+            finish(planned.variants[name][seed], ap)
+    return planned, collect(planned)
 
 
 def test_student_interval_by_its_published_quantiles():
@@ -47,6 +46,7 @@ def test_student_interval_by_its_published_quantiles():
         half = quantile * statistics.stdev(values) / len(values) ** 0.5
         assert (high - low) / 2 == pytest.approx(half, rel=1e-3)
         assert (high + low) / 2 == pytest.approx(statistics.mean(values))
+    assert student_interval([1.0, 1.0, 1.0]) == [1.0, 1.0]
 
 
 def test_mean_deviation_and_difference(finished):
@@ -73,23 +73,23 @@ def test_table_as_a_reader_sees_it(finished):
 def test_notes_say_what_kind_of_runs_these_are(finished):
     text = "\n".join(notes(finished[1]))
     assert (
-        "Full protocol (quick/smoke_ms_rcnn_R_18_FPN.yaml), evaluated on own data with up to 100 "
-        "detections an image"
+        "Full protocol (quick/smoke_ms_rcnn_R_18_FPN.yaml), evaluated on custom data with up to "
+        "100 detections per image"
     ) in text
-    assert "4 steps of 2 images, 3 seeds; everything is trained, end to end." in text
+    assert "4 steps of 2 images, 3 seeds; the whole model is trained." in text
     assert "Student's t" in text
-    assert "not to be compared" in text  # own data are not what the published numbers are of
+    assert "cannot be compared" in text  # published numbers are not for custom data
 
 
 def test_only_the_published_protocol_is_comparable(tmp_path, without_data):
     sweep = load_sweep(write_sweep(tmp_path))
 
     def comparable(**changes):
-        made = make_plan(sweep, sweep.protocols["full"], tmp_path, **changes)
-        for run in made.runs:
+        planned = make_plan(sweep, "full", tmp_path, **changes)
+        for run in planned.runs:
             finish(run, 30.0)
-        results = collect(made)
-        assert ("not to be compared" in "\n".join(notes(results))) != results["comparable"]
+        results = collect(planned)
+        assert ("cannot be compared" in "\n".join(notes(results))) != results["comparable"]
         return results["comparable"]
 
     assert comparable()
@@ -98,28 +98,28 @@ def test_only_the_published_protocol_is_comparable(tmp_path, without_data):
 
 
 def test_quick_and_head_only_are_labelled_as_such(plan, tmp_path):
-    made = plan(only_heads=True)
-    finish(made.detector, None)
-    finish(made.variants["concat"][1], 30.0)
-    text = "\n".join(notes(collect(made)))
+    planned = plan(only_heads=True)
+    finish(planned.detector, None)
+    finish(planned.variants["concat"][1], 30.0)
+    text = "\n".join(notes(collect(planned)))
     assert "head only" in text
-    assert "not to be compared" in text
-    assert "All share box AP 50.00 and mask AP 40.00 by box score" in text
+    assert "cannot be compared" in text
+    assert "the same boxes and masks, with box AP 50.00 and mask AP 40.00 by box score" in text
     assert "would reach 60.00" in text
 
 
 def test_unfinished_runs_are_named(plan):
-    made = plan()
-    finish(made.variants["concat"][1], 30.0)
-    finish(made.variants["concat"][3], 31.0)
-    finish(made.variants["multiply"][2], 30.5)
-    results = collect(made)
+    planned = plan()
+    finish(planned.variants["concat"][1], 30.0)
+    finish(planned.variants["concat"][3], 31.0)
+    finish(planned.variants["multiply"][2], 30.5)
+    results = collect(planned)
     assert results["missing"] == ["multiply seed 1", "concat seed 2", "multiply seed 3"]
     assert results["variants"]["multiply"]["difference"] is None  # no seed has both
     assert "(a) (2 of 3 seeds)" in table(results)
     assert "Not finished: multiply seed 1, concat seed 2" in markdown(results)
-    finish(made.variants["concat"][2], 30.0)
-    results = collect(made)
+    finish(planned.variants["concat"][2], 30.0)
+    results = collect(planned)
     assert results["variants"]["multiply"]["difference"]["over"] is None  # one seed has both
     assert "predictions.npz" not in markdown(results)  # which would not help
     assert draw_sweep(results)
@@ -127,35 +127,35 @@ def test_unfinished_runs_are_named(plan):
 
 def test_nothing_finished_replaces_nothing(plan, tmp_path):
     with pytest.raises(UserError, match="no run of this protocol is finished"):
-        write_report(plan(), tmp_path / "out", "made")
+        write_outputs(plan(), tmp_path / "out", "sample")
     assert not (tmp_path / "out").exists()
 
 
 def test_what_does_not_apply_is_a_dash(plan):
-    made = plan()
-    for run in made.runs:
+    planned = plan()
+    for run in planned.runs:
         finish(run, None)
-    results = collect(made)
+    results = collect(planned)
     assert results["variants"]["concat"]["mean"]["AP"] is None
     assert table(results).splitlines()[-1].split()[1] == "-"
     assert draw_sweep(results) == {}
 
 
 def test_one_seed_has_an_interval_over_images(plan, shapes_root):
-    made = plan(seeds=[1])
+    planned = plan(seeds=[1])
     ground_truth = COCO(str(shapes_root / "annotations" / "instances_val.json"))
-    for name, runs in made.variants.items():
+    for name, runs in planned.variants.items():
         finish(runs[1], 30.0 if name == "concat" else 31.0)
         detections = stand_in(ground_truth)
         save_predictions(detections, runs[1].folder / "inference" / "predictions.npz")
-    difference = collect(made)["variants"]["multiply"]["difference"]
+    difference = collect(planned)["variants"]["multiply"]["difference"]
     assert difference["over"] == "images"
     assert difference["ci95"] == [0.0, 0.0]  # both predict the same
-    assert "paired bootstrap" in "\n".join(notes(collect(made)))
+    assert "paired bootstrap" in "\n".join(notes(collect(planned)))
     (runs[1].folder / "inference" / "predictions.npz").unlink()
-    difference = collect(made)["variants"]["multiply"]["difference"]
+    difference = collect(planned)["variants"]["multiply"]["difference"]
     assert difference == {"mean": 1.0, "ci95": None, "over": None}
-    assert "Without interval" in "\n".join(notes(collect(made)))
+    assert "No confidence interval" in "\n".join(notes(collect(planned)))
 
 
 def test_csv_has_a_line_for_each_run(finished):
@@ -177,31 +177,31 @@ def test_csv_has_a_line_for_each_run(finished):
 
 
 def test_files_of_a_sweep(finished, tmp_path):
-    made, results = finished
-    write_report(made, tmp_path / "out", "tools/ablate.py --sweep made")
+    planned, results = finished
+    write_outputs(planned, tmp_path / "out", "msrcnn ablate --sweep sample")
     written = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert written["command"] == "tools/ablate.py --sweep made"
-    assert written["hardware"] == "2 CPU cores (made)"  # of the runs, not of this machine
+    assert written["command"] == "msrcnn ablate --sweep sample"
+    assert written["hardware"] == "2 CPU cores (sample)"  # of the runs, not of this machine
     assert written["variants"] == json.loads(json.dumps(results["variants"]))
-    assert (tmp_path / "out" / "table.md").read_text().startswith("### Made (full protocol)\n\n|")
+    assert (tmp_path / "out" / "table.md").read_text().startswith("### Sample (full protocol)\n\n|")
     assert (tmp_path / "out" / "plot.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "out" / "results.csv").read_text().startswith("protocol,head_only,variant")
 
 
 def test_cost_has_its_own_plot(plan):
     report = {"AP": "segm_mask_score/AP", "multiply-adds": "cost/multiply_adds"}
-    made = plan(report=report)
-    for run in made.runs:
+    planned = plan(report=report)
+    for run in planned.runs:
         finish(run, 30.0)
-    results = collect(made)
+    results = collect(planned)
     assert set(draw_sweep(results)) == {"plot", "cost"}
     assert results["variants"]["concat"]["mean"]["multiply-adds"] > 0
     assert " M" in table(results)
 
 
 def test_a_damaged_result_is_named(plan):
-    made = plan()
-    finish(made.runs[0], 30.0)
-    (made.runs[0].folder / "result.json").write_text("{")
+    planned = plan()
+    finish(planned.runs[0], 30.0)
+    (planned.runs[0].folder / "result.json").write_text("{")
     with pytest.raises(UserError, match="result.json is damaged .*delete it"):
-        collect(made)
+        collect(planned)

@@ -1,11 +1,11 @@
-"""Made sweeps and results, small enough for a test."""
+"""Small sweeps and results for the tests."""
 
 import json
 
 import yaml
 
 CONTENT = {
-    "title": "Made",
+    "title": "Sample",
     "base": "quick/smoke_ms_rcnn_R_18_FPN.yaml",
     "seeds": [1, 2, 3],
     "head_only": {"SOLVER.MAX_ITER": 2},
@@ -19,15 +19,15 @@ CONTENT = {
 
 
 def write_sweep(folder, **changes):
-    """A sweep file with other entries than ``CONTENT``'s; ``None`` leaves one out."""
+    """Writes a sweep file with entries of ``CONTENT`` replaced, or omitted if ``None``."""
     content = {key: value for key, value in {**CONTENT, **changes}.items() if value is not None}
-    path = folder / "made.yaml"
+    path = folder / "sample.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     return str(path)
 
 
-def own_data(shapes_root):
-    """The small made dataset as the flags give it."""
+def custom_data(shapes_root):
+    """Returns the small synthetic dataset as arguments of `make_plan`."""
     return {
         f"{split}_data": f"{shapes_root}/annotations/instances_{split}.json:{shapes_root}/{split}"
         for split in ("train", "val")
@@ -35,7 +35,7 @@ def own_data(shapes_root):
 
 
 def finish(run, ap, box=50.0, seconds=0.5):
-    """Leave what a finished run leaves."""
+    """Writes what a finished run leaves."""
     evaluation = {
         "bbox": {"AP": box},
         "segm_box_score": {"AP": 40.0},
@@ -43,8 +43,8 @@ def finish(run, ap, box=50.0, seconds=0.5):
         "segm_oracle": {"AP": 60.0},
     }
     record = {
-        "command": "made",
-        "hardware": "2 CPU cores (made)",
+        "command": "sample",
+        "hardware": "2 CPU cores (sample)",
         "versions": {"python": "3"},
         "evaluation": evaluation,
         "training": {"steps": 4, "seconds_per_step": seconds},
