@@ -1,0 +1,117 @@
+"""Jobs of a sweep as processes of this machine."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cloudpickle
+import torch
+
+from ..errors import UserError
+from .launcher import Job, JobState, Launcher
+
+
+class LocalJob(Job):
+    """A process that leads a session of its own, to which all its child processes belong."""
+
+    def __init__(self, process: subprocess.Popen, logs: tuple[Path, Path]):
+        self._process = process
+        self.job_id, self.logs = str(process.pid), logs
+
+    def state(self) -> JobState:
+        code = self._process.poll()
+        if code is None:
+            return JobState.RUNNING
+        if code < 0:
+            return JobState.KILLED
+        return JobState.FAILED if code else JobState.SUCCEEDED
+
+    def kill(self) -> None:
+        """Kills the process and its child processes, and waits until it has ended."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+class LocalLauncher(Launcher):
+    """Runs as many jobs at the same time as there are slots, each on GPUs of its own."""
+
+    def __init__(self, *, gpus: int | None = None, slots: int | None = None):
+        """
+        Args:
+            gpus: GPUs per job; by default 1, or 0 if there is none.
+            slots: concurrent jobs; by default as many as there are GPUs for, or 1 on the CPU.
+
+        Raises:
+            UserError: if there are not enough GPUs.
+        """
+        visible = [] if gpus == 0 else visible_gpus()
+        self.num_gpus = min(1, len(visible)) if gpus is None else gpus
+        if self.num_gpus > len(visible):
+            raise UserError(f"--gpus {gpus}, but this machine has {len(visible)}")
+        self.places = slots or (len(visible) // self.num_gpus if self.num_gpus else 1)
+        if self.places * self.num_gpus > len(visible):
+            raise UserError(f"--slots {slots} x {self.num_gpus} GPUs, but there are {len(visible)}")
+        if not self.num_gpus:
+            self.threads = max(len(os.sched_getaffinity(0)) // self.places, 1)
+        self._gpus = [
+            visible[slot * self.num_gpus : (slot + 1) * self.num_gpus]
+            for slot in range(self.places)
+        ]
+        self._jobs: dict[int, LocalJob] = {}  # the last job of each slot
+
+    def _free_slots(self) -> list[int]:
+        return [
+            slot
+            for slot in range(self.places)
+            if slot not in self._jobs or self._jobs[slot].state() is not JobState.RUNNING
+        ]
+
+    def has_place(self) -> bool:
+        return bool(self._free_slots())
+
+    def submit(self, function: Callable[[], object], folder: Path, name: str) -> LocalJob:
+        slot = self._free_slots()[0]
+        folder.mkdir(parents=True, exist_ok=True)
+        # Another sweep may start a job of the same run, which waits for this one to end.
+        file = folder / f"{os.getpid()}.pkl"
+        file.write_bytes(cloudpickle.dumps(function))
+        logs = file.with_suffix(".err"), file.with_suffix(".out")
+        with logs[0].open("wb") as stderr, logs[1].open("wb") as stdout:
+            process = subprocess.Popen(
+                [sys.executable, "-u", "-m", "msrcnn.ablation.local_process", str(file)],
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                env={**os.environ, "CUDA_VISIBLE_DEVICES": ",".join(map(str, self._gpus[slot]))},
+                start_new_session=True,  # Ctrl-C in the terminal must not reach it
+            )
+        self._jobs[slot] = LocalJob(process, logs)
+        return self._jobs[slot]
+
+    def stop(self) -> str:
+        for job in self._jobs.values():
+            job.kill()
+        return "run the same command again to resume"
+
+
+def visible_gpus() -> list[int]:
+    """Returns the numbers of the GPUs that this process may use.
+
+    Raises:
+        UserError: if ``CUDA_VISIBLE_DEVICES`` names them in another way than by number.
+    """
+    count = torch.cuda.device_count()
+    names = os.getenv("CUDA_VISIBLE_DEVICES")
+    if not count or names is None:
+        return list(range(count))
+    if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", names):
+        raise UserError(
+            f"CUDA_VISIBLE_DEVICES is '{names}': it must list GPUs by number, so that jobs can be "
+            "given GPUs of their own"
+        )
+    return [int(name) for name in names.split(",")][:count]
