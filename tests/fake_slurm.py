@@ -1,4 +1,4 @@
-"""The commands of Slurm, as a cluster of this one machine would answer them."""
+"""Slurm's commands, as a cluster of one machine would answer them."""
 
 import os
 import stat
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 SBATCH = """#!{python}
-# Runs the script in the background, as Slurm would somewhere else.
+# Runs the script in the background, as Slurm would on another machine.
 import os, pathlib, shutil, subprocess, sys, time
 folder = pathlib.Path("{folder}")
 job_id = str(time.monotonic_ns() // 1000)  # submitit remembers numbers beyond a test
@@ -16,11 +16,12 @@ environment = dict(os.environ, SLURM_JOB_ID=job_id, SLURM_NTASKS="1", SLURM_PROC
 log = open(folder / f"{{job_id}}.log", "w")
 process = subprocess.Popen(["bash", sys.argv[1]], env=environment, start_new_session=True,
                            stdout=log, stderr=log)
-(folder / f"{{job_id}}.pid").write_text(str(process.pid))
+(folder / "part").write_text(str(process.pid))
+(folder / "part").replace(folder / f"{{job_id}}.pid")
 print(f"Submitted batch job {{job_id}}")
 """
 SRUN = """#!{python}
-# Runs the command with the files for its output that the options name.
+# Runs the command with its output in the files that the options name.
 import os, sys
 arguments = sys.argv[1:]
 for stream, option in ((1, "--output"), (2, "--error")):
@@ -31,28 +32,31 @@ command = arguments[arguments.index("--error") + 2:]
 os.execvp(command[0], command)
 """
 JOBS = """
-# A job is there as long as its process is, or until one that was put back has been started again.
+# A job exists as long as its process, or until it has been started again after a requeue.
 import pathlib
 folder = pathlib.Path("{folder}")
 def is_running(job_id):
     stat = pathlib.Path("/proc", (folder / f"{{job_id}}.pid").read_text(), "stat")
-    return stat.exists() and stat.read_text().rsplit(")")[1].split()[0] != "Z"
-def is_there(job_id):
-    return is_running(job_id) or (folder / f"{{job_id}}.requeued").exists()
+    try:
+        return stat.read_text().rsplit(")")[1].split()[0] != "Z"
+    except OSError:
+        return False
+def exists(job_id):
+    return (folder / f"{{job_id}}.requeued").exists() or is_running(job_id)
 jobs = [path.stem for path in folder.glob("*.pid")]
 """
 SACCT = f"""#!{{python}}
 {JOBS}
 print("JobID|State|NodeList")
 for job_id in jobs:
-    print(f"{{{{job_id}}}}|{{{{'RUNNING' if is_there(job_id) else 'FAILED'}}}}|here")
+    print(f"{{{{job_id}}}}|{{{{'RUNNING' if exists(job_id) else 'FAILED'}}}}|here")
 """
 SQUEUE = f"""#!{{python}}
 {JOBS}
-print(*filter(is_there, jobs), sep=chr(10))
+print(*filter(exists, jobs), sep=chr(10))
 """
 SCONTROL = f"""#!{{python}}
-# Notes what it was asked for, and runs the script again once its process has ended.
+# Records its arguments, and runs the script again once its process has ended.
 import os, subprocess, sys, time
 {JOBS}
 with (folder / "scontrol.txt").open("a") as file:
@@ -65,19 +69,20 @@ if os.fork() == 0:
         time.sleep(0.02)
     log = open(folder / f"{{{{job_id}}}}.log", "a")
     process = subprocess.Popen(["bash", folder / f"{{{{job_id}}}}.sh"], stdout=log, stderr=log)
-    (folder / f"{{{{job_id}}}}.pid").write_text(str(process.pid))
+    (folder / "part").write_text(str(process.pid))
+    (folder / "part").replace(folder / f"{{{{job_id}}}}.pid")
     (folder / f"{{{{job_id}}}}.requeued").unlink()
     process.wait()
 """
 
 
 def add_slurm(root: Path, path: str) -> str:
-    """Write the commands.
+    """Writes the commands.
 
     Args:
-        root: gets ``bin/``, the commands, and ``slurm/``, what they note down: the script of each
-            job, its log, its process.
-        path: ``$PATH`` as it is.
+        root: receives ``bin/``, the commands, and ``slurm/``, their records: the script, the log
+            and the process id of each job.
+        path: the current ``$PATH``.
 
     Returns:
         ``$PATH`` with the commands in it.

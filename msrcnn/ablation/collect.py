@@ -66,7 +66,7 @@ def _read_record(path: Path) -> dict:
     try:
         return json.loads(path.read_text())
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): delete it to evaluate the run again") from error
+        raise UserError(f"{path} is damaged ({error}): delete it to repeat the run") from error
 
 
 def _variant(plan: Plan, name: str, records: dict[str, dict]) -> dict:

@@ -130,7 +130,7 @@ def _poll(state: State) -> None:
 
 def _reason(job: Job, how: JobState) -> str:
     """Returns why a job has left no result, with the end of its log."""
-    what = f"its job {job.job_id} {how.value}"
+    what = f"its job {job.job_id} left no result: it {how.value}"
     if how is JobState.KILLED:
         what += f" ({job.cause()})"
     for path in job.logs:

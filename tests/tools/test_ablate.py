@@ -1,4 +1,4 @@
-"""Sweeps from the command line to the table, with real trainings of seconds."""
+"""Sweeps from the command line to the table, with real runs of a few seconds."""
 
 import json
 import os
@@ -13,14 +13,14 @@ import pytest
 import yaml
 from conftest import ROOT
 from fake_slurm import add_slurm
-from test_tools import own_data
 
 pytestmark = pytest.mark.slow
 
 STEPS = 6
+SPLITS = ("train", "val")
 SMALL = ["INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", "64", "TEST.BOOTSTRAP", "20"]
 CONTENT = {
-    "title": "Made",
+    "title": "Sample",
     "base": "quick/smoke_ms_rcnn_R_18_FPN.yaml",
     "seeds": [1],
     "head_only": {"SOLVER.MAX_ITER": 2},
@@ -33,24 +33,48 @@ CONTENT = {
 }
 
 
+# Python runs this module when it starts: a training waits after its second checkpoint while a file
+# exists, so that tests do not depend on how fast it is.
+HOLD = """
+import pathlib, time
+replace = pathlib.Path.replace
+def replace_and_wait(part, path):
+    result = replace(part, path)
+    while path.name == "model_0000001.pth" and pathlib.Path("{file}").exists():
+        time.sleep(0.02)
+    return result
+pathlib.Path.replace = replace_and_wait
+"""
+
+
+@pytest.fixture
+def hold(tmp_path):
+    """The file that holds trainings, created."""
+    file = tmp_path / "hold"
+    file.touch()
+    (tmp_path / "sitecustomize.py").write_text(HOLD.format(file=file))
+    return file
+
+
 @pytest.fixture
 def start(tmp_path, shapes_root):
-    """Start `tools/ablate.py` on a made sweep; its output folder is `tmp_path / "out"`."""
+    """Starts `tools/ablate.py` on a sample sweep; its output folder is `tmp_path / "out"`."""
 
-    def start(*arguments, content=None, **popen):
-        sweep = tmp_path / "made.yaml"
+    def start(*arguments, content=None, env=os.environ):
+        sweep = tmp_path / "sample.yaml"
         sweep.write_text(yaml.safe_dump(content or CONTENT, sort_keys=False))
+        data = [f"{shapes_root}/annotations/instances_{s}.json:{shapes_root}/{s}" for s in SPLITS]
         return subprocess.Popen(
             [
                 *(sys.executable, "tools/ablate.py", "--sweep", str(sweep), "--gpus", "0"),
-                *("--output-dir", str(tmp_path / "out"), *own_data(shapes_root)),
-                *(*arguments, *SMALL),
+                *("--output-dir", str(tmp_path / "out")),
+                *("--train-data", data[0], "--val-data", data[1], *arguments, *SMALL),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            **popen,
+            env={**env, "PYTHONPATH": str(tmp_path)},
         )
 
     return start
@@ -71,39 +95,43 @@ def folder(output, name):
     return found
 
 
-def wait_for(condition, process):
-    while not condition():
+def wait_for_checkpoint(output, process):
+    """Waits for the second checkpoint of the variant `concat`."""
+    while not list((output / "runs").glob("concat-*/model_0000001.pth")):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
 
 
 def trainings(output, name):
-    """Numbers of the processes that train a variant."""
+    """The ids of the processes that train a variant."""
+    job = str(folder(output, name) / "job")
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             command = path.read_bytes().decode().split("\0")
         except OSError:  # it has just ended
             continue
-        if "submitit.core._submit" in command and str(folder(output, name) / "job") in command:
+        if "-m" in command and any(argument.startswith(job) for argument in command):
             found.append(int(path.parent.name))
     return found
 
 
-def test_killed_failing_and_resumed(start, run, tmp_path):
-    """One variant is killed, one fails, one is well; the next call mends what can be mended."""
+def test_killed_failing_and_resumed(start, run, hold, tmp_path):
+    """One variant is killed, one fails, one finishes; the next call resumes what it can."""
     output = tmp_path / "out"
     failing = {**CONTENT["variants"], "diverges": {"set": {"SOLVER.BASE_LR": 1.0e30}}}
     content = {**CONTENT, "variants": failing}
     process = start(content=content)
-    wait_for(lambda: list((output / "runs").glob("concat-*/model_0000001.pth")), process)
-    for training in trainings(output, "concat"):
-        os.kill(training, signal.SIGKILL)
+    wait_for_checkpoint(output, process)
+    (training,) = trainings(output, "concat")
+    os.kill(training, signal.SIGKILL)
+    hold.unlink()
     stdout, stderr = process.communicate()
     assert process.returncode == 1
     assert "concat seed 1: failed" in stdout
     assert "multiply seed 1: done" in stdout
     assert "diverges seed 1: failed" in stdout
+    assert "left no result: it was killed" in stderr.split("concat seed 1 has failed; its job ")[1]
     assert "FloatingPointError" in stderr.split("diverges seed 1 has failed; its job ")[1]
     assert stderr.strip().endswith("2 of 3 runs have failed; the same command tries them again")
     assert "Not finished: concat seed 1, diverges seed 1" in stdout  # the table of the others
@@ -118,7 +146,7 @@ def test_killed_failing_and_resumed(start, run, tmp_path):
     log = (folder(output, "concat") / "log.txt").read_text()
     started = [int(n) for n in re.findall(r"Starting training from iteration (\d+)", log)]
     assert started[0] == 0
-    assert started[1] > 0  # it went on
+    assert started[1] > 0  # it was resumed
     results = json.loads((output / "results.json").read_text())
     assert results["missing"] == []
     assert results["variants"]["concat"]["runs"][0]["steps"] == STEPS
@@ -126,7 +154,7 @@ def test_killed_failing_and_resumed(start, run, tmp_path):
     assert "| concat" in table
     assert "| multiply" in table
 
-    # --report-only makes the same files from what is there.
+    # --report-only writes the same files again.
     for name in ("results.json", "table.md", "results.csv"):
         (output / name).unlink()
     code, stdout, stderr = run("--report-only", content=content)
@@ -137,7 +165,7 @@ def test_killed_failing_and_resumed(start, run, tmp_path):
 
 
 def test_every_run_fails(run, tmp_path):
-    """Each says why, and no table is missed."""
+    """Each says why, and there is no table to write."""
     variants = {"concat": {"set": {"SOLVER.BASE_LR": 1.0e30}}}
     code, _, stderr = run(content={**CONTENT, "variants": variants})
     assert code == 1
@@ -148,7 +176,7 @@ def test_every_run_fails(run, tmp_path):
 
 
 def test_report_without_the_data_says_so(tmp_path):
-    """Runs are found by their data."""
+    """Runs are identified by their data."""
     command = ["tools/ablate.py", "--sweep", "loss", "--quick", "--report-only"]
     done = subprocess.run(
         [sys.executable, *command, "--output-dir", str(tmp_path / "out")],
@@ -162,7 +190,7 @@ def test_report_without_the_data_says_so(tmp_path):
     assert "Set DETECTRON2_DATASETS" in done.stderr
 
 
-def test_heads_alone_share_boxes_and_masks(run, tmp_path):
+def test_head_only_runs_share_boxes_and_masks(run, tmp_path):
     variants = {
         "concat": {},
         "confidence": {"set": {"MODEL.ROI_MASKIOU_HEAD.NAME": "MaskConfidenceHead"}},
@@ -183,15 +211,15 @@ def test_heads_alone_share_boxes_and_masks(run, tmp_path):
     assert found[2]["segm_mask_score"] == found[2]["segm_mask_confidence"]
 
 
-def test_interrupted_sweep_leaves_nothing_running(start, tmp_path):
+def test_interrupted_sweep_leaves_nothing_running(start, hold, tmp_path):
     output = tmp_path / "out"
     process = start()
-    wait_for(lambda: list((output / "runs").glob("concat-*/model_0000000.pth")), process)
+    wait_for_checkpoint(output, process)
     assert trainings(output, "concat")
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate()
     assert process.returncode == 1
-    assert stderr == "error: interrupted: the same command goes on from here\n"
+    assert stderr == "error: interrupted: run the same command again to resume\n"
     assert not trainings(output, "concat")
 
 
@@ -199,8 +227,8 @@ def test_dry_run_writes_nothing(run, tmp_path):
     content = {**CONTENT, "variants": {"concat": {}}}
     code, stdout, stderr = run("--dry-run", "--head-only", content=content)
     assert code == 0, stderr
-    assert re.search(r"concat +1 +0 +2 x 2 +\d+\.\d+ +0:00:\d+", stdout)
-    assert "Training: about 0:00:" in stdout
+    assert re.search(r"concat +1 +0 +2 x 2 +\d+\.\d+ +\d+:\d\d:\d\d", stdout)
+    assert re.search(r"Training: about \d+:\d\d:\d\d in total", stdout)
     assert not (tmp_path / "out").exists()
 
 
@@ -232,15 +260,18 @@ def test_a_sweep_on_slurm(run, tmp_path):
         assert "#SBATCH --time=60" in text
 
 
-def test_a_slurm_job_whose_time_is_up_goes_on(start, tmp_path):
+def test_a_slurm_job_whose_time_is_up_is_resumed(start, hold, tmp_path):
     path = add_slurm(tmp_path, os.environ["PATH"])
     output = tmp_path / "out"
     content = {**CONTENT, "variants": {"concat": CONTENT["variants"]["concat"]}}
     environment = {**os.environ, "PATH": path}
     process = start("--launcher", "slurm", content=content, env=environment)
-    wait_for(lambda: list((output / "runs").glob("concat-*/model_0000001.pth")), process)
-    for training in trainings(output, "concat"):
-        os.kill(training, signal.SIGUSR2)
+    wait_for_checkpoint(output, process)
+    (training,) = trainings(output, "concat")
+    os.kill(training, signal.SIGUSR2)
+    while training in trainings(output, "concat"):
+        time.sleep(0.02)
+    hold.unlink()
     stdout, stderr = process.communicate()
     assert process.returncode == 0, stderr
     assert "concat seed 1: done" in stdout
@@ -253,4 +284,4 @@ def test_a_slurm_job_whose_time_is_up_goes_on(start, tmp_path):
 def test_numbers_are_checked(run):
     code, _, stderr = run("--slots", "0")
     assert code == 2
-    assert "'0' is no whole number from 1" in stderr
+    assert "'0' is not a whole number from 1" in stderr

@@ -1,0 +1,164 @@
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from waiting import wait_for, written
+
+from msrcnn.ablation.launcher import JobState
+from msrcnn.ablation.local_jobs import LocalLauncher, visible_gpus
+from msrcnn.errors import UserError
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Pretends that there are so many GPUs."""
+
+    def gpus(count, visible=None):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        if visible is None:
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        else:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+    return gpus
+
+
+def has_ended(job):
+    return job.state() is not JobState.RUNNING
+
+
+def test_gpus_are_those_that_the_user_may_see(gpus):
+    gpus(4)
+    assert visible_gpus() == [0, 1, 2, 3]
+    gpus(2, "5, 7")
+    assert visible_gpus() == [5, 7]
+    gpus(0, "")
+    assert visible_gpus() == []
+    gpus(1, "GPU-3f2a")
+    with pytest.raises(UserError, match="'GPU-3f2a': it must list GPUs by number"):
+        visible_gpus()
+
+
+@pytest.mark.parametrize(
+    ("count", "arguments", "expected"),
+    [
+        (4, {}, (4, 1)),
+        (4, {"gpus": 2}, (2, 2)),
+        (5, {"gpus": 2}, (2, 2)),
+        (4, {"slots": 3}, (3, 1)),
+        (0, {}, (1, 0)),
+        (0, {"slots": 2}, (2, 0)),
+        (4, {"gpus": 0}, (1, 0)),
+    ],
+)
+def test_places(count, arguments, expected, gpus):
+    gpus(count)
+    launcher = LocalLauncher(**arguments)
+    assert (launcher.places, launcher.num_gpus) == expected
+    assert (launcher.threads is None) == (launcher.num_gpus > 0)
+
+
+def test_more_gpus_than_there_are(gpus):
+    gpus(2)
+    with pytest.raises(UserError, match="--gpus 4, but this machine has 2"):
+        LocalLauncher(gpus=4)
+    with pytest.raises(UserError, match="--slots 3 x 1 GPUs, but there are 2"):
+        LocalLauncher(slots=3)
+
+
+def test_cpu_threads_are_divided(gpus, monkeypatch):
+    gpus(0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    assert LocalLauncher().threads == 8
+    assert LocalLauncher(slots=3).threads == 2
+    assert LocalLauncher(slots=20).threads == 1
+
+
+def test_concurrent_jobs_have_gpus_of_their_own(gpus, tmp_path):
+    """Real processes, which see what they were given."""
+    gpus(4, "2,3,6,7")
+    launcher = LocalLauncher(gpus=2)
+    go = tmp_path / "go"
+
+    def job():
+        print(os.environ["CUDA_VISIBLE_DEVICES"])
+        while not go.exists():
+            time.sleep(0.05)
+
+    jobs = [launcher.submit(job, tmp_path / name, name) for name in "ab"]
+    assert not launcher.has_place()
+    go.touch()
+    wait_for(lambda: all(map(has_ended, jobs)))
+    assert launcher.has_place()
+    jobs.append(launcher.submit(job, tmp_path / "c", "c"))
+    wait_for(lambda: has_ended(jobs[-1]))
+    assert [job.state() for job in jobs] == [JobState.SUCCEEDED] * 3
+    assert [job.logs[1].read_text() for job in jobs] == ["2,3\n", "6,7\n", "2,3\n"]
+
+
+def test_how_a_job_ended(gpus, tmp_path):
+    gpus(0)
+    launcher = LocalLauncher(slots=2)
+
+    def failing():
+        raise ValueError("sample")
+
+    def killed():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    jobs = [launcher.submit(job, tmp_path / job.__name__, "job") for job in (failing, killed)]
+    wait_for(lambda: all(map(has_ended, jobs)))
+    assert [job.state() for job in jobs] == [JobState.FAILED, JobState.KILLED]
+    assert jobs[0].logs[0].read_text().endswith("ValueError: sample\n")
+
+
+def test_stopping_ends_the_jobs(gpus, tmp_path):
+    gpus(0)
+    launcher = LocalLauncher()
+    pid_file = tmp_path / "pid"
+
+    def job():
+        pid_file.write_text(str(os.getpid()))
+        signal.pause()
+
+    submitted = launcher.submit(job, tmp_path / "job", "job")
+    wait_for(lambda: written(pid_file))
+    assert "the same command" in launcher.stop()
+    assert submitted.state() is JobState.KILLED
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid_file.read_text()), 0)
+
+
+def is_gone(pid):
+    """Whether a process has ended; whoever inherited it may not have waited for it yet."""
+    stat = Path("/proc", str(pid), "stat")
+    try:
+        return stat.read_text().rsplit(")")[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_stopping_ends_a_stubborn_job_with_all_its_processes(gpus, tmp_path):
+    """Its session is its own: Ctrl-C at the terminal does not reach it."""
+    gpus(0)
+    launcher = LocalLauncher()
+    pid_file = tmp_path / "pid"
+
+    def job():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        child = subprocess.Popen(["sleep", "infinity"])  # like the process of a second GPU
+        pid_file.write_text(f"{os.getpid()} {child.pid}")
+        signal.pause()
+
+    submitted = launcher.submit(job, tmp_path / "job", "job")
+    wait_for(lambda: written(pid_file))
+    pids = [int(pid) for pid in pid_file.read_text().split()]
+    assert {os.getsid(pid) for pid in pids} == {int(submitted.job_id)}
+    assert int(submitted.job_id) != os.getsid(0)
+    launcher.stop()
+    wait_for(lambda: all(is_gone(pid) for pid in pids))
