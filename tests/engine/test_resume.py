@@ -221,7 +221,7 @@ def test_different_optimizer_cannot_be_resumed(killed, tmp_path, shapes_root):
     folder = shutil.copytree(killed, tmp_path / "run")
     cfg = run_cfg(shapes_root, folder)
     cfg.SOLVER.TRAIN_ONLY = ("maskiou_head",)
-    with pytest.raises(UserError, match="optimizer is of other parameters"):
+    with pytest.raises(UserError, match="optimizer has other parameters"):
         Trainer(cfg).resume_or_load(resume=True)
 
 
