@@ -64,6 +64,20 @@ def test_config_names_match_their_content():
         assert cfg.SOLVER.MAX_ITER == iterations
 
 
+@pytest.mark.parametrize("dataset", ["ccp", "animals"])
+def test_there_is_a_pair_of_every_set_of_photos(dataset):
+    for kind in ("mask_rcnn", "ms_rcnn"):
+        name = f"quick/{dataset}_{kind}_MNV2_FPN.yaml"
+        assert name in NAMES
+        cfg = msrcnn.get_config(name)
+        assert cfg.MODEL.TORCHVISION.NAME == "mobilenet_v2"
+        assert cfg.MODEL.WEIGHTS == "torchvision://mobilenet_v2"
+        assert (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST) == (
+            (f"{dataset}_train",),
+            (f"{dataset}_val",),
+        )
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_config_builds(name):
     cfg = msrcnn.get_config(name)

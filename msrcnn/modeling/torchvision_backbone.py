@@ -166,7 +166,7 @@ class TorchvisionBackbone(Backbone):
 
 def _check_choice(key: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
-        raise ValueError(f"{key} has '{value}'; allowed: {', '.join(allowed)}")
+        raise ValueError(f"{key} '{value}' is unknown; allowed: {', '.join(allowed)}")
 
 
 def _build_model(name: str) -> nn.Module:

@@ -183,9 +183,10 @@ def test_nothing_loaded():
         (below("backbone.bottom_up"), [], "the file lacks layers of the backbone"),
         ([], ["backbone.bottom_up.res4.22.conv1.weight"], "the file has layers of a ResNet"),
         ([], ["res4.22.conv1.weight"], "the file has layers of a ResNet"),
+        ([], ["backbone.bottom_up.body.layer3.9.conv1.weight"], "the file has layers of the back"),
         (below("backbone.fpn_"), [], ""),
         (below("backbone.bottom_up.res2.0.conv2_offset"), [], ""),
-        ([], ["fc.weight", "stem.fc.bias", "linear.weight"], ""),
+        ([], ["fc.weight", "stem.fc.bias", "linear.weight", "features.18.0.weight"], ""),
     ],
 )
 def test_incomplete_backbone_is_reported(missing, unexpected, gap):

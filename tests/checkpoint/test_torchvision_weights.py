@@ -3,10 +3,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torchvision
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 
 from msrcnn import get_config
 from msrcnn.checkpoint import MaskScoringCheckpointer, convert_torchvision_resnet
+from msrcnn.config import get_msrcnn_cfg
+from msrcnn.errors import UserError
+from msrcnn.modeling import build_torchvision_fpn_backbone
 
 
 def detectron2_model(depth, tmp_path, state):
@@ -74,3 +78,91 @@ def test_classifier_and_counters_are_left_out():
     assert "res2.0.conv1.norm.running_var" in converted
     assert "res3.0.shortcut.norm.weight" in converted
     assert "stem.conv1.norm.bias" in converted
+
+
+# --- torchvision backbones -----------------------------------------------------------------
+
+
+class Detector(torch.nn.Module):
+    """The part of a detector that weights of a torchvision model are loaded into."""
+
+    def __init__(self, name):
+        super().__init__()
+        cfg = get_msrcnn_cfg()
+        cfg.MODEL.TORCHVISION.NAME = name
+        cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
+        cfg.MODEL.FPN.OUT_CHANNELS = 8
+        self.backbone = build_torchvision_fpn_backbone(cfg, ShapeSpec(channels=3))
+
+    @property
+    def body(self):
+        return self.backbone.bottom_up.body.state_dict()
+
+
+@pytest.fixture
+def load(tmp_path, caplog):
+    """Loads random weights of a torchvision model; returns the detector, weights and messages."""
+
+    def load(in_file, in_model):
+        weights = torchvision.models.get_model(in_file, weights=None).state_dict()
+        path = tmp_path / f"{in_file}.pth"
+        torch.save(weights, path)
+        model = Detector(in_model)
+        caplog.clear()
+        with caplog.at_level("INFO", "msrcnn"):
+            MaskScoringCheckpointer(model).load(str(path))
+        records = [record for record in caplog.records if record.name.startswith("msrcnn")]
+        return model, weights, [(r.levelname, r.getMessage().splitlines()[1:]) for r in records]
+
+    return load
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("mobilenet_v2", "classifier.1, features.18.0, features.18.1"),
+        ("efficientnet_b0", "classifier.1, features.8.0, features.8.1"),
+        ("resnet18", "fc"),
+    ],
+)
+def test_torchvision_backbone_loads_unchanged_names(name, head, load):
+    model, weights, (message,) = load(name, name)
+    assert all(torch.equal(tensor, weights[key]) for key, tensor in model.body.items())
+    assert message == (
+        "INFO",
+        [
+            f"  loaded: backbone {len(model.body)}",
+            "  newly initialized: FPN (16 tensors)",
+            f"  in the file, not in the model: {head}",
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    ("in_file", "in_model", "gap"),
+    [
+        ("resnet18", "resnet34", "the file lacks layers of the backbone"),
+        ("resnet18", "mobilenet_v2", "the file lacks layers of the backbone"),
+        ("resnet34", "resnet18", "the file has layers of the backbone that the model lacks"),
+    ],
+)
+def test_other_layers_than_the_torchvision_backbone_are_a_warning(in_file, in_model, gap, load):
+    _, _, ((level, lines),) = load(in_file, in_model)
+    assert level == "WARNING"
+    assert lines[-1] == (
+        f"  warning: {gap}; check that MODEL.RESNETS or MODEL.TORCHVISION matches the file"
+    )
+
+
+def test_torchvision_backbone_of_another_width_is_an_error(load):
+    pattern = r"backbone.bottom_up.body.layer1.0.conv1.weight is \(64, 64, 1, 1\) in the file"
+    with pytest.raises(UserError, match=pattern):
+        load("resnet50", "resnet18")
+
+
+def test_checkpoint_with_a_torchvision_backbone(tmp_path):
+    model, other = Detector("mobilenet_v2"), Detector("mobilenet_v2")
+    MaskScoringCheckpointer(model, str(tmp_path)).save("model_final")
+    MaskScoringCheckpointer(other).load(str(tmp_path / "model_final.pth"))
+    expected, found = model.state_dict(), other.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)

@@ -9,6 +9,8 @@ def test_datasets_are_registered_under_the_datasets_root():
     for name, annotations in (
         ("shapes_val", "shapes/annotations/instances_val.json"),
         ("nuclei_train", "nuclei/train.json"),
+        ("ccp_train", "ccp/train.json"),
+        ("animals_val", "animals/val.json"),
     ):
         assert name in DatasetCatalog.list()
         assert MetadataCatalog.get(name).json_file == str(datasets_root() / annotations)

@@ -146,6 +146,17 @@ def test_unknown_value_lists_the_allowed_ones(key, allowed, maskiou_on, tiny_cfg
         check_config(tiny_cfg)
 
 
+@pytest.mark.parametrize(
+    ("key", "allowed"), [("NAME", "'mobilenet_v2', .*'resnet18'"), ("NORM", "'FrozenBN', 'BN'")]
+)
+def test_torchvision_model_is_checked_if_it_is_the_backbone(key, allowed, tiny_cfg):
+    tiny_cfg.MODEL.TORCHVISION[key] = "nonsense"
+    check_config(tiny_cfg)
+    tiny_cfg.MODEL.BACKBONE.NAME = "build_torchvision_fpn_backbone"
+    with pytest.raises(UserError, match=f"TORCHVISION.{key} is 'nonsense'; allowed: .*{allowed}"):
+        check_config(tiny_cfg)
+
+
 def test_negative_bootstrap_is_rejected(tiny_cfg):
     tiny_cfg.TEST.BOOTSTRAP = -1
     with pytest.raises(UserError, match="TEST.BOOTSTRAP is -1"):
