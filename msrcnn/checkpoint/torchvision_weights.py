@@ -82,7 +82,7 @@ def add_body_prefix(
 
 
 class TorchvisionHandler(PathHandler):
-    """Resolves paths such as ``torchvision://resnet18``, torchvision's weights for ImageNet.
+    """Resolves paths such as ``torchvision://mobilenet_v2``, torchvision's weights for ImageNet.
 
     They are downloaded once.
     """
@@ -94,10 +94,12 @@ class TorchvisionHandler(PathHandler):
 
     def _get_local_path(self, path: str, **kwargs) -> str:
         try:
-            weights = torchvision.models.get_model_weights(path[len(self.PREFIX) :])
+            weights = torchvision.models.get_model_weights(path[len(self.PREFIX) :]).IMAGENET1K_V1
         except ValueError as error:
             raise UserError(f"'{path}': torchvision has no model of this name") from error
-        return PathManager.get_local_path(weights.IMAGENET1K_V1.url, **kwargs)
+        except AttributeError as error:
+            raise UserError(f"'{path}': torchvision has no IMAGENET1K_V1 weights of it") from error
+        return PathManager.get_local_path(weights.url, **kwargs)
 
     def _open(self, path: str, mode: str = "r", **kwargs):
         return PathManager.open(self._get_local_path(path), mode, **kwargs)

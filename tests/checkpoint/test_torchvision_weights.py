@@ -72,6 +72,11 @@ def test_torchvision_name_and_local_file_give_the_same(tmp_path, monkeypatch):
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+def test_torchvision_model_without_imagenet_weights():
+    with pytest.raises(UserError, match="maskrcnn_resnet50_fpn': torchvision has no IMAGENET1K_V1"):
+        MaskScoringCheckpointer(torch.nn.Linear(2, 2)).load("torchvision://maskrcnn_resnet50_fpn")
+
+
 def test_classifier_and_counters_are_left_out():
     converted = convert_torchvision_resnet(torchvision.models.resnet18().state_dict())
     assert not any("fc." in name or "num_batches" in name for name in converted)
