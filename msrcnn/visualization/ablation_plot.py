@@ -1,4 +1,4 @@
-"""The figure of a sweep: each variant with its seeds, and AP against cost where it is known."""
+"""Figures of a sweep: AP by variant, and AP against the cost of the head if it is reported."""
 
 import itertools
 import math
@@ -12,19 +12,19 @@ from .plots import GREY, PALETTE, new_figure, styled
 BASELINE_COLOR, VARIANT_COLOR, PUBLISHED_COLOR = GREY, PALETTE[0], PALETTE[1]
 COST = "cost/multiply_adds"
 ROW_HEIGHT = 0.42  # inches
-SEEDS_BELOW = 0.2  # of a row, the dots of its seeds
+SEEDS_BELOW = 0.2  # rows between a variant and the dots of its seeds
 LABEL_WIDTH = 24  # characters
 
 
 @styled
 def draw_variants(results: dict) -> Figure:
-    """The first column by variant, and below it how far each is from the baseline.
+    """Draws the first column by variant, and below it the difference from the baseline.
 
-    Above mean and standard deviation with a dot for each seed, and published numbers where they
-    compare; below the difference with its 95% interval.
+    The upper plot has mean and standard deviation, a dot per seed, and published numbers if they
+    are comparable; the lower one the difference with its 95% interval.
 
     Args:
-        results: of :func:`msrcnn.ablation.collect.collect`, with at least one finished run.
+        results: see :func:`msrcnn.ablation.collect.collect`; at least one run is finished.
     """
     column = next(iter(results["columns"]))
     variants = _finished(results, column)
@@ -88,10 +88,10 @@ def _label_rows(axes: Axes, variants: dict[str, dict]) -> None:
 
 @styled
 def draw_cost(results: dict) -> Figure:
-    """The first column, mean and standard deviation over seeds, against the head's multiply-adds.
+    """Draws the first column, mean and standard deviation, against the head's multiply-adds.
 
     Args:
-        results: see :func:`draw_variants`; of a sweep that reports the cost.
+        results: see :func:`draw_variants`; the sweep reports the cost.
     """
     column = next(iter(results["columns"]))
     cost_column = next(c for c, key in results["columns"].items() if key == COST)
@@ -105,7 +105,7 @@ def draw_cost(results: dict) -> Figure:
         axes.errorbar(
             costs[-1], mean, yerr=std, fmt="o", color=color, capsize=3, label=variant["label"]
         )
-    # Heads that cost nothing stand at 0, which a logarithm has not.
+    # Some heads cost nothing, and a logarithmic axis has no 0.
     linear = min((cost for cost in costs if cost > 0), default=1.0)
     axes.set_xscale("symlog", linthresh=linear)
     axes.set_xlim(-linear / 2, 3 * max(*costs, linear))
@@ -124,7 +124,11 @@ FIGURES = {"plot": draw_variants, "cost": draw_cost}
 
 
 def draw_sweep(results: dict) -> dict[str, Figure]:
-    """All figures that apply, by name; none while no run is finished."""
+    """Draws all figures that apply; none if no run is finished.
+
+    Returns:
+        The figures by the name of their file.
+    """
     column = next(iter(results["columns"]))
     if not _finished(results, column):
         return {}

@@ -9,7 +9,7 @@ from msrcnn.visualization.plots import PALETTE, to_png
 
 @pytest.fixture
 def results():
-    """Of a sweep with more variants than colours."""
+    """Results of a sweep with more variants than colors."""
 
     def interval(index):  # one variant has none
         return [index / 10 - 0.2, index / 10 + 0.3] if index > 1 else None
@@ -28,7 +28,7 @@ def results():
         }
 
     return {
-        "title": "Made",
+        "title": "Sample",
         "protocol": {"label": "full protocol"},
         "columns": {"AP": "segm_mask_score/AP", "cost": "cost/multiply_adds"},
         "baseline": "0",
@@ -49,13 +49,13 @@ def test_every_variant_with_its_seeds(results):
     assert labels == [f"variant {index}" for index in range(8)]
     seeds = [line for line in axes.lines if line.get_marker() == "." and len(line.get_xdata()) == 2]
     assert [list(line.get_xdata()) for line in seeds[:1]] == [[30.05, 30.1]]
-    assert "2 seeds" in axes.get_xlabel()  # those that there are
+    assert "2 seeds" in axes.get_xlabel()  # the finished ones
 
 
 def test_differences_from_the_baseline_with_their_intervals(results):
     _, differences = draw_variants(results).axes
     labels = [label.get_text() for label in differences.get_yticklabels()]
-    assert labels == [f"variant {index}" for index in range(1, 8)]  # not of the baseline itself
+    assert labels == [f"variant {index}" for index in range(1, 8)]  # not the baseline itself
     assert [line.get_xdata()[0] for line in differences.lines if line.get_marker() == "o"] == (
         pytest.approx([index / 10 for index in range(1, 8)])
     )
@@ -66,8 +66,8 @@ def test_differences_from_the_baseline_with_their_intervals(results):
     assert len(draw_variants(results).axes) == 1
 
 
-def test_what_is_written_fits(results):
-    results["title"] = "As long as a title of a sweep may well be"
+def test_text_fits_into_the_figure(results):
+    results["title"] = "A title as long as the title of a sweep may be"
     results["variants"]["1"]["label"] = "a label that is too long for one line of the figure"
     figure = draw_variants(results)
     figure.draw_without_rendering()
@@ -78,7 +78,7 @@ def test_what_is_written_fits(results):
             assert box.x1 <= figure.bbox.x1
 
 
-def test_published_numbers_where_they_compare(results):
+def test_published_numbers_only_if_they_are_comparable(results):
     assert markers(draw_variants(results)).count("D") == 1
     results["comparable"] = False
     assert markers(draw_variants(results)).count("D") == 0
@@ -90,12 +90,12 @@ def test_the_detector_of_head_only_sweeps_is_a_line(results):
     assert len(draw_variants(results).axes[0].lines) == before + 1
 
 
-def test_cost_of_more_variants_than_colours(results):
+def test_cost_of_more_variants_than_colors(results):
     (legend,) = draw_cost(results).legends
     assert len(legend.get_texts()) == len(results["variants"])
 
 
-def test_ticks_of_cost_are_apart(results):
+def test_ticks_of_the_cost_do_not_overlap(results):
     for index, variant in enumerate(results["variants"].values()):
         variant["mean"]["cost"] = [0.0, 1.2e4, 2.4e7][index % 3]
     figure = draw_cost(results)
@@ -107,7 +107,7 @@ def test_ticks_of_cost_are_apart(results):
         assert left.x1 < right.x0
 
 
-def test_what_applies_is_drawn(results):
+def test_figures_that_apply_are_drawn(results):
     assert set(draw_sweep(results)) == {"plot", "cost"}
     del results["columns"]["cost"]
     figures = draw_sweep(results)
