@@ -77,7 +77,7 @@ class LocalLauncher(Launcher):
     def submit(self, function: Callable[[], object], folder: Path, name: str) -> LocalJob:
         slot = self._free_slots()[0]
         folder.mkdir(parents=True, exist_ok=True)
-        # Another sweep may start a job of the same run, which waits for this one to end.
+        # Named after this process: another sweep may have a job for the same run, which waits.
         file = folder / f"{os.getpid()}.pkl"
         file.write_bytes(cloudpickle.dumps(function))
         logs = file.with_suffix(".err"), file.with_suffix(".out")

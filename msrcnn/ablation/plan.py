@@ -19,12 +19,12 @@ from .digest import digest, flatten
 from .sweep import FULL, Protocol, Sweep
 
 HEAD = ("maskiou_head",)  # SOLVER.TRAIN_ONLY of a run that trains the head alone
-DETECTOR = "mask_rcnn"  # the run whose boxes and masks all heads share
+DETECTOR = "mask_rcnn"  # name of the run whose boxes and masks all heads share
 CHECKPOINT_MINUTES = 5  # at most, so that an interruption costs little
 KEEP = 2  # the last checkpoint, and the one before in case the last is damaged
 # Config keys in which a variant may differ from its detector. Our ROI heads and mask heads have the
-# same parameters as the stock ones.
-OF_THE_HEAD = ("MODEL.MASKIOU_ON", "MODEL.ROI_HEADS.NAME", "MODEL.ROI_MASK_HEAD.NAME", "SEED")
+# same parameters as the stock ones; the seed is set for each run.
+MAY_DIFFER = ("MODEL.MASKIOU_ON", "MODEL.ROI_HEADS.NAME", "MODEL.ROI_MASK_HEAD.NAME", "SEED")
 RESULT = "result.json"  # in the folder of a finished run
 
 
@@ -179,13 +179,7 @@ def _variant_runs(plan: Plan, name: str) -> dict[int, Run]:
 
 
 def _run(
-    plan: Plan,
-    name: str,
-    seed: int,
-    cfg: CfgNode,
-    start: Run | None = None,
-    *,
-    trains: bool = True,
+    plan: Plan, name: str, seed: int, cfg: CfgNode, start: Run | None = None, *, trains: bool = True
 ) -> Run:
     cfg = cfg.clone()
     cfg.SEED = seed
@@ -261,7 +255,7 @@ def _check_same_detector(cfg: CfgNode, detector: CfgNode) -> None:
         for key in sorted({*ours, *theirs})
         if ours.get(key) != theirs.get(key)
         and not key.startswith("MODEL.ROI_MASKIOU_HEAD.")
-        and key not in OF_THE_HEAD
+        and key not in MAY_DIFFER
     ]
     if differing:
         raise UserError(
