@@ -16,6 +16,7 @@ from .version import __version__
 COMMANDS = {
     "train": "train a model from a config, then evaluate it",
     "eval": "evaluate weights, or saved predictions",
+    "fit-scores": "add mask scores to a trained detector",
     "predict": "detect objects in images and draw them",
     "export": "export a trained model",
     "convert": "convert another library's checkpoint",
@@ -40,7 +41,7 @@ def main(command: str | None = None) -> None:
             return
         command, arguments = arguments[0], arguments[1:]
         program = f"msrcnn {command}"
-    module = importlib.import_module(f".commands.{command}", __package__)
+    module = importlib.import_module(f".commands.{command.replace('-', '_')}", __package__)
     parser = argparse.ArgumentParser(prog=program, description=module.__doc__)
     module.add_arguments(parser)
     args = parser.parse_args(arguments)
@@ -50,16 +51,19 @@ def main(command: str | None = None) -> None:
 
 def _top_parser() -> argparse.ArgumentParser:
     """Returns the parser that prints the list of commands, or says that a command is unknown."""
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:{width}}{text}" for name, text in COMMANDS.items()]
     parser = argparse.ArgumentParser(
         prog="msrcnn",
+        usage="msrcnn [-h] [--version] COMMAND ...",
         description="Mask Scoring R-CNN on Detectron2.",
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28),
-        epilog="'msrcnn COMMAND -h' shows the arguments of a command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="\n".join(
+            ["commands:", *lines, "", "'msrcnn COMMAND -h' shows the arguments of a command."]
+        ),
     )
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name, text in COMMANDS.items():
-        commands.add_parser(name, help=text)
+    parser.add_argument("command", metavar="COMMAND", choices=COMMANDS, help="see below")
     return parser
 
 

@@ -44,6 +44,19 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     head.MASKIOU_THRESH = 0.0
     head.LOSS_TYPE = "l2"  # or "area_weighted_l2", "l2_rank"
     head.LOSS_WEIGHT = 1.0
+    # Samples that the head is trained on: "proposals" (the paper) or "detections", as by
+    # `msrcnn fit-scores`.
+    head.SAMPLES = "proposals"
+    # Detections without an instance: "ignore" (the paper), or "zero" to train them towards a
+    # MaskIoU of 0, so that the score also tells whether there is an object. Only for SAMPLES
+    # "detections".
+    head.FALSE_POSITIVES = "ignore"
+    # Also input the size of the box and statistics of the mask, see modeling/mask_scalars.py.
+    head.INPUT_SCALARS = False
+    # mask score = box score * MaskIoU ** SCORE_EXPONENT * mask confidence ** CONFIDENCE_EXPONENT;
+    # 1 and 0 are the paper.
+    head.SCORE_EXPONENT = 1.0
+    head.CONFIDENCE_EXPONENT = 0.0
 
     # "nms", "soft_linear" or "soft_gaussian". Soft-NMS, INPUT "high_res" and any TARGET other than
     # "target_class" need MODEL.ROI_HEADS.NAME MaskScoring{,Res5,Cascade}ROIHeads.
@@ -74,6 +87,9 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # Bootstrap samples for the confidence interval of the mask score's gain; 0 disables it.
     cfg.TEST.BOOTSTRAP = 1000
 
+    # Exponent of mask confidence in the ranking "mask AP by mask confidence".
+    cfg.TEST.CONFIDENCE_EXPONENT = 1.0
+
     # "sgd" (Detectron2's) or "adamw", which learns more from scratch in a short schedule.
     cfg.SOLVER.OPTIMIZER = "sgd"
     # Train only the parameters whose name contains one of these strings, e.g. ("maskiou_head",),
@@ -87,6 +103,18 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # Keep the best checkpoint as model_best.pth, by an evaluation metric such as
     # "segm_mask_score/AP". "" disables it.
     cfg.SOLVER.KEEP_BEST = ""
+    # Fit the MaskIoU head to the detections on the training images after training, as
+    # `msrcnn fit-scores` does.
+    cfg.SOLVER.FIT_SCORES = False
+    cfg.SOLVER.FIT_MAX_ITER = 600
+    cfg.SOLVER.FIT_BATCH = 128  # detections per iteration
+    cfg.SOLVER.FIT_BASE_LR = 0.001  # peak of the one-cycle schedule
+    cfg.SOLVER.FIT_WEIGHT_DECAY = 0.01
+    # Share of the training images that are held out to choose the best iteration and exponents.
+    cfg.SOLVER.FIT_HELD_OUT = 0.1
+    # Choose SCORE_EXPONENT and CONFIDENCE_EXPONENT on the held-out images.
+    cfg.SOLVER.FIT_EXPONENTS = True
+
     # Scale learning rate, schedule, warm-up and periods linearly from 16 images per batch, for
     # which the configs are written, to SOLVER.IMS_PER_BATCH.
     cfg.SOLVER.AUTO_SCALE = False

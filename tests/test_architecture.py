@@ -14,6 +14,7 @@ LEVELS = [
     ["commands"],
     ["ablation"],
     ["benchmark"],
+    ["scores"],
     ["engine"],
     ["visualization", "lazy"],
     ["evaluation", "data", "checkpoint"],

@@ -19,6 +19,7 @@ MSRCNN = str(Path(sys.executable).parent / "msrcnn")
 TOOLS = {
     "train_net": "train",
     "eval_net": "eval",
+    "fit_scores": "fit-scores",
     "predict": "predict",
     "export_model": "export",
     "convert_checkpoint": "convert",
@@ -68,6 +69,7 @@ DETECTRON2 = ["--config-file", "--resume", "--eval-only", "--num-gpus", "--machi
 FLAGS = {
     "train": DETECTRON2,
     "eval": ["--config-file", "--num-gpus", "--machine-rank"],
+    "fit-scores": ["--config-file", "--num-gpus", "--machine-rank"],
     "predict": ["--config-file"],
     "export": ["--config-file"],
 }

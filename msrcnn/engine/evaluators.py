@@ -13,6 +13,7 @@ def evaluation_settings(cfg) -> dict:
         "max_dets": cfg.TEST.DETECTIONS_PER_IMAGE,
         "engine": cfg.TEST.COCO_ENGINE,
         "bootstrap": cfg.TEST.BOOTSTRAP,
+        "confidence_exponent": cfg.TEST.CONFIDENCE_EXPONENT,
     }
 
 

@@ -33,6 +33,7 @@ class MaskScoringEvaluator(DatasetEvaluator):
         max_dets: int = 100,
         engine: str = "hotcoco",
         bootstrap: int = 1000,
+        confidence_exponent: float = 1.0,
         report: Callable[[Evaluation, Path], None] | None = None,
     ):
         """
@@ -43,7 +44,7 @@ class MaskScoringEvaluator(DatasetEvaluator):
                 the files of :func:`write_results`.
             num_classes: number of classes of the model, compared with the dataset's categories;
                 ``None`` skips the check.
-            max_dets, engine, bootstrap: see :func:`evaluate_detections`.
+            max_dets, engine, bootstrap, confidence_exponent: see :func:`evaluate_detections`.
             report: called with the evaluation and the output folder, on the main process only.
 
         Raises:
@@ -61,7 +62,12 @@ class MaskScoringEvaluator(DatasetEvaluator):
                 f"MODEL.ROI_HEADS.NUM_CLASSES {num_categories}"
             )
         self._output_dir = Path(output_dir)
-        self._settings = {"max_dets": max_dets, "engine": engine, "bootstrap": bootstrap}
+        self._settings = {
+            "max_dets": max_dets,
+            "engine": engine,
+            "bootstrap": bootstrap,
+            "confidence_exponent": confidence_exponent,
+        }
         self._report = report
 
     def reset(self) -> None:

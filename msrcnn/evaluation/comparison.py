@@ -16,6 +16,7 @@ def compare_detections(
     max_dets: int = 100,
     engine: str = "hotcoco",
     bootstrap: int = 1000,
+    confidence_exponent: float = 1.0,
 ) -> dict:
     """Evaluates sets of detections and computes what each gains in AP over the first.
 
@@ -25,7 +26,7 @@ def compare_detections(
     Args:
         ground_truth: the dataset, with annotations.
         detections: two or more sets of detections, by name.
-        max_dets, engine, bootstrap: see :func:`evaluate_detections`.
+        max_dets, engine, bootstrap, confidence_exponent: see :func:`evaluate_detections`.
 
     Returns:
         A dict with
@@ -39,7 +40,12 @@ def compare_detections(
     Raises:
         UserError: if detections do not belong to this dataset.
     """
-    settings = {"max_dets": max_dets, "engine": engine, "bootstrap": bootstrap}
+    settings = {
+        "max_dets": max_dets,
+        "engine": engine,
+        "bootstrap": bootstrap,
+        "confidence_exponent": confidence_exponent,
+    }
     evaluations = {
         name: evaluate_detections(ground_truth, each, **settings)
         for name, each in detections.items()

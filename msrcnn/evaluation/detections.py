@@ -96,9 +96,25 @@ class Detections:
         Args:
             parts: detections of the same model; their ``images`` are known.
         """
+        joined = cls.stack(parts)
+        part = np.repeat(np.arange(len(parts)), [len(p) for p in parts])
+        part_of_image = np.repeat(np.arange(len(parts)), [len(p.images) for p in parts])
+        images, first = np.unique(joined.images, return_index=True)
+        keep = np.flatnonzero(
+            part == part_of_image[first][np.searchsorted(images, joined.image_id)]
+        )
+        order = keep[np.argsort(joined.image_id[keep], kind="stable")]
+        return joined.take(order, images)
+
+    @classmethod
+    def stack(cls, parts: list[Detections]) -> Detections:
+        """Joins detections of different images, in the order of the parts.
+
+        A column that one of the parts does not have is ``None``.
+        """
         if not parts:
             return cls.nothing()
-        columns = {}
+        columns: dict = {"images": None}
         for field in fields(cls):
             values = [getattr(part, field.name) for part in parts]
             if any(value is None for value in values):
@@ -107,15 +123,7 @@ class Detections:
                 columns[field.name] = list(itertools.chain.from_iterable(values))
             else:
                 columns[field.name] = np.concatenate(values)
-        joined = cls(**columns)
-        part = np.repeat(np.arange(len(parts)), [len(p) for p in parts])
-        part_of_image = np.repeat(np.arange(len(parts)), [len(p.images) for p in parts])
-        images, first = np.unique(joined.images, return_index=True)
-        keep = np.flatnonzero(
-            part == part_of_image[first][np.searchsorted(images, joined.image_id)]
-        )
-        order = keep[np.argsort(joined.image_id[keep], kind="stable")]
-        return joined._take(order, images)
+        return cls(**columns)
 
     @classmethod
     def nothing(cls) -> Detections:
@@ -128,7 +136,7 @@ class Detections:
             score=np.zeros(0, dtype=np.float32),
         )
 
-    def _take(self, indices: np.ndarray, images: np.ndarray) -> Detections:
+    def take(self, indices: np.ndarray, images: np.ndarray | None) -> Detections:
         """Selects rows by index, and sets ``images``."""
         columns = {"images": images}
         for field in fields(self):
@@ -141,7 +149,7 @@ class Detections:
 
     def of_image(self, image_id: int) -> Detections:
         """Returns the detections of one image."""
-        return self._take(np.flatnonzero(self.image_id == image_id), np.array([image_id]))
+        return self.take(np.flatnonzero(self.image_id == image_id), np.array([image_id]))
 
     def results(self, iou_type: str, scores: np.ndarray, rows: slice = slice(None)) -> list[dict]:
         """Converts detections to records of the COCO result format.

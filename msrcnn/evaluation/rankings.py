@@ -24,8 +24,9 @@ RANKINGS = {
     "segm_mask_confidence": "mask AP by mask confidence",
     "segm_oracle": "mask AP by true MaskIoU",
 }
-# Everything that AP is reported for: the rows of tables.
-AP_LABELS = {"bbox": "box AP", **RANKINGS}
+# Everything that AP is reported for: the rows of tables. A score that also tells whether there is
+# an object ranks boxes better, too.
+AP_LABELS = {"bbox": "box AP", "bbox_mask_score": "box AP by mask score", **RANKINGS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,7 @@ def evaluate_detections(
     max_dets: int = 100,
     engine: str = "hotcoco",
     bootstrap: int = 1000,
+    confidence_exponent: float = 1.0,
 ) -> Evaluation:
     """Computes box AP, mask AP under every ranking that applies, and the quality of scores.
 
@@ -66,12 +68,14 @@ def evaluate_detections(
             :meth:`~.coco_metrics.Engine.average_precision`.
         engine: a key of ``ENGINES``.
         bootstrap: number of bootstrap samples for the confidence interval of the gain; 0 skips it.
+        confidence_exponent: exponent of mask confidence in the ranking ``segm_mask_confidence``.
 
     Returns:
         An evaluation whose ``summary`` is a dict with the following keys. An entry that does not
         apply is ``None``.
 
-        * ``bbox``: box AP metrics in percent, ranked by box score;
+        * ``bbox``, ``bbox_mask_score``: box AP metrics in percent, ranked by box score and by mask
+          score;
         * each of ``RANKINGS``: mask AP metrics in percent under this ranking;
         * ``delta``: ``AP``, mask AP by mask score minus mask AP by box score in percentage points,
           and ``ci95``, its 95% confidence interval;
@@ -92,10 +96,14 @@ def evaluate_detections(
     true = true_maskiou(ground_truth, detections) if with_masks else None
     timer.end_stage("true_maskiou")
 
-    scores = _ranking_scores(detections, true) if with_masks else {}
+    scores = _ranking_scores(detections, true, confidence_exponent) if with_masks else {}
     precision = {
         "bbox": coco_engine.average_precision(detections, "bbox", detections.score, max_dets)
     }
+    if "segm_mask_score" in scores:
+        precision["bbox_mask_score"] = coco_engine.average_precision(
+            detections, "bbox", scores["segm_mask_score"], max_dets
+        )
     for name, ranking in scores.items():
         precision[name] = coco_engine.average_precision(detections, "segm", ranking, max_dets)
     timer.end_stage("metrics")
@@ -164,14 +172,17 @@ def check_detections(ground_truth: COCO, detections: Detections) -> None:
             )
 
 
-def _ranking_scores(detections: Detections, true: TrueMaskIoU) -> dict[str, np.ndarray]:
+def _ranking_scores(
+    detections: Detections, true: TrueMaskIoU, confidence_exponent: float
+) -> dict[str, np.ndarray]:
     """Returns the scores of each ranking that applies, in the order of ``RANKINGS``."""
     box_score = detections.score.astype(np.float64)
     scores = {"segm_box_score": box_score}
     if detections.mask_score is not None:
         scores["segm_mask_score"] = detections.mask_score.astype(np.float64)
     if detections.mask_confidence is not None:
-        scores["segm_mask_confidence"] = box_score * detections.mask_confidence
+        confidence = detections.mask_confidence.astype(np.float64)
+        scores["segm_mask_confidence"] = box_score * confidence**confidence_exponent
     scores["segm_oracle"] = box_score * true.best
     return scores
 
@@ -194,7 +205,7 @@ def metrics_table(summary: dict) -> str:
     Args:
         summary: the summary of an :class:`Evaluation`, or the content of ``evaluation.json``.
     """
-    rows = [(label, summary[key]) for key, label in AP_LABELS.items()]
+    rows = [(label, summary.get(key)) for key, label in AP_LABELS.items()]
     rows = [(label, metrics) for label, metrics in rows if metrics is not None]
     columns = list(rows[0][1]) if rows else METRICS
     cells = [

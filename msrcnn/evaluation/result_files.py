@@ -52,6 +52,7 @@ def evaluate_and_write(
     max_dets: int = 100,
     engine: str = "hotcoco",
     bootstrap: int = 1000,
+    confidence_exponent: float = 1.0,
 ) -> OrderedDict:
     """Evaluates detections, logs a table and writes ``evaluation.json`` and ``per_class.csv``.
 
@@ -62,7 +63,7 @@ def evaluate_and_write(
         output_dir: created if missing.
         seconds: time already spent, by stage; included in ``evaluation.json``.
         report: called with the evaluation and the output folder.
-        max_dets, engine, bootstrap: see :func:`evaluate_detections`.
+        max_dets, engine, bootstrap, confidence_exponent: see :func:`evaluate_detections`.
 
     Returns:
         The metrics that apply, as ``{task: {metric: value}}`` without ``None``, in the format
@@ -79,7 +80,12 @@ def evaluate_and_write(
         )
         return OrderedDict()
     evaluation = evaluate_detections(
-        ground_truth, detections, max_dets=max_dets, engine=engine, bootstrap=0
+        ground_truth,
+        detections,
+        max_dets=max_dets,
+        engine=engine,
+        bootstrap=0,
+        confidence_exponent=confidence_exponent,
     )
     summary = evaluation.summary
     logger.info("Evaluation results on %d images:\n%s", summary["images"], metrics_table(summary))

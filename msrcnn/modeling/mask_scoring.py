@@ -19,7 +19,10 @@ from detectron2.utils.events import get_event_storage
 from torch import nn
 
 from .cropped_masks import with_cropped_masks
+from .mask_scalars import mask_scalars
+from .mask_score import mask_score
 from .maskiou_head import after_res5, build_maskiou_head
+from .maskiou_input import select_class_masks
 from .maskiou_loss import maskiou_loss
 from .maskiou_samples import TARGETS
 
@@ -45,6 +48,9 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
         maskiou_loss_weight: float = 1.0,
         maskiou_target: str = "target_class",
         maskiou_thresh: float = 0.0,
+        maskiou_scalars: bool = False,
+        score_exponent: float = 1.0,
+        confidence_exponent: float = 0.0,
         **kwargs,
     ):
         """
@@ -56,6 +62,9 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
             maskiou_loss_weight: weight of ``loss_maskiou``.
             maskiou_target: which outputs are trained, a key of ``TARGETS``.
             maskiou_thresh: samples whose true MaskIoU is not above it are not trained on.
+            maskiou_scalars: whether the MaskIoU head also takes the scalars of each mask.
+            score_exponent, confidence_exponent: exponents of :func:`mask_score`; the paper's are 1
+                and 0.
             **kwargs: passed to Detectron2's ``MaskRCNNConvUpsampleHead``.
         """
         super().__init__(input_shape, **kwargs)
@@ -64,6 +73,8 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
         self.maskiou_loss_weight = maskiou_loss_weight
         self.maskiou_samples = TARGETS[maskiou_target]()
         self.maskiou_thresh = maskiou_thresh
+        self.maskiou_scalars = maskiou_scalars
+        self.score_exponent, self.confidence_exponent = score_exponent, confidence_exponent
 
     def forward(
         self,
@@ -101,8 +112,10 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
     def _losses(self, features, mask_logits, instances: list[Instances]) -> dict:
         # An image without a foreground proposal may lack every ground-truth field but the class.
         proposals = [with_cropped_masks(i, mask_logits.shape[-1]) for i in instances if len(i) > 0]
-        classes = torch.cat([mask_logits.new_zeros(0).long(), *(p.gt_classes for p in proposals)])
-        maskiou = self.maskiou_head(features, mask_logits, classes)
+        none = mask_logits.new_zeros(0, 4)
+        classes = torch.cat([none.long()[:, 0], *(p.gt_classes for p in proposals)])
+        boxes = torch.cat([none, *(p.proposal_boxes.tensor for p in proposals)])
+        maskiou = self._maskiou(features, mask_logits, classes, boxes)
         samples = self.maskiou_samples(maskiou, mask_logits.detach(), proposals)
         _log_maskiou(samples.prediction, samples.target)
         loss = maskiou_loss(
@@ -119,12 +132,26 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
 
     def _score(self, features, mask_logits, instances: list[Instances]) -> None:
         classes = torch.cat([i.pred_classes for i in instances])
-        maskiou = self.maskiou_head(features, mask_logits, classes)
+        boxes = torch.cat([i.pred_boxes.tensor for i in instances])
+        maskiou = self._maskiou(features, mask_logits, classes, boxes)
         maskiou = maskiou.gather(1, classes[:, None])[:, 0].float().clamp(0, 1)
         for detections, pred in zip(instances, maskiou.split([len(i) for i in instances])):
             detections.pred_maskiou = pred
             if detections.has("scores"):
-                detections.mask_scores = detections.scores * pred
+                detections.mask_scores = mask_score(
+                    detections.scores,
+                    pred,
+                    detections.pred_masks,
+                    score_exponent=self.score_exponent,
+                    confidence_exponent=self.confidence_exponent,
+                )
+
+    def _maskiou(self, features, mask_logits, classes, boxes) -> torch.Tensor:
+        """Predicts the MaskIoU of every class, of shape (N, num_classes)."""
+        if not self.maskiou_scalars:
+            return self.maskiou_head(features, mask_logits, classes)
+        scalars = mask_scalars(select_class_masks(mask_logits, classes), boxes)
+        return self.maskiou_head(features, mask_logits, classes, scalars)
 
     def layers(self, x: torch.Tensor) -> torch.Tensor:
         """Runs the stock mask layers; the base class would run every child, the scorer too."""
@@ -152,6 +179,9 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
             maskiou_loss_weight=head.LOSS_WEIGHT,
             maskiou_target=head.TARGET,
             maskiou_thresh=head.MASKIOU_THRESH,
+            maskiou_scalars=head.INPUT_SCALARS,
+            score_exponent=head.SCORE_EXPONENT,
+            confidence_exponent=head.CONFIDENCE_EXPONENT,
         )
         return ret
 

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .mask_confidence import mask_confidence
+from .mask_scalars import SCALARS
 from .maskiou_input import INPUT_DESIGNS, pool_class_masks, select_class_masks
 
 ROI_MASKIOU_HEAD_REGISTRY = Registry("ROI_MASKIOU_HEAD")
@@ -17,10 +18,29 @@ Registry for MaskIoU heads, which predict one MaskIoU per class for every predic
 
 The registered object is called with ``obj(cfg, input_shape, mask_shape)``: the shapes of its
 input feature and of the mask logits. Its ``forward`` takes the features, the mask logits and the
-class of each mask (see :class:`MaskIoUHead`). Two class attributes describe it: ``inputs``, the
+class of each mask, and with ``MODEL.ROI_MASKIOU_HEAD.INPUT_SCALARS`` scalars of each mask (see
+:class:`MaskIoUHead`). Two class attributes describe it: ``inputs``, the
 values of ``MODEL.ROI_MASKIOU_HEAD.INPUT`` that it supports, and ``uses_mask_features``, whether it
 takes the mask head's last feature before upsampling instead of the RoI feature.
 """
+
+
+class ScalarNorm(nn.Module):
+    """Normalizes the scalars of :func:`~.mask_scalars.mask_scalars` by mean and deviation.
+
+    Both are buffers, so that they are part of a checkpoint. Fitting the head sets them to those of
+    its samples; the initial values are typical ones.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor([4.0, 4.0, 0.9, 0.2, 0.5]))
+        self.register_buffer("std", torch.tensor([1.0, 1.0, 0.1, 0.2, 0.2]))
+        assert len(self.mean) == len(SCALARS)
+
+    def forward(self, scalars: torch.Tensor) -> torch.Tensor:
+        """Takes and returns a tensor of shape (N, 5)."""
+        return (scalars - self.mean) / self.std
 
 
 @ROI_MASKIOU_HEAD_REGISTRY.register()
@@ -41,6 +61,7 @@ class MaskIoUHead(nn.Module):
         fc_dims: list[int],
         conv_norm: str = "",
         input_design: str = "concat",
+        use_scalars: bool = False,
     ):
         """
         Args:
@@ -51,6 +72,7 @@ class MaskIoUHead(nn.Module):
             fc_dims: output sizes of the hidden fully connected layers.
             conv_norm: normalization of the convolutions, see ``detectron2.layers.get_norm``.
             input_design: how feature and mask are combined, a key of ``INPUT_DESIGNS``.
+            use_scalars: whether the first fully connected layer also takes the mask's scalars.
 
         Raises:
             ValueError: if the mask's size is not a multiple of the feature's.
@@ -82,7 +104,9 @@ class MaskIoUHead(nn.Module):
             channels = dim
             height, width = -(-height // stride), -(-width // stride)
 
-        self.fcs = add_fcs(self, channels * height * width, fc_dims, num_classes)
+        self.scalar_norm = ScalarNorm() if use_scalars else None
+        size = channels * height * width + len(SCALARS) * use_scalars
+        self.fcs = add_fcs(self, size, fc_dims, num_classes)
 
     @classmethod
     def from_config(cls, cfg, input_shape: ShapeSpec, mask_shape: ShapeSpec) -> dict:
@@ -95,10 +119,15 @@ class MaskIoUHead(nn.Module):
             "fc_dims": [head.FC_DIM] * head.NUM_FC,
             "conv_norm": head.NORM,
             "input_design": head.INPUT,
+            "use_scalars": head.INPUT_SCALARS,
         }
 
     def forward(
-        self, features: torch.Tensor, mask_logits: torch.Tensor, classes: torch.Tensor
+        self,
+        features: torch.Tensor,
+        mask_logits: torch.Tensor,
+        classes: torch.Tensor,
+        scalars: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """
         Args:
@@ -106,6 +135,7 @@ class MaskIoUHead(nn.Module):
             mask_logits: predicted masks, (N, C, M, M), or (N, 1, M, M) if class-agnostic.
             classes: int64 tensor of shape (N,): the matched ground-truth classes in training, the
                 predicted classes at test time.
+            scalars: geometry and statistics of each mask, of shape (N, 5), if the head uses them.
 
         Returns:
             Predicted MaskIoU of every class, of shape (N, num_classes), not clamped.
@@ -122,7 +152,7 @@ class MaskIoUHead(nn.Module):
         x = self.combine(features, mask_logits, classes)
         for conv in self.convs:
             x = conv(x)
-        x = x.flatten(1)
+        x = with_scalars(x.flatten(1), scalars, self.scalar_norm)
         for fc in self.fcs:
             x = F.relu(fc(x))
         return self.maskiou(x)
@@ -148,6 +178,7 @@ class MaskIoULiteHead(nn.Module):
         *,
         num_classes: int,
         fc_dims: list[int],
+        use_scalars: bool = False,
     ):
         """
         Args:
@@ -155,13 +186,16 @@ class MaskIoULiteHead(nn.Module):
             mask_shape: channels, height and width of the mask logits.
             num_classes: number of foreground classes.
             fc_dims: output sizes of the hidden fully connected layers.
+            use_scalars: whether the first fully connected layer also takes the mask's scalars.
 
         Raises:
             ValueError: if the mask's size is not a multiple of the feature's.
         """
         super().__init__()
         check_pooling(input_shape, mask_shape)
-        self.fcs = add_fcs(self, 2 * input_shape.channels + 1, fc_dims, num_classes)
+        self.scalar_norm = ScalarNorm() if use_scalars else None
+        size = 2 * input_shape.channels + 1 + len(SCALARS) * use_scalars
+        self.fcs = add_fcs(self, size, fc_dims, num_classes)
 
     @classmethod
     def from_config(cls, cfg, input_shape: ShapeSpec, mask_shape: ShapeSpec) -> dict:
@@ -171,16 +205,22 @@ class MaskIoULiteHead(nn.Module):
             "mask_shape": mask_shape,
             "num_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES,
             "fc_dims": [head.FC_DIM] * head.NUM_FC,
+            "use_scalars": head.INPUT_SCALARS,
         }
 
     def forward(
-        self, features: torch.Tensor, mask_logits: torch.Tensor, classes: torch.Tensor
+        self,
+        features: torch.Tensor,
+        mask_logits: torch.Tensor,
+        classes: torch.Tensor,
+        scalars: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Same as :meth:`MaskIoUHead.forward`, with the mask head's feature."""
         mask = pool_class_masks(mask_logits, classes, features)
         share = mask.mean(dim=(2, 3))
         inside = (features * mask).mean(dim=(2, 3)) / share.clamp(min=1e-6)
         x = torch.cat([features.mean(dim=(2, 3)), inside, share], dim=1)
+        x = with_scalars(x, scalars, self.scalar_norm)
         for fc in self.fcs:
             x = F.relu(fc(x))
         return self.maskiou(x)
@@ -216,11 +256,22 @@ class MaskConfidenceHead(nn.Module):
         }
 
     def forward(
-        self, features: torch.Tensor, mask_logits: torch.Tensor, classes: torch.Tensor
+        self,
+        features: torch.Tensor,
+        mask_logits: torch.Tensor,
+        classes: torch.Tensor,
+        scalars: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Same as :meth:`MaskIoUHead.forward`; one value for all classes, without a gradient."""
         masks = select_class_masks(mask_logits.detach(), classes).sigmoid()
         return mask_confidence(masks)[:, None].expand(-1, self.num_classes)
+
+
+def with_scalars(
+    x: torch.Tensor, scalars: torch.Tensor | None, norm: ScalarNorm | None
+) -> torch.Tensor:
+    """Appends normalized scalars (N, 5) to vectors (N, K), if the head uses scalars."""
+    return x if norm is None else torch.cat([x, norm(scalars).to(x.dtype)], dim=1)
 
 
 def check_pooling(input_shape: ShapeSpec, mask_shape: ShapeSpec) -> None:

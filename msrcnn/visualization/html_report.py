@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..evaluation import METRICS, Evaluation
-from ..evaluation.rankings import AP_LABELS
+from ..evaluation.rankings import AP_LABELS, RANKINGS
 from .gallery_section import gallery_section
 from .headline import headline
 from .html import Content, Element, element, image, page, row, table
@@ -95,7 +95,7 @@ def _rankings(evaluation: Evaluation, plots: dict[str, bytes]) -> list[Content]:
     summary = evaluation.summary
     shown = [name for name in AP_LABELS if summary[name] is not None]
     metrics = list(summary["bbox"])
-    mask_rankings = [name for name in shown if name not in ("bbox", "segm_oracle")]
+    mask_rankings = [name for name in RANKINGS if name in shown and name != "segm_oracle"]
     rows = []
     for name in shown:
         cells = [number(summary[name][metric]) for metric in metrics]

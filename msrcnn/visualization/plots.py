@@ -24,6 +24,7 @@ GREY = "#7f7f7f"
 # Colors of the rankings in all figures and in the report.
 COLORS = {
     "bbox": GREY,
+    "bbox_mask_score": PALETTE[5],
     "segm_box_score": PALETTE[1],
     "segm_mask_score": PALETTE[0],
     "segm_mask_confidence": PALETTE[2],
@@ -31,6 +32,7 @@ COLORS = {
 }
 LABELS = {
     "bbox": "boxes by box score",
+    "bbox_mask_score": "boxes by mask score",
     **{name: text.replace("mask AP", "masks") for name, text in RANKINGS.items()},
 }
 # Scores that are compared with the true MaskIoU, by key in evaluation.json: the label, and the
@@ -42,6 +44,7 @@ SCORES = {
 }
 _MARKERS = {
     "bbox": ("x", ":"),
+    "bbox_mask_score": ("+", ":"),
     "segm_box_score": ("o", "-"),
     "segm_mask_score": ("s", "-"),
     "segm_mask_confidence": ("^", "-"),

@@ -50,7 +50,7 @@ def resample(dataset, detections, images):
     sample = COCO()
     sample.dataset = content
     sample.createIndex()
-    selected = detections._take(rows, np.arange(1, len(images) + 1))
+    selected = detections.take(rows, np.arange(1, len(images) + 1))
     return sample, replace(selected, image_id=np.concatenate(ids)), rows
 
 

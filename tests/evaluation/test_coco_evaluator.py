@@ -20,7 +20,14 @@ from msrcnn.evaluation import (
 )
 from msrcnn.evaluation.mask_quality import true_maskiou
 
-KEYS = ["bbox", "segm_box_score", "segm_mask_score", "segm_mask_confidence", "segm_oracle"]
+KEYS = [
+    "bbox",
+    "bbox_mask_score",
+    "segm_box_score",
+    "segm_mask_score",
+    "segm_mask_confidence",
+    "segm_oracle",
+]
 KEYS += ["delta", "maskiou", "box_score", "mask_confidence", "images", "seconds"]
 
 
@@ -80,7 +87,8 @@ def test_all_rankings_from_one_pass(dataset, tmp_path):
     assert evaluation["delta"]["AP"] == gain
     low, high = evaluation["delta"]["ci95"]
     assert low < gain < high
-    for key in ("bbox", "segm_box_score", "segm_mask_score", "segm_mask_confidence", "segm_oracle"):
+    assert evaluation["bbox_mask_score"] != evaluation["bbox"]
+    for key in KEYS[:6]:
         assert list(evaluation[key]) == list(METRICS)
         assert results[key]["AP"] == evaluation[key]["AP"]
     assert evaluation["segm_mask_confidence"] != evaluation["segm_mask_score"]
@@ -98,7 +106,7 @@ def test_per_class_table(dataset, tmp_path):
     _, evaluation = run(dataset, tmp_path)
     with (tmp_path / "per_class.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    rankings = ["bbox", *KEYS[1:5]]
+    rankings = KEYS[:6]
     categories = dataset[1].cats
     assert [(r["ranking"], int(r["category_id"])) for r in rows] == [
         (ranking, category_id) for ranking in rankings for category_id in sorted(categories)
@@ -211,7 +219,7 @@ def test_negative_limit_means_no_limit(dataset, tmp_path):
 def test_table_has_a_row_for_each_ranking(dataset, tmp_path):
     _, evaluation = run(dataset, tmp_path)
     table = metrics_table(evaluation)
-    assert len(table.splitlines()) == 2 + 5
+    assert len(table.splitlines()) == 2 + 6
     assert f"{evaluation['segm_oracle']['AP50']:.2f}" in table
 
 

@@ -166,7 +166,7 @@ def test_lvis_ignores_categories_that_an_image_is_not_annotated_for(lvis):
     found = average_precision("hotcoco", lvis, detections, "bbox", -1)
     pairs = annotated_pairs(lvis)
     rows = zip(detections.image_id.tolist(), detections.category_id.tolist())
-    remaining = detections._take(
+    remaining = detections.take(
         np.flatnonzero([pair in pairs for pair in rows]), detections.images
     )
     assert len(pairs) <= len(remaining) <= len(detections)
@@ -215,7 +215,7 @@ def test_lvis_limits_detections_per_image_over_all_categories(lvis):
         ]
     )
     best.sort()
-    kept = detections._take(best, detections.images)
+    kept = detections.take(best, detections.images)
     limited = average_precision("hotcoco", lvis, detections, "segm", 3)
     assert limited.metrics == average_precision("hotcoco", lvis, kept, "segm", 300).metrics
 

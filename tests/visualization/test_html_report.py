@@ -12,6 +12,7 @@ from stand_ins import without_scores
 from test_gallery import INSTANCE, one_detection
 
 from msrcnn.evaluation import RANKINGS, evaluate_detections
+from msrcnn.evaluation.rankings import AP_LABELS
 from msrcnn.visualization import write_report
 from msrcnn.visualization.gallery import most_moved, most_overrated
 from msrcnn.visualization.html_report import MAX_EXPANDED_CLASSES
@@ -130,9 +131,7 @@ def test_table_of_rankings(any_evaluation, any_page):
     summary = any_evaluation.summary
     header, *rows = any_page.tables["Average precision under each ranking"]
     assert header == ["", *summary["bbox"]]
-    expected = {
-        LABELS[name]: summary[name] for name in ("bbox", *RANKINGS) if summary[name] is not None
-    }
+    expected = {LABELS[name]: summary[name] for name in AP_LABELS if summary[name] is not None}
     assert [name for name, *_ in rows] == list(expected)
     for name, *values in rows:
         for value, exact in zip(values, expected[name].values(), strict=True):

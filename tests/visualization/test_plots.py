@@ -110,7 +110,7 @@ def test_calibration(evaluation):
 
 def test_rankings_differ_in_color_and_marker(evaluation):
     drawn = draw_ap_over_iou(evaluation.precision).axes[0].get_lines()
-    assert len({line.get_color() for line in drawn}) == len(drawn) == 5
+    assert len({line.get_color() for line in drawn}) == len(drawn) == 6
     assert len({line.get_marker() for line in drawn}) == len(drawn)
 
 

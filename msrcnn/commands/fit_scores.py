@@ -1,0 +1,62 @@
+"""Add mask scores to a trained Mask R-CNN: one pass over its training images, then a short fit."""
+
+import argparse
+from functools import partial
+
+from ..engine import launch_processes, prepare_config, start_run
+from ..scores import FIT_DEFAULTS, fit_scores
+from .arguments import (
+    add_config,
+    add_overrides,
+    add_processes,
+    add_train_data,
+    add_trust,
+    add_val_data,
+    processes,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
+    parser.add_argument("--weights", metavar="W", required=True, help="checkpoint of the detector")
+    parser.add_argument("--output-dir", metavar="D", required=True, help="output folder")
+    add_train_data(parser)
+    add_val_data(parser)
+    parser.add_argument(
+        "--cache-gb",
+        type=float,
+        default=8.0,
+        metavar="N",
+        help="size limit of the cache in GB; beyond it, detections are sampled (default: 8)",
+    )
+    parser.add_argument(
+        "--keep-cache",
+        action="store_true",
+        help="keep the cache for another fit",
+    )
+    add_processes(parser)
+    add_trust(parser)
+    add_overrides(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    opts = [*FIT_DEFAULTS, *args.opts, "MODEL.WEIGHTS", args.weights, "OUTPUT_DIR", args.output_dir]
+    cfg = prepare_config(
+        args.config_file,
+        opts,
+        train_data=args.train_data,
+        val_data=args.val_data,
+        splits=("TRAIN", "TEST"),
+    )
+    main = partial(
+        _run_in_process,
+        cfg,
+        cache_gb=args.cache_gb,
+        keep_cache=args.keep_cache,
+        trust_weights=args.trust_weights,
+    )
+    launch_processes(main, processes(args))
+
+
+def _run_in_process(cfg, **kwargs) -> None:
+    fit_scores(start_run(cfg, eval_only=True), **kwargs)

@@ -1,0 +1,67 @@
+"""Chooses the exponents of the mask score on held-out training images."""
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+from pycocotools.coco import COCO
+
+from ..evaluation import Detections
+from ..evaluation.coco_metrics import HotcocoEngine
+
+SCORE_EXPONENTS = (0.5, 1.0, 1.5, 2.0)
+CONFIDENCE_EXPONENTS = (0.0, 1.0, 2.0, 3.0)
+FREE_EXPONENTS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0)
+
+
+class Exponents(NamedTuple):
+    """Exponents of MaskIoU and mask confidence in the mask score."""
+
+    score: float = 1.0
+    confidence: float = 0.0
+
+
+def choose_exponents(
+    ground_truth: COCO,
+    detections: Detections,
+    maskiou: np.ndarray,
+    max_dets: int,
+    *,
+    score_exponents: tuple[float, ...] = SCORE_EXPONENTS,
+    confidence_exponents: tuple[float, ...] = CONFIDENCE_EXPONENTS,
+) -> tuple[Exponents, dict[Exponents, float]]:
+    """Chooses the exponents with the highest mask AP.
+
+    Args:
+        ground_truth: annotations of the images of the detections, and of no other images.
+        detections: N detections with masks.
+        maskiou: predicted MaskIoU, of shape (N,).
+        max_dets: see :meth:`~msrcnn.evaluation.coco_metrics.Engine.average_precision`.
+        score_exponents, confidence_exponents: what to choose from.
+
+    Returns:
+        The exponents, and mask AP in percent for each pair. Without any AP, the paper's exponents.
+    """
+    engine = HotcocoEngine(ground_truth)
+    found = {}
+    for pair in itertools.product(score_exponents, confidence_exponents):
+        exponents = Exponents(*pair)
+        ranking = detections.score * maskiou**exponents.score
+        ranking = ranking * detections.mask_confidence**exponents.confidence
+        scores = ranking.astype(np.float64)
+        ap = engine.average_precision(detections, "segm", scores, max_dets).metrics["AP"]
+        if ap is not None:
+            found[exponents] = ap
+    # Of equal ones the first, which are the smallest exponents.
+    return max(found, key=lambda each: found[each], default=Exponents()), found
+
+
+def choose_free_exponent(ground_truth: COCO, detections: Detections, max_dets: int) -> float:
+    """Chooses the exponent of mask confidence alone, the strongest ranking that costs nothing."""
+    nothing = np.ones(len(detections))
+    exponents, _ = choose_exponents(
+        *(ground_truth, detections, nothing, max_dets),
+        score_exponents=(0.0,),
+        confidence_exponents=FREE_EXPONENTS,
+    )
+    return exponents.confidence

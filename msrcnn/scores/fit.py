@@ -1,0 +1,190 @@
+"""Fits a MaskIoU head to cached samples."""
+
+import copy
+import logging
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from ..modeling.maskiou_loss import maskiou_loss
+from ..modeling.maskiou_samples import NEUTRAL_AREA
+from .sample_cache import SampleCache
+
+logger = logging.getLogger(__name__)
+
+FALSE_POSITIVES_PER_MATCH = 2  # drawn per detection with an instance
+CHECKS = 6  # evaluations of the held-out loss, evenly over the fit
+BATCH_AT_TEST = 512
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What came out of a fit.
+
+    Attributes:
+        samples: number of detections that the head was fitted to.
+        held_out_loss: loss on the held-out samples, by iteration.
+        best_iteration: the iteration whose head was kept.
+        seconds: duration.
+    """
+
+    samples: int
+    held_out_loss: dict[int, float]
+    best_iteration: int
+    seconds: float
+
+
+class SampleRows:
+    """Which cached samples make up an epoch, as rows of the cache.
+
+    Matched detections all take part. With ``FALSE_POSITIVES "zero"``, twice as many without an
+    instance are drawn, with a target of 0; with ``"ignore"``, none.
+    """
+
+    def __init__(self, cache: SampleCache, cfg, among: np.ndarray):
+        """
+        Args:
+            cache: the samples.
+            cfg: reads ``MODEL.ROI_MASKIOU_HEAD``.
+            among: bool array of shape (N,), the samples to use.
+        """
+        head, small = cfg.MODEL.ROI_MASKIOU_HEAD, cache.small
+        matched = ~np.isnan(small["target"])
+        # As in training on proposals, a matched mask without any overlap is not a sample.
+        good = matched & (np.nan_to_num(small["target"]) > head.MASKIOU_THRESH)
+        self.matched = np.flatnonzero(among & good)
+        false_positives = among & small["usable"] & ~matched
+        if head.FALSE_POSITIVES == "ignore":
+            false_positives[:] = False
+        self.false_positives = np.flatnonzero(false_positives)
+
+    def epoch(self, rng: np.random.Generator) -> np.ndarray:
+        """Draws the rows of one epoch, in random order."""
+        number = min(FALSE_POSITIVES_PER_MATCH * len(self.matched), len(self.false_positives))
+        drawn = rng.choice(self.false_positives, number, replace=False)
+        return rng.permutation(np.concatenate([self.matched, drawn]))
+
+
+def fit_head(head: nn.Module, cache: SampleCache, cfg, held_out: np.ndarray) -> FitResult:
+    """Fits a MaskIoU head with AdamW and a one-cycle learning rate.
+
+    Args:
+        head: changed in place; afterwards the one with the lowest loss on the held-out samples.
+        cache: the samples.
+        cfg: reads ``SOLVER.FIT_*``, ``SEED`` and ``MODEL.ROI_MASKIOU_HEAD``.
+        held_out: bool array of shape (N,), samples that are not trained on.
+    """
+    solver, start = cfg.SOLVER, time.perf_counter()
+    rng = np.random.default_rng(max(cfg.SEED, 0))
+    device = next(head.parameters()).device
+    train, test = SampleRows(cache, cfg, ~held_out), SampleRows(cache, cfg, held_out)
+    test_rows = test.epoch(np.random.default_rng(0))  # the same each time
+    _set_scalar_norm(head, cache, train.epoch(rng))
+    optimizer = torch.optim.AdamW(
+        head.parameters(), lr=solver.FIT_BASE_LR, weight_decay=solver.FIT_WEIGHT_DECAY
+    )
+    steps = solver.FIT_MAX_ITER
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, solver.FIT_BASE_LR, steps)
+    batches = _batches(train, solver.FIT_BATCH, rng)
+    losses: dict[int, float] = {}
+    best = copy.deepcopy(head.state_dict())
+    check_at = {round(steps * (i + 1) / CHECKS) for i in range(CHECKS)}
+    head.train()
+    for step in tqdm(range(1, steps + 1), desc="Fit", unit="iteration"):
+        loss = _loss(head, cache.batch(next(batches), device), cfg)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        if step in check_at:
+            losses[step] = _held_out_loss(head, cache, test_rows, cfg, device)
+            if losses[step] <= min(losses.values()):
+                best = copy.deepcopy(head.state_dict())
+    head.load_state_dict(best)
+    head.eval()
+    result = FitResult(
+        samples=len(train.matched) + len(train.false_positives),
+        held_out_loss=losses,
+        best_iteration=min(losses, key=lambda step: losses[step]) if losses else 0,
+        seconds=time.perf_counter() - start,
+    )
+    logger.info(
+        "Fitted the MaskIoU head to %d detections with an instance and %d without in %.0f s.",
+        *(len(train.matched), len(train.false_positives), result.seconds),
+    )
+    return result
+
+
+def _batches(rows: SampleRows, size: int, rng: np.random.Generator):
+    """Yields the rows of batches, epoch after epoch."""
+    left = np.zeros(0, dtype=np.int64)
+    while True:
+        while len(left) < size:
+            left = np.concatenate([left, rows.epoch(rng)])
+        yield left[:size]
+        left = left[size:]
+
+
+def predict_maskiou(head: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Predicts the MaskIoU of each sample's class, of shape (K,), not clamped."""
+    inputs = [batch["features"], batch["mask_logits"], batch["classes"]]
+    if getattr(head, "scalar_norm", None) is not None:
+        inputs.append(batch["scalars"])
+    return head(*inputs).gather(1, batch["classes"][:, None])[:, 0]
+
+
+def _loss(head: nn.Module, batch: dict[str, torch.Tensor], cfg) -> torch.Tensor:
+    settings = cfg.MODEL.ROI_MASKIOU_HEAD
+    return maskiou_loss(
+        predict_maskiou(head, batch),
+        batch["target"].nan_to_num(0.0),
+        loss_type=settings.LOSS_TYPE,
+        threshold=-1.0 if settings.FALSE_POSITIVES == "zero" else settings.MASKIOU_THRESH,
+        area=batch["area"].nan_to_num(NEUTRAL_AREA),
+    )
+
+
+@torch.no_grad()
+def _held_out_loss(head, cache: SampleCache, rows: np.ndarray, cfg, device) -> float:
+    head.eval()
+    losses = [
+        (_loss(head, batch, cfg).item(), len(batch["target"]))
+        for batch in cache.batches(rows, BATCH_AT_TEST, device)
+    ]
+    head.train()
+    total = sum(number for _, number in losses)
+    return sum(loss * number for loss, number in losses) / total if total else float("nan")
+
+
+@torch.no_grad()
+def _set_scalar_norm(head: nn.Module, cache: SampleCache, rows: np.ndarray) -> None:
+    """Sets mean and deviation of the scalars to those of the samples."""
+    norm = getattr(head, "scalar_norm", None)
+    if norm is not None and len(rows):
+        scalars = torch.from_numpy(cache.small["scalars"][rows])
+        norm.mean.copy_(scalars.mean(dim=0))
+        norm.std.copy_(scalars.std(dim=0, unbiased=False).clamp(min=1e-3))
+
+
+@torch.no_grad()
+def predict_all(head: nn.Module, cache: SampleCache, rows: np.ndarray) -> np.ndarray:
+    """Predicts the MaskIoU of cached detections.
+
+    Args:
+        head: in evaluation mode.
+        cache: the samples.
+        rows: K indices.
+
+    Returns:
+        Float32 array of shape (K,), in [0, 1].
+    """
+    device = next(iter(head.parameters()), torch.zeros(())).device
+    found = [
+        predict_maskiou(head, batch).clamp(0, 1).cpu().numpy()
+        for batch in cache.batches(rows, BATCH_AT_TEST, device)
+    ]
+    return np.concatenate(found) if found else np.zeros(0, dtype=np.float32)

@@ -1,0 +1,172 @@
+"""Samples of the MaskIoU head on disk: what it is given for each detection, and its target.
+
+Each part of the cache holds the detections of some images. The large arrays are memory-mapped.
+"""
+
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..atomic_file import write_file
+from ..errors import UserError
+from ..evaluation import Detections, load_predictions, save_predictions
+
+KEY_FILE = "key.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """N detections with everything that the MaskIoU head needs; arrays with N rows.
+
+    Attributes:
+        features: the head's features, float16, (N, channels, H, W).
+        mask_logits: float16, (N, C, M, M); C is 1, the mask of the predicted class, unless the head
+            takes the masks of all classes.
+        scalars: see :func:`msrcnn.modeling.mask_scalars.mask_scalars`, float32, (N, 5).
+        classes: predicted classes, int64, (N,).
+        target: true MaskIoU with the matched instance, NaN without one, float32, (N,).
+        area: area of the matched instance in pixels of the image, NaN without one, float32, (N,).
+        usable: whether the detection may be a sample: one on a crowd may not, bool, (N,).
+    """
+
+    features: np.ndarray
+    mask_logits: np.ndarray
+    scalars: np.ndarray
+    classes: np.ndarray
+    target: np.ndarray
+    area: np.ndarray
+    usable: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+
+LARGE = ("features", "mask_logits")
+SMALL = tuple(field.name for field in fields(Samples) if field.name not in LARGE)
+
+
+class SampleCache:
+    """A folder with the samples of a dataset, in parts that are complete or not there."""
+
+    def __init__(self, folder: Path, key: dict):
+        """
+        Args:
+            folder: created if missing.
+            key: what the samples depend on, JSON-serializable.
+
+        Raises:
+            UserError: if the folder has samples that were made from something else.
+        """
+        self.folder = folder
+        path = folder / KEY_FILE
+        if path.is_file():
+            known = json.loads(path.read_text())
+            if known != key:
+                differing = [name for name in key if known.get(name) != key[name]]
+                raise UserError(
+                    f"the cache in '{folder}' was made with other {', '.join(differing)}: delete "
+                    "the folder, or choose another --output-dir"
+                )
+        else:
+            write_file(path, json.dumps(key))
+
+    def has_part(self, number: int) -> bool:
+        """Whether a part is complete."""
+        return self._path(number, "predictions.npz").is_file()
+
+    def write_part(self, number: int, samples: Samples, detections: Detections) -> None:
+        """Writes a part.
+
+        Args:
+            number: of the part, from 0.
+            samples: of the part.
+            detections: the same detections in the same order.
+        """
+        for name in LARGE:
+            content = io.BytesIO()
+            np.save(content, getattr(samples, name))
+            write_file(self._path(number, f"{name}.npy"), content.getvalue())
+        content = io.BytesIO()
+        np.savez(content, **{name: getattr(samples, name) for name in SMALL})
+        write_file(self._path(number, "small.npz"), content.getvalue())
+        # Last: its presence says that the part is complete.
+        save_predictions(detections, self._path(number, "predictions.npz"))
+
+    def remove(self) -> None:
+        """Deletes the cache from disk."""
+        shutil.rmtree(self.folder)
+
+    @cached_property
+    def detections(self) -> Detections:
+        """All detections, in the order of the samples."""
+        return Detections.stack([load_predictions(p) for p in self._paths("predictions.npz")])
+
+    @cached_property
+    def small(self) -> dict[str, np.ndarray]:
+        """The small arrays of all samples."""
+        parts = [dict(np.load(path, allow_pickle=False)) for path in self._paths("small.npz")]
+        return {name: np.concatenate([part[name] for part in parts]) for name in SMALL}
+
+    @cached_property
+    def _large(self) -> dict[str, list[np.ndarray]]:
+        return {
+            name: [_memory_mapped(path) for path in self._paths(f"{name}.npy")] for name in LARGE
+        }
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        """Index of the first sample of each part, and of the end."""
+        return np.cumsum([0, *(len(part) for part in self._large["features"])])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """(channels, H, W)."""
+        return self._large["features"][0].shape[1:]
+
+    def batch(self, rows: np.ndarray, device: torch.device) -> dict[str, torch.Tensor]:
+        """Reads samples.
+
+        Args:
+            rows: indices of K samples.
+            device: where the tensors go.
+
+        Returns:
+            The attributes of :class:`Samples` as tensors with K rows; the large ones as float32.
+        """
+        found = {name: torch.from_numpy(self.small[name][rows]) for name in SMALL}
+        part = np.searchsorted(self._starts, rows, side="right") - 1
+        for name in LARGE:
+            parts = self._large[name]
+            values = np.stack([parts[p][r - self._starts[p]] for p, r in zip(part, rows)])
+            found[name] = torch.from_numpy(values)
+        return {
+            name: value.to(device, torch.float32 if name in LARGE else None)
+            for name, value in found.items()
+        }
+
+    def batches(
+        self, rows: np.ndarray, size: int, device: torch.device
+    ) -> Iterator[dict[str, torch.Tensor]]:
+        """Reads samples in batches of at most ``size``, in order."""
+        for start in range(0, len(rows), size):
+            yield self.batch(rows[start : start + size], device)
+
+    def _path(self, number: int, name: str) -> Path:
+        return self.folder / f"{number:05d}-{name}"
+
+    def _paths(self, name: str) -> list[Path]:
+        return sorted(self.folder.glob(f"*-{name}"))
+
+
+def _memory_mapped(path: Path) -> np.ndarray:
+    return np.load(path, mmap_mode="r", allow_pickle=False)

@@ -1,0 +1,177 @@
+"""One pass of a frozen detector over its training images, which collects samples."""
+
+import math
+
+import numpy as np
+import pycocotools.mask as mask_util
+import torch
+from detectron2.data import DatasetMapper, build_detection_test_loader
+from detectron2.modeling import GeneralizedRCNN
+from detectron2.structures import Instances
+from pycocotools.coco import COCO
+from torch.utils.data import SequentialSampler
+from tqdm import tqdm
+
+from ..evaluation import Detections, postprocess_to_rle
+from ..evaluation.mask_quality import true_maskiou
+from ..modeling.mask_scalars import mask_scalars
+from ..modeling.maskiou_input import select_class_masks
+from .sample_cache import SampleCache, Samples
+
+PARTS = 200  # at most; open files are limited
+MIN_IMAGES = 64  # of a part
+MIN_CROWD_SHARE = 0.5  # of a detection's area, on a crowd of its class
+
+
+def collect_samples(
+    cfg,
+    model: GeneralizedRCNN,
+    ground_truth: COCO,
+    images: list[dict],
+    cache: SampleCache,
+    *,
+    max_bytes: int,
+    rank: int = 0,
+    world_size: int = 1,
+) -> None:
+    """Runs the detector on images, and writes a sample for each detection.
+
+    Detections are those of the evaluation: the same size of images, the same threshold, NMS and
+    limit. An interrupted pass resumes with the first part that is missing.
+
+    Args:
+        cfg: config of the model.
+        model: with a MaskIoU head, whose weights do not matter; in evaluation mode.
+        ground_truth: annotations of the images.
+        images: Detectron2's dataset dicts.
+        cache: receives the samples.
+        max_bytes: bounds the size of the cache; beyond it, detections are drawn per image.
+        rank, world_size: this process runs every ``world_size``-th part, from ``rank``.
+    """
+    size = max(math.ceil(len(images) / PARTS), MIN_IMAGES)
+    parts = [images[start : start + size] for start in range(0, len(images), size)]
+    mine = [number for number in range(rank, len(parts), world_size) if not cache.has_part(number)]
+    total = sum(len(parts[number]) for number in mine)
+    collector = _Collector(cfg, model, ground_truth, max_bytes // max(len(images), 1))
+    with tqdm(total=total, desc="Detections", unit="image", disable=rank > 0 or not total) as bar:
+        for number in mine:
+            cache.write_part(number, *collector(parts[number], bar))
+
+
+class _Collector:
+    """Detects in images and returns the samples of the detections."""
+
+    def __init__(self, cfg, model: GeneralizedRCNN, ground_truth: COCO, bytes_per_image: int):
+        self._cfg, self._model, self._ground_truth = cfg, model, ground_truth
+        self._bytes_per_image = bytes_per_image
+        self._category_ids = np.array(sorted(ground_truth.getCatIds()), dtype=np.int64)
+        self._all_masks = cfg.MODEL.ROI_MASKIOU_HEAD.INPUT == "all_masks"
+
+    @torch.no_grad()
+    def __call__(self, images: list[dict], bar: tqdm) -> tuple[Samples, Detections]:
+        loader = build_detection_test_loader(
+            images,
+            mapper=DatasetMapper(self._cfg, False),
+            sampler=SequentialSampler(images),  # the default one would share them out again
+            num_workers=self._cfg.DATALOADER.NUM_WORKERS,
+        )
+        columns: list[dict[str, np.ndarray]] = []
+        detections: list[Detections] = []
+        calls: list[tuple[torch.Tensor, ...]] = []
+        head = self._model.roi_heads.mask_head.maskiou_head
+        hook = head.register_forward_pre_hook(lambda module, inputs: calls.append(inputs))
+        try:
+            for (image,) in loader:
+                calls.clear()
+                (instances,) = self._model.inference([image], do_postprocess=False)
+                features, mask_logits, classes = calls[0][:3]
+                boxes = instances.pred_boxes.tensor.clone()
+                class_masks = select_class_masks(mask_logits, classes)
+                instances.row = torch.arange(len(instances), device=boxes.device)
+                instances = postprocess_to_rle(instances, image["height"], image["width"])
+                rows = instances.row  # postprocessing drops empty boxes
+                stored_masks = mask_logits if self._all_masks else class_masks[:, None]
+                size = 2 * (features.shape[1:].numel() + stored_masks.shape[1:].numel())
+                rows, instances = self._draw(rows, instances, image["image_id"], size)
+                columns.append(
+                    {
+                        "features": _half(features[rows]),
+                        "mask_logits": _half(stored_masks[rows]),
+                        "scalars": mask_scalars(class_masks[rows], boxes[rows]).cpu().numpy(),
+                        "classes": classes[rows].cpu().numpy(),
+                    }
+                )
+                detections.append(
+                    Detections.from_instances(instances, image["image_id"], self._category_ids)
+                )
+                bar.update()
+        finally:
+            hook.remove()
+        found = Detections.stack(detections)
+        true = true_maskiou(self._ground_truth, found)
+        samples = Samples(
+            **{name: np.concatenate([c[name] for c in columns]) for name in columns[0]},
+            target=true.matched.astype(np.float32),
+            area=true.area.astype(np.float32),
+            usable=~np.isnan(true.matched) | ~on_incomplete(self._ground_truth, found),
+        )
+        return samples, found
+
+    def _draw(self, rows: torch.Tensor, instances: Instances, image_id: int, size: int):
+        """Draws detections of an image if its share of the cache cannot hold all of them.
+
+        Args:
+            rows: index of each detection, (n,).
+            instances: the n detections.
+            image_id: seeds the draw, with ``SEED``.
+            size: bytes per detection.
+        """
+        limit = max(self._bytes_per_image // size, 1)
+        if len(rows) <= limit:
+            return rows, instances
+        rng = np.random.default_rng([max(self._cfg.SEED, 0), image_id])
+        kept = np.sort(rng.choice(len(rows), limit, replace=False))
+        kept = torch.from_numpy(kept).to(rows.device)
+        rles = [instances.pred_masks_rle[i] for i in kept.tolist()]
+        instances.remove("pred_masks_rle")
+        instances = instances[kept]
+        instances.pred_masks_rle = rles
+        return rows[kept], instances
+
+
+def _half(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.to("cpu", torch.float16).numpy()
+
+
+def on_incomplete(ground_truth: COCO, detections: Detections) -> np.ndarray:
+    """Finds detections that may be objects although no annotation says so.
+
+    Args:
+        ground_truth: annotations of the images.
+        detections: N detections with masks.
+
+    Returns:
+        Bool array of shape (N,): whether at least half of the detection is on a crowd of its class,
+        or the image's annotations of the class are not complete, as LVIS declares it.
+    """
+    crowds: dict[tuple[int, int], list] = {}
+    for annotation in ground_truth.dataset["annotations"]:
+        if annotation.get("iscrowd"):
+            key = annotation["image_id"], annotation["category_id"]
+            crowds.setdefault(key, []).append(ground_truth.annToRLE(annotation))
+    incomplete = np.zeros(len(detections), dtype=bool)
+    pairs = zip(detections.image_id.tolist(), detections.category_id.tolist())
+    for index, (image_id, category_id) in enumerate(pairs):
+        if not _is_exhaustive(ground_truth.imgs[image_id], category_id):
+            incomplete[index] = True
+        elif (image_id, category_id) in crowds:
+            regions = crowds[image_id, category_id]
+            # With iscrowd, the "IoU" is the share of the detection that the region covers.
+            share = mask_util.iou([detections.segmentation[index]], regions, [1] * len(regions))
+            incomplete[index] = share.max() >= MIN_CROWD_SHARE
+    return incomplete
+
+
+def _is_exhaustive(image: dict, category_id: int) -> bool:
+    """Whether all instances of a category are annotated in an image (LVIS says if they are not)."""
+    return category_id not in image.get("not_exhaustive_category_ids", ())
