@@ -34,9 +34,14 @@ def collect(plan: Plan) -> dict:
     """
     sweep = plan.sweep
     records = {run.digest: _read_record(run.folder / RESULT) for run in plan.runs if run.finished}
-    variants = {name: _variant(plan, name, records) for name in plan.variants}
-    for name, variant in variants.items():
-        variant["difference"] = difference(plan, name, variants)
+    values = {
+        name: {
+            seed: _values(plan, name, records[run.digest])
+            for seed, run in runs.items()
+            if run.digest in records
+        }
+        for name, runs in plan.variants.items()
+    }
     changed = plan.head_only or plan.train_data or plan.val_data or plan.opts
     kind = "full protocol" if plan.protocol_name == FULL else f"quick protocol {plan.protocol_name}"
     return {
@@ -57,7 +62,7 @@ def collect(plan: Plan) -> dict:
         "columns": sweep.report,
         "baseline": sweep.baseline,
         "detector": _detector(plan, records),
-        "variants": variants,
+        "variants": {name: _variant(plan, name, values) for name in plan.variants},
         "missing": [run.title for run in plan.runs if run.digest not in records],
     }
 
@@ -67,33 +72,6 @@ def _read_record(path: Path) -> dict:
         return json.loads(path.read_text())
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}): delete it to repeat the run") from error
-
-
-def _variant(plan: Plan, name: str, records: dict[str, dict]) -> dict:
-    """Returns everything about a variant except the difference from the baseline."""
-    variant, runs = plan.sweep.variants[name], plan.variants[name]
-    finished = [
-        {"seed": seed, "values": _values(plan, name, records[run.digest]), "steps": run.steps}
-        for seed, run in runs.items()
-        if run.digest in records
-    ]
-    trained = any(run.trains for run in runs.values())
-    numbers = {
-        column: [run["values"][column] for run in finished if run["values"][column] is not None]
-        for column in plan.sweep.report
-    }
-    return {
-        "label": variant.label,
-        "set": variant.overrides,
-        "published": variant.published,
-        "runs": finished,
-        "trained": trained,
-        "mean": {column: statistics.fmean(x) if x else None for column, x in numbers.items()},
-        "std": {
-            column: statistics.stdev(x) if trained and len(x) > 1 else None
-            for column, x in numbers.items()
-        },
-    }
 
 
 def _values(plan: Plan, name: str, record: dict) -> dict[str, float | None]:
@@ -106,13 +84,37 @@ def _values(plan: Plan, name: str, record: dict) -> dict[str, float | None]:
     return values
 
 
-def difference(plan: Plan, name: str, variants: dict) -> dict | None:
+def _variant(plan: Plan, name: str, values: dict) -> dict:
+    """Returns the results of a variant."""
+    variant, runs = plan.sweep.variants[name], plan.variants[name]
+    trained = any(run.trains for run in runs.values())
+    mean, std = {}, {}
+    for column in plan.sweep.report:
+        numbers = [run[column] for run in values[name].values() if run[column] is not None]
+        mean[column] = statistics.fmean(numbers) if numbers else None
+        std[column] = statistics.stdev(numbers) if trained and len(numbers) > 1 else None
+    return {
+        "label": variant.label,
+        "set": variant.overrides,
+        "published": variant.published,
+        "runs": [
+            {"seed": seed, "values": run, "steps": runs[seed].steps}
+            for seed, run in values[name].items()
+        ],
+        "trained": trained,
+        "mean": mean,
+        "std": std,
+        "difference": difference(plan, name, values),
+    }
+
+
+def difference(plan: Plan, name: str, values: dict) -> dict | None:
     """Compares a variant with the baseline in the first column.
 
     Args:
         plan: the plan of a sweep.
         name: name of the variant.
-        variants: the variants with the values of their runs.
+        values: values of the finished runs by variant, seed and column.
 
     Returns:
         ``mean`` of the differences between runs with the same seed, and ``ci95``, its 95%
@@ -120,25 +122,26 @@ def difference(plan: Plan, name: str, variants: dict) -> dict | None:
         seed, ``"images"`` (paired bootstrap). Both are ``None`` if there is no interval. The result
         is ``None`` for the baseline, and if no seed is finished for both.
     """
-    sweep = plan.sweep
-    column, key = next(iter(sweep.report.items()))
-    if name == sweep.baseline:
+    column, key = next(iter(plan.sweep.report.items()))
+    baseline = plan.sweep.baseline
+    pairs = {
+        seed: (run[column], values[baseline][seed][column])
+        for seed, run in values[name].items()
+        if seed in values[baseline]
+    }
+    differences = {
+        seed: ours - base for seed, (ours, base) in pairs.items() if None not in (ours, base)
+    }
+    if name == baseline or not differences:
         return None
-    ours, theirs = (
-        {run["seed"]: run["values"][column] for run in variants[each]["runs"]}
-        for each in (name, sweep.baseline)
-    )
-    seeds = [seed for seed in ours if None not in (ours[seed], theirs.get(seed))]
-    if not seeds:
-        return None
-    differences = [ours[seed] - theirs[seed] for seed in seeds]
     interval, over = None, None
     if len(differences) > 1:
-        interval, over = student_interval(differences), "seeds"
+        interval, over = student_interval(list(differences.values())), "seeds"
     elif len(plan.protocol.seeds) == 1 and key == "segm_mask_score/AP":
-        interval = _image_interval(*(plan.variants[n][seeds[0]] for n in (sweep.baseline, name)))
+        (seed,) = differences
+        interval = _image_interval(plan.variants[baseline][seed], plan.variants[name][seed])
         over = interval and "images"
-    return {"mean": statistics.fmean(differences), "ci95": interval, "over": over}
+    return {"mean": statistics.fmean(differences.values()), "ci95": interval, "over": over}
 
 
 def student_interval(values: list[float]) -> list[float]:

@@ -187,29 +187,19 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def find_sweep(name: str) -> Path:
-    """Returns the path of a sweep file, given as a path or as a name below ``configs/ablations/``.
-
-    Raises:
-        UserError: if there is no such file.
-    """
-    for path in (Path(name), CONFIG_ROOT / name, CONFIG_ROOT / "ablations" / f"{name}.yaml"):
-        if path.is_file():
-            return path
-    known = sorted(path.stem for path in (CONFIG_ROOT / "ablations").glob("*.yaml"))
-    raise UserError(f"--sweep '{name}': no such file; msrcnn comes with {', '.join(known)}")
-
-
 def load_sweep(name: str) -> Sweep:
     """Loads and checks a sweep file.
 
     Args:
-        name: see :func:`find_sweep`.
+        name: path of the file, or its name below ``configs/ablations/``.
 
     Raises:
         UserError: naming the file, the entry, what is wrong with it and how to fix it.
     """
-    path = find_sweep(name)
+    shipped = {path.stem: path for path in sorted((CONFIG_ROOT / "ablations").glob("*.yaml"))}
+    path = next(filter(Path.is_file, (Path(name), CONFIG_ROOT / name)), shipped.get(name))
+    if path is None:
+        raise UserError(f"--sweep '{name}': no such file; msrcnn comes with {', '.join(shipped)}")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
         sweep = Sweep.model_validate(content)
