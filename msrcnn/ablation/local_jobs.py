@@ -1,5 +1,6 @@
 """Jobs of a sweep as processes of this machine."""
 
+import contextlib
 import os
 import re
 import signal
@@ -32,9 +33,9 @@ class LocalJob(Job):
 
     def kill(self) -> None:
         """Kills the process and its child processes, and waits until it has ended."""
-        if self._process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):  # none of them is left
             os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        self._process.wait()
 
 
 class LocalLauncher(Launcher):

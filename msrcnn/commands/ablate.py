@@ -104,5 +104,5 @@ def _raise_failures(states: list[State]) -> None:
         print(f"\n{state.run.title} has failed; {state.reason}", file=sys.stderr)
     if failed:
         raise UserError(
-            f"{len(failed)} of {len(states)} runs have failed; the same command tries them again"
+            f"{len(failed)} of {len(states)} runs failed; run the same command again to retry"
         )

@@ -5,6 +5,7 @@ from functools import partial
 
 from ..engine import launch_processes, prepare_config
 from ..engine import run as run_in_process
+from ..scores import train_and_fit
 from .arguments import (
     add_config,
     add_overrides,
@@ -38,11 +39,8 @@ def run(args: argparse.Namespace) -> None:
         splits=("TEST",) if args.eval_only else ("TRAIN", "TEST"),
         resume=args.resume,
     )
-    main = partial(
-        run_in_process,
-        cfg,
-        resume=args.resume,
-        eval_only=args.eval_only,
-        trust_weights=args.trust_weights,
-    )
-    launch_processes(main, processes(args))
+    settings = {"resume": args.resume, "trust_weights": args.trust_weights}
+    if args.eval_only:
+        launch_processes(partial(run_in_process, cfg, eval_only=True, **settings), processes(args))
+    else:
+        train_and_fit(cfg, processes(args), **settings)

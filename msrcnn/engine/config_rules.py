@@ -26,6 +26,8 @@ CHOICES: dict[str, Callable[[], Iterable[str]]] = {
     "MODEL.ROI_MASKIOU_HEAD.INPUT": lambda: INPUT_DESIGNS,
     "MODEL.ROI_MASKIOU_HEAD.TARGET": lambda: TARGETS,
     "MODEL.ROI_MASKIOU_HEAD.LOSS_TYPE": lambda: LOSSES,
+    "MODEL.ROI_MASKIOU_HEAD.SAMPLES": lambda: ("proposals", "detections"),
+    "MODEL.ROI_MASKIOU_HEAD.FALSE_POSITIVES": lambda: ("ignore", "zero"),
     "SOLVER.OPTIMIZER": lambda: OPTIMIZERS,
     "TEST.COCO_ENGINE": lambda: ENGINES,
 }
@@ -115,8 +117,17 @@ def _check_maskiou_head(cfg: CfgNode) -> None:
             f"MODEL.ROI_MASKIOU_HEAD.INPUT is '{head.INPUT}'; allowed for {head.NAME}: "
             f"{', '.join(map(repr, inputs))}"
         )
+    if head.FALSE_POSITIVES == "zero" and head.SAMPLES != "detections":
+        raise UserError(
+            "MODEL.ROI_MASKIOU_HEAD.FALSE_POSITIVES 'zero' needs SAMPLES 'detections': foreground "
+            "proposals all have an instance"
+        )
     if not TARGETS[head.TARGET].counts_zero:
         return
+    if head.SAMPLES == "detections":
+        raise UserError(
+            f"MODEL.ROI_MASKIOU_HEAD.TARGET '{head.TARGET}' is only for SAMPLES 'proposals'"
+        )
     if head.LOSS_TYPE == "l2_rank":
         raise UserError(
             "MODEL.ROI_MASKIOU_HEAD.LOSS_TYPE 'l2_rank' compares masks in pairs and is only for "

@@ -166,9 +166,7 @@ def test_lvis_ignores_categories_that_an_image_is_not_annotated_for(lvis):
     found = average_precision("hotcoco", lvis, detections, "bbox", -1)
     pairs = annotated_pairs(lvis)
     rows = zip(detections.image_id.tolist(), detections.category_id.tolist())
-    remaining = detections.take(
-        np.flatnonzero([pair in pairs for pair in rows]), detections.images
-    )
+    remaining = detections.take(np.flatnonzero([pair in pairs for pair in rows]), detections.images)
     assert len(pairs) <= len(remaining) <= len(detections)
     plain = COCO()
     plain.dataset = copy.deepcopy(lvis.dataset)

@@ -187,10 +187,9 @@ def ablation_rows():
     """Each variant of the sweeps that vary the MaskIoU head, with its settings."""
     for name in ("head_cost", "head_input", "loss", "sample_threshold", "training_target"):
         sweep = load_sweep(name)
-        for variant in sweep.variants:
-            yield pytest.param(
-                sweep.protocols["full"].base, variant.overrides, id=f"{name}-{variant.name}"
-            )
+        for row, variant in sweep.variants.items():
+            base = sweep.protocols["full"].base
+            yield pytest.param(base, variant.overrides, id=f"{name}-{row}")
 
 
 @pytest.mark.slow

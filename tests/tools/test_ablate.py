@@ -133,7 +133,7 @@ def test_killed_failing_and_resumed(start, run, hold, tmp_path):
     assert "diverges seed 1: failed" in stdout
     assert "left no result: it was killed" in stderr.split("concat seed 1 has failed; its job ")[1]
     assert "FloatingPointError" in stderr.split("diverges seed 1 has failed; its job ")[1]
-    assert stderr.strip().endswith("2 of 3 runs have failed; the same command tries them again")
+    assert stderr.strip().endswith("2 of 3 runs failed; run the same command again to retry")
     assert "Not finished: concat seed 1, diverges seed 1" in stdout  # the table of the others
     finished = folder(output, "multiply") / "result.json"
     before = finished.stat().st_mtime_ns
@@ -171,7 +171,7 @@ def test_every_run_fails(run, tmp_path):
     assert code == 1
     assert "concat seed 1 has failed; its job " in stderr
     assert "FloatingPointError" in stderr
-    assert stderr.strip().endswith("1 of 1 runs have failed; the same command tries them again")
+    assert stderr.strip().endswith("1 of 1 runs failed; run the same command again to retry")
     assert not (tmp_path / "out" / "table.md").exists()
 
 

@@ -1,0 +1,67 @@
+"""Training that ends with a fit of the mask scores (``SOLVER.FIT_SCORES``)."""
+
+from functools import partial
+from pathlib import Path
+
+from detectron2.config import CfgNode
+
+from ..engine import Processes, launch_processes, run, start_run
+from ..errors import UserError
+from .fit_scores import fit_scores
+
+FINAL_WEIGHTS = "model_final.pth"
+
+
+def train_and_fit(
+    cfg: CfgNode, processes: Processes, *, resume: bool = False, trust_weights: bool = False
+) -> None:
+    """Trains a model, and fits its MaskIoU head if the config asks for it.
+
+    Args:
+        cfg: a config from :func:`msrcnn.engine.prepare_config`.
+        processes: how many processes to use.
+        resume: resume the training from the last checkpoint of ``OUTPUT_DIR``, if there is one.
+        trust_weights: load weights that are not plain data, and run the code in them.
+
+    Raises:
+        UserError: for a mistake that only shows with the weights or the data at hand.
+    """
+    if cfg.MODEL.MASKIOU_ON and not cfg.SOLVER.FIT_SCORES:
+        _check_samples(cfg)
+    training = partial(run, training_config(cfg), resume=resume, trust_weights=trust_weights)
+    launch_processes(training, processes)
+    if cfg.SOLVER.FIT_SCORES:
+        launch_processes(partial(_fit, cfg), processes)
+
+
+def _check_samples(cfg: CfgNode) -> None:
+    """Rejects a training on proposals for a head that is to learn from detections."""
+    if cfg.MODEL.ROI_MASKIOU_HEAD.SAMPLES == "detections":
+        raise UserError(
+            "MODEL.ROI_MASKIOU_HEAD.SAMPLES 'detections' needs a fit: set SOLVER.FIT_SCORES True, "
+            "run msrcnn fit-scores, or set SAMPLES proposals and FALSE_POSITIVES ignore"
+        )
+
+
+def training_config(cfg: CfgNode) -> CfgNode:
+    """Returns the config of the training before the fit.
+
+    With samples from detections the head learns only in the fit, so that training is that of a
+    plain Mask R-CNN; and the evaluation follows the fit, unless it is periodic.
+    """
+    if not cfg.SOLVER.FIT_SCORES:
+        return cfg
+    cfg = cfg.clone()
+    cfg.defrost()
+    if cfg.MODEL.ROI_MASKIOU_HEAD.SAMPLES == "detections":
+        cfg.MODEL.MASKIOU_ON = False
+    if not cfg.TEST.EVAL_PERIOD:
+        cfg.DATASETS.TEST = ()
+    return cfg
+
+
+def _fit(cfg: CfgNode) -> None:
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.WEIGHTS = str(Path(cfg.OUTPUT_DIR) / FINAL_WEIGHTS)
+    fit_scores(start_run(cfg, eval_only=True))

@@ -1,0 +1,287 @@
+"""Mask scores for a trained detector, from its samples to an evaluated checkpoint, at toy size."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog
+from detectron2.data.datasets import register_coco_instances
+
+from msrcnn.checkpoint import MaskScoringCheckpointer
+from msrcnn.config import load_config
+from msrcnn.engine import Trainer
+from msrcnn.engine.predictor import load_model
+from msrcnn.errors import UserError
+from msrcnn.evaluation import load_ground_truth
+from msrcnn.modeling.mask_scalars import SCALARS
+from msrcnn.scores import FIT_DEFAULTS, fit_scores
+from msrcnn.scores.exponents import Exponents, choose_exponents
+from msrcnn.scores.fit import SampleRows
+from msrcnn.scores.fit_scores import (
+    HEAD,
+    build_with_fresh_head,
+    cache_key,
+    draw_held_out,
+    of_images,
+)
+from msrcnn.scores.sample_cache import SampleCache
+from msrcnn.scores.sample_pass import on_incomplete
+
+
+def settings(cfg, root, output_dir):
+    """Points a config at the synthetic shapes dataset, with a fit of a few iterations."""
+    names = {}
+    for split in ("train", "val"):
+        names[split] = f"{split} for scores of {root.name}"
+        if names[split] not in DatasetCatalog.list():
+            annotations = root / "annotations" / f"instances_{split}.json"
+            register_coco_instances(names[split], {}, str(annotations), str(root / split))
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (names["train"],), (names["val"],)
+    cfg.OUTPUT_DIR, cfg.SEED = str(output_dir), 1
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.02
+    cfg.SOLVER.FIT_MAX_ITER, cfg.SOLVER.FIT_BATCH = 6, 32
+    cfg.SOLVER.FIT_HELD_OUT, cfg.TEST.BOOTSTRAP = 0.3, 20
+    return cfg
+
+
+@pytest.fixture(scope="module")
+def detector(shapes_root, tmp_path_factory):
+    """Weights of a Mask R-CNN that has learned for some steps, and its config."""
+    folder = tmp_path_factory.mktemp("detector")
+    cfg = load_config("quick/smoke_ms_rcnn_R_18_FPN.yaml")
+    settings(cfg, shapes_root, folder)
+    cfg.MODEL.DEVICE, cfg.MODEL.MASKIOU_ON, cfg.DATASETS.TEST = "cpu", False, ()
+    cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR = 60, 4, 0.002
+    cfg.SOLVER.CHECKPOINT_PERIOD = 1000
+    torch.manual_seed(0)
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+    return folder / "model_final.pth"
+
+
+@pytest.fixture
+def cfg(tiny_cfg, detector, shapes_root, tmp_path):
+    tiny_cfg.merge_from_list(list(FIT_DEFAULTS))
+    settings(tiny_cfg, shapes_root, tmp_path / "fit")
+    tiny_cfg.MODEL.WEIGHTS = str(detector)
+    return tiny_cfg
+
+
+def head_of(path):
+    weights = torch.load(path, weights_only=True)["model"]
+    return {name: tensor for name, tensor in weights.items() if name.startswith(HEAD)}
+
+
+@pytest.mark.slow
+def test_fit_and_evaluation(cfg, detector, tmp_path):
+    results = fit_scores(cfg)
+    output = tmp_path / "fit"
+    evaluation = json.loads((output / "evaluation.json").read_text())
+    assert results["segm_mask_score"]["AP"] == evaluation["segm_mask_score"]["AP"]
+    assert evaluation["bbox_mask_score"]["AP"] is not None
+    assert not (output / "samples").exists()
+
+    # The detector is the same bit for bit, and so is what it finds.
+    before = torch.load(detector, weights_only=True)["model"]
+    after = torch.load(output / "model_fitted.pth", weights_only=True)["model"]
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert {name for name in after if name not in before} == set(
+        head_of(output / "model_fitted.pth")
+    )
+    plain = cfg.clone()
+    plain.MODEL.MASKIOU_ON, plain.OUTPUT_DIR = False, str(tmp_path / "plain")
+    expected = Trainer.test(plain, load_model(plain))
+    for key in ("bbox", "segm_box_score", "segm_oracle"):
+        assert results[key] == expected[key], key
+
+    record = json.loads((output / "fit.json").read_text())
+    assert record["samples"] > 20
+    assert len(record["held_out_loss"]) > 1
+    fitted = load_config(output / "model_fitted.yaml")
+    head = fitted.MODEL.ROI_MASKIOU_HEAD
+    assert record["exponents"] == {
+        "score": head.SCORE_EXPONENT,
+        "confidence": head.CONFIDENCE_EXPONENT,
+    }
+    assert fitted.TEST.CONFIDENCE_EXPONENT == record["free_confidence_exponent"]
+    assert fitted.MODEL.WEIGHTS == "model_fitted.pth"
+
+
+class Killed(BaseException):
+    """Stands in for a signal that ends the process."""
+
+
+@pytest.mark.slow
+def test_interrupted_pass_resumes_with_the_same_head(cfg, tmp_path, monkeypatch):
+    monkeypatch.setattr("msrcnn.scores.sample_pass.MIN_IMAGES", 3)
+    cfg.DATASETS.TEST = ()
+    fit_scores(cfg)
+    expected = head_of(tmp_path / "fit" / "model_fitted.pth")
+    shutil.rmtree(tmp_path / "fit")
+
+    write, written = SampleCache.write_part, []
+
+    def write_two(self, number, *args):
+        if len(written) == 2:
+            raise Killed
+        written.append(number)
+        write(self, number, *args)
+
+    monkeypatch.setattr(SampleCache, "write_part", write_two)
+    with pytest.raises(Killed):
+        fit_scores(cfg)
+    assert not (tmp_path / "fit" / "model_fitted.pth").exists()
+    resumed = []
+    monkeypatch.setattr(
+        SampleCache,
+        "write_part",
+        lambda self, number, *args: resumed.append(number) or write(self, number, *args),
+    )
+    fit_scores(cfg, keep_cache=True)
+    assert written == [0, 1]
+    assert resumed == [2, 3]
+    found = head_of(tmp_path / "fit" / "model_fitted.pth")
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+    # A second fit, of another seed, needs no pass.
+    cfg.SEED = 2
+    cfg.SOLVER.FIT_EXPONENTS = False
+    fit_scores(cfg)
+    assert resumed == [2, 3]
+    other = head_of(tmp_path / "fit" / "model_fitted.pth")
+    assert not all(torch.equal(other[name], expected[name]) for name in expected)
+
+
+def test_cache_of_other_weights_is_rejected(cfg, detector, tmp_path):
+    ground_truth = load_ground_truth(cfg.DATASETS.TRAIN[0])
+    model = build_with_fresh_head(cfg)
+    key = cache_key(cfg, model, ground_truth)
+    SampleCache(tmp_path / "samples", key)
+    again = cache_key(cfg, build_with_fresh_head(cfg), ground_truth)
+    SampleCache(tmp_path / "samples", again)  # another head makes no difference
+    cfg.MODEL.ROI_MASKIOU_HEAD.FC_DIM = 64
+    assert cache_key(cfg, build_with_fresh_head(cfg), ground_truth) == key
+
+    with torch.no_grad():
+        model.backbone.bottom_up.stem.conv1.weight[0, 0, 0, 0] += 1e-3
+    with pytest.raises(UserError, match="was made with other weights: delete"):
+        SampleCache(tmp_path / "samples", cache_key(cfg, model, ground_truth))
+    cfg.INPUT.MIN_SIZE_TEST = 100
+    with pytest.raises(UserError, match="was made with other config: delete"):
+        SampleCache(tmp_path / "samples", cache_key(cfg, build_with_fresh_head(cfg), ground_truth))
+
+
+def test_weights_of_a_joint_head_are_ignored_whatever_their_shape(cfg, build, tmp_path):
+    cfg.MODEL.ROI_MASKIOU_HEAD.INPUT_SCALARS = False
+    cfg.MODEL.ROI_MASKIOU_HEAD.FC_DIM = 48
+    joint = build(cfg)
+    MaskScoringCheckpointer(joint, str(tmp_path)).save("joint")
+    cfg.MODEL.WEIGHTS = str(tmp_path / "joint.pth")
+    cfg.MODEL.ROI_MASKIOU_HEAD.INPUT_SCALARS = True
+    model = build_with_fresh_head(cfg)
+    head = model.roi_heads.mask_head.maskiou_head
+    assert head.fcs[0].in_features == 64 * 7 * 7 + len(SCALARS)
+    for name, tensor in joint.state_dict().items():
+        if not name.startswith(HEAD):
+            assert torch.equal(model.state_dict()[name], tensor)
+
+
+class FakeCache:
+    def __init__(self, target, usable):
+        self.small = {"target": np.array(target), "usable": np.array(usable)}
+
+
+@pytest.mark.parametrize("kind", ["zero", "ignore"])
+def test_samples_of_an_epoch(tiny_cfg, kind):
+    """All matched detections, and with "zero" twice as many others; no crowds, none held out."""
+    tiny_cfg.MODEL.ROI_MASKIOU_HEAD.FALSE_POSITIVES = kind
+    target = np.full(100, np.nan)
+    target[:10] = 0.7
+    target[10] = 0.0  # matched by its box, but without any overlap of the masks
+    usable = np.ones(100, dtype=bool)
+    usable[90:] = False
+    among = np.ones(100, dtype=bool)
+    among[5] = among[50] = False
+    rows = SampleRows(FakeCache(target, usable), tiny_cfg, among)
+    epoch = rows.epoch(np.random.default_rng(0))
+    matched = {0, 1, 2, 3, 4, 6, 7, 8, 9}
+    assert matched <= set(epoch.tolist())
+    others = set(epoch.tolist()) - matched
+    assert len(others) == len(epoch) - 9 == (18 if kind == "zero" else 0)
+    assert others <= set(range(11, 90)) - {50}
+    again = rows.epoch(np.random.default_rng(1))
+    assert sorted(again) != sorted(epoch) or kind == "ignore"
+
+
+def test_detections_on_crowds_are_no_false_positives(shapes_root):
+    from stand_ins import index, stand_in
+
+    content = json.loads((shapes_root / "annotations" / "instances_train.json").read_text())
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = 0
+    ground_truth = index(content)
+    detections = stand_in(ground_truth)
+    assert not on_incomplete(ground_truth, detections).any()
+    crowd = content["annotations"][0]
+    crowd["iscrowd"] = 1
+    found = on_incomplete(index(content), detections)
+    on_it = (detections.image_id == crowd["image_id"]) & (
+        detections.category_id == crowd["category_id"]
+    )
+    assert found.any()
+    assert not found[~on_it].any()
+    # LVIS names the categories whose instances are not all annotated.
+    content["images"][0]["not_exhaustive_category_ids"] = [2]
+    image_id = content["images"][0]["id"]
+    found = on_incomplete(index(content), detections)
+    lvis = (detections.image_id == image_id) & (detections.category_id == 2)
+    assert found[lvis].all()
+
+
+def test_held_out_images(shapes_root):
+    from stand_ins import index
+
+    path = shapes_root / "annotations" / "instances_train.json"
+    ground_truth = index(json.loads(path.read_text()))
+    drawn = draw_held_out(ground_truth, 0.25, seed=1)
+    assert len(drawn) == 3
+    assert drawn.tolist() == draw_held_out(ground_truth, 0.25, seed=1).tolist()
+    part = of_images(ground_truth, drawn)
+    assert sorted(part.imgs) == drawn.tolist()
+    assert all(a["image_id"] in part.imgs for a in part.dataset["annotations"])
+
+
+def test_exponents_that_rank_best_are_chosen(shapes_root):
+    """The true MaskIoU given as prediction deserves weight; noise deserves none."""
+    from stand_ins import index, stand_in
+
+    from msrcnn.evaluation.mask_quality import true_maskiou
+
+    path = shapes_root / "annotations" / "instances_train.json"
+    ground_truth = index(json.loads(path.read_text()))
+    detections = stand_in(ground_truth)
+    true = true_maskiou(ground_truth, detections).best
+    chosen, found = choose_exponents(ground_truth, detections, true, 100)
+    assert chosen.score > 0
+    assert found[chosen] == max(found.values())
+    noise = np.random.default_rng(0).random(len(detections))
+    _, of_noise = choose_exponents(
+        *(ground_truth, detections, noise, 100), score_exponents=(0.0, 2.0)
+    )
+    assert of_noise[Exponents(0.0, 0.0)] > of_noise[Exponents(2.0, 0.0)]
+
+
+def test_no_detection_matches(cfg, build, tmp_path):
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 1.0
+    with pytest.raises(UserError, match="none of the 0 detections .* matches an instance"):
+        fit_scores(cfg)
+
+
+def test_several_datasets(cfg):
+    cfg.DATASETS.TRAIN = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    with pytest.raises(UserError, match="one dataset; DATASETS.TRAIN names 2"):
+        fit_scores(cfg)
