@@ -9,7 +9,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
-DEMO_CONFIG := configs/quick/shapes_ms_rcnn_R_18_FPN.yaml
+DEMO_CONFIG := configs/quick/shapes_ms_rcnn_R_18_FPN_fitted.yaml
 DEMO_OUTPUT := output/demo
 SHAPES := datasets/shapes/annotations/instances_val.json
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from ..modeling.maskiou_loss import maskiou_loss
 from ..modeling.maskiou_samples import NEUTRAL_AREA
+from .progress_bar import progress_bar
 from .sample_cache import SampleCache
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def fit_head(head: nn.Module, cache: SampleCache, cfg, held_out: np.ndarray) -> 
     best = copy.deepcopy(head.state_dict())
     check_at = {round(steps * (i + 1) / CHECKS) for i in range(CHECKS)}
     head.train()
-    for step in tqdm(range(1, steps + 1), desc="Fit", unit="iteration"):
+    for step in progress_bar(range(1, steps + 1), desc="Fit", unit="iteration"):
         loss = _loss(head, cache.batch(next(batches), device), cfg)
         optimizer.zero_grad()
         loss.backward()

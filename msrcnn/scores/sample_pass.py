@@ -16,6 +16,7 @@ from ..evaluation import Detections, postprocess_to_rle
 from ..evaluation.mask_quality import true_maskiou
 from ..modeling.mask_scalars import mask_scalars
 from ..modeling.maskiou_input import select_class_masks
+from .progress_bar import progress_bar
 from .sample_cache import SampleCache, Samples
 
 PARTS = 200  # at most; open files are limited
@@ -53,7 +54,8 @@ def collect_samples(
     mine = [number for number in range(rank, len(parts), world_size) if not cache.has_part(number)]
     total = sum(len(parts[number]) for number in mine)
     collector = _Collector(cfg, model, ground_truth, max_bytes // max(len(images), 1))
-    with tqdm(total=total, desc="Detections", unit="image", disable=rank > 0 or not total) as bar:
+    shown = rank == 0 and total > 0
+    with progress_bar(total=total, desc="Detections", unit="image", disable=not shown) as bar:
         for number in mine:
             cache.write_part(number, *collector(parts[number], bar))
 
