@@ -106,6 +106,7 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # Fit the MaskIoU head to the detections on the training images after training, as
     # `msrcnn fit-scores` does.
     cfg.SOLVER.FIT_SCORES = False
+    cfg.SOLVER.FIT_IMAGES = 0  # training images to detect on, drawn at random; 0 for all
     cfg.SOLVER.FIT_MAX_ITER = 600
     cfg.SOLVER.FIT_BATCH = 128  # detections per iteration
     cfg.SOLVER.FIT_BASE_LR = 0.001  # peak of the one-cycle schedule

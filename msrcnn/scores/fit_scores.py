@@ -67,6 +67,10 @@ def fit_scores(
     model = build_with_fresh_head(cfg, trust_weights=trust_weights)
     ground_truth = load_ground_truth(cfg.DATASETS.TRAIN[0])
     images = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)
+    if 0 < cfg.SOLVER.FIT_IMAGES < len(images):
+        drawn = draw_images(ground_truth, cfg.SOLVER.FIT_IMAGES, max(cfg.SEED, 0))
+        images = [image for image in images if image["image_id"] in set(drawn.tolist())]
+        ground_truth = of_images(ground_truth, drawn)
     cache = SampleCache(output_dir / "samples", cache_key(cfg, model, ground_truth))
     collect_samples(
         *(cfg, model, ground_truth, images, cache),
@@ -130,7 +134,8 @@ def cache_key(cfg, model: nn.Module, ground_truth: COCO) -> dict[str, str]:
 
 def _fit_and_write(cfg, model, ground_truth: COCO, cache: SampleCache, output_dir: Path) -> None:
     head = model.roi_heads.mask_head.maskiou_head
-    held_out_images = draw_held_out(ground_truth, cfg.SOLVER.FIT_HELD_OUT, max(cfg.SEED, 0))
+    number = max(round(cfg.SOLVER.FIT_HELD_OUT * len(ground_truth.imgs)), 1)
+    held_out_images = draw_images(ground_truth, number, max(cfg.SEED, 0))
     held_out = np.isin(cache.detections.image_id, held_out_images)
     _check_matches(cfg, cache)
     result = fit_head(head, cache, cfg, held_out)
@@ -173,14 +178,13 @@ def _check_matches(cfg, cache: SampleCache) -> None:
         )
 
 
-def draw_held_out(ground_truth: COCO, share: float, seed: int) -> np.ndarray:
-    """Draws images to hold out, at least one.
+def draw_images(ground_truth: COCO, number: int, seed: int) -> np.ndarray:
+    """Draws images of a dataset at random.
 
     Returns:
         Their ids in increasing order.
     """
     ids = np.array(sorted(ground_truth.imgs))
-    number = max(round(share * len(ids)), 1)
     return np.sort(np.random.default_rng([seed, len(ids)]).choice(ids, number, replace=False))
 
 

@@ -23,7 +23,7 @@ from msrcnn.scores.fit_scores import (
     HEAD,
     build_with_fresh_head,
     cache_key,
-    draw_held_out,
+    draw_images,
     of_images,
 )
 from msrcnn.scores.sample_cache import SampleCache
@@ -242,14 +242,15 @@ def test_detections_on_crowds_are_no_false_positives(shapes_root):
     assert found[lvis].all()
 
 
-def test_held_out_images(shapes_root):
+def test_images_are_drawn_by_seed(shapes_root):
     from stand_ins import index
 
     path = shapes_root / "annotations" / "instances_train.json"
     ground_truth = index(json.loads(path.read_text()))
-    drawn = draw_held_out(ground_truth, 0.25, seed=1)
-    assert len(drawn) == 3
-    assert drawn.tolist() == draw_held_out(ground_truth, 0.25, seed=1).tolist()
+    drawn = draw_images(ground_truth, 3, seed=1)
+    assert len(set(drawn.tolist())) == 3
+    assert drawn.tolist() == draw_images(ground_truth, 3, seed=1).tolist()
+    assert drawn.tolist() != draw_images(ground_truth, 3, seed=2).tolist()
     part = of_images(ground_truth, drawn)
     assert sorted(part.imgs) == drawn.tolist()
     assert all(a["image_id"] in part.imgs for a in part.dataset["annotations"])
