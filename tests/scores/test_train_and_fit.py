@@ -1,0 +1,51 @@
+import pytest
+
+from msrcnn.engine import Processes, check_config
+from msrcnn.errors import UserError
+from msrcnn.scores import FIT_DEFAULTS, train_and_fit
+from msrcnn.scores.train_and_fit import training_config
+
+
+@pytest.fixture
+def cfg(tiny_cfg):
+    tiny_cfg.merge_from_list([*FIT_DEFAULTS, "SOLVER.FIT_SCORES", True])
+    return tiny_cfg
+
+
+def test_training_before_a_fit_is_of_the_detector_alone(cfg):
+    training = training_config(cfg)
+    assert not training.MODEL.MASKIOU_ON
+    assert training.DATASETS.TEST == ()  # evaluated once, after the fit
+    assert cfg.MODEL.MASKIOU_ON
+    cfg.TEST.EVAL_PERIOD = 5
+    assert training_config(cfg).DATASETS.TEST == cfg.DATASETS.TEST
+
+
+def test_a_head_trained_on_proposals_is_trained_jointly(cfg):
+    cfg.MODEL.ROI_MASKIOU_HEAD.SAMPLES = "proposals"
+    assert training_config(cfg).MODEL.MASKIOU_ON
+
+
+def test_without_a_fit_nothing_changes(cfg):
+    cfg.SOLVER.FIT_SCORES = False
+    assert training_config(cfg) is cfg
+
+
+def test_detections_need_a_fit(cfg):
+    cfg.SOLVER.FIT_SCORES = False
+    with pytest.raises(UserError, match="'detections' needs a fit: set SOLVER.FIT_SCORES True"):
+        train_and_fit(cfg, Processes())
+
+
+def test_false_positives_are_detections(cfg):
+    check_config(cfg)
+    cfg.MODEL.ROI_MASKIOU_HEAD.SAMPLES = "proposals"
+    with pytest.raises(UserError, match="FALSE_POSITIVES 'zero' needs SAMPLES 'detections'"):
+        check_config(cfg)
+
+
+def test_detections_train_the_target_class(cfg):
+    cfg.MODEL.ROI_HEADS.NAME = "MaskScoringROIHeads"
+    cfg.MODEL.ROI_MASKIOU_HEAD.TARGET = "all_classes"
+    with pytest.raises(UserError, match="TARGET 'all_classes' is only for SAMPLES 'proposals'"):
+        check_config(cfg)
