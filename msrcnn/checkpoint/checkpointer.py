@@ -130,7 +130,7 @@ class MaskScoringCheckpointer(DetectionCheckpointer):
                     return self.load(str(checkpoint))
             except DamagedFileError:  # in the zip directory, which has no checksum
                 pass
-            logger.warning("Checkpoint '%s' is damaged: the one before it is taken.", checkpoint)
+            logger.warning("Checkpoint '%s' is damaged; trying the one before it.", checkpoint)
         if found:
             raise UserError(
                 f"all checkpoints in '{self.save_dir}' are damaged; without --resume, training "

@@ -110,7 +110,7 @@ class Trainer(DefaultTrainer):
         super().resume_or_load(resume)
         if self.start_iter > 0 and not self._resumed:
             raise UserError(
-                f"the checkpoint in '{self.cfg.OUTPUT_DIR}' holds weights alone, no training state "
+                f"the checkpoint in '{self.cfg.OUTPUT_DIR}' holds only weights, no training state "
                 "to resume: give it as MODEL.WEIGHTS, without --resume"
             )
         if len(set(comm.all_gather(self.start_iter))) > 1:

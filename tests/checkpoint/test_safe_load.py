@@ -96,14 +96,14 @@ def test_control_characters_in_names_are_removed(tmp_path):
 
 def test_torchscript_is_rejected(tmp_path):
     torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "w.pth")
-    with pytest.raises(UserError, match="refused, .*: a TorchScript program"):
+    with pytest.raises(UserError, match="refused .*: a TorchScript program"):
         load_checkpoint_file(tmp_path / "w.pth")
 
 
 def test_tar_is_rejected(tmp_path):
     with tarfile.open(tmp_path / "w.pth", "w") as archive:
         archive.addfile(tarfile.TarInfo("storages"), io.BytesIO())
-    with pytest.raises(UserError, match="refused, .*: a tar archive"):
+    with pytest.raises(UserError, match="refused .*: a tar archive"):
         load_checkpoint_file(tmp_path / "w.pth")
 
 

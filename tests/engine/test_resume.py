@@ -147,7 +147,7 @@ def test_damaged_last_checkpoint(killed, tmp_path, kind, tiny_cfg, build, caplog
     state = checkpointer.resume_or_load("", resume=True)
     assert state["iteration"] == 3
     if kind != "missing":
-        assert "model_0000005.pth' is damaged: the one before it is taken" in caplog.text
+        assert "model_0000005.pth' is damaged; trying the one before it" in caplog.text
 
 
 def test_training_resumes_from_the_previous_checkpoint(
@@ -212,7 +212,7 @@ def test_weights_without_training_state_cannot_be_resumed(tmp_path, shapes_root,
     register(shapes_root)
     cfg = run_cfg(shapes_root, tmp_path)
     MaskScoringCheckpointer(build(cfg), str(tmp_path)).save("model_final")
-    with pytest.raises(UserError, match="holds weights alone"):
+    with pytest.raises(UserError, match="holds only weights"):
         Trainer(cfg).resume_or_load(resume=True)
 
 

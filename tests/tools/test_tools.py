@@ -197,7 +197,7 @@ def test_code_in_weights_runs_only_with_the_flag(flag, shapes_root, tmp_path):
     (error,) = [line for line in done.stderr.splitlines() if "error" in line]
     assert error == done.stderr.splitlines()[-1]
     assert marker.exists() == bool(flag)
-    rejected = "is refused, it holds more than weights: the name 'posix.system'" in error
+    rejected = "is refused because it holds more than weights: the name 'posix.system'" in error
     assert rejected == (not flag)
 
 
