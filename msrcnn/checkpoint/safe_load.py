@@ -88,8 +88,9 @@ def read_safely(path: str | Path, parse: Callable[[Any], T], *, trusted: bool = 
     except UnsafeFileError as error:
         raise UserError(
             f"'{path}' is refused because it holds more than weights: {_one_line(error)}. "
-            "Such a file can run code when it is loaded. If you trust its source, load it with "
-            "--trust-weights (in Python: trusted=True); otherwise ask for its weights as .safetensors"
+            "Such a file can run code when it is loaded. If you trust its source, load it "
+            "with --trust-weights (in Python: trusted=True); otherwise ask for its weights as "
+            ".safetensors"
         ) from error
     except Exception as error:  # readers can raise anything on a file of another format
         raise DamagedFileError(
