@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 import time
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..errors import UserError
 from ..modeling.maskiou_loss import maskiou_loss
 from ..modeling.maskiou_samples import NEUTRAL_AREA
 from .progress_bar import progress_bar
@@ -76,12 +78,25 @@ def fit_head(head: nn.Module, cache: SampleCache, cfg, held_out: np.ndarray) -> 
         head: changed in place; afterwards the one with the lowest loss on the held-out samples.
         cache: the samples.
         cfg: reads ``SOLVER.FIT_*``, ``SEED`` and ``MODEL.ROI_MASKIOU_HEAD``.
-        held_out: bool array of shape (N,), samples that are not trained on.
+        held_out: bool array of shape (N,), samples that are not trained on. Without any sample
+            among them, the head of the last iteration is kept.
+
+    Raises:
+        UserError: if there is nothing to fit to, or the fit diverges.
     """
     solver, start = cfg.SOLVER, time.perf_counter()
     rng = np.random.default_rng(max(cfg.SEED, 0))
-    device = next(head.parameters()).device
     train, test = SampleRows(cache, cfg, ~held_out), SampleRows(cache, cfg, held_out)
+    if not any(parameter.requires_grad for parameter in head.parameters()):
+        raise UserError(
+            f"MODEL.ROI_MASKIOU_HEAD.NAME '{cfg.MODEL.ROI_MASKIOU_HEAD.NAME}' has nothing to fit"
+        )
+    if not len(train.matched):
+        raise UserError(
+            "no detection on the images of the fit matches an instance: give it more images "
+            "(SOLVER.FIT_IMAGES), or hold fewer out (SOLVER.FIT_HELD_OUT)"
+        )
+    device = next(head.parameters()).device
     test_rows = test.epoch(np.random.default_rng(0))  # the same each time
     _set_scalar_norm(head, cache, train.epoch(rng))
     optimizer = torch.optim.AdamW(
@@ -100,16 +115,22 @@ def fit_head(head: nn.Module, cache: SampleCache, cfg, held_out: np.ndarray) -> 
         loss.backward()
         optimizer.step()
         scheduler.step()
-        if step in check_at:
+        if step in check_at and len(test_rows):
             losses[step] = _held_out_loss(head, cache, test_rows, cfg, device)
+            if not math.isfinite(losses[step]):
+                raise UserError(
+                    f"the fit diverged before iteration {step}: lower SOLVER.FIT_BASE_LR "
+                    f"({solver.FIT_BASE_LR:g})"
+                )
             if losses[step] <= min(losses.values()):
                 best = copy.deepcopy(head.state_dict())
-    head.load_state_dict(best)
+    if losses:
+        head.load_state_dict(best)
     head.eval()
     result = FitResult(
         samples=len(train.matched) + len(train.false_positives),
         held_out_loss=losses,
-        best_iteration=min(losses, key=lambda step: losses[step]) if losses else 0,
+        best_iteration=min(losses, key=lambda step: losses[step]) if losses else steps,
         seconds=time.perf_counter() - start,
     )
     logger.info(
@@ -157,7 +178,7 @@ def _held_out_loss(head, cache: SampleCache, rows: np.ndarray, cfg, device) -> f
     ]
     head.train()
     total = sum(number for _, number in losses)
-    return sum(loss * number for loss, number in losses) / total if total else float("nan")
+    return sum(loss * number for loss, number in losses) / total
 
 
 @torch.no_grad()

@@ -157,14 +157,17 @@ def on_incomplete(ground_truth: COCO, detections: Detections) -> np.ndarray:
         or the image's annotations of the class are not complete, as LVIS declares it.
     """
     crowds: dict[tuple[int, int], list] = {}
+    annotated: set[tuple[int, int]] = set()
     for annotation in ground_truth.dataset["annotations"]:
+        key = annotation["image_id"], annotation["category_id"]
+        annotated.add(key)
         if annotation.get("iscrowd"):
-            key = annotation["image_id"], annotation["category_id"]
             crowds.setdefault(key, []).append(ground_truth.annToRLE(annotation))
     incomplete = np.zeros(len(detections), dtype=bool)
     pairs = zip(detections.image_id.tolist(), detections.category_id.tolist())
     for index, (image_id, category_id) in enumerate(pairs):
-        if not _is_exhaustive(ground_truth.imgs[image_id], category_id):
+        image, is_annotated = ground_truth.imgs[image_id], (image_id, category_id) in annotated
+        if not _is_exhaustive(image, category_id, is_annotated):
             incomplete[index] = True
         elif (image_id, category_id) in crowds:
             regions = crowds[image_id, category_id]
@@ -174,6 +177,12 @@ def on_incomplete(ground_truth: COCO, detections: Detections) -> np.ndarray:
     return incomplete
 
 
-def _is_exhaustive(image: dict, category_id: int) -> bool:
-    """Whether all instances of a category are annotated in an image (LVIS says if they are not)."""
-    return category_id not in image.get("not_exhaustive_category_ids", ())
+def _is_exhaustive(image: dict, category_id: int, is_annotated: bool) -> bool:
+    """Whether all instances of a category are annotated in an image.
+
+    In LVIS, an image lists the categories that are verified to be absent and those of which only
+    some instances are annotated. Categories that are neither annotated nor listed are unknown.
+    """
+    if category_id in image.get("not_exhaustive_category_ids", ()):
+        return False
+    return is_annotated or category_id in image.get("neg_category_ids", (category_id,))

@@ -1,5 +1,7 @@
 """Mask scores for a trained detector, from its samples to an evaluated checkpoint, at toy size."""
 
+import copy
+import dataclasses
 import json
 import shutil
 
@@ -18,7 +20,7 @@ from msrcnn.evaluation import load_ground_truth
 from msrcnn.modeling.mask_scalars import SCALARS
 from msrcnn.scores import FIT_DEFAULTS, fit_scores
 from msrcnn.scores.exponents import choose_exponents
-from msrcnn.scores.fit import SampleRows
+from msrcnn.scores.fit import SampleRows, fit_head
 from msrcnn.scores.fit_scores import (
     HEAD,
     build_with_fresh_head,
@@ -240,6 +242,107 @@ def test_detections_on_crowds_are_no_false_positives(shapes_root):
     found = on_incomplete(index(content), detections)
     lvis = (detections.image_id == image_id) & (detections.category_id == 2)
     assert found[lvis].all()
+
+
+def test_categories_that_lvis_did_not_verify_are_no_false_positives(shapes_root):
+    """Neither annotated in the image nor verified to be absent."""
+    from stand_ins import index, stand_in
+
+    content = json.loads((shapes_root / "annotations" / "instances_train.json").read_text())
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = 0
+    detections = stand_in(index(content))
+    image_id = int(detections.image_id[0])
+    own = detections.image_id == image_id
+    annotated = [a["category_id"] for a in content["annotations"] if a["image_id"] == image_id]
+    absent = next(c["id"] for c in content["categories"] if c["id"] not in annotated)
+    category_id = detections.category_id.copy()
+    category_id[own] = absent
+    detections = dataclasses.replace(detections, category_id=category_id)
+    image = next(each for each in content["images"] if each["id"] == image_id)
+    for verified, expected in (([], True), ([absent], False)):
+        image["neg_category_ids"] = verified
+        found = on_incomplete(index(content), detections)
+        assert (found[own] == expected).all()
+        assert not found[~own].any()
+
+
+class TinyHead(torch.nn.Linear):
+    """Predicts the MaskIoU of 2 classes from 3 features."""
+
+    def forward(self, features, mask_logits, classes):
+        return super().forward(features)
+
+
+class TinyCache(FakeCache):
+    """Samples whose target is their first feature."""
+
+    def __init__(self, target):
+        super().__init__(target, np.ones(len(target), dtype=bool))
+        self.features = np.nan_to_num(target)[:, None] * [1.0, 0.0, 0.0]
+
+    def batch(self, rows, device):
+        target = torch.from_numpy(self.small["target"][rows]).float()
+        return {
+            "features": torch.from_numpy(self.features[rows]).float(),
+            "mask_logits": torch.zeros(len(rows), 1, 4, 4),
+            "classes": torch.zeros(len(rows), dtype=torch.int64),
+            "target": target,
+            "area": torch.full_like(target, 100.0),
+        }
+
+    def batches(self, rows, size, device):
+        yield self.batch(rows, device)
+
+
+@pytest.fixture
+def tiny_fit(tiny_cfg):
+    """Fits a tiny head to 40 samples; returns the head before, the head after, and the result."""
+    tiny_cfg.SOLVER.FIT_MAX_ITER, tiny_cfg.SOLVER.FIT_BATCH = 30, 16
+    tiny_cfg.SOLVER.FIT_BASE_LR = 0.1
+    tiny_cfg.MODEL.ROI_MASKIOU_HEAD.FALSE_POSITIVES = "zero"
+
+    def fit(held_out, target=None):
+        torch.manual_seed(0)
+        before = TinyHead(3, 2)
+        after = copy.deepcopy(before)
+        if target is None:
+            target = np.linspace(0.1, 0.9, 40)
+        return before, after, fit_head(after, TinyCache(target), tiny_cfg, held_out)
+
+    fit.cfg = tiny_cfg
+    return fit
+
+
+def test_fit_without_held_out_samples_keeps_the_last_head(tiny_fit):
+    before, after, result = tiny_fit(np.zeros(40, dtype=bool))
+    assert not torch.equal(after.weight, before.weight)
+    assert (result.held_out_loss, result.best_iteration) == ({}, 30)
+
+
+def test_fit_keeps_the_head_with_the_lowest_held_out_loss(tiny_fit):
+    held_out = np.arange(40) % 4 == 0
+    _, after, result = tiny_fit(held_out)
+    assert result.held_out_loss[result.best_iteration] == min(result.held_out_loss.values())
+    assert abs(after(torch.tensor([[0.5, 0, 0]]), None, None)[0, 0].item() - 0.5) < 0.2
+
+
+def test_fit_with_all_samples_held_out_is_an_error(tiny_fit):
+    with pytest.raises(UserError, match="no detection on the images of the fit"):
+        tiny_fit(np.ones(40, dtype=bool))
+
+
+def test_fit_of_a_head_without_weights_is_an_error(tiny_cfg):
+    tiny_cfg.MODEL.ROI_MASKIOU_HEAD.NAME = "MaskConfidenceHead"
+    cache = TinyCache(np.linspace(0.1, 0.9, 40))
+    with pytest.raises(UserError, match="'MaskConfidenceHead' has nothing to fit"):
+        fit_head(torch.nn.Identity(), cache, tiny_cfg, np.zeros(40, dtype=bool))
+
+
+def test_fit_that_diverges_is_an_error(tiny_fit):
+    tiny_fit.cfg.SOLVER.FIT_BASE_LR = 1e30
+    with pytest.raises(UserError, match="diverged before iteration .* lower SOLVER.FIT_BASE_LR"):
+        tiny_fit(np.arange(40) % 4 == 0)
 
 
 def test_images_are_drawn_by_seed(shapes_root):
