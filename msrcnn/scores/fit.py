@@ -87,10 +87,6 @@ def fit_head(head: nn.Module, cache: SampleCache, cfg, held_out: np.ndarray) -> 
     solver, start = cfg.SOLVER, time.perf_counter()
     rng = np.random.default_rng(max(cfg.SEED, 0))
     train, test = SampleRows(cache, cfg, ~held_out), SampleRows(cache, cfg, held_out)
-    if not any(parameter.requires_grad for parameter in head.parameters()):
-        raise UserError(
-            f"MODEL.ROI_MASKIOU_HEAD.NAME '{cfg.MODEL.ROI_MASKIOU_HEAD.NAME}' has nothing to fit"
-        )
     if not len(train.matched):
         raise UserError(
             "no detection on the images of the fit matches an instance: give it more images "

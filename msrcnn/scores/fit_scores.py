@@ -95,7 +95,7 @@ def build_with_fresh_head(cfg, *, trust_weights: bool = False) -> nn.Module:
     A MaskIoU head in the file is ignored, whatever its shape.
 
     Raises:
-        UserError: if the weights are not those of the whole detector.
+        UserError: if the weights are not those of the whole detector, or the head has none.
     """
     plain = cfg.clone()
     plain.defrost()
@@ -103,6 +103,10 @@ def build_with_fresh_head(cfg, *, trust_weights: bool = False) -> nn.Module:
     detector = load_model(plain, trust_weights=trust_weights)
     torch.manual_seed(max(cfg.SEED, 0))
     model = build_model(cfg).eval()
+    if not list(model.roi_heads.mask_head.maskiou_head.parameters()):
+        raise UserError(
+            f"MODEL.ROI_MASKIOU_HEAD.NAME '{cfg.MODEL.ROI_MASKIOU_HEAD.NAME}' has nothing to fit"
+        )
     missing, unexpected = model.load_state_dict(detector.state_dict(), strict=False)
     assert not unexpected, unexpected
     assert all(name.startswith(HEAD) for name in missing), missing

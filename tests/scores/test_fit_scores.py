@@ -332,11 +332,11 @@ def test_fit_with_all_samples_held_out_is_an_error(tiny_fit):
         tiny_fit(np.ones(40, dtype=bool))
 
 
-def test_fit_of_a_head_without_weights_is_an_error(tiny_cfg):
-    tiny_cfg.MODEL.ROI_MASKIOU_HEAD.NAME = "MaskConfidenceHead"
-    cache = TinyCache(np.linspace(0.1, 0.9, 40))
+def test_fit_of_a_head_without_weights_is_an_error(cfg, tmp_path):
+    cfg.MODEL.ROI_MASKIOU_HEAD.NAME = "MaskConfidenceHead"
     with pytest.raises(UserError, match="'MaskConfidenceHead' has nothing to fit"):
-        fit_head(torch.nn.Identity(), cache, tiny_cfg, np.zeros(40, dtype=bool))
+        fit_scores(cfg)
+    assert not (tmp_path / "fit" / "samples").exists()  # before the pass
 
 
 def test_fit_that_diverges_is_an_error(tiny_fit):
