@@ -124,6 +124,7 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
             loss_type=self.maskiou_loss_type,
             threshold=-1.0 if self.maskiou_samples.counts_zero else self.maskiou_thresh,
             area=samples.area,
+            num_masks=samples.num_masks,
         )
         return {
             "loss_mask": mask_rcnn_loss(mask_logits, proposals, self.vis_period) * self.loss_weight,

@@ -82,8 +82,9 @@ def maskiou_loss(
     loss_type: str = "l2",
     threshold: float = 0.0,
     area: torch.Tensor | None = None,
+    num_masks: int | None = None,
 ) -> torch.Tensor:
-    """Computes the mean loss over the samples whose target is above a threshold.
+    """Computes the loss per mask over the samples whose target is above a threshold.
 
     Args:
         prediction: tensor of shape (N,), predicted MaskIoU for the target class of each sample.
@@ -92,6 +93,9 @@ def maskiou_loss(
         threshold: the paper's tau (table 3); samples with a target at or below it are ignored.
         area: tensor of shape (N,), areas of the whole instances in image pixels; required by the
             losses in ``AREA_LOSSES``.
+        num_masks: number of masks that the samples belong to, if a mask can have several samples;
+            ``None`` counts the samples above the threshold. Averaging over masks keeps the
+            gradient of an output independent of the number of classes that are trained.
 
     Returns:
         Scalar tensor; 0, with zero gradients, if all samples are ignored.
@@ -107,4 +111,5 @@ def maskiou_loss(
     if area is not None:
         area = area.detach().float()[selected]
     loss = LOSSES[loss_type](prediction[selected], target[selected], area)
-    return loss.sum() / selected.sum().clamp(min=1)
+    count = selected.sum().clamp(min=1) if num_masks is None else max(num_masks, 1)
+    return loss.sum() / count

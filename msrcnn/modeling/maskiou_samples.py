@@ -20,11 +20,13 @@ class MaskIoUSamples(NamedTuple):
         prediction: tensor of shape (K,), selected outputs of the head.
         target: tensor of shape (K,), their true MaskIoU.
         area: tensor of shape (K,), areas of the whole instances in image pixels.
+        num_masks: number of masks that the samples belong to, if a mask can have several.
     """
 
     prediction: torch.Tensor
     target: torch.Tensor
     area: torch.Tensor
+    num_masks: int | None = None
 
 
 class TargetClass:
@@ -70,7 +72,7 @@ class AllClasses:
         target, area, positive = class_targets(maskiou, mask_logits, proposals)
         # A class without an instance has no area, and must not affect the area weights.
         area = area.where(positive, torch.full_like(area, NEUTRAL_AREA))
-        return MaskIoUSamples(maskiou.flatten(), target.flatten(), area.flatten())
+        return MaskIoUSamples(maskiou.flatten(), target.flatten(), area.flatten(), len(maskiou))
 
 
 class PositiveClasses:
@@ -82,7 +84,7 @@ class PositiveClasses:
     def __call__(self, maskiou, mask_logits, proposals) -> MaskIoUSamples:
         """See :class:`TargetClass`."""
         target, area, positive = class_targets(maskiou, mask_logits, proposals)
-        return MaskIoUSamples(maskiou[positive], target[positive], area[positive])
+        return MaskIoUSamples(maskiou[positive], target[positive], area[positive], len(maskiou))
 
 
 TARGETS = {

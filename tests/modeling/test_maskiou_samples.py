@@ -5,6 +5,7 @@ from test_mask_scoring import SIZE, batch, ground_truth, losses_of
 
 from msrcnn.modeling.cropped_masks import CroppedMasks
 from msrcnn.modeling.mask_confidence import mask_confidence
+from msrcnn.modeling.maskiou_loss import maskiou_loss
 from msrcnn.modeling.maskiou_samples import TARGETS, _crop, class_targets
 from msrcnn.modeling.maskiou_target import maskiou_targets
 from msrcnn.modeling.roi_heads import SharedField
@@ -88,6 +89,22 @@ def test_all_classes_and_positive_classes(samples):
     positive_samples = TARGETS["positive_classes"]()(maskiou, logits, proposals)
     assert torch.equal(positive_samples.prediction, maskiou[positive])
     assert (positive_samples.area > 0).all()
+
+
+@pytest.mark.parametrize("name", ["all_classes", "positive_classes"])
+def test_each_output_is_trained_as_much_as_with_the_target_class_alone(name, samples):
+    """The more classes are trained, the larger the loss; not the smaller each one's gradient."""
+    maskiou, logits, proposals = samples
+    gradients = {}
+    for design in ("target_class", name):
+        outputs = maskiou.clone().requires_grad_()
+        found = TARGETS[design]()(outputs, logits, proposals)
+        loss = maskiou_loss(*found[:2], threshold=-1.0, area=found.area, num_masks=found.num_masks)
+        (gradients[design],) = torch.autograd.grad(loss, outputs)
+    assert gradients["target_class"][0, 0] != 0
+    assert torch.equal(gradients["target_class"][0, 0], gradients[name][0, 0])
+    trained = [(gradients[design] != 0).sum() for design in ("target_class", name)]
+    assert trained[1] > trained[0] == 2
 
 
 @pytest.mark.parametrize("name", TARGETS)
