@@ -107,6 +107,9 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # `msrcnn fit-scores` does.
     cfg.SOLVER.FIT_SCORES = False
     cfg.SOLVER.FIT_IMAGES = 0  # training images to detect on, drawn at random; 0 for all
+    # How often to detect on each training image: once as in evaluation, then at sizes of
+    # INPUT.MIN_SIZE_TRAIN, and every second time mirrored.
+    cfg.SOLVER.FIT_VIEWS = 1
     cfg.SOLVER.FIT_MAX_ITER = 600
     cfg.SOLVER.FIT_BATCH = 128  # detections per iteration
     cfg.SOLVER.FIT_BASE_LR = 0.001  # peak of the one-cycle schedule

@@ -32,6 +32,8 @@ CHOICES: dict[str, Callable[[], Iterable[str]]] = {
     "TEST.COCO_ENGINE": lambda: ENGINES,
 }
 
+POSITIVE = ("SOLVER.FIT_VIEWS", "SOLVER.FIT_MAX_ITER", "SOLVER.FIT_BATCH")
+
 
 def check_config(cfg: CfgNode) -> None:
     """Rejects a config that asks for something it would not get.
@@ -41,6 +43,9 @@ def check_config(cfg: CfgNode) -> None:
     """
     for key, allowed in CHOICES.items():
         check_choice(key, _value(cfg, key), allowed())
+    for key in POSITIVE:
+        if _value(cfg, key) < 1:
+            raise UserError(f"{key} is {_value(cfg, key)}; it must be at least 1")
     if cfg.TEST.BOOTSTRAP < 0:
         raise UserError(f"TEST.BOOTSTRAP is {cfg.TEST.BOOTSTRAP}; 0 disables it, 1000 is usual")
     if cfg.MODEL.BACKBONE.NAME == "build_torchvision_fpn_backbone":

@@ -71,22 +71,25 @@ class SampleRows:
         return rng.permutation(np.concatenate([self.matched, drawn]))
 
 
-def fit_head(head: nn.Module, cache: SampleCache, cfg, held_out: np.ndarray) -> FitResult:
+def fit_head(
+    head: nn.Module, cache: SampleCache, cfg, fitted: np.ndarray, held_out: np.ndarray
+) -> FitResult:
     """Fits a MaskIoU head with AdamW and a one-cycle learning rate.
 
     Args:
         head: changed in place; afterwards the one with the lowest loss on the held-out samples.
         cache: the samples.
         cfg: reads ``SOLVER.FIT_*``, ``SEED`` and ``MODEL.ROI_MASKIOU_HEAD``.
-        held_out: bool array of shape (N,), samples that are not trained on. Without any sample
-            among them, the head of the last iteration is kept.
+        fitted: bool array of shape (N,), samples to train on.
+        held_out: bool array of shape (N,), samples to choose the iteration on. Without any, the
+            head of the last iteration is kept.
 
     Raises:
         UserError: if there is nothing to fit to, or the fit diverges.
     """
     solver, start = cfg.SOLVER, time.perf_counter()
     rng = np.random.default_rng(max(cfg.SEED, 0))
-    train, test = SampleRows(cache, cfg, ~held_out), SampleRows(cache, cfg, held_out)
+    train, test = SampleRows(cache, cfg, fitted), SampleRows(cache, cfg, held_out)
     if not len(train.matched):
         raise UserError(
             "no detection on the images of the fit matches an instance: give it more images "

@@ -128,6 +128,7 @@ def cache_key(cfg, model: nn.Module, ground_truth: COCO) -> dict[str, str]:
     for key in ("WEIGHTS", "DEVICE"):
         relevant.MODEL.pop(key)
     settings = [relevant.MODEL, relevant.INPUT, relevant.TEST.DETECTIONS_PER_IMAGE, seen]
+    settings.append(cfg.SOLVER.FIT_VIEWS)
     content = json.dumps(ground_truth.dataset, sort_keys=True)
     return {
         "weights": weights.hexdigest(),
@@ -140,9 +141,10 @@ def _fit_and_write(cfg, model, ground_truth: COCO, cache: SampleCache, output_di
     head = model.roi_heads.mask_head.maskiou_head
     number = max(round(cfg.SOLVER.FIT_HELD_OUT * len(ground_truth.imgs)), 1)
     held_out_images = draw_images(ground_truth, number, max(cfg.SEED, 0))
-    held_out = np.isin(cache.detections.image_id, held_out_images)
+    of_held_out = np.isin(cache.detections.image_id, held_out_images)
+    held_out = of_held_out & (cache.small["view"] == 0)
     _check_matches(cfg, cache)
-    result = fit_head(head, cache, cfg, held_out)
+    result = fit_head(head, cache, cfg, ~of_held_out, held_out)
     rows = np.flatnonzero(held_out)
     detections = cache.detections.take(rows, held_out_images)
     truth = of_images(ground_truth, held_out_images)

@@ -33,6 +33,7 @@ class Samples:
         classes: predicted classes, int64, (N,).
         target: true MaskIoU with the matched instance, NaN without one, float32, (N,).
         area: area of the matched instance in pixels of the image, NaN without one, float32, (N,).
+        view: view of the image, see :class:`~.view_mapper.ViewMapper`, int64, (N,).
         usable: whether the detection may be a sample: one on a crowd may not, bool, (N,).
     """
 
@@ -42,6 +43,7 @@ class Samples:
     classes: np.ndarray
     target: np.ndarray
     area: np.ndarray
+    view: np.ndarray
     usable: np.ndarray
 
     def __len__(self) -> int:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pycocotools.mask as mask_util
 import torch
-from detectron2.data import DatasetMapper, build_detection_test_loader
+from detectron2.data import build_detection_test_loader
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import Instances
 from pycocotools.coco import COCO
@@ -18,6 +18,7 @@ from ..modeling.mask_scalars import mask_scalars
 from ..modeling.maskiou_input import select_class_masks
 from .progress_bar import progress_bar
 from .sample_cache import SampleCache, Samples
+from .view_mapper import ViewMapper, mirror
 
 PARTS = 200  # at most; open files are limited
 MIN_IMAGES = 64  # of a part
@@ -38,7 +39,8 @@ def collect_samples(
     """Runs the detector on images, and writes a sample for each detection.
 
     Detections are those of the evaluation: the same size of images, the same threshold, NMS and
-    limit. An interrupted pass resumes with the first part that is missing.
+    limit. With ``SOLVER.FIT_VIEWS`` above 1, each image is seen again, mirrored or at a size of the
+    training. An interrupted pass resumes with the first part that is missing.
 
     Args:
         cfg: config of the model.
@@ -49,15 +51,18 @@ def collect_samples(
         max_bytes: bounds the size of the cache; beyond it, detections are drawn per image.
         rank, world_size: this process runs every ``world_size``-th part, from ``rank``.
     """
-    size = max(math.ceil(len(images) / PARTS), MIN_IMAGES)
-    parts = [images[start : start + size] for start in range(0, len(images), size)]
+    views = range(cfg.SOLVER.FIT_VIEWS)
+    size = max(math.ceil(len(images) * len(views) / PARTS), MIN_IMAGES)
+    starts = range(0, len(images), size)
+    parts = [(view, images[start : start + size]) for view in views for start in starts]
     mine = [number for number in range(rank, len(parts), world_size) if not cache.has_part(number)]
-    total = sum(len(parts[number]) for number in mine)
-    collector = _Collector(cfg, model, ground_truth, max_bytes // max(len(images), 1))
+    total = sum(len(parts[number][1]) for number in mine)
+    bytes_per_image = max_bytes // max(len(images) * len(views), 1)
+    collector = _Collector(cfg, model, ground_truth, bytes_per_image)
     shown = rank == 0 and total > 0
     with progress_bar(total=total, desc="Detections", unit="image", disable=not shown) as bar:
         for number in mine:
-            cache.write_part(number, *collector(parts[number], bar))
+            cache.write_part(number, *collector(*parts[number], bar))
 
 
 class _Collector:
@@ -70,10 +75,11 @@ class _Collector:
         self._all_masks = cfg.MODEL.ROI_MASKIOU_HEAD.INPUT == "all_masks"
 
     @torch.no_grad()
-    def __call__(self, images: list[dict], bar: tqdm) -> tuple[Samples, Detections]:
+    def __call__(self, view: int, images: list[dict], bar: tqdm) -> tuple[Samples, Detections]:
+        mapper = ViewMapper(self._cfg, view)
         loader = build_detection_test_loader(
             images,
-            mapper=DatasetMapper(self._cfg, False),
+            mapper=mapper,
             sampler=SequentialSampler(images),  # the default one would share them out again
             num_workers=self._cfg.DATALOADER.NUM_WORKERS,
         )
@@ -90,11 +96,13 @@ class _Collector:
                 boxes = instances.pred_boxes.tensor.clone()
                 class_masks = select_class_masks(mask_logits, classes)
                 instances.row = torch.arange(len(instances), device=boxes.device)
+                if mapper.mirrors:
+                    mirror(instances)
                 instances = postprocess_to_rle(instances, image["height"], image["width"])
                 rows = instances.row  # postprocessing drops empty boxes
                 stored_masks = mask_logits if self._all_masks else class_masks[:, None]
                 size = 2 * (features.shape[1:].numel() + stored_masks.shape[1:].numel())
-                rows, instances = self._draw(rows, instances, image["image_id"], size)
+                rows, instances = self._draw(rows, instances, [image["image_id"], view], size)
                 columns.append(
                     {
                         "features": _half(features[rows]),
@@ -115,23 +123,24 @@ class _Collector:
             **{name: np.concatenate([c[name] for c in columns]) for name in columns[0]},
             target=true.matched.astype(np.float32),
             area=true.area.astype(np.float32),
+            view=np.full(len(found), view, dtype=np.int64),
             usable=~np.isnan(true.matched) | ~on_incomplete(self._ground_truth, found),
         )
         return samples, found
 
-    def _draw(self, rows: torch.Tensor, instances: Instances, image_id: int, size: int):
+    def _draw(self, rows: torch.Tensor, instances: Instances, seed: list[int], size: int):
         """Draws detections of an image if its share of the cache cannot hold all of them.
 
         Args:
             rows: index of each detection, (n,).
             instances: the n detections.
-            image_id: seeds the draw, with ``SEED``.
+            seed: seeds the draw, with ``SEED``.
             size: bytes per detection.
         """
         limit = max(self._bytes_per_image // size, 1)
         if len(rows) <= limit:
             return rows, instances
-        rng = np.random.default_rng([max(self._cfg.SEED, 0), image_id])
+        rng = np.random.default_rng([max(self._cfg.SEED, 0), *seed])
         kept = np.sort(rng.choice(len(rows), limit, replace=False))
         kept = torch.from_numpy(kept).to(rows.device)
         rles = [instances.pred_masks_rle[i] for i in kept.tolist()]

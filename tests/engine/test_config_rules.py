@@ -163,6 +163,12 @@ def test_negative_bootstrap_is_rejected(tiny_cfg):
         check_config(tiny_cfg)
 
 
+def test_fit_without_an_iteration_is_rejected(tiny_cfg):
+    tiny_cfg.SOLVER.FIT_VIEWS = 0
+    with pytest.raises(UserError, match="SOLVER.FIT_VIEWS is 0; it must be at least 1"):
+        check_config(tiny_cfg)
+
+
 def test_check_choice():
     check_choice("KEY", "a", ["a", "b"])
     with pytest.raises(ValueError, match="KEY is 'c'; allowed: 'a', 'b'"):

@@ -4,11 +4,13 @@ import copy
 import dataclasses
 import json
 import shutil
+import sys
 
 import numpy as np
+import pycocotools.mask as mask_util
 import pytest
 import torch
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, get_detection_dataset_dicts
 from detectron2.data.datasets import register_coco_instances
 
 from msrcnn.checkpoint import MaskScoringCheckpointer
@@ -17,6 +19,7 @@ from msrcnn.engine import Trainer
 from msrcnn.engine.predictor import load_model
 from msrcnn.errors import UserError
 from msrcnn.evaluation import load_ground_truth
+from msrcnn.evaluation.mask_quality import true_maskiou
 from msrcnn.modeling.mask_scalars import SCALARS
 from msrcnn.scores import FIT_DEFAULTS, fit_scores
 from msrcnn.scores.exponents import choose_exponents
@@ -29,7 +32,8 @@ from msrcnn.scores.fit_scores import (
     of_images,
 )
 from msrcnn.scores.sample_cache import SampleCache
-from msrcnn.scores.sample_pass import on_incomplete
+from msrcnn.scores.sample_pass import collect_samples, on_incomplete
+from msrcnn.scores.view_mapper import ViewMapper
 
 
 def settings(cfg, root, output_dir):
@@ -156,6 +160,84 @@ def test_interrupted_pass_resumes_with_the_same_head(cfg, tmp_path, monkeypatch)
     assert resumed == [2, 3]
     other = head_of(tmp_path / "fit" / "model_fitted.pth")
     assert not all(torch.equal(other[name], expected[name]) for name in expected)
+
+
+@pytest.mark.slow
+def test_mirrored_view(cfg, shapes_root, tmp_path):
+    """Detects on mirrored images, and mirrors the detections back."""
+    from PIL import Image
+
+    cfg.SOLVER.FIT_VIEWS = 2
+    cfg.INPUT.MIN_SIZE_TRAIN = (cfg.INPUT.MIN_SIZE_TEST,)
+    cfg.INPUT.MAX_SIZE_TRAIN = cfg.INPUT.MAX_SIZE_TEST
+    model = build_with_fresh_head(cfg)
+    ground_truth = load_ground_truth(cfg.DATASETS.TRAIN[0])
+    images = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)
+    cache = SampleCache(tmp_path / "samples", {})
+    collect_samples(cfg, model, ground_truth, images, cache, max_bytes=2**30)
+    view, detections = cache.small["view"], cache.detections
+    assert set(view.tolist()) == {0, 1}
+
+    # The same by hand: mirrored files.
+    (tmp_path / "mirrored").mkdir()
+    for image in images:
+        path = tmp_path / "mirrored" / f"{image['image_id']}.png"
+        mirrored = Image.open(image["file_name"]).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        mirrored.save(path)
+        image["file_name"] = str(path)
+    cfg.SOLVER.FIT_VIEWS = 1
+    by_hand = SampleCache(tmp_path / "by hand", {})
+    collect_samples(cfg, model, ground_truth, images, by_hand, max_bytes=2**30)
+    rows = np.flatnonzero(view == 1)
+    assert len(rows) == len(by_hand) > 20
+    assert np.allclose(by_hand.small["scalars"], cache.small["scalars"][rows], atol=0.05)
+    for index, row in enumerate(rows.tolist()):
+        width = ground_truth.imgs[int(detections.image_id[row])]["width"]
+        x, y, w, h = by_hand.detections.bbox[index]
+        assert np.allclose(detections.bbox[row], [width - x - w, y, w, h], atol=0.5)
+        mask = mask_util.decode(by_hand.detections.segmentation[index])[:, ::-1]
+        found = mask_util.decode(detections.segmentation[row])
+        assert (mask & found).sum() >= 0.9 * (mask | found).sum()
+    true = true_maskiou(ground_truth, detections.take(rows, detections.images))
+    assert np.allclose(true.matched, cache.small["target"][rows], equal_nan=True)
+
+
+def test_views_of_a_pass_depend_on_the_seed_alone(cfg):
+    cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN = (64, 80, 96), 200
+    cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING = "choice"
+    images = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)
+
+    def sizes(view):
+        mapper = ViewMapper(cfg, view)
+        return [min(mapper(copy.deepcopy(image))["image"].shape[1:]) for image in images]
+
+    assert len(set(sizes(0))) == 1
+    assert len(set(sizes(2))) > 1
+    assert sizes(2) == sizes(2) != sizes(3)
+    assert [ViewMapper(cfg, view).mirrors for view in range(4)] == [False, True, False, True]
+    cfg.INPUT.RANDOM_FLIP = "none"
+    assert not ViewMapper(cfg, 1).mirrors
+
+
+@pytest.mark.slow
+def test_held_out_images_are_seen_once(cfg, tmp_path, monkeypatch):
+    """Views of held-out images are neither fitted to nor used to choose anything."""
+    cfg.SOLVER.FIT_VIEWS, cfg.DATASETS.TEST = 2, ()
+    given = []
+    module = sys.modules["msrcnn.scores.fit_scores"]  # the package has a function of this name
+    fit = module.fit_head
+
+    def spy(head, cache, cfg, fitted, held_out):
+        given.append((cache.detections.image_id, cache.small["view"], fitted, held_out))
+        return fit(head, cache, cfg, fitted, held_out)
+
+    monkeypatch.setattr(module, "fit_head", spy)
+    fit_scores(cfg)
+    ((image_id, view, fitted, held_out),) = given
+    assert set(view[fitted].tolist()) == {0, 1}
+    assert set(view[held_out].tolist()) == {0}
+    assert not set(image_id[fitted].tolist()) & set(image_id[held_out].tolist())
+    assert not (fitted & held_out).any()
 
 
 def test_cache_of_other_weights_is_rejected(cfg, detector, tmp_path):
@@ -308,7 +390,7 @@ def tiny_fit(tiny_cfg):
         after = copy.deepcopy(before)
         if target is None:
             target = np.linspace(0.1, 0.9, 40)
-        return before, after, fit_head(after, TinyCache(target), tiny_cfg, held_out)
+        return before, after, fit_head(after, TinyCache(target), tiny_cfg, ~held_out, held_out)
 
     fit.cfg = tiny_cfg
     return fit
@@ -362,8 +444,6 @@ def test_images_are_drawn_by_seed(shapes_root):
 def test_exponents_that_rank_best_are_chosen(shapes_root):
     """The true MaskIoU given as prediction deserves weight; its opposite deserves none."""
     from stand_ins import index, stand_in
-
-    from msrcnn.evaluation.mask_quality import true_maskiou
 
     path = shapes_root / "annotations" / "instances_train.json"
     ground_truth = index(json.loads(path.read_text()))
