@@ -21,6 +21,7 @@ from pydantic_core import ErrorDetails
 from ..config import CONFIG_ROOT
 from ..errors import UserError
 from ..evaluation import RANKINGS
+from ..evaluation.agreement import SCOPES, SCORES
 from ..evaluation.coco_metrics import METRICS
 
 FULL = "full"  # name of the protocol at the top level of a sweep file
@@ -29,8 +30,9 @@ REPORTABLE = [
     *(f"{task}/{metric}" for task in ("bbox", *RANKINGS) for metric in METRICS),
     "delta/AP",
     *(
-        f"{score}/{metric}"
-        for score in ("maskiou", "box_score", "mask_confidence")
+        f"{score}/{metric}{scope.suffix}"
+        for score in SCORES
+        for scope in SCOPES
         for metric in ("pearson", "spearman", "mae")
     ),
     *("cost/parameters", "cost/multiply_adds"),

@@ -4,6 +4,8 @@ from functools import partial
 from pathlib import Path
 
 from ..evaluation import MaskScoringEvaluator
+from ..modeling import ROI_MASKIOU_HEAD_REGISTRY
+from ..modeling.maskiou_head import MaskConfidenceHead
 from .publish import publish_evaluation
 
 
@@ -26,6 +28,20 @@ def build_evaluator(cfg, dataset_name: str) -> MaskScoringEvaluator:
         dataset_name,
         str(output_dir),
         num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+        false_positives=_false_positives(cfg),
         report=partial(publish_evaluation, dataset_name=dataset_name),
         **evaluation_settings(cfg),
     )
+
+
+def _false_positives(cfg) -> str | None:
+    """Returns ``FALSE_POSITIVES`` of a model's MaskIoU head, if that says what it was trained for.
+
+    A head that is not trained has no use for it. With the target ``all_classes``, a proposal whose
+    class is wrong has a target of 0, but one without an instance is not trained on.
+    """
+    head = cfg.MODEL.ROI_MASKIOU_HEAD
+    if not cfg.MODEL.MASKIOU_ON or head.TARGET == "all_classes":
+        return None
+    untrained = issubclass(ROI_MASKIOU_HEAD_REGISTRY.get(head.NAME), MaskConfidenceHead)
+    return None if untrained else head.FALSE_POSITIVES

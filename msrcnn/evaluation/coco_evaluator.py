@@ -34,6 +34,7 @@ class MaskScoringEvaluator(DatasetEvaluator):
         engine: str = "hotcoco",
         bootstrap: int = 1000,
         confidence_exponent: float = 1.0,
+        false_positives: str | None = None,
         report: Callable[[Evaluation, Path], None] | None = None,
     ):
         """
@@ -44,7 +45,8 @@ class MaskScoringEvaluator(DatasetEvaluator):
                 the files of :func:`write_results`.
             num_classes: number of classes of the model, compared with the dataset's categories;
                 ``None`` skips the check.
-            max_dets, engine, bootstrap, confidence_exponent: see :func:`evaluate_detections`.
+            max_dets, engine, bootstrap, confidence_exponent, false_positives: see
+                :func:`evaluate_detections`.
             report: called with the evaluation and the output folder, on the main process only.
 
         Raises:
@@ -67,6 +69,7 @@ class MaskScoringEvaluator(DatasetEvaluator):
             "engine": engine,
             "bootstrap": bootstrap,
             "confidence_exponent": confidence_exponent,
+            "false_positives": false_positives,
         }
         self._report = report
 

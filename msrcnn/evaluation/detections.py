@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -150,6 +151,24 @@ class Detections:
     def of_image(self, image_id: int) -> Detections:
         """Returns the detections of one image."""
         return self.take(np.flatnonzero(self.image_id == image_id), np.array([image_id]))
+
+    def by_image_and_category(
+        self, images: Iterable[int] | None = None
+    ) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+        """Yields (image id, category id) with the indices of the detections of that pair.
+
+        Args:
+            images: ids of the images to consider; all by default.
+        """
+        rows = np.arange(len(self))
+        if images is not None:
+            rows = rows[np.isin(self.image_id, list(images))]
+        order = rows[np.lexsort((self.category_id[rows], self.image_id[rows]))]
+        pairs = np.stack([self.image_id[order], self.category_id[order]], axis=1)
+        starts = np.flatnonzero(np.any(np.diff(pairs, axis=0) != 0, axis=1)) + 1
+        for rows in np.split(order, starts):
+            if len(rows):
+                yield (int(self.image_id[rows[0]]), int(self.category_id[rows[0]])), rows
 
     def results(self, iou_type: str, scores: np.ndarray, rows: slice = slice(None)) -> list[dict]:
         """Converts detections to records of the COCO result format.

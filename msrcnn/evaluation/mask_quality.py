@@ -1,25 +1,21 @@
-"""True MaskIoU of detections, and how well scores agree with it (section 4 of the paper)."""
+"""True MaskIoU of detections."""
 
-import warnings
 from collections import defaultdict
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import hotcoco.mask as mask_util
 import numpy as np
 from pycocotools.coco import COCO
-from scipy.stats import NearConstantInputWarning, pearsonr, rankdata
 
 from .detections import Detections
 
 MIN_BOX_IOU = 0.5  # for a detection to be matched with an instance
-CALIBRATION_BINS = 10
-# COCO's area ranges, in pixels of the instance.
-SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}
+MIN_CROWD_SHARE = 0.5  # of a detection's area, on a crowd of its class
+LVIS_LISTS = {"neg_category_ids", "not_exhaustive_category_ids"}  # of an image
 
 
 class TrueMaskIoU(NamedTuple):
-    """True MaskIoU of N detections, by two definitions. Crowds are not instances here.
+    """True MaskIoU of N detections, by three definitions. Crowds are not instances here.
 
     Attributes:
         best: array of shape (N,), the largest MaskIoU with an instance of the detection's class
@@ -27,13 +23,16 @@ class TrueMaskIoU(NamedTuple):
             paper's upper bound.
         matched: array of shape (N,), MaskIoU with the matched instance: the instance of the class
             with the largest box IoU, if that is at least ``MIN_BOX_IOU``. NaN if no instance is
-            matched. Predicted MaskIoU is compared with this value.
+            matched.
+        matched_or_zero: array of shape (N,), the same, but 0 if no instance is matched. NaN if
+            such a detection may be an object all the same, see :func:`on_incomplete`.
         instance: array of shape (N,), annotation id of the matched instance, or 0.
         area: array of shape (N,), area of the matched instance in pixels, or NaN.
     """
 
     best: np.ndarray
     matched: np.ndarray
+    matched_or_zero: np.ndarray
     instance: np.ndarray
     area: np.ndarray
 
@@ -53,10 +52,11 @@ def true_maskiou(ground_truth: COCO, detections: Detections) -> TrueMaskIoU:
     found = TrueMaskIoU(
         best=np.zeros(size),
         matched=np.full(size, np.nan),
+        matched_or_zero=np.where(on_incomplete(ground_truth, detections), np.nan, 0.0),
         instance=np.zeros(size, dtype=np.int64),
         area=np.full(size, np.nan),
     )
-    for key, rows in _by_image_and_category(detections):
+    for key, rows in detections.by_image_and_category():
         if key not in instances:
             continue
         annotations = instances[key]
@@ -69,82 +69,52 @@ def true_maskiou(ground_truth: COCO, detections: Detections) -> TrueMaskIoU:
         nearest = box_iou.argmax(axis=1)
         good = box_iou[np.arange(len(rows)), nearest] >= MIN_BOX_IOU
         rows, nearest = rows[good], nearest[good]
-        found.matched[rows] = mask_iou[good, nearest]
+        found.matched[rows] = found.matched_or_zero[rows] = mask_iou[good, nearest]
         found.instance[rows] = np.array([a["id"] for a in annotations])[nearest]
         found.area[rows] = np.array([a["area"] for a in annotations])[nearest]
     return found
 
 
-def _by_image_and_category(
-    detections: Detections,
-) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
-    """Yields (image id, category id) with the indices of the detections of that pair."""
-    order = np.lexsort((detections.category_id, detections.image_id))
-    pairs = np.stack([detections.image_id[order], detections.category_id[order]], axis=1)
-    starts = np.flatnonzero(np.any(np.diff(pairs, axis=0) != 0, axis=1)) + 1
-    for rows in np.split(order, starts):
-        if len(rows):
-            yield (int(detections.image_id[rows[0]]), int(detections.category_id[rows[0]])), rows
-
-
-def quality_statistics(predicted: np.ndarray, true: TrueMaskIoU) -> dict:
-    """Measures how well a score agrees with the true MaskIoU of the matched instance.
+def on_incomplete(ground_truth: COCO, detections: Detections) -> np.ndarray:
+    """Finds detections that may be objects although no annotation says so.
 
     Args:
-        predicted: array of shape (N,), a score in [0, 1].
-        true: true MaskIoU of the same N detections. Detections without a matched instance are
-            ignored.
+        ground_truth: annotations of the images.
+        detections: N detections with masks.
 
     Returns:
-        A dict with
-
-        * ``pearson``, ``spearman``: correlation, ``None`` for fewer than two detections or if all
-          values are equal;
-        * ``mae``: mean absolute error, ``None`` without a detection;
-        * ``n``: number of detections with a matched instance;
-        * ``calibration``: for each of ``CALIBRATION_BINS`` equal intervals of the score that
-          contains a detection, the mean score (``predicted``), the mean true MaskIoU (``true``)
-          and the number of detections (``n``);
-        * ``by_size``: the first four for each of ``SIZES``, by area of the matched instance.
+        Bool array of shape (N,): whether at least half of the detection is on a crowd of its class,
+        or the image's annotations of the class are not complete, as LVIS declares it.
     """
-    is_matched = ~np.isnan(true.matched)
-    predicted = predicted[is_matched].astype(float)
-    matched, area = true.matched[is_matched], true.area[is_matched]
-    within = {name: (area >= low) & (area < high) for name, (low, high) in SIZES.items()}
-    return {
-        **_agreement(predicted, matched),
-        "calibration": _calibration(predicted, matched),
-        "by_size": {
-            name: _agreement(predicted[inside], matched[inside]) for name, inside in within.items()
-        },
-    }
+    crowds: dict[tuple[int, int], list] = {}
+    annotated: set[tuple[int, int]] = set()
+    for annotation in ground_truth.dataset["annotations"]:
+        key = annotation["image_id"], annotation["category_id"]
+        annotated.add(key)
+        if annotation.get("iscrowd"):
+            crowds.setdefault(key, []).append(ground_truth.annToRLE(annotation))
+    images = {image_id for image_id, _ in crowds}
+    images.update(i["id"] for i in ground_truth.dataset["images"] if not LVIS_LISTS.isdisjoint(i))
+    incomplete = np.zeros(len(detections), dtype=bool)
+    for key, rows in detections.by_image_and_category(images):
+        image_id, category_id = key
+        if not _is_exhaustive(ground_truth.imgs[image_id], category_id, key in annotated):
+            incomplete[rows] = True
+        elif key in crowds:
+            regions = crowds[key]
+            masks = [detections.segmentation[i] for i in rows]
+            # With iscrowd, the "IoU" is the share of the detection that the region covers.
+            share = mask_util.iou(masks, regions, [1] * len(regions))
+            incomplete[rows] = share.max(axis=1) >= MIN_CROWD_SHARE
+    return incomplete
 
 
-def _agreement(predicted: np.ndarray, true: np.ndarray) -> dict[str, float | int | None]:
-    return {
-        "pearson": _correlation(predicted, true),
-        "spearman": _correlation(rankdata(predicted), rankdata(true)),
-        "mae": float(np.abs(predicted - true).mean()) if len(true) else None,
-        "n": len(true),
-    }
+def _is_exhaustive(image: dict, category_id: int, is_annotated: bool) -> bool:
+    """Whether all instances of a category are annotated in an image.
 
-
-def _calibration(predicted: np.ndarray, true: np.ndarray) -> list[dict]:
-    bins = np.minimum((predicted * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    return [
-        {
-            "predicted": float(predicted[bins == index].mean()),
-            "true": float(true[bins == index].mean()),
-            "n": int((bins == index).sum()),
-        }
-        for index in np.unique(bins)
-    ]
-
-
-def _correlation(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Pearson correlation, or ``None`` if it is not defined."""
-    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NearConstantInputWarning)
-        return float(pearsonr(a, b).statistic)
+    In LVIS, an image lists the categories that are verified to be absent and those of which only
+    some instances are annotated. Categories that are neither annotated nor listed are unknown.
+    """
+    if category_id in image.get("not_exhaustive_category_ids", ()):
+        return False
+    return is_annotated or category_id in image.get("neg_category_ids", (category_id,))

@@ -9,11 +9,12 @@ from pycocotools.coco import COCO
 from tabulate import tabulate
 
 from ..errors import UserError
+from .agreement import quality_statistics
 from .bootstrap import gain_interval
 from .coco_metrics import ENGINES, METRICS, AveragePrecision, HotcocoEngine
 from .detections import Detections
 from .ground_truth import has_masks
-from .mask_quality import TrueMaskIoU, quality_statistics, true_maskiou
+from .mask_quality import TrueMaskIoU, true_maskiou
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ def evaluate_detections(
     engine: str = "hotcoco",
     bootstrap: int = 1000,
     confidence_exponent: float = 1.0,
+    false_positives: str | None = None,
 ) -> Evaluation:
     """Computes box AP, mask AP under every ranking that applies, and the quality of scores.
 
@@ -69,6 +71,8 @@ def evaluate_detections(
         engine: a key of ``ENGINES``.
         bootstrap: number of bootstrap samples for the confidence interval of the gain; 0 skips it.
         confidence_exponent: exponent of mask confidence in the ranking ``segm_mask_confidence``.
+        false_positives: what the MaskIoU head was trained for, as the value of
+            ``MODEL.ROI_MASKIOU_HEAD.FALSE_POSITIVES``; ``None`` if unknown.
 
     Returns:
         An evaluation whose ``summary`` is a dict with the following keys. An entry that does not
@@ -80,7 +84,8 @@ def evaluate_detections(
         * ``delta``: ``AP``, mask AP by mask score minus mask AP by box score in percentage points,
           and ``ci95``, its 95% confidence interval;
         * ``maskiou``, ``box_score``, ``mask_confidence``: agreement of each score with the true
-          MaskIoU, see :func:`~.mask_quality.quality_statistics`;
+          MaskIoU, see :func:`~.agreement.quality_statistics`; ``maskiou`` also has
+          ``false_positives``;
         * ``images``: number of images;
         * ``seconds``: time by stage.
 
@@ -94,6 +99,13 @@ def evaluate_detections(
     if detections.segmentation is not None and not with_masks:
         logger.warning("Some annotations have no segmentation: masks are not evaluated.")
     true = true_maskiou(ground_truth, detections) if with_masks else None
+    quality = {
+        "maskiou": _quality(detections.maskiou, true),
+        "box_score": _quality(detections.score, true),
+        "mask_confidence": _quality(detections.mask_confidence, true),
+    }
+    if quality["maskiou"] is not None:
+        quality["maskiou"]["false_positives"] = false_positives
     timer.end_stage("true_maskiou")
 
     scores = _ranking_scores(detections, true, confidence_exponent) if with_masks else {}
@@ -111,9 +123,7 @@ def evaluate_detections(
     summary = {
         **{name: precision[name].metrics if name in precision else None for name in AP_LABELS},
         "delta": {"AP": _gain(precision), "ci95": None},
-        "maskiou": _quality(detections.maskiou, true),
-        "box_score": _quality(detections.score, true),
-        "mask_confidence": _quality(detections.mask_confidence, true),
+        **quality,
         "images": len(ground_truth.imgs if detections.images is None else detections.images),
         "seconds": timer.seconds,
     }

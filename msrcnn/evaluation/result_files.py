@@ -11,6 +11,7 @@ from pathlib import Path
 from pycocotools.coco import COCO
 
 from ..atomic_file import write_file
+from .agreement import agreement_table
 from .coco_metrics import METRICS
 from .detections import Detections
 from .ground_truth import has_annotations
@@ -53,8 +54,9 @@ def evaluate_and_write(
     engine: str = "hotcoco",
     bootstrap: int = 1000,
     confidence_exponent: float = 1.0,
+    false_positives: str | None = None,
 ) -> OrderedDict:
-    """Evaluates detections, logs a table and writes ``evaluation.json`` and ``per_class.csv``.
+    """Evaluates detections, logs tables and writes ``evaluation.json`` and ``per_class.csv``.
 
     Args:
         ground_truth: the dataset. If it has no annotations (a test set), nothing is evaluated or
@@ -63,7 +65,8 @@ def evaluate_and_write(
         output_dir: created if missing.
         seconds: time already spent, by stage; included in ``evaluation.json``.
         report: called with the evaluation and the output folder.
-        max_dets, engine, bootstrap, confidence_exponent: see :func:`evaluate_detections`.
+        max_dets, engine, bootstrap, confidence_exponent, false_positives: see
+            :func:`evaluate_detections`.
 
     Returns:
         The metrics that apply, as ``{task: {metric: value}}`` without ``None``, in the format
@@ -86,9 +89,11 @@ def evaluate_and_write(
         engine=engine,
         bootstrap=0,
         confidence_exponent=confidence_exponent,
+        false_positives=false_positives,
     )
     summary = evaluation.summary
-    logger.info("Evaluation results on %d images:\n%s", summary["images"], metrics_table(summary))
+    tables = "\n\n".join(filter(None, [metrics_table(summary), agreement_table(summary)]))
+    logger.info("Evaluation results on %d images:\n%s", summary["images"], tables)
     if bootstrap:  # slow, so it follows the table
         add_interval(evaluation, max_dets=max_dets, bootstrap=bootstrap)
     summary["seconds"] = {**(seconds or {}), **summary["seconds"]}

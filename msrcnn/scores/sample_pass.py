@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import pycocotools.mask as mask_util
 import torch
 from detectron2.data import build_detection_test_loader
 from detectron2.modeling import GeneralizedRCNN
@@ -22,7 +21,6 @@ from .view_mapper import ViewMapper, mirror
 
 PARTS = 200  # at most; open files are limited
 MIN_IMAGES = 64  # of a part
-MIN_CROWD_SHARE = 0.5  # of a detection's area, on a crowd of its class
 
 
 def collect_samples(
@@ -124,7 +122,7 @@ class _Collector:
             target=true.matched.astype(np.float32),
             area=true.area.astype(np.float32),
             view=np.full(len(found), view, dtype=np.int64),
-            usable=~np.isnan(true.matched) | ~on_incomplete(self._ground_truth, found),
+            usable=~np.isnan(true.matched_or_zero),
         )
         return samples, found
 
@@ -152,46 +150,3 @@ class _Collector:
 
 def _half(tensor: torch.Tensor) -> np.ndarray:
     return tensor.to("cpu", torch.float16).numpy()
-
-
-def on_incomplete(ground_truth: COCO, detections: Detections) -> np.ndarray:
-    """Finds detections that may be objects although no annotation says so.
-
-    Args:
-        ground_truth: annotations of the images.
-        detections: N detections with masks.
-
-    Returns:
-        Bool array of shape (N,): whether at least half of the detection is on a crowd of its class,
-        or the image's annotations of the class are not complete, as LVIS declares it.
-    """
-    crowds: dict[tuple[int, int], list] = {}
-    annotated: set[tuple[int, int]] = set()
-    for annotation in ground_truth.dataset["annotations"]:
-        key = annotation["image_id"], annotation["category_id"]
-        annotated.add(key)
-        if annotation.get("iscrowd"):
-            crowds.setdefault(key, []).append(ground_truth.annToRLE(annotation))
-    incomplete = np.zeros(len(detections), dtype=bool)
-    pairs = zip(detections.image_id.tolist(), detections.category_id.tolist())
-    for index, (image_id, category_id) in enumerate(pairs):
-        image, is_annotated = ground_truth.imgs[image_id], (image_id, category_id) in annotated
-        if not _is_exhaustive(image, category_id, is_annotated):
-            incomplete[index] = True
-        elif (image_id, category_id) in crowds:
-            regions = crowds[image_id, category_id]
-            # With iscrowd, the "IoU" is the share of the detection that the region covers.
-            share = mask_util.iou([detections.segmentation[index]], regions, [1] * len(regions))
-            incomplete[index] = share.max() >= MIN_CROWD_SHARE
-    return incomplete
-
-
-def _is_exhaustive(image: dict, category_id: int, is_annotated: bool) -> bool:
-    """Whether all instances of a category are annotated in an image.
-
-    In LVIS, an image lists the categories that are verified to be absent and those of which only
-    some instances are annotated. Categories that are neither annotated nor listed are unknown.
-    """
-    if category_id in image.get("not_exhaustive_category_ids", ()):
-        return False
-    return is_annotated or category_id in image.get("neg_category_ids", (category_id,))

@@ -9,11 +9,12 @@ from pathlib import Path
 from PIL import Image
 
 from ..evaluation import METRICS, Evaluation
+from ..evaluation.agreement import AGREEMENT, SCORES, Scope, compared_scopes, compared_scores
 from ..evaluation.rankings import AP_LABELS, RANKINGS
 from .gallery_section import gallery_section
 from .headline import headline
 from .html import Content, Element, element, image, page, row, table
-from .plots import COLORS, LABELS, SCORES, compared_scores, draw_figures, to_png
+from .plots import COLORS, LABELS, RANKING_OF_SCORE, draw_figures, to_png
 from .text import counted, number, signed
 
 STYLE = Path(__file__).with_name("report.css")
@@ -30,7 +31,8 @@ PLOT_CAPTIONS = {
     "true_maskiou_by_size": "True MaskIoU against each score, by size of the instance.",
     "calibration": (
         "Top: mean true MaskIoU of detections with a similar score; on the diagonal, the score is "
-        "calibrated. Bottom: number of detections."
+        "calibrated. Bottom: number of detections. Left: detections that match an instance. Right: "
+        "all detections, where the true MaskIoU of one that matches no instance counts as 0."
     ),
 }
 
@@ -142,33 +144,46 @@ def _quality(evaluation: Evaluation, plots: dict[str, bytes]) -> list[Content]:
     heading = element("h2", "Mask quality")
     if not keys:
         return [heading, element("p", "No detection matches an instance of its class.")]
-    rows = []
-    for key in keys:
-        label, ranking = SCORES[key]
-        header = element("span", _color_key(ranking), label)
-        rows.append(row(header, *_agreement(summary[key])))
-        for size, statistics in summary[key]["by_size"].items():
-            rows.append(row(size, *_agreement(statistics), class_="part"))
+    note = (
+        "Agreement of each score with the true MaskIoU. A detection matches an instance of its "
+        "class if their boxes have an IoU of 0.5 or more. Pearson and Spearman are correlation "
+        "coefficients (1 is perfect correlation, 0 is none), MAE is the mean absolute error. "
+        "Of the detections that match no instance, those on a crowd of their class are left out, "
+        "and those of a class whose instances may not all be annotated."
+    )
     return [
         heading,
-        element(
-            "p",
-            "Agreement of each score with the true MaskIoU, over detections that match an "
-            "instance: their box has IoU 0.5 or more with an instance of the same class. Pearson "
-            "and Spearman are correlation coefficients (1 is perfect correlation, 0 is none), MAE "
-            "is the mean absolute error.",
-            class_="note",
-        ),
-        table(["", "Pearson", "Spearman", "MAE", "detections"], rows, "Agreement with MaskIoU"),
+        element("p", note, class_="note"),
+        *(part for scope in compared_scopes(summary) for part in _scope(summary, keys, scope)),
         _plots(plots, ["true_maskiou", "calibration", "true_maskiou_by_size"]),
     ]
 
 
-def _agreement(statistics: dict) -> list[str]:
+def _scope(summary: dict, keys: list[str], scope: Scope) -> list[Content]:
+    """Creates the table of agreement for one scope, with its meaning."""
+    rows = []
+    for key in keys:
+        header = element("span", _color_key(RANKING_OF_SCORE[key]), SCORES[key])
+        rows.append(row(header, *_agreement(summary[key], scope.suffix)))
+        if not scope.suffix:  # a detection that matches no instance has no size of an instance
+            for size, statistics in summary[key]["by_size"].items():
+                rows.append(row(size, *_agreement(statistics), class_="part"))
+    trained_for = scope.trained_for(summary)
     return [
-        *(number(statistics[name], 3) for name in ("pearson", "spearman", "mae")),
-        f"{statistics['n']:,}",
+        element("h3", scope.label.capitalize()),
+        element("p", scope.meaning, class_="note"),
+        element("p", trained_for, class_="note") if trained_for else None,
+        table(
+            ["", "Pearson", "Spearman", "MAE", "detections"],
+            rows,
+            f"Agreement with MaskIoU, {scope.label}",
+        ),
     ]
+
+
+def _agreement(statistics: dict, suffix: str = "") -> list[str]:
+    *values, n = (statistics[f"{name}{suffix}"] for name in AGREEMENT)
+    return [*(number(value, 3) for value in values), f"{n:,}"]
 
 
 def _classes(evaluation: Evaluation) -> list[Content]:

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from ..evaluation import RANKINGS, AveragePrecision, Evaluation
+from ..evaluation.agreement import SCORES, SIZES, compared_scopes, compared_scores
 from ..evaluation.coco_metrics import IOU_THRESHOLDS
-from ..evaluation.mask_quality import SIZES
 
 # Okabe and Ito's colors, distinguishable for color-blind readers.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -35,12 +35,11 @@ LABELS = {
     "bbox_mask_score": "boxes by mask score",
     **{name: text.replace("mask AP", "masks") for name, text in RANKINGS.items()},
 }
-# Scores that are compared with the true MaskIoU, by key in evaluation.json: the label, and the
-# ranking whose color it has.
-SCORES = {
-    "maskiou": ("predicted MaskIoU", "segm_mask_score"),
-    "box_score": ("box score", "segm_box_score"),
-    "mask_confidence": ("mask confidence", "segm_mask_confidence"),
+# The ranking whose color a score has.
+RANKING_OF_SCORE = {
+    "maskiou": "segm_mask_score",
+    "box_score": "segm_box_score",
+    "mask_confidence": "segm_mask_confidence",
 }
 _MARKERS = {
     "bbox": ("x", ":"),
@@ -102,15 +101,6 @@ def draw_figures(evaluation: Evaluation) -> dict[str, Figure]:
     return figures
 
 
-def compared_scores(summary: dict) -> list[str]:
-    """Returns the keys of ``SCORES`` that were compared with the true MaskIoU of a detection.
-
-    Args:
-        summary: the summary of an :class:`Evaluation`.
-    """
-    return [key for key in SCORES if summary[key] is not None and summary[key]["n"]]
-
-
 @styled
 def draw_ap_over_iou(precision: dict[str, AveragePrecision]) -> Figure:
     """Draws AP at each IoU threshold, for boxes and for masks under each ranking.
@@ -151,7 +141,7 @@ def draw_true_maskiou(evaluation: Evaluation) -> Figure:
 
     Args:
         evaluation: evaluation with at least one detection that matches an instance, see
-            :func:`compared_scores`.
+            :func:`~msrcnn.evaluation.agreement.compared_scores`.
     """
     all_detections = np.ones(len(evaluation.detections), dtype=bool)
     return _draw_densities(evaluation, {None: all_detections})
@@ -174,20 +164,29 @@ def draw_true_maskiou_by_size(evaluation: Evaluation) -> Figure:
 def draw_calibration(summary: dict) -> Figure:
     """Draws calibration curves: mean true MaskIoU and number of detections by interval of a score.
 
+    There is a column of axes for each scope, see ``SCOPES``.
+
     Args:
         summary: the summary of an :class:`Evaluation`, or the content of ``evaluation.json``.
     """
-    figure = new_figure(5.0)
-    axes, count_axes = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    axes.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle="--")
-    for key in compared_scores(summary):
-        label, ranking = SCORES[key]
-        bins = summary[key]["calibration"]
-        score = [b["predicted"] for b in bins]
-        axes.plot(score, [b["true"] for b in bins], **{**_line(ranking), "label": label})
-        count_axes.plot(score, [b["n"] for b in bins], **_line(ranking))
+    scopes = compared_scopes(summary)
+    figure = new_figure(4.2)
+    grid = figure.subplots(
+        *(2, len(scopes)), sharex=True, sharey="row", height_ratios=[2, 1], squeeze=False
+    )
+    for scope, (axes, count_axes) in zip(scopes, grid.T):
+        axes.set_title(scope.label)
+        axes.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle="--")
+        for key in compared_scores(summary):
+            line = {**_line(RANKING_OF_SCORE[key]), "label": SCORES[key], "clip_on": False}
+            bins = summary[key][f"calibration{scope.suffix}"]
+            score = [b["predicted"] for b in bins]
+            axes.plot(score, [b["true"] for b in bins], **line)
+            count_axes.plot(score, [b["n"] for b in bins], **line)
+    axes, count_axes = grid[:, 0]
     axes.set_ylabel("mean true MaskIoU")
     axes.set_xlim(0, 1)
+    axes.set_xticks([0, 0.5, 1])
     axes.set_ylim(0, 1)
     _add_legend(figure, axes)
     count_axes.set_yscale("log")
@@ -196,7 +195,7 @@ def draw_calibration(summary: dict) -> Figure:
     count_axes.yaxis.set_major_formatter("{x:,.0f}")
     count_axes.yaxis.set_minor_formatter(NullFormatter())
     count_axes.set_ylabel("detections")
-    count_axes.set_xlabel("mean score in each of 10 intervals")
+    figure.supxlabel("mean score in each of 10 intervals", fontsize=9)
     return figure
 
 
@@ -276,11 +275,10 @@ def _draw_densities(evaluation: Evaluation, rows: dict[str | None, np.ndarray]) 
         statistics = evaluation.summary[key]
         if size is not None:
             statistics = statistics["by_size"][size]
-        ranking = SCORES[key][1]
-        _draw_cells(axes, edges, cells, COLORS[ranking], most)
+        _draw_cells(axes, edges, cells, COLORS[RANKING_OF_SCORE[key]], most)
         axes.set_title(", ".join(filter(None, [size, _pearson(statistics)])))
     for axes, key in zip(grid[-1], keys):
-        axes.set_xlabel(SCORES[key][0])
+        axes.set_xlabel(SCORES[key])
     figure.supylabel("true MaskIoU", fontsize=9)
     figure.suptitle(f"darker: more detections (at most {most:,} per cell)", fontsize=8)
     return figure

@@ -18,6 +18,7 @@ from msrcnn.evaluation import (
     load_predictions,
     metrics_table,
 )
+from msrcnn.evaluation.agreement import agreement_table
 from msrcnn.evaluation.mask_quality import true_maskiou
 
 KEYS = [
@@ -93,8 +94,10 @@ def test_all_rankings_from_one_pass(dataset, tmp_path):
         assert results[key]["AP"] == evaluation[key]["AP"]
     assert evaluation["segm_mask_confidence"] != evaluation["segm_mask_score"]
     for key in ("maskiou", "box_score", "mask_confidence"):
-        assert evaluation[key]["n"] > 10
+        assert evaluation[key]["n_all"] >= evaluation[key]["n"] > 10
         assert -1 <= evaluation[key]["pearson"] <= 1
+        assert -1 <= evaluation[key]["pearson_all"] <= 1
+    assert results["maskiou"]["pearson_all"] == evaluation["maskiou"]["pearson_all"]
     assert list(evaluation["seconds"]) == [
         *("inference", "results", "true_maskiou", "metrics", "bootstrap")
     ]
@@ -221,6 +224,21 @@ def test_table_has_a_row_for_each_ranking(dataset, tmp_path):
     table = metrics_table(evaluation)
     assert len(table.splitlines()) == 2 + 6
     assert f"{evaluation['segm_oracle']['AP50']:.2f}" in table
+
+
+def test_agreement_is_printed_with_what_the_model_was_trained_for(dataset, tmp_path, caplog):
+    evaluator = MaskScoringEvaluator(dataset[0], str(tmp_path), bootstrap=0, false_positives="zero")
+    evaluator.reset()
+    for inputs, outputs in predictions(dataset[1]):
+        evaluator.process(inputs, outputs)
+    with caplog.at_level("INFO"):
+        evaluator.evaluate()
+    evaluation = json.loads((tmp_path / "evaluation.json").read_text())
+    assert evaluation["maskiou"]["false_positives"] == "zero"
+    assert "false_positives" not in evaluation["box_score"]
+    assert metrics_table(evaluation) in caplog.text
+    assert agreement_table(evaluation) in caplog.text
+    assert 'FALSE_POSITIVES "zero"' in caplog.text
 
 
 def test_test_set_without_annotations(shapes_root, dataset, tmp_path, caplog):

@@ -1,10 +1,14 @@
+import dataclasses
+import json
+
 import numpy as np
 import pycocotools.mask as mask_util
 import pytest
 from pycocotools.coco import COCO
+from stand_ins import index, stand_in
 
 from msrcnn.evaluation import Detections
-from msrcnn.evaluation.mask_quality import TrueMaskIoU, quality_statistics, true_maskiou
+from msrcnn.evaluation.mask_quality import on_incomplete, true_maskiou
 
 SIZE = 20
 
@@ -73,6 +77,7 @@ def test_true_maskiou(ground_truth, order):
     expected = {
         "best": [1, 0.5, 0.5, 0, 0, 0],
         "matched": [1, 0.5, 0, nan, nan, nan],
+        "matched_or_zero": [1, 0.5, 0, 0, nan, 0],
         "instance": [11, 12, 12, 0, 0, 0],
         "area": [1100, 1200, 1200, nan, nan, nan],
     }
@@ -82,68 +87,69 @@ def test_true_maskiou(ground_truth, order):
 
 def test_no_detections(ground_truth):
     found = true_maskiou(ground_truth, columns([]))
-    assert [a.shape for a in found] == [(0,)] * 4
-    nothing = {"pearson": None, "spearman": None, "mae": None, "n": 0}
-    statistics = quality_statistics(np.zeros(0), found)
-    by_size = dict.fromkeys(["small", "medium", "large"], nothing)
-    assert statistics == {**nothing, "calibration": [], "by_size": by_size}
+    assert [a.shape for a in found] == [(0,)] * 5
 
 
-def true(matched, area=None):
-    matched = np.array(matched)
-    area = np.full(len(matched), 50.0) if area is None else np.array(area, dtype=float)
-    return TrueMaskIoU(matched, matched, np.ones(len(matched), dtype=int), area)
+@pytest.fixture
+def without_crowds(shapes_root):
+    """The content of an annotation file."""
+    content = json.loads((shapes_root / "annotations" / "instances_train.json").read_text())
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = 0
+    return content
 
 
-def test_statistics():
-    predicted = np.array([0.1, 0.4, 0.4, 0.9, 0.5])
-    found = quality_statistics(predicted, true([0.2, 0.3, 0.5, 0.8, np.nan]))
-    assert found["n"] == 4
-    assert found["mae"] == pytest.approx(0.1)
-    assert found["pearson"] == pytest.approx(0.25 / (0.33 * 0.21) ** 0.5)  # covariance, variances
-    # Ranks 1, 2.5, 2.5, 4 against 1, 2, 3, 4.
-    assert found["spearman"] == pytest.approx(0.94868, abs=1e-5)
-
-
-@pytest.mark.parametrize("score", [0.5, 0.1])
-def test_equal_values_have_no_correlation(score):
-    found = quality_statistics(np.full(3, score), true([0.2, 0.5, 0.8]))
-    assert found["pearson"] is found["spearman"] is None
-    assert found["mae"] == pytest.approx(np.abs(score - np.array([0.2, 0.5, 0.8])).mean())
-
-
-@pytest.mark.parametrize("matched", [[], [0.3]])
-def test_fewer_than_two_values_have_no_correlation(matched):
-    found = quality_statistics(np.full(len(matched), 0.5), true(matched))
-    assert found["pearson"] is found["spearman"] is None
-
-
-@pytest.mark.parametrize("predicted", [[0.5, 0.5, 0.5], [0.5, 0.5, 0.5 + 1e-15], [0.1, 0.2, 0.4]])
-def test_correlation_does_not_warn(predicted, recwarn):
-    quality_statistics(np.array(predicted), true([0.2, 0.5, 0.8]))
-    quality_statistics(np.array(predicted)[:2], true([0.2, 0.5]))
-    assert not recwarn.list
-
-
-def test_calibration():
-    predicted = np.array([0.0, 0.05, 0.31, 0.39, 1.0, 0.95, 0.5])
-    calibration = quality_statistics(predicted, true([0.1, 0.3, 0.2, 0.4, 1, 0.8, np.nan]))
-    assert [bin["n"] for bin in calibration["calibration"]] == [2, 2, 2]
-    assert [bin["predicted"] for bin in calibration["calibration"]] == pytest.approx(
-        [0.025, 0.35, 0.975]
+def test_detections_on_crowds_are_no_false_positives(without_crowds):
+    content = without_crowds
+    ground_truth = index(content)
+    detections = stand_in(ground_truth)
+    assert not on_incomplete(ground_truth, detections).any()
+    crowd = content["annotations"][0]
+    crowd["iscrowd"] = 1
+    found = on_incomplete(index(content), detections)
+    on_it = (detections.image_id == crowd["image_id"]) & (
+        detections.category_id == crowd["category_id"]
     )
-    assert [bin["true"] for bin in calibration["calibration"]] == pytest.approx([0.2, 0.3, 0.9])
+    assert found.any()
+    assert not found[~on_it].any()
+    # LVIS names the categories whose instances are not all annotated.
+    content["images"][0]["not_exhaustive_category_ids"] = [2]
+    image_id = content["images"][0]["id"]
+    found = on_incomplete(index(content), detections)
+    lvis = (detections.image_id == image_id) & (detections.category_id == 2)
+    assert found[lvis].all()
 
 
-def test_by_size():
-    predicted = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
-    area = [10, 32**2 - 1, 32**2, 96**2, np.nan]
-    found = quality_statistics(predicted, true([0.2, 0.4, 0.3, 0.1, np.nan], area))["by_size"]
-    assert {name: each["n"] for name, each in found.items()} == {
-        "small": 2,
-        "medium": 1,
-        "large": 1,
-    }
-    assert found["small"]["mae"] == pytest.approx(0.15)
-    assert found["small"]["pearson"] == pytest.approx(1)
-    assert found["large"]["mae"] == pytest.approx(0.3)
+def test_categories_that_lvis_did_not_verify_are_no_false_positives(without_crowds):
+    """Neither annotated in the image nor verified to be absent."""
+    content = without_crowds
+    detections = stand_in(index(content))
+    image_id = int(detections.image_id[0])
+    own = detections.image_id == image_id
+    annotated = [a["category_id"] for a in content["annotations"] if a["image_id"] == image_id]
+    absent = next(c["id"] for c in content["categories"] if c["id"] not in annotated)
+    category_id = detections.category_id.copy()
+    category_id[own] = absent
+    detections = dataclasses.replace(detections, category_id=category_id)
+    image = next(each for each in content["images"] if each["id"] == image_id)
+    for verified, expected in (([], True), ([absent], False)):
+        image["neg_category_ids"] = verified
+        found = on_incomplete(index(content), detections)
+        assert (found[own] == expected).all()
+        assert not found[~own].any()
+
+
+def test_only_enough_of_a_detection_on_a_crowd_counts(ground_truth):
+    """The crowd of class 3 covers the right half of the lower half of the image."""
+    on_crowd = [((10, 10, 20, 20), 3), ((5, 10, 15, 20), 3), ((4, 10, 14, 20), 3)]
+    other_class = [((10, 10, 20, 20), 1)]
+    detections = columns([detection(box, category_id=c) for box, c in on_crowd + other_class])
+    assert on_incomplete(ground_truth, detections).tolist() == [True, True, False, False]
+
+
+def test_matched_detections_count_even_if_annotations_are_incomplete(ground_truth):
+    for image in ground_truth.dataset["images"]:
+        image["not_exhaustive_category_ids"] = [1]
+    found = true_maskiou(ground_truth, columns(RECORDS))
+    nan = np.nan
+    np.testing.assert_array_equal(found.matched_or_zero, [1, 0.5, 0, nan, nan, nan])

@@ -1,7 +1,6 @@
 """Mask scores for a trained detector, from its samples to an evaluated checkpoint, at toy size."""
 
 import copy
-import dataclasses
 import json
 import shutil
 import sys
@@ -19,7 +18,7 @@ from msrcnn.engine import Trainer
 from msrcnn.engine.predictor import load_model
 from msrcnn.errors import UserError
 from msrcnn.evaluation import load_ground_truth
-from msrcnn.evaluation.mask_quality import true_maskiou
+from msrcnn.evaluation.mask_quality import on_incomplete, true_maskiou
 from msrcnn.modeling.mask_scalars import SCALARS
 from msrcnn.scores import FIT_DEFAULTS, fit_scores
 from msrcnn.scores.exponents import choose_exponents
@@ -32,7 +31,7 @@ from msrcnn.scores.fit_scores import (
     of_images,
 )
 from msrcnn.scores.sample_cache import SampleCache
-from msrcnn.scores.sample_pass import collect_samples, on_incomplete
+from msrcnn.scores.sample_pass import collect_samples
 from msrcnn.scores.view_mapper import ViewMapper
 
 
@@ -274,6 +273,32 @@ def test_weights_of_a_joint_head_are_ignored_whatever_their_shape(cfg, build, tm
             assert torch.equal(model.state_dict()[name], tensor)
 
 
+def test_only_detections_on_crowds_are_unusable(tiny_cfg, build, shapes_root, tmp_path):
+    """A crowd of each class covers the left half of each image, and there is no instance."""
+    settings(tiny_cfg, shapes_root, tmp_path)
+    tiny_cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
+    ground_truth = load_ground_truth(tiny_cfg.DATASETS.TRAIN[0])
+    images = get_detection_dataset_dicts(tiny_cfg.DATASETS.TRAIN, filter_empty=False)[:2]
+    left = {image["image_id"]: (image["height"], image["width"] // 2) for image in images}
+    ground_truth.dataset["annotations"] = [
+        {
+            "id": 1,
+            "image_id": image_id,
+            "category_id": category_id,
+            "iscrowd": 1,
+            "segmentation": [[0, 0, width, 0, width, height, 0, height]],
+        }
+        for image_id, (height, width) in left.items()
+        for category_id in ground_truth.cats
+    ]
+    cache = SampleCache(tmp_path / "samples", {})
+    collect_samples(tiny_cfg, build(tiny_cfg).eval(), ground_truth, images, cache, max_bytes=2**30)
+    usable = cache.small["usable"]
+    assert np.isnan(cache.small["target"]).all()
+    assert 0 < usable.sum() < len(usable)
+    np.testing.assert_array_equal(usable, ~on_incomplete(ground_truth, cache.detections))
+
+
 class FakeCache:
     def __init__(self, target, usable):
         self.small = {"target": np.array(target), "usable": np.array(usable)}
@@ -299,54 +324,6 @@ def test_samples_of_an_epoch(tiny_cfg, kind):
     assert others <= set(range(11, 90)) - {50}
     again = rows.epoch(np.random.default_rng(1))
     assert sorted(again) != sorted(epoch) or kind == "ignore"
-
-
-def test_detections_on_crowds_are_no_false_positives(shapes_root):
-    from stand_ins import index, stand_in
-
-    content = json.loads((shapes_root / "annotations" / "instances_train.json").read_text())
-    for annotation in content["annotations"]:
-        annotation["iscrowd"] = 0
-    ground_truth = index(content)
-    detections = stand_in(ground_truth)
-    assert not on_incomplete(ground_truth, detections).any()
-    crowd = content["annotations"][0]
-    crowd["iscrowd"] = 1
-    found = on_incomplete(index(content), detections)
-    on_it = (detections.image_id == crowd["image_id"]) & (
-        detections.category_id == crowd["category_id"]
-    )
-    assert found.any()
-    assert not found[~on_it].any()
-    # LVIS names the categories whose instances are not all annotated.
-    content["images"][0]["not_exhaustive_category_ids"] = [2]
-    image_id = content["images"][0]["id"]
-    found = on_incomplete(index(content), detections)
-    lvis = (detections.image_id == image_id) & (detections.category_id == 2)
-    assert found[lvis].all()
-
-
-def test_categories_that_lvis_did_not_verify_are_no_false_positives(shapes_root):
-    """Neither annotated in the image nor verified to be absent."""
-    from stand_ins import index, stand_in
-
-    content = json.loads((shapes_root / "annotations" / "instances_train.json").read_text())
-    for annotation in content["annotations"]:
-        annotation["iscrowd"] = 0
-    detections = stand_in(index(content))
-    image_id = int(detections.image_id[0])
-    own = detections.image_id == image_id
-    annotated = [a["category_id"] for a in content["annotations"] if a["image_id"] == image_id]
-    absent = next(c["id"] for c in content["categories"] if c["id"] not in annotated)
-    category_id = detections.category_id.copy()
-    category_id[own] = absent
-    detections = dataclasses.replace(detections, category_id=category_id)
-    image = next(each for each in content["images"] if each["id"] == image_id)
-    for verified, expected in (([], True), ([absent], False)):
-        image["neg_category_ids"] = verified
-        found = on_incomplete(index(content), detections)
-        assert (found[own] == expected).all()
-        assert not found[~own].any()
 
 
 class TinyHead(torch.nn.Linear):

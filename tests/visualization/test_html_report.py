@@ -12,11 +12,12 @@ from stand_ins import without_scores
 from test_gallery import INSTANCE, one_detection
 
 from msrcnn.evaluation import RANKINGS, evaluate_detections
+from msrcnn.evaluation.agreement import SCORES
 from msrcnn.evaluation.rankings import AP_LABELS
 from msrcnn.visualization import write_report
 from msrcnn.visualization.gallery import most_moved, most_overrated
 from msrcnn.visualization.html_report import MAX_EXPANDED_CLASSES
-from msrcnn.visualization.plots import LABELS, SCORES
+from msrcnn.visualization.plots import LABELS
 from msrcnn.visualization.text import MINUS, NOTHING
 
 VOID = {"img", "meta"}
@@ -141,19 +142,36 @@ def test_table_of_rankings(any_evaluation, any_page):
 def test_table_of_agreement(any_evaluation, any_page):
     summary = any_evaluation.summary
     tables = any_page.tables
-    expected = []
-    for key, (label, _) in SCORES.items():
-        if summary[key] is not None and summary[key]["n"]:
-            expected.append((label, summary[key]))
-            expected += summary[key]["by_size"].items()
-    assert ("Agreement with MaskIoU" in tables) == bool(expected)
-    rows = tables.get("Agreement with MaskIoU", [["", "Pearson", "Spearman", "MAE", "detections"]])
-    assert rows[0] == ["", "Pearson", "Spearman", "MAE", "detections"]
-    for (name, *values), (label, statistics) in zip(rows[1:], expected, strict=True):
-        assert name == label
-        for value, key in zip(values, ("pearson", "spearman", "mae", "n"), strict=True):
-            exact = statistics[key]
-            assert number(value) == (None if exact is None else pytest.approx(exact, abs=0.000501))
+    header = ["", "Pearson", "Spearman", "MAE", "detections"]
+    for scope, suffix in (("matched detections", ""), ("all detections", "_all")):
+        expected = []
+        for key, label in SCORES.items():
+            if summary[key] is not None and summary[key]["n"]:
+                expected.append((label, summary[key]))
+                expected += [] if suffix else summary[key]["by_size"].items()
+        name = f"Agreement with MaskIoU, {scope}"
+        assert (name in tables) == bool(expected)
+        rows = tables.get(name, [header])
+        assert rows[0] == header
+        for (name, *values), (label, statistics) in zip(rows[1:], expected, strict=True):
+            assert name == label
+            for value, key in zip(values, ("pearson", "spearman", "mae", "n"), strict=True):
+                exact = statistics[key + suffix]
+                nothing = exact is None
+                assert number(value) == (None if nothing else pytest.approx(exact, abs=0.000501))
+
+
+@pytest.mark.parametrize("value", ["ignore", "zero", None])
+def test_report_says_what_the_model_was_trained_for(evaluation, tmp_path, value):
+    maskiou = {**evaluation.summary["maskiou"], "false_positives": value}
+    summary = {**evaluation.summary, "maskiou": maskiou}
+    text = report(dataclasses.replace(evaluation, summary=summary), tmp_path).text
+    matched = text.index("Matched detectionsHow well")
+    every = text.index("All detectionsHow well")
+    stated = text.find("trained to predict")
+    assert text.count("trained to predict") == (value is not None)
+    assert (matched < stated < every) == (value == "ignore")
+    assert (every < stated) == (value == "zero")
 
 
 def test_table_of_classes(any_evaluation, any_page):

@@ -1,15 +1,17 @@
 import copy
 import dataclasses
 import io
+import json
 
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from conftest import ROOT
 from matplotlib.collections import QuadMesh
 from PIL import Image
 
-from msrcnn.evaluation.mask_quality import SIZES
+from msrcnn.evaluation.agreement import SIZES
 from msrcnn.visualization import draw_figures
 from msrcnn.visualization.plots import (
     COLORS,
@@ -93,19 +95,32 @@ def test_true_maskiou_by_size(evaluation):
 
 
 def test_calibration(evaluation):
-    axes, counts = draw_calibration(evaluation.summary).axes
+    grid = draw_calibration(evaluation.summary).axes
     ranking = {
         "maskiou": "segm_mask_score",
         "box_score": "segm_box_score",
         "mask_confidence": "segm_mask_confidence",
     }
-    by_color = {color: points for points, color in lines(axes).values()}
-    counts_by_color = {color: points for points, color in lines(counts).values()}
-    for key, name in ranking.items():
-        bins = evaluation.summary[key]["calibration"]
-        expected = [(b["predicted"], b["true"]) for b in bins]
-        np.testing.assert_allclose(by_color[COLORS[name]], expected)
-        assert counts_by_color[COLORS[name]][:, 1].tolist() == [b["n"] for b in bins]
+    titles = ("matched detections", "all detections")
+    for suffix, title, axes, counts in zip(("", "_all"), titles, grid[:2], grid[2:], strict=True):
+        assert axes.get_title() == title
+        by_color = {color: points for points, color in lines(axes).values()}
+        counts_by_color = {color: points for points, color in lines(counts).values()}
+        for key, name in ranking.items():
+            bins = evaluation.summary[key][f"calibration{suffix}"]
+            expected = [(b["predicted"], b["true"]) for b in bins]
+            np.testing.assert_allclose(by_color[COLORS[name]], expected)
+            assert counts_by_color[COLORS[name]][:, 1].tolist() == [b["n"] for b in bins]
+
+
+def test_calibration_of_an_older_file():
+    """Its scores were compared over matched detections only."""
+    summary = json.loads((ROOT / "docs" / "results" / "demo.json").read_text())["evaluation"]
+    axes, _ = draw_calibration(summary).axes
+    assert axes.get_title() == "matched detections"
+    points, _ = lines(axes)["predicted MaskIoU"]
+    bins = summary["maskiou"]["calibration"]
+    np.testing.assert_allclose(points, [(b["predicted"], b["true"]) for b in bins])
 
 
 def test_rankings_differ_in_color_and_marker(evaluation):
