@@ -91,3 +91,23 @@ def test_coco_results(iou_type):
         "segm": {"segmentation": {"size": [10, 20], "counts": "ab"}},
     }
     assert first == {"image_id": 1, "category_id": 20, "score": 0.25, **shape[iou_type]}
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        (None, {(1, 5): [0], (2, 3): [2], (2, 7): [1, 3]}),
+        ({2, 9}, {(2, 3): [2], (2, 7): [1, 3]}),
+        ((), {}),
+    ],
+)
+def test_by_image_and_category(images, expected):
+    detections = Detections(
+        images=None,
+        image_id=np.array([1, 2, 2, 2]),
+        category_id=np.array([5, 7, 3, 7]),
+        bbox=np.zeros((4, 4)),
+        score=np.zeros(4),
+    )
+    found = {key: rows.tolist() for key, rows in detections.by_image_and_category(images)}
+    assert found == expected
