@@ -33,6 +33,11 @@ def test_a_sweep_file(tmp_path):
     assert sweep.protocols["full"].seeds == [1, 2, 3]
 
 
+def test_agreement_over_all_detections_can_be_reported(tmp_path):
+    report = {"AP": "segm_mask_score/AP", "Pearson": "maskiou/pearson_all"}
+    assert load_sweep(write_sweep(tmp_path, report=report)).report == report
+
+
 def test_a_variant_without_keys(tmp_path):
     sweep = load_sweep(write_sweep(tmp_path, variants={"concat": None}))
     assert sweep.variants["concat"].overrides == {}
