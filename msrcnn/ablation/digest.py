@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -10,6 +9,7 @@ from detectron2.data import MetadataCatalog
 
 from ..config import get_msrcnn_cfg
 from ..data.custom import SEPARATOR, is_custom_dataset
+from ..engine.hashing import flatten, json_digest
 
 # Config keys that do not affect a result.
 IRRELEVANT = {
@@ -34,18 +34,7 @@ def digest(cfg: CfgNode, start: str | None) -> str:
     }
     for split in ("DATASETS.TRAIN", "DATASETS.TEST"):
         changed[split] = [_data_digest(name) for name in settings[split]]
-    return _sha256(json.dumps([changed, start], sort_keys=True).encode())[:10]
-
-
-def flatten(cfg: CfgNode, prefix: str = "") -> dict:
-    """Returns the values of a config by complete key, such as ``SOLVER.MAX_ITER``."""
-    flat = {}
-    for key, value in cfg.items():
-        if isinstance(value, CfgNode):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+    return json_digest([changed, start])[:10]
 
 
 def _data_digest(name: str) -> str:
@@ -62,8 +51,4 @@ def _data_digest(name: str) -> str:
 @functools.cache
 def _file_digest(path: Path, modified: int) -> str:
     """Returns the hash of a file, computed again if it was modified."""
-    return _sha256(path.read_bytes())
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from .job import progress
+from .job import fit_phase, progress
 from .plan import RESULT, Run
 from .scheduler import State, Status
 
@@ -80,7 +80,9 @@ class Display:
 
 
 def training_cells(run: Run) -> tuple[str, str, str]:
-    """Returns step, loss and time left of a running run, as text."""
+    """Returns step, loss and time left of a running run, as text; of a fit only what it does."""
+    if run.fits:
+        return fit_phase(run), "", ""
     record = progress(run)
     step = record.get("iteration", -1) + 1
     if step >= run.steps:

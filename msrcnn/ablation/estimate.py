@@ -14,6 +14,7 @@ from tabulate import tabulate
 from ..engine import Trainer
 from ..engine.device import use_available_device
 from ..engine.result_records import hardware
+from ..scores.sample_cache import is_complete
 from .job import progress
 from .plan import DETECTOR, Plan, Run, describe
 
@@ -22,10 +23,10 @@ CPU_BATCH = 2  # images of a timed step on the CPU
 
 
 def estimate(plan: Plan, *, places: int | None, num_gpus: int) -> str:
-    """Returns what would run and how long it would take, as text.
+    """Returns what would run and how long the trainings would take, as text.
 
     The time of a step is taken from the log if the run has started; otherwise a few steps are
-    timed on this machine, on one GPU or the CPU.
+    timed on this machine, on one GPU or the CPU. Fits are not timed: they need samples.
 
     Args:
         plan: the plan of a sweep.
@@ -37,13 +38,17 @@ def estimate(plan: Plan, *, places: int | None, num_gpus: int) -> str:
     rows, costs = [], {}
     for name, runs in by_name.items():
         first, waiting = runs[0], [run for run in runs if not run.finished]
-        seconds = seconds_per_step(first, num_gpus) if waiting and first.steps else 0.0
+        timed = waiting and first.steps and not first.fits
+        seconds = seconds_per_step(first, num_gpus) if timed else 0.0
         done = [progress(run).get("iteration", -1) + 1 for run in waiting]
         costs[name] = seconds * sum(max(first.steps - steps, 0) for steps in done)
-        images = f"{first.steps:,} x {first.cfg.SOLVER.IMS_PER_BATCH}"
-        time_cells = f"{seconds:.2f}" if seconds else "-", _duration(costs[name])
-        rows.append([name, len(runs), len(runs) - len(waiting), images, *time_cells])
-    headers = ["", "runs", "finished", "steps x images", "seconds per step", "time left"]
+        solver = first.cfg.SOLVER
+        batch = f"{solver.FIT_BATCH} detections" if first.fits else f"{solver.IMS_PER_BATCH} images"
+        left = "not known" if first.fits and waiting else _duration(costs[name])
+        time_cells = f"{seconds:.2f}" if seconds else "-", left
+        steps = f"{first.steps:,} x {batch}" if first.steps else "-"
+        rows.append([name, len(runs), len(runs) - len(waiting), steps, *time_cells])
+    headers = ["", "runs", "finished", "steps x batch", "seconds per step", "time left"]
     table = tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * 5))
     total, waiting = sum(costs.values()), sum(not run.finished for run in plan.runs)
     places = min(places or waiting, waiting)
@@ -52,8 +57,9 @@ def estimate(plan: Plan, *, places: int | None, num_gpus: int) -> str:
         alone = costs.get(DETECTOR, 0.0)  # all other runs wait for it
         shared = f", {_duration(alone + (total - alone) / places)} with {places} runs at a time"
     return (
-        f"{describe(plan)}\n\n{table}\n\nTraining: about {_duration(total)} in total{shared}, plus "
-        f"the evaluations. Timed on {hardware()}, or taken from the logs of runs that have started."
+        f"{describe(plan)}\n\n{table}\n\n"
+        f"Training: about {_duration(total)} in total{shared}, timed on {hardware()} or taken from "
+        f"the logs of runs that have started. Not timed: {', '.join(_untimed(plan))}."
     )
 
 
@@ -89,6 +95,16 @@ def _time_step(cfg: CfgNode) -> float:
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - start)
     return statistics.median(seconds[1:])
+
+
+def _untimed(plan: Plan) -> list[str]:
+    """Returns the work whose time is not known, as text."""
+    fits = [run for run in plan.runs if run.fits and not run.finished]
+    passes = len({run.samples for run in fits if not is_complete(run.samples)})
+    parts = [f"{passes} pass{'es' * (passes > 1)} over the training images"] if passes else []
+    if fits:
+        parts.append(f"{len(fits)} fit{'s' * (len(fits) > 1)}")
+    return [*parts, "the evaluations"]
 
 
 def _duration(seconds: float) -> str:

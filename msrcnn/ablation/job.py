@@ -3,17 +3,22 @@
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
 from filelock import FileLock
 
 from ..atomic_file import write_file
-from ..engine import Processes, launch_processes, prepare_config, run
+from ..engine import Processes, launch_processes, prepare_config, run, start_run
 from ..engine.result_records import record_result
 from ..engine.training_log import read_training_log
+from ..scores import ScoreFit
+from ..scores.fit_scores import RECORD
+from ..scores.sample_cache import is_complete
 from .plan import RESULT, Run
 
 CONFIG = "run.yaml"  # the planned config; Detectron2 writes the config of the run to config.yaml
@@ -23,7 +28,10 @@ LOG_END = 8192  # bytes at the end of a training log that contain its last line
 
 @dataclass(frozen=True)
 class RunJob:
-    """Trains and evaluates a run, or resumes it, until ``result.json`` is in its folder.
+    """Trains or fits a run and evaluates it, until ``result.json`` is in its folder.
+
+    A training resumes from its last checkpoint, and a pass that collects samples with the first
+    part that is missing. A fit starts again, with the same result.
 
     Attributes:
         run: a run whose folder exists, see :func:`create_folder`.
@@ -46,31 +54,63 @@ class RunJob:
         # Before a job's time is up, Slurm sends SIGUSR2 to all its processes. submitit answers in
         # this process; the workers of the data loader must survive it.
         os.register_at_fork(after_in_child=_ignore_sigusr2)
-        folder, trains = self.run.folder, self.run.trains
+        folder = self.run.folder
         # If a sweep was killed, its job may still be running: wait for it.
         with FileLock(folder / ".lock"):
             if self.run.finished:
                 return
-            opts = ["OUTPUT_DIR", str(folder)]
-            if self.run.start:
-                opts += ["MODEL.WEIGHTS", str(self.run.start.folder / FINAL_WEIGHTS)]
-            cfg = prepare_config(
-                folder / CONFIG,
-                opts,
-                train_data=self.train_data,
-                val_data=self.val_data,
-                splits=("TRAIN", "TEST") if trains else ("TEST",),
-                resume=trains,
-            )
-            main = partial(_in_process, cfg, str(folder / CONFIG), trains)
-            launch_processes(main, Processes(self.num_gpus))
+            (self._fit if self.run.fits else self._train)()
             record_result(folder / "evaluation.json", self.command, folder / RESULT)
 
+    def _train(self) -> None:
+        trains = self.run.trains
+        cfg = self._config(resume=trains)
+        config_file = str(self.run.folder / CONFIG)
+        self._launch(
+            partial(run, cfg, config_file=config_file, resume=trains, eval_only=not trains)
+        )
 
-def _in_process(cfg: CfgNode, config_file: str, trains: bool) -> None:
+    def _fit(self) -> None:
+        cfg, samples = self._config(), self.run.samples
+        (self.run.folder / RECORD).unlink(missing_ok=True)  # of a job that was killed
+        samples.parent.mkdir(exist_ok=True)
+        # One run collects the samples; the others wait for it.
+        with FileLock(f"{samples}.lock"):
+            if not is_complete(samples):
+                self._launch(partial(_collect, cfg, samples))
+        self._launch(partial(_fit_and_evaluate, cfg, samples))
+
+    def _config(self, *, resume: bool = False) -> CfgNode:
+        opts = ["OUTPUT_DIR", str(self.run.folder)]
+        if self.run.start:
+            opts += ["MODEL.WEIGHTS", str(self.run.start.folder / FINAL_WEIGHTS)]
+        return prepare_config(
+            self.run.folder / CONFIG,
+            opts,
+            train_data=self.train_data,
+            val_data=self.val_data,
+            splits=("TRAIN", "TEST") if self.run.trains else ("TEST",),
+            resume=resume,
+        )
+
+    def _launch(self, main: Callable[[], object]) -> None:
+        launch_processes(partial(_in_process, main), Processes(self.num_gpus))
+
+
+def _in_process(main: Callable[[], object]) -> None:
     if multiprocessing.parent_process() is not None:  # one of several processes
         _ignore_sigusr2()
-    run(cfg, config_file=config_file, resume=trains, eval_only=not trains)
+    main()
+
+
+def _collect(cfg: CfgNode, samples: Path) -> None:
+    ScoreFit(start_run(cfg, eval_only=True), samples).collect()
+
+
+def _fit_and_evaluate(cfg: CfgNode, samples: Path) -> None:
+    scores = ScoreFit(start_run(cfg, eval_only=True), samples)
+    scores.fit()
+    scores.evaluate()
 
 
 def _ignore_sigusr2() -> None:
@@ -89,10 +129,17 @@ def create_folder(run: Run) -> None:
 def progress(run: Run) -> dict:
     """Returns the last line of a run's training log, with ``iteration``, ``total_loss``, ``time``.
 
-    Empty if there is none.
+    Empty if there is none, as for a fit.
     """
     try:
         steps = read_training_log(run.folder / "metrics.json", last_bytes=LOG_END)
     except OSError:  # on a network disk: try again later
         return {}
     return steps[-1] if steps else {}
+
+
+def fit_phase(run: Run) -> str:
+    """Returns what a running fit does, by what it has left on disk."""
+    if (run.folder / RECORD).is_file():
+        return "evaluation"
+    return "fit" if is_complete(run.samples) else "samples"

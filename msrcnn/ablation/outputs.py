@@ -8,7 +8,7 @@ from ..errors import UserError
 from ..visualization.ablation_plot import FIGURES, draw_sweep
 from ..visualization.plots import to_png
 from .collect import collect
-from .plan import Plan
+from .plan import SAMPLES, Plan
 from .tables import as_csv, heading, markdown, notes, table
 
 
@@ -40,3 +40,15 @@ def write_outputs(plan: Plan, output_dir: Path, command: str) -> str:
     for name, figure in draw_sweep(results).items():
         write_file(output_dir / f"{name}.png", to_png(figure))
     return "\n\n".join([heading(results), table(results), *notes(results)])
+
+
+def samples_note(plan: Plan) -> str:
+    """Returns where the samples of fits are and how large, for a terminal; empty without any."""
+    folder = plan.detector.folder / SAMPLES if plan.detector else None
+    if folder is None or not folder.is_dir():
+        return ""
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return (
+        f"Samples of the detector, {size / 2**30:.2f} GB, are in {folder}. They can be deleted; "
+        "another fit would collect them again."
+    )

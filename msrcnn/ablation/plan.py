@@ -14,23 +14,29 @@ from ..benchmark.cost import head_costs
 from ..config import MERGE_ERRORS, load_config
 from ..data.custom import is_custom_dataset
 from ..engine import prepare_config, scale_schedule
+from ..engine.hashing import flatten
 from ..errors import UserError
-from .digest import digest, flatten
+from ..scores.cache_key import cache_name
+from .digest import digest
 from .sweep import FULL, Protocol, Sweep
 
 HEAD = ("maskiou_head",)  # SOLVER.TRAIN_ONLY of a run that trains the head alone
 DETECTOR = "mask_rcnn"  # name of the run whose boxes and masks all heads share
 CHECKPOINT_MINUTES = 5  # at most, so that an interruption costs little
 KEEP = 2  # the last checkpoint, and the one before in case the last is damaged
-# Config keys in which a variant may differ from its detector. Our ROI heads and mask heads have the
-# same parameters as the stock ones; the seed is set for each run.
-MAY_DIFFER = ("MODEL.MASKIOU_ON", "MODEL.ROI_HEADS.NAME", "MODEL.ROI_MASK_HEAD.NAME", "SEED")
+# Beginnings of config keys in which a variant may differ from its detector. Our ROI heads and mask
+# heads have the same parameters as the stock ones; the seed is set for each run.
+MAY_DIFFER = (
+    *("MODEL.ROI_MASKIOU_HEAD.", "SOLVER.FIT_"),
+    *("MODEL.MASKIOU_ON", "MODEL.ROI_HEADS.NAME", "MODEL.ROI_MASK_HEAD.NAME", "SEED"),
+)
+SAMPLES = "samples"  # in the folder of a detector: the samples that fits share
 RESULT = "result.json"  # in the folder of a finished run
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A training and its evaluation.
+    """A training or a fit, and its evaluation.
 
     Attributes:
         name: name of the variant.
@@ -66,8 +72,21 @@ class Run:
         return (self.folder / RESULT).is_file()
 
     @property
+    def fits(self) -> bool:
+        """Whether the head is fitted to detections of ``start``, instead of a training."""
+        detections = self.cfg.MODEL.ROI_MASKIOU_HEAD.SAMPLES == "detections"
+        return detections and self.trains and self.start is not None
+
+    @property
+    def samples(self) -> Path:
+        """The cache of the samples that the head is fitted to, which other runs may share."""
+        return self.start.folder / SAMPLES / cache_name(self.cfg)
+
+    @property
     def steps(self) -> int:
-        return self.cfg.SOLVER.MAX_ITER if self.trains else 0
+        if not self.trains:
+            return 0
+        return self.cfg.SOLVER.FIT_MAX_ITER if self.fits else self.cfg.SOLVER.MAX_ITER
 
 
 @dataclass(eq=False)
@@ -78,10 +97,10 @@ class Plan:
         sweep: the sweep file.
         protocol_name: the protocol of the sweep.
         runs_dir: the folder for the folders of the runs.
-        head_only: the runs train the MaskIoU head alone, all from one detector.
+        head_only: the runs train or fit the MaskIoU head alone, all from one detector.
         train_data, val_data: custom data as ``ANN.json:IMAGES``.
         opts: alternating keys and values that override the config of every run.
-        detector: the run of the Mask R-CNN that the heads are trained on, if ``head_only``.
+        detector: the run of the Mask R-CNN that the heads are for, if ``head_only``.
         variants: the runs of each variant, by name and seed.
         costs: ``parameters`` and ``multiply_adds`` of the MaskIoU head by variant, if reported.
     """
@@ -165,11 +184,15 @@ def _variant_runs(plan: Plan, name: str) -> dict[int, Run]:
     """Returns the runs of a variant by seed."""
     protocol, variant = plan.protocol, plan.sweep.variants[name]
     base = variant.bases.get(plan.protocol_name, protocol.base)
-    settings = {**protocol.overrides, **variant.overrides}
+    schedule = protocol.head_only if plan.detector else {}
+    cfg = _config(plan, base, {**protocol.overrides, **schedule, **variant.overrides})
     if plan.detector:
-        _check_same_detector(_config(plan, base, settings), plan.detector.cfg)
-        settings |= {**protocol.head_only, "SOLVER.TRAIN_ONLY": HEAD}
-    cfg = _config(plan, base, settings)
+        detector = {**protocol.overrides, **schedule, "MODEL.MASKIOU_ON": False}
+        _check_same_detector(cfg, _config(plan, protocol.base, detector))
+        if cfg.MODEL.ROI_MASKIOU_HEAD.SAMPLES == "proposals":
+            cfg.SOLVER.TRAIN_ONLY = HEAD
+    else:
+        _check_no_fit(cfg)
     head = _build_head(cfg)
     if plan.detector and not list(head.parameters()):
         # There is nothing to train, so that all seeds give the same result.
@@ -253,9 +276,7 @@ def _check_same_detector(cfg: CfgNode, detector: CfgNode) -> None:
     differing = [
         key
         for key in sorted({*ours, *theirs})
-        if ours.get(key) != theirs.get(key)
-        and not key.startswith("MODEL.ROI_MASKIOU_HEAD.")
-        and key not in MAY_DIFFER
+        if ours.get(key) != theirs.get(key) and not key.startswith(MAY_DIFFER)
     ]
     if differing:
         raise UserError(
@@ -264,23 +285,43 @@ def _check_same_detector(cfg: CfgNode, detector: CfgNode) -> None:
         )
 
 
+def _check_no_fit(cfg: CfgNode) -> None:
+    """Rejects a config that asks for a fit, which follows no training of a whole model here."""
+    detections = cfg.MODEL.ROI_MASKIOU_HEAD.SAMPLES == "detections"
+    if (cfg.MODEL.MASKIOU_ON and detections) or cfg.SOLVER.FIT_SCORES:
+        raise UserError(
+            "MODEL.ROI_MASKIOU_HEAD.SAMPLES 'detections' and SOLVER.FIT_SCORES need --head-only: "
+            "without it, a sweep trains whole models and fits nothing"
+        )
+
+
 def describe(plan: Plan) -> str:
     """Returns a sentence about the runs of a plan, for tables and terminals."""
-    cfgs = [run.cfg for runs in plan.variants.values() for run in runs.values()]
-    dataset = cfgs[0].DATASETS.TEST[0]
+    runs = [run for runs in plan.variants.values() for run in runs.values()]
+    dataset = runs[0].cfg.DATASETS.TEST[0]
+    trained = [run.cfg.SOLVER for run in runs if run.trains and not run.fits]
+    fitted = [run.cfg.SOLVER for run in runs if run.fits]
+    steps, how = [], []
+    if trained:
+        how.append("trained on proposals")
+        numbers = [(solver.MAX_ITER, solver.IMS_PER_BATCH) for solver in trained]
+        steps.append("{} steps of {} images".format(*map(_range, zip(*numbers))))
+    if fitted:
+        how.append("fitted to detections")
+        numbers = [(solver.FIT_MAX_ITER, solver.FIT_BATCH) for solver in fitted]
+        steps.append("{} steps of {} detections".format(*map(_range, zip(*numbers))))
     seeds = len(plan.protocol.seeds)
     parts = [
         f"{'Full' if plan.protocol_name == FULL else 'Quick'} protocol ({plan.protocol.base}), "
         f"evaluated on {'custom data' if is_custom_dataset(dataset) else dataset} with up to "
-        f"{_range(cfg.TEST.DETECTIONS_PER_IMAGE for cfg in cfgs)} detections per image",
-        f"{_range(cfg.SOLVER.MAX_ITER for cfg in cfgs)} steps of "
-        f"{_range(cfg.SOLVER.IMS_PER_BATCH for cfg in cfgs)} images, "
-        f"{seeds} seed{'s' if seeds > 1 else ''}",
+        f"{_range(run.cfg.TEST.DETECTIONS_PER_IMAGE for run in runs)} detections per image",
+        ", ".join([*steps, f"{seeds} seed{'s' if seeds > 1 else ''}"]),
     ]
     if plan.head_only:
         parts.append(
-            "head only: the MaskIoU heads are trained on the boxes and masks of one Mask R-CNN, "
-            f"which is trained for {plan.detector.cfg.SOLVER.MAX_ITER} steps and left unchanged"
+            f"head only: the MaskIoU heads are {' or '.join(how) or 'evaluated on detections'} "
+            f"of one Mask R-CNN, which is trained for {plan.detector.steps} steps and left "
+            "unchanged"
         )
     else:
         parts.append("the whole model is trained")

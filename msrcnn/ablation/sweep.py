@@ -20,14 +20,14 @@ from pydantic_core import ErrorDetails
 
 from ..config import CONFIG_ROOT
 from ..errors import UserError
-from ..evaluation import RANKINGS
 from ..evaluation.agreement import SCOPES, SCORES
 from ..evaluation.coco_metrics import METRICS
+from ..evaluation.rankings import AP_LABELS
 
 FULL = "full"  # name of the protocol at the top level of a sweep file
 # Numbers that can be reported: keys of evaluation.json, and the cost of the MaskIoU head.
 REPORTABLE = [
-    *(f"{task}/{metric}" for task in ("bbox", *RANKINGS) for metric in METRICS),
+    *(f"{task}/{metric}" for task in AP_LABELS for metric in METRICS),
     "delta/AP",
     *(
         f"{score}/{metric}{scope.suffix}"
@@ -89,8 +89,9 @@ class Protocol(_Entry):
         overrides: config keys and values for every variant, e.g. a shorter schedule; ``set`` in the
             file.
         seeds: every variant is trained once with each seed.
-        head_only: config keys and values that turn the base's schedule into one for the MaskIoU
-            head alone; ``None`` if the sweep varies more than the head.
+        head_only: config keys and values for the MaskIoU head alone: the schedule of a training on
+            proposals, or the settings of a fit to detections. ``set`` of a variant goes before.
+            ``None`` if the sweep varies more than the head.
     """
 
     base: str

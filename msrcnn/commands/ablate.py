@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
-from ..ablation import Plan, load_sweep, make_plan, run_all, write_outputs
+from ..ablation import Plan, load_sweep, make_plan, run_all, samples_note, write_outputs
 from ..ablation.display import Display
 from ..ablation.estimate import estimate
 from ..ablation.launcher import Launcher
@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="use the quick protocol: minutes")
     parser.add_argument("--protocol", metavar="P", help="quick protocol of the sweep file by name")
     parser.add_argument(
-        "--head-only", action="store_true", help="train only MaskIoU heads, on one Mask R-CNN"
+        "--head-only",
+        action="store_true",
+        help="train or fit only MaskIoU heads, for one Mask R-CNN",
     )
     parser.add_argument(
         "--runs-dir", type=Path, metavar="R", help="share runs between sweeps (default: D/runs)"
@@ -73,6 +75,8 @@ def run(args: argparse.Namespace) -> None:
     states = _run(plan, launcher, command)
     if any(run.finished for run in plan.runs):
         print(f"\n{write_outputs(plan, args.output_dir, command)}\n\nResults in {args.output_dir}")
+    if note := samples_note(plan):
+        print(note)
     _raise_failures(states)
 
 

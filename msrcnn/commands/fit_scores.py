@@ -5,6 +5,7 @@ from functools import partial
 
 from ..engine import launch_processes, prepare_config, start_run
 from ..scores import FIT_DEFAULTS, fit_scores
+from ..scores.fit_scores import CACHE_GB
 from .arguments import (
     add_config,
     add_overrides,
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cache-gb",
         type=float,
-        default=8.0,
+        default=CACHE_GB,
         metavar="N",
         help="size limit of the cache in GB; beyond it, detections are sampled (default: 8)",
     )

@@ -40,6 +40,11 @@ class FitResult:
     seconds: float
 
 
+def fit_seed(cfg) -> int:
+    """Returns the seed of a fit: ``SEED``, or 0 if it is negative."""
+    return max(cfg.SEED, 0)
+
+
 class SampleRows:
     """Which cached samples make up an epoch, as rows of the cache.
 
@@ -88,12 +93,14 @@ def fit_head(
         UserError: if there is nothing to fit to, or the fit diverges.
     """
     solver, start = cfg.SOLVER, time.perf_counter()
-    rng = np.random.default_rng(max(cfg.SEED, 0))
+    rng = np.random.default_rng(fit_seed(cfg))
     train, test = SampleRows(cache, cfg, fitted), SampleRows(cache, cfg, held_out)
     if not len(train.matched):
+        thresh = cfg.MODEL.ROI_MASKIOU_HEAD.MASKIOU_THRESH
         raise UserError(
-            "no detection on the images of the fit matches an instance: give it more images "
-            "(SOLVER.FIT_IMAGES), or hold fewer out (SOLVER.FIT_HELD_OUT)"
+            f"none of the {fitted.sum()} detections to fit to matches an instance with a "
+            f"MaskIoU above {thresh:g}: is MODEL.WEIGHTS trained on this data? If it is, use more "
+            "images (SOLVER.FIT_IMAGES), or hold fewer out (SOLVER.FIT_HELD_OUT)"
         )
     device = next(head.parameters()).device
     test_rows = test.epoch(np.random.default_rng(0))  # the same each time

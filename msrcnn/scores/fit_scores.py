@@ -1,6 +1,5 @@
 """Adds mask scores to a trained detector: one pass over its training images, then a fit."""
 
-import hashlib
 import json
 import logging
 from collections import OrderedDict
@@ -21,15 +20,17 @@ from ..engine import Trainer
 from ..engine.predictor import load_model
 from ..errors import UserError
 from ..evaluation import load_ground_truth
+from .cache_key import HEAD, cache_key
 from .exponents import Exponents, choose_exponents, choose_free_exponent
-from .fit import FitResult, fit_head, predict_all
+from .fit import FitResult, fit_head, fit_seed, predict_all
 from .sample_cache import SampleCache
 from .sample_pass import collect_samples
 
 logger = logging.getLogger(__name__)
 
 WEIGHTS = "model_fitted"  # .pth, and .yaml beside it
-HEAD = "roi_heads.mask_head.maskiou_head."
+RECORD = "fit.json"  # written last, when the fit is done
+CACHE_GB = 8.0
 # Config keys that the fit uses unless others are given; the paper's training has other ones.
 FIT_DEFAULTS = (
     *("MODEL.MASKIOU_ON", True, "MODEL.ROI_MASKIOU_HEAD.SAMPLES", "detections"),
@@ -39,54 +40,132 @@ FIT_DEFAULTS = (
 
 
 def fit_scores(
-    cfg, *, cache_gb: float = 8.0, keep_cache: bool = False, trust_weights: bool = False
+    cfg, *, cache_gb: float = CACHE_GB, keep_cache: bool = False, trust_weights: bool = False
 ) -> OrderedDict:
     """Fits a fresh MaskIoU head to the detections of a trained detector, and evaluates it.
 
-    The detector's weights do not change. Writes ``model_fitted.pth`` with its config beside it, and
-    ``fit.json``, to ``OUTPUT_DIR``.
+    The cache is the folder ``samples`` in ``OUTPUT_DIR``.
 
     Args:
-        cfg: a config from :func:`msrcnn.engine.start_run` with the detector in ``MODEL.WEIGHTS``.
-        cache_gb: bounds the size of the cache on disk.
+        cfg: see :class:`ScoreFit`.
+        cache_gb: see :meth:`ScoreFit.collect`.
         keep_cache: keep the cache, so that another fit starts at once.
-        trust_weights: see :func:`msrcnn.engine.predictor.load_model`.
+        trust_weights: see :class:`ScoreFit`.
 
     Returns:
-        The metrics of the evaluation; empty if ``DATASETS.TEST`` is.
+        See :meth:`ScoreFit.evaluate`.
 
     Raises:
-        UserError: if the weights do not fit, or the cache was made from something else, or no
-            detection matches an instance.
+        UserError: see :class:`ScoreFit` and :meth:`ScoreFit.fit`.
     """
-    if len(cfg.DATASETS.TRAIN) != 1:
-        raise UserError(
-            f"scores are fitted to one dataset; DATASETS.TRAIN names {len(cfg.DATASETS.TRAIN)}"
+    scores = ScoreFit(cfg, Path(cfg.OUTPUT_DIR) / "samples", trust_weights=trust_weights)
+    scores.collect(cache_gb)
+    scores.fit()
+    if not keep_cache and comm.is_main_process():
+        scores.cache.remove()
+    return scores.evaluate()
+
+
+class ScoreFit:
+    """Mask scores for a trained detector, in three steps: the pass, the fit and the evaluation.
+
+    The detector's weights do not change. The pass fills a cache, which other fits of the same
+    detector can use, also at the same time. Every process of a run calls every step.
+    """
+
+    def __init__(self, cfg, cache_dir: Path, *, trust_weights: bool = False):
+        """
+        Args:
+            cfg: a config from :func:`msrcnn.engine.start_run` with the detector in
+                ``MODEL.WEIGHTS``.
+            cache_dir: folder of the cache; created if missing.
+            trust_weights: see :func:`msrcnn.engine.predictor.load_model`.
+
+        Raises:
+            UserError: if the weights do not fit, or the cache was made from something else.
+        """
+        if len(cfg.DATASETS.TRAIN) != 1:
+            raise UserError(
+                f"scores are fitted to one dataset; DATASETS.TRAIN names {len(cfg.DATASETS.TRAIN)}"
+            )
+        self._cfg, self._output_dir = cfg, Path(cfg.OUTPUT_DIR)
+        self._model = build_with_fresh_head(cfg, trust_weights=trust_weights)
+        self._ground_truth = load_ground_truth(cfg.DATASETS.TRAIN[0])
+        if 0 < cfg.SOLVER.FIT_IMAGES < len(self._ground_truth.imgs):
+            drawn = draw_images(self._ground_truth, cfg.SOLVER.FIT_IMAGES, fit_seed(cfg))
+            self._ground_truth = of_images(self._ground_truth, drawn)
+        self.cache = SampleCache(cache_dir, cache_key(cfg, self._model, self._ground_truth))
+
+    def collect(self, cache_gb: float = CACHE_GB) -> None:
+        """Runs the detector over its training images, unless the cache has all samples.
+
+        Args:
+            cache_gb: bounds the size of the cache on disk.
+        """
+        images = get_detection_dataset_dicts(self._cfg.DATASETS.TRAIN, filter_empty=False)
+        collect_samples(
+            self._cfg,
+            self._model,
+            self._ground_truth,
+            [image for image in images if image["image_id"] in self._ground_truth.imgs],
+            self.cache,
+            max_bytes=int(cache_gb * 2**30),
+            rank=comm.get_rank(),
+            world_size=comm.get_world_size(),
         )
-    output_dir = Path(cfg.OUTPUT_DIR)
-    model = build_with_fresh_head(cfg, trust_weights=trust_weights)
-    ground_truth = load_ground_truth(cfg.DATASETS.TRAIN[0])
-    images = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)
-    if 0 < cfg.SOLVER.FIT_IMAGES < len(images):
-        drawn = draw_images(ground_truth, cfg.SOLVER.FIT_IMAGES, max(cfg.SEED, 0))
-        images = [image for image in images if image["image_id"] in set(drawn.tolist())]
-        ground_truth = of_images(ground_truth, drawn)
-    cache = SampleCache(output_dir / "samples", cache_key(cfg, model, ground_truth))
-    collect_samples(
-        *(cfg, model, ground_truth, images, cache),
-        max_bytes=int(cache_gb * 2**30),
-        rank=comm.get_rank(),
-        world_size=comm.get_world_size(),
-    )
-    comm.synchronize()
-    if comm.is_main_process():
-        _fit_and_write(cfg, model, ground_truth, cache, output_dir)
-        if not keep_cache:
-            cache.remove()
-    comm.synchronize()
-    fitted = load_config(output_dir / f"{WEIGHTS}.yaml")
-    fitted.MODEL.WEIGHTS = str(output_dir / f"{WEIGHTS}.pth")
-    return Trainer.test(fitted, load_model(fitted)) if cfg.DATASETS.TEST else OrderedDict()
+        comm.synchronize()
+        if comm.is_main_process():
+            self.cache.mark_complete()
+
+    def fit(self) -> None:
+        """Fits the head to the samples, which :meth:`collect` has completed.
+
+        Writes ``model_fitted.pth`` with its config beside it, and then ``fit.json``, to
+        ``OUTPUT_DIR``. Depends on the config and the samples alone.
+
+        Raises:
+            UserError: see :func:`~.fit.fit_head`.
+        """
+        if comm.is_main_process():
+            self._fit()
+        comm.synchronize()
+
+    def evaluate(self) -> OrderedDict:
+        """Evaluates the fitted model as ``OUTPUT_DIR`` has it.
+
+        Returns:
+            The metrics; empty if ``DATASETS.TEST`` is.
+        """
+        if not self._cfg.DATASETS.TEST:
+            return OrderedDict()
+        fitted = load_config(self._output_dir / f"{WEIGHTS}.yaml")
+        fitted.MODEL.WEIGHTS = str(self._output_dir / f"{WEIGHTS}.pth")
+        return Trainer.test(fitted, load_model(fitted))
+
+    def _fit(self) -> None:
+        cfg, head = self._cfg, self._model.roi_heads.mask_head.maskiou_head
+        number = max(round(cfg.SOLVER.FIT_HELD_OUT * len(self._ground_truth.imgs)), 1)
+        images = draw_images(self._ground_truth, number, fit_seed(cfg))
+        of_held_out = np.isin(self.cache.detections.image_id, images)
+        held_out = of_held_out & (self.cache.small["view"] == 0)
+        result = fit_head(head, self.cache, cfg, ~of_held_out, held_out)
+        rows = np.flatnonzero(held_out)
+        detections = self.cache.detections.take(rows, images)
+        truth = of_images(self._ground_truth, images)
+        configured = cfg.MODEL.ROI_MASKIOU_HEAD
+        best = Exponents(configured.SCORE_EXPONENT, configured.CONFIDENCE_EXPONENT)
+        aps: dict[Exponents, float] = {}
+        max_dets = cfg.TEST.DETECTIONS_PER_IMAGE
+        if cfg.SOLVER.FIT_EXPONENTS:
+            maskiou = predict_all(head, self.cache, rows)
+            best, aps = choose_exponents(truth, detections, maskiou, max_dets)
+        free = choose_free_exponent(truth, detections, max_dets)
+        logger.info(
+            "Exponents: MaskIoU %g, mask confidence %g; of mask confidence alone %g.", *best, free
+        )
+        _write(cfg, self._model, best, free, self._output_dir)
+        record = _record(result, best, free, aps, images)
+        write_file(self._output_dir / RECORD, json.dumps(record, indent=2) + "\n")
 
 
 def build_with_fresh_head(cfg, *, trust_weights: bool = False) -> nn.Module:
@@ -101,7 +180,7 @@ def build_with_fresh_head(cfg, *, trust_weights: bool = False) -> nn.Module:
     plain.defrost()
     plain.MODEL.MASKIOU_ON = False
     detector = load_model(plain, trust_weights=trust_weights)
-    torch.manual_seed(max(cfg.SEED, 0))
+    torch.manual_seed(fit_seed(cfg))
     model = build_model(cfg).eval()
     if not list(model.roi_heads.mask_head.maskiou_head.parameters()):
         raise UserError(
@@ -111,56 +190,6 @@ def build_with_fresh_head(cfg, *, trust_weights: bool = False) -> nn.Module:
     assert not unexpected, unexpected
     assert all(name.startswith(HEAD) for name in missing), missing
     return model
-
-
-def cache_key(cfg, model: nn.Module, ground_truth: COCO) -> dict[str, str]:
-    """Returns what samples depend on: the detector's weights, its config and the data."""
-    weights = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        if not name.startswith(HEAD):
-            weights.update(name.encode())
-            weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    relevant = cfg.clone()
-    relevant.defrost()
-    head = relevant.MODEL.ROI_MASKIOU_HEAD
-    seen = [head.INPUT, head.NAME == "MaskIoULiteHead"]  # what the head sees
-    relevant.MODEL.pop("ROI_MASKIOU_HEAD")
-    for key in ("WEIGHTS", "DEVICE"):
-        relevant.MODEL.pop(key)
-    settings = [relevant.MODEL, relevant.INPUT, relevant.TEST.DETECTIONS_PER_IMAGE, seen]
-    settings.append(cfg.SOLVER.FIT_VIEWS)
-    content = json.dumps(ground_truth.dataset, sort_keys=True)
-    return {
-        "weights": weights.hexdigest(),
-        "config": hashlib.sha256(repr(settings).encode()).hexdigest(),
-        "data": hashlib.sha256(content.encode()).hexdigest(),
-    }
-
-
-def _fit_and_write(cfg, model, ground_truth: COCO, cache: SampleCache, output_dir: Path) -> None:
-    head = model.roi_heads.mask_head.maskiou_head
-    number = max(round(cfg.SOLVER.FIT_HELD_OUT * len(ground_truth.imgs)), 1)
-    held_out_images = draw_images(ground_truth, number, max(cfg.SEED, 0))
-    of_held_out = np.isin(cache.detections.image_id, held_out_images)
-    held_out = of_held_out & (cache.small["view"] == 0)
-    _check_matches(cfg, cache)
-    result = fit_head(head, cache, cfg, ~of_held_out, held_out)
-    rows = np.flatnonzero(held_out)
-    detections = cache.detections.take(rows, held_out_images)
-    truth = of_images(ground_truth, held_out_images)
-    max_dets = cfg.TEST.DETECTIONS_PER_IMAGE
-    maskiou = predict_all(head, cache, rows)
-    best, aps = choose_exponents(truth, detections, maskiou, max_dets)
-    configured = cfg.MODEL.ROI_MASKIOU_HEAD
-    if not cfg.SOLVER.FIT_EXPONENTS:
-        best = Exponents(configured.SCORE_EXPONENT, configured.CONFIDENCE_EXPONENT)
-    free = choose_free_exponent(truth, detections, max_dets)
-    logger.info(
-        "Exponents: MaskIoU %g, mask confidence %g; of mask confidence alone %g.", *best, free
-    )
-    _write(cfg, model, best, free, output_dir)
-    record = _record(result, best, free, aps, held_out_images)
-    write_file(output_dir / "fit.json", json.dumps(record, indent=2) + "\n")
 
 
 def _record(result: FitResult, best: Exponents, free: float, aps: dict, held_out) -> dict:
@@ -174,14 +203,6 @@ def _record(result: FitResult, best: Exponents, free: float, aps: dict, held_out
         "held_out_AP": {f"{each.score:g}, {each.confidence:g}": ap for each, ap in aps.items()},
         "seconds": result.seconds,
     }
-
-
-def _check_matches(cfg, cache: SampleCache) -> None:
-    if np.isnan(cache.small["target"]).all():
-        raise UserError(
-            f"none of the {len(cache)} detections on '{cfg.DATASETS.TRAIN[0]}' matches an "
-            "instance: is MODEL.WEIGHTS trained on this data?"
-        )
 
 
 def draw_images(ground_truth: COCO, number: int, seed: int) -> np.ndarray:

@@ -19,6 +19,7 @@ from ..errors import UserError
 from ..evaluation import Detections, load_predictions, save_predictions
 
 KEY_FILE = "key.json"
+COMPLETE_FILE = "complete"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +102,10 @@ class SampleCache:
         # Last: its presence says that the part is complete.
         save_predictions(detections, self._path(number, "predictions.npz"))
 
+    def mark_complete(self) -> None:
+        """Notes that no part is missing, see :func:`is_complete`."""
+        write_file(self.folder / COMPLETE_FILE, "")
+
     def remove(self) -> None:
         """Deletes the cache from disk."""
         shutil.rmtree(self.folder)
@@ -168,6 +173,11 @@ class SampleCache:
 
     def _paths(self, name: str) -> list[Path]:
         return sorted(self.folder.glob(f"*-{name}"))
+
+
+def is_complete(folder: Path) -> bool:
+    """Returns whether the cache in a folder has all samples."""
+    return (folder / COMPLETE_FILE).is_file()
 
 
 def _memory_mapped(path: Path) -> np.ndarray:

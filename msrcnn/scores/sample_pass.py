@@ -132,13 +132,13 @@ class _Collector:
         Args:
             rows: index of each detection, (n,).
             instances: the n detections.
-            seed: seeds the draw, with ``SEED``.
+            seed: seeds the draw; fits with different seeds share a cache.
             size: bytes per detection.
         """
         limit = max(self._bytes_per_image // size, 1)
         if len(rows) <= limit:
             return rows, instances
-        rng = np.random.default_rng([max(self._cfg.SEED, 0), *seed])
+        rng = np.random.default_rng(seed)
         kept = np.sort(rng.choice(len(rows), limit, replace=False))
         kept = torch.from_numpy(kept).to(rows.device)
         rles = [instances.pred_masks_rle[i] for i in kept.tolist()]

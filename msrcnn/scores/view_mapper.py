@@ -13,12 +13,13 @@ class ViewMapper:
 
     View 0 is that of the evaluation. Later views have a random size of ``INPUT.MIN_SIZE_TRAIN``,
     and every second one is mirrored horizontally unless ``INPUT.RANDOM_FLIP`` is ``"none"``. They
-    depend on the image, the view and ``SEED`` alone, so that an interrupted pass can resume.
+    depend on the image and the view alone, so that an interrupted pass can resume, and fits with
+    different seeds can share its samples.
     """
 
     def __init__(self, cfg, view: int):
         self.mirrors = view % 2 == 1 and cfg.INPUT.RANDOM_FLIP != "none"
-        self._seed = max(cfg.SEED, 0), view
+        self._view = view
         if view == 0:
             self._mapper = DatasetMapper(cfg, False)
             return
@@ -30,7 +31,7 @@ class ViewMapper:
 
     def __call__(self, image: dict) -> dict:
         """Returns the model's input of a dataset dict."""
-        with random_numbers(*self._seed, image["image_id"]):
+        with random_numbers(self._view, image["image_id"]):
             return self._mapper(image)
 
 

@@ -18,6 +18,17 @@ CONTENT = {
 }
 
 
+# Settings of `head_only` for fits, beside those of a training on proposals.
+FITS = {
+    "SOLVER.MAX_ITER": 2,
+    "MODEL.ROI_MASKIOU_HEAD.SAMPLES": "detections",
+    "SOLVER.FIT_EXPONENTS": False,
+    "SOLVER.FIT_MAX_ITER": 6,
+    "SOLVER.FIT_BATCH": 32,
+}
+PROPOSALS = {"MODEL.ROI_MASKIOU_HEAD.SAMPLES": "proposals"}
+
+
 def write_sweep(folder, **changes):
     """Writes a sweep file with entries of ``CONTENT`` replaced, or omitted if ``None``."""
     content = {key: value for key, value in {**CONTENT, **changes}.items() if value is not None}

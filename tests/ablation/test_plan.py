@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sample_sweeps import custom_data, write_sweep
+from sample_sweeps import FITS, PROPOSALS, custom_data, write_sweep
 
 from msrcnn.ablation import load_sweep, make_plan
 from msrcnn.ablation.plan import describe
@@ -18,7 +18,9 @@ from msrcnn.modeling.maskiou_samples import TARGETS
 def plan(tmp_path, shapes_root):
     """Plans a sample sweep on the small dataset."""
 
-    def plan(*, head_only=False, opts=(), data=None, **changes):
+    def plan(*, head_only=False, opts=(), data=None, head_only_settings=None, **changes):
+        if head_only_settings:
+            changes["head_only"] = head_only_settings
         sweep = load_sweep(write_sweep(tmp_path, **changes))
         data = custom_data(shapes_root) if data is None else data
         runs_dir = tmp_path / "runs"
@@ -189,6 +191,59 @@ def test_a_head_without_parameters_is_evaluated_only(plan):
     assert not planned.variants["confidence"][1].trains
     assert planned.variants["confidence"][1].steps == 0
     assert plan(variants=variants).variants["confidence"][1].trains  # the detector has to learn
+
+
+def test_heads_of_one_detector_are_fitted_or_trained(plan):
+    variants = {
+        "concat": {},
+        "proposals": {"set": PROPOSALS},
+        "confidence": {"set": {"MODEL.ROI_MASKIOU_HEAD.NAME": "MaskConfidenceHead"}},
+    }
+    planned = plan(head_only=True, head_only_settings=FITS, variants=variants)
+    fitted, trained, evaluated = (runs[1] for runs in planned.variants.values())
+    assert [run.fits for run in planned.runs[:3]] == [False, True, False]
+    assert (fitted.steps, trained.steps, evaluated.steps) == (6, 2, 0)
+    assert (fitted.trains, trained.trains, evaluated.trains) == (True, True, False)
+    assert fitted.cfg.SOLVER.TRAIN_ONLY == ()
+    assert trained.cfg.SOLVER.TRAIN_ONLY == ("maskiou_head",)
+    assert not evaluated.fits
+    assert (
+        "2 steps of 2 images, 6 steps of 32 detections, 3 seeds; head only: the MaskIoU heads are "
+        "trained on proposals or fitted to detections of one Mask R-CNN, which is trained for 4 "
+        "steps and left unchanged."
+    ) in describe(planned)
+
+
+def test_fits_share_samples_if_their_heads_see_the_same(plan):
+    variants = {
+        "concat": {},
+        "scalars": {
+            "set": {
+                "MODEL.ROI_MASKIOU_HEAD.INPUT_SCALARS": True,
+                "MODEL.ROI_MASKIOU_HEAD.FALSE_POSITIVES": "zero",
+                "SOLVER.FIT_EXPONENTS": True,
+            }
+        },
+        "all_masks": {"set": {"MODEL.ROI_MASKIOU_HEAD.INPUT": "all_masks"}},
+        "lite": {"set": {"MODEL.ROI_MASKIOU_HEAD.NAME": "MaskIoULiteHead"}},
+    }
+    planned = plan(head_only=True, head_only_settings=FITS, variants=variants)
+    samples = {
+        name: {run.samples for run in runs.values()} for name, runs in planned.variants.items()
+    }
+    assert all(len(folders) == 1 for folders in samples.values())  # whatever the seed
+    assert samples["concat"] == samples["scalars"]
+    assert len(set.union(*samples.values())) == 3
+    (folder,) = samples["concat"]
+    assert folder.is_relative_to(planned.detector.folder)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"MODEL.ROI_MASKIOU_HEAD.SAMPLES": "detections"}, {"SOLVER.FIT_SCORES": True}]
+)
+def test_fits_need_one_detector(plan, settings):
+    with pytest.raises(UserError, match="variant 'concat': .*need --head-only"):
+        plan(variants={"concat": {"set": settings}})
 
 
 def test_head_only_needs_a_schedule(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, get_detection_dataset_dicts
 from detectron2.data.datasets import register_coco_instances
+from detectron2.structures import Instances
 
 from msrcnn.checkpoint import MaskScoringCheckpointer
 from msrcnn.config import load_config
@@ -21,17 +22,12 @@ from msrcnn.evaluation import load_ground_truth
 from msrcnn.evaluation.mask_quality import on_incomplete, true_maskiou
 from msrcnn.modeling.mask_scalars import SCALARS
 from msrcnn.scores import FIT_DEFAULTS, fit_scores
+from msrcnn.scores.cache_key import HEAD, cache_key, cache_name
 from msrcnn.scores.exponents import choose_exponents
 from msrcnn.scores.fit import SampleRows, fit_head
-from msrcnn.scores.fit_scores import (
-    HEAD,
-    build_with_fresh_head,
-    cache_key,
-    draw_images,
-    of_images,
-)
+from msrcnn.scores.fit_scores import build_with_fresh_head, draw_images, of_images
 from msrcnn.scores.sample_cache import SampleCache
-from msrcnn.scores.sample_pass import collect_samples
+from msrcnn.scores.sample_pass import _Collector, collect_samples
 from msrcnn.scores.view_mapper import ViewMapper
 
 
@@ -159,6 +155,9 @@ def test_interrupted_pass_resumes_with_the_same_head(cfg, tmp_path, monkeypatch)
     assert resumed == [2, 3]
     other = head_of(tmp_path / "fit" / "model_fitted.pth")
     assert not all(torch.equal(other[name], expected[name]) for name in expected)
+    record = json.loads((tmp_path / "fit" / "fit.json").read_text())
+    assert record["exponents"] == {"score": 1.0, "confidence": 0.0}
+    assert record["held_out_AP"] == {}  # not computed if nothing is chosen
 
 
 @pytest.mark.slow
@@ -201,7 +200,7 @@ def test_mirrored_view(cfg, shapes_root, tmp_path):
     assert np.allclose(true.matched, cache.small["target"][rows], equal_nan=True)
 
 
-def test_views_of_a_pass_depend_on_the_seed_alone(cfg):
+def test_views_of_a_pass_are_always_the_same(cfg):
     cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN = (64, 80, 96), 200
     cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING = "choice"
     images = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)
@@ -256,6 +255,42 @@ def test_cache_of_other_weights_is_rejected(cfg, detector, tmp_path):
     cfg.INPUT.MIN_SIZE_TEST = 100
     with pytest.raises(UserError, match="was made with other config: delete"):
         SampleCache(tmp_path / "samples", cache_key(cfg, build_with_fresh_head(cfg), ground_truth))
+
+
+def test_fits_that_can_share_samples_have_the_same_cache(cfg):
+    name = cache_name(cfg)
+    assert name.startswith("concat-")
+    cfg.merge_from_list(["SEED", 7, "MODEL.ROI_MASKIOU_HEAD.FC_DIM", 64, "MODEL.WEIGHTS", "x.pth"])
+    cfg.merge_from_list(["SOLVER.FIT_MAX_ITER", 9, "MODEL.ROI_MASKIOU_HEAD.LOSS_TYPE", "l2_rank"])
+    assert cache_name(cfg) == name
+    changes = [
+        ("MODEL.ROI_MASKIOU_HEAD.INPUT", "all_masks"),
+        ("MODEL.ROI_MASKIOU_HEAD.NAME", "MaskIoULiteHead"),
+        ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.5),
+        ("INPUT.MIN_SIZE_TEST", 100),
+        ("TEST.DETECTIONS_PER_IMAGE", 3),
+        ("SOLVER.FIT_IMAGES", 4),
+        ("SEED", 8),  # draws other images
+    ]
+    names = [name]
+    for change in changes:
+        cfg.merge_from_list(list(change))
+        names.append(cache_name(cfg))
+    assert len(set(names)) == len(names)
+
+
+def test_a_full_cache_has_the_same_detections_for_every_seed(cfg):
+    drawn = []
+    for seed in (1, 2):
+        cfg.SEED = seed
+        rows = torch.arange(40)
+        instances = Instances((8, 8), row=rows, pred_masks_rle=list(range(40)))
+        collector = _Collector(cfg, None, load_ground_truth(cfg.DATASETS.TRAIN[0]), 50)
+        rows, instances = collector._draw(rows, instances, image_id=3, size=10)
+        assert instances.pred_masks_rle == rows.tolist() == instances.row.tolist()
+        drawn.append(rows.tolist())
+    assert len(drawn[0]) == 5
+    assert drawn[0] == drawn[1]
 
 
 def test_weights_of_a_joint_head_are_ignored_whatever_their_shape(cfg, build, tmp_path):
@@ -387,7 +422,7 @@ def test_fit_keeps_the_head_with_the_lowest_held_out_loss(tiny_fit):
 
 
 def test_fit_with_all_samples_held_out_is_an_error(tiny_fit):
-    with pytest.raises(UserError, match="no detection on the images of the fit"):
+    with pytest.raises(UserError, match="none of the 0 detections to fit to .*FIT_HELD_OUT"):
         tiny_fit(np.ones(40, dtype=bool))
 
 

@@ -1,0 +1,60 @@
+"""What cached samples depend on: the detector's weights, its config and the data."""
+
+import hashlib
+
+from detectron2.config import CfgNode
+from pycocotools.coco import COCO
+from torch import nn
+
+from ..engine.hashing import flatten, json_digest
+from ..modeling import ROI_MASKIOU_HEAD_REGISTRY
+from .fit import fit_seed
+
+HEAD = "roi_heads.mask_head.maskiou_head."
+
+
+def cache_key(cfg: CfgNode, model: nn.Module, ground_truth: COCO) -> dict[str, str]:
+    """Returns hashes of everything that samples depend on.
+
+    Args:
+        cfg: config of the model.
+        model: the detector; its MaskIoU head does not count.
+        ground_truth: annotations of the images.
+    """
+    weights = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        if not name.startswith(HEAD):
+            weights.update(name.encode())
+            weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return {
+        "weights": weights.hexdigest(),
+        "config": json_digest(_settings(cfg)),
+        "data": json_digest(ground_truth.dataset),
+    }
+
+
+def cache_name(cfg: CfgNode) -> str:
+    """Returns a folder name for the samples of a detector and its training data.
+
+    Fits have the same name if they can use the same samples.
+    """
+    feature = "-mask_feature" if _uses_mask_features(cfg) else ""
+    return f"{cfg.MODEL.ROI_MASKIOU_HEAD.INPUT}{feature}-{json_digest(_settings(cfg))[:10]}"
+
+
+def _settings(cfg: CfgNode) -> list:
+    """Returns the part of a config that samples depend on."""
+    relevant = {
+        key: value
+        for key, value in flatten(cfg).items()
+        if key.startswith(("MODEL.", "INPUT."))
+        and not key.startswith("MODEL.ROI_MASKIOU_HEAD.")
+        and key not in ("MODEL.WEIGHTS", "MODEL.DEVICE")
+    }
+    seen = [cfg.MODEL.ROI_MASKIOU_HEAD.INPUT, _uses_mask_features(cfg)]  # what the head sees
+    drawn = [cfg.SOLVER.FIT_IMAGES, fit_seed(cfg)] if cfg.SOLVER.FIT_IMAGES > 0 else None
+    return [relevant, cfg.TEST.DETECTIONS_PER_IMAGE, cfg.SOLVER.FIT_VIEWS, seen, drawn]
+
+
+def _uses_mask_features(cfg: CfgNode) -> bool:
+    return ROI_MASKIOU_HEAD_REGISTRY.get(cfg.MODEL.ROI_MASKIOU_HEAD.NAME).uses_mask_features

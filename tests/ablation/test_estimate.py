@@ -1,0 +1,59 @@
+"""What a sweep with fits says about its work, before and while it is done."""
+
+import pytest
+from sample_sweeps import FITS, PROPOSALS, custom_data, finish, write_sweep
+
+from msrcnn.ablation import estimate as estimate_module
+from msrcnn.ablation import load_sweep, make_plan
+from msrcnn.ablation.display import training_cells
+from msrcnn.ablation.estimate import estimate
+
+
+@pytest.fixture
+def plan(tmp_path, shapes_root, monkeypatch):
+    """A plan of two variants that are fitted, and one that is trained; a step takes 30 seconds."""
+    monkeypatch.setattr(estimate_module, "seconds_per_step", lambda run, num_gpus: 30.0)
+    variants = {
+        "concat": {},
+        "l2_rank": {"set": {"MODEL.ROI_MASKIOU_HEAD.LOSS_TYPE": "l2_rank"}},
+        "proposals": {"set": PROPOSALS},
+    }
+    sweep = load_sweep(write_sweep(tmp_path, seeds=[1, 2], head_only=FITS, variants=variants))
+    return make_plan(sweep, "full", tmp_path / "runs", head_only=True, **custom_data(shapes_root))
+
+
+def complete_samples(run):
+    run.samples.mkdir(parents=True)
+    (run.samples / "complete").touch()
+
+
+def test_fits_are_not_timed(plan):
+    def row(name):
+        (line,) = (line for line in text.splitlines() if line.startswith(f"{name} "))
+        return " ".join(line.split()[1:])
+
+    text = estimate(plan, places=1, num_gpus=0)
+    assert row("mask_rcnn") == "1 0 4 x 2 images 30.00 0:02:00"
+    assert row("concat") == "2 0 6 x 32 detections - not known"
+    assert row("proposals") == "2 0 2 x 2 images 30.00 0:02:00"
+    assert "Training: about 0:04:00 in total" in text
+    assert "Not timed: 1 pass over the training images, 4 fits, the evaluations." in text
+
+    for run in (plan.detector, plan.variants["concat"][1], *plan.variants["l2_rank"].values()):
+        finish(run, 30.0)
+    complete_samples(plan.variants["concat"][1])
+    text = estimate(plan, places=1, num_gpus=0)
+    assert row("concat") == "2 1 6 x 32 detections - not known"
+    assert row("l2_rank") == "2 2 6 x 32 detections - 0:00:00"
+    assert "Not timed: 1 fit, the evaluations." in text
+
+
+def test_progress_of_a_fit_is_what_it_does(plan):
+    run = plan.variants["concat"][1]
+    run.folder.mkdir(parents=True)
+    assert training_cells(run) == ("samples", "", "")
+    plan.detector.folder.mkdir()
+    complete_samples(run)
+    assert training_cells(run) == ("fit", "", "")
+    (run.folder / "fit.json").touch()
+    assert training_cells(run) == ("evaluation", "", "")
