@@ -38,8 +38,7 @@ def cache_name(cfg: CfgNode) -> str:
 
     Fits have the same name if they can use the same samples.
     """
-    feature = "-mask_feature" if _uses_mask_features(cfg) else ""
-    return f"{cfg.MODEL.ROI_MASKIOU_HEAD.INPUT}{feature}-{json_digest(_settings(cfg))[:10]}"
+    return f"{_seen(cfg)}-{json_digest(_settings(cfg))[:10]}"
 
 
 def _settings(cfg: CfgNode) -> list:
@@ -51,10 +50,13 @@ def _settings(cfg: CfgNode) -> list:
         and not key.startswith("MODEL.ROI_MASKIOU_HEAD.")
         and key not in ("MODEL.WEIGHTS", "MODEL.DEVICE")
     }
-    seen = [cfg.MODEL.ROI_MASKIOU_HEAD.INPUT, _uses_mask_features(cfg)]  # what the head sees
     drawn = [cfg.SOLVER.FIT_IMAGES, fit_seed(cfg)] if cfg.SOLVER.FIT_IMAGES > 0 else None
-    return [relevant, cfg.TEST.DETECTIONS_PER_IMAGE, cfg.SOLVER.FIT_VIEWS, seen, drawn]
+    return [relevant, cfg.TEST.DETECTIONS_PER_IMAGE, cfg.SOLVER.FIT_VIEWS, _seen(cfg), drawn]
 
 
-def _uses_mask_features(cfg: CfgNode) -> bool:
-    return ROI_MASKIOU_HEAD_REGISTRY.get(cfg.MODEL.ROI_MASKIOU_HEAD.NAME).uses_mask_features
+def _seen(cfg: CfgNode) -> str:
+    """Names the feature and the masks of a detection that the head sees."""
+    head = cfg.MODEL.ROI_MASKIOU_HEAD
+    if ROI_MASKIOU_HEAD_REGISTRY.get(head.NAME).uses_mask_features:
+        return f"{head.INPUT}-mask_feature"
+    return "concat" if head.INPUT == "multiply" else head.INPUT  # both see the same

@@ -224,6 +224,7 @@ def test_fits_share_samples_if_their_heads_see_the_same(plan):
                 "SOLVER.FIT_EXPONENTS": True,
             }
         },
+        "multiply": {"set": {"MODEL.ROI_MASKIOU_HEAD.INPUT": "multiply"}},
         "all_masks": {"set": {"MODEL.ROI_MASKIOU_HEAD.INPUT": "all_masks"}},
         "lite": {"set": {"MODEL.ROI_MASKIOU_HEAD.NAME": "MaskIoULiteHead"}},
     }
@@ -232,7 +233,7 @@ def test_fits_share_samples_if_their_heads_see_the_same(plan):
         name: {run.samples for run in runs.values()} for name, runs in planned.variants.items()
     }
     assert all(len(folders) == 1 for folders in samples.values())  # whatever the seed
-    assert samples["concat"] == samples["scalars"]
+    assert samples["concat"] == samples["scalars"] == samples["multiply"]
     assert len(set.union(*samples.values())) == 3
     (folder,) = samples["concat"]
     assert folder.is_relative_to(planned.detector.folder)

@@ -257,11 +257,15 @@ def test_cache_of_other_weights_is_rejected(cfg, detector, tmp_path):
         SampleCache(tmp_path / "samples", cache_key(cfg, build_with_fresh_head(cfg), ground_truth))
 
 
-def test_fits_that_can_share_samples_have_the_same_cache(cfg):
+def test_fits_that_can_share_samples_have_the_same_cache(tiny_cfg):
+    cfg = tiny_cfg
     name = cache_name(cfg)
     assert name.startswith("concat-")
     cfg.merge_from_list(["SEED", 7, "MODEL.ROI_MASKIOU_HEAD.FC_DIM", 64, "MODEL.WEIGHTS", "x.pth"])
     cfg.merge_from_list(["SOLVER.FIT_MAX_ITER", 9, "MODEL.ROI_MASKIOU_HEAD.LOSS_TYPE", "l2_rank"])
+    cfg.merge_from_list(
+        ["MODEL.ROI_MASKIOU_HEAD.INPUT", "multiply"]
+    )  # of the same feature and mask
     assert cache_name(cfg) == name
     changes = [
         ("MODEL.ROI_MASKIOU_HEAD.INPUT", "all_masks"),
@@ -279,14 +283,17 @@ def test_fits_that_can_share_samples_have_the_same_cache(cfg):
     assert len(set(names)) == len(names)
 
 
-def test_a_full_cache_has_the_same_detections_for_every_seed(cfg):
-    drawn = []
+def test_a_full_cache_has_the_same_detections_for_every_seed(tiny_cfg, shapes_root):
+    from stand_ins import index
+
+    path = shapes_root / "annotations" / "instances_train.json"
+    ground_truth, drawn = index(json.loads(path.read_text())), []
     for seed in (1, 2):
-        cfg.SEED = seed
+        tiny_cfg.SEED = seed
         rows = torch.arange(40)
         instances = Instances((8, 8), row=rows, pred_masks_rle=list(range(40)))
-        collector = _Collector(cfg, None, load_ground_truth(cfg.DATASETS.TRAIN[0]), 50)
-        rows, instances = collector._draw(rows, instances, image_id=3, size=10)
+        collector = _Collector(tiny_cfg, None, ground_truth, 50)
+        rows, instances = collector._draw(rows, instances, seed=[3, 0], size=10)
         assert instances.pred_masks_rle == rows.tolist() == instances.row.tolist()
         drawn.append(rows.tolist())
     assert len(drawn[0]) == 5
