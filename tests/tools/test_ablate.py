@@ -227,7 +227,7 @@ def test_dry_run_writes_nothing(run, tmp_path):
     content = {**CONTENT, "variants": {"concat": {}}}
     code, stdout, stderr = run("--dry-run", "--head-only", content=content)
     assert code == 0, stderr
-    assert re.search(r"concat +1 +0 +2 x 2 +\d+\.\d+ +\d+:\d\d:\d\d", stdout)
+    assert re.search(r"concat +1 +0 +2 x 2 images +\d+\.\d+ +\d+:\d\d:\d\d", stdout)
     assert re.search(r"Training: about \d+:\d\d:\d\d in total", stdout)
     assert not (tmp_path / "out").exists()
 
