@@ -1,14 +1,17 @@
 """Prediction on single images."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
-from detectron2.data import MetadataCatalog
+from detectron2.data import Metadata, MetadataCatalog
 from detectron2.data.transforms import AugInput, AugmentationList, ResizeShortestEdge
 from detectron2.modeling import build_model
 from detectron2.structures import Instances
 
 from ..checkpoint import MaskScoringCheckpointer
 from ..checkpoint.load_report import LoadReport
+from ..data.custom import read_coco
 from ..errors import UserError
 
 
@@ -92,7 +95,17 @@ def class_names(cfg) -> list[str]:
         return list(cfg.DATASETS.CLASS_NAMES)
     for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
         if name in MetadataCatalog.list():
-            names = MetadataCatalog.get(name).get("thing_classes")
+            names = _names_of_dataset(MetadataCatalog.get(name))
             if names:
-                return list(names)
+                return names
     return []
+
+
+def _names_of_dataset(metadata: Metadata) -> list[str]:
+    """Returns the class names of a dataset by index; empty if its annotations are not on disk."""
+    annotations = metadata.get("json_file")
+    if metadata.get("thing_classes") or annotations is None or not Path(annotations).is_file():
+        return list(metadata.get("thing_classes") or [])
+    # Detectron2 sets thing_classes only when it loads the dataset.
+    categories = sorted(read_coco(Path(annotations))["categories"], key=lambda c: c["id"])
+    return [category["name"] for category in categories]

@@ -3,9 +3,11 @@ import pytest
 import torch
 import yaml
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.data import DatasetMapper
+from detectron2.data import DatasetMapper, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
 
 from msrcnn.config import config_beside
+from msrcnn.data.shapes import CATEGORIES
 from msrcnn.engine.export import export_model
 from msrcnn.engine.predictor import Predictor, class_names, load_model
 from msrcnn.errors import UserError
@@ -67,6 +69,14 @@ def test_exported_model_is_smaller_and_predicts_the_same(cfg, path, tmp_path, su
     for field in FIELDS:
         assert torch.equal(found.get(field), expected.get(field)), field
     assert predictor.class_names == list("abcdef")
+
+
+def test_class_names_of_a_dataset_that_is_not_loaded(tiny_cfg, shapes_root):
+    annotations = shapes_root / "annotations" / "instances_val.json"
+    register_coco_instances("named by its file", {}, str(annotations), str(shapes_root / "val"))
+    tiny_cfg.DATASETS.TEST = ("named by its file",)
+    assert class_names(tiny_cfg) == list(CATEGORIES)
+    assert "thing_classes" not in MetadataCatalog.get("named by its file").as_dict()
 
 
 def test_class_names_of_the_dataset(tiny_cfg):
