@@ -44,9 +44,13 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     head.MASKIOU_THRESH = 0.0
     head.LOSS_TYPE = "l2"  # or "area_weighted_l2", "l2_rank"
     head.LOSS_WEIGHT = 1.0
-    # Samples that the head is trained on: "proposals" (the paper) or "detections", as by
-    # `msrcnn fit-scores`.
+    # Samples that the head is trained on: "proposals" (the paper), or "detections" of the current
+    # model: in the fit (SOLVER.FIT_SCORES, `msrcnn fit-scores`), or else within the training, which
+    # needs MODEL.ROI_HEADS.NAME MaskScoring{,Cascade}ROIHeads.
     head.SAMPLES = "proposals"
+    # Training iteration from which SAMPLES "detections" takes effect; before it, the head is
+    # trained on proposals. Not for a fit.
+    head.DETECTIONS_FROM = 0
     # Detections without an instance: "ignore" (the paper), or "zero" to train them towards a
     # MaskIoU of 0, so that the score also tells whether there is an object. Only for SAMPLES
     # "detections".

@@ -3,10 +3,15 @@
 import argparse
 from pathlib import Path
 
-from ..benchmark import conventions, cost, evaluation_speed
+from ..benchmark import conventions, cost, evaluation_speed, training_step
 from ..engine.result_records import write_result
 
-BENCHMARKS = {"conventions": conventions, "cost": cost, "evaluation": evaluation_speed}
+BENCHMARKS = {
+    "conventions": conventions,
+    "cost": cost,
+    "evaluation": evaluation_speed,
+    "training": training_step,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, ROI_MASK_HEAD_REGI
 from ..errors import UserError
 from ..evaluation import ENGINES
 from ..modeling import ROI_MASKIOU_HEAD_REGISTRY, MaskScoringHead
+from ..modeling.detection_samples import trains_on_detections
 from ..modeling.maskiou_input import INPUT_DESIGNS
 from ..modeling.maskiou_loss import LOSSES
 from ..modeling.maskiou_samples import TARGETS
@@ -126,6 +127,11 @@ def _check_maskiou_head(cfg: CfgNode) -> None:
         raise UserError(
             "MODEL.ROI_MASKIOU_HEAD.FALSE_POSITIVES 'zero' needs SAMPLES 'detections': foreground "
             "proposals all have an instance"
+        )
+    if trains_on_detections(cfg) and not 0 <= head.DETECTIONS_FROM < cfg.SOLVER.MAX_ITER:
+        raise UserError(
+            f"MODEL.ROI_MASKIOU_HEAD.DETECTIONS_FROM is {head.DETECTIONS_FROM}; it must be an "
+            f"iteration of the training, from 0 to below SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER}"
         )
     if not TARGETS[head.TARGET].counts_zero:
         return

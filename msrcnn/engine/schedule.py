@@ -24,6 +24,8 @@ def scale_schedule(cfg: CfgNode) -> None:
     solver.STEPS = tuple(round(step / scale) for step in solver.STEPS)
     solver.MAX_ITER = round(solver.MAX_ITER / scale)
     solver.WARMUP_ITERS = round(solver.WARMUP_ITERS / scale)
+    head = cfg.MODEL.ROI_MASKIOU_HEAD
+    head.DETECTIONS_FROM = round(head.DETECTIONS_FROM / scale)
     # A period of 0 means never, and is not scaled.
     solver.CHECKPOINT_PERIOD = _scaled_period(solver.CHECKPOINT_PERIOD, scale)
     cfg.TEST.EVAL_PERIOD = _scaled_period(cfg.TEST.EVAL_PERIOD, scale)

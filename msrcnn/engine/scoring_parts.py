@@ -3,6 +3,7 @@
 from detectron2.config import CfgNode
 from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, Res5ROIHeads
 
+from ..modeling.detection_samples import trains_on_detections
 from ..modeling.maskiou_input import INPUT_DESIGNS
 from ..modeling.maskiou_samples import TARGETS
 
@@ -33,6 +34,10 @@ def required_features(cfg: CfgNode) -> dict[str, str]:
         required["high_res"] = f"MODEL.ROI_MASKIOU_HEAD.INPUT {head.INPUT}"
     if head.TARGET in TARGETS and TARGETS[head.TARGET].needs_image_instances:
         required["image_instances"] = f"MODEL.ROI_MASKIOU_HEAD.TARGET {head.TARGET}"
+    if trains_on_detections(cfg):
+        required["detection_samples"] = (
+            "MODEL.ROI_MASKIOU_HEAD.SAMPLES detections without SOLVER.FIT_SCORES True"
+        )
     return required
 
 

@@ -7,9 +7,9 @@ import hotcoco.mask as mask_util
 import numpy as np
 from pycocotools.coco import COCO
 
+from ..modeling.detection_samples import MIN_BOX_IOU
 from .detections import Detections
 
-MIN_BOX_IOU = 0.5  # for a detection to be matched with an instance
 MIN_CROWD_SHARE = 0.5  # of a detection's area, on a crowd of its class
 LVIS_LISTS = {"neg_category_ids", "not_exhaustive_category_ids"}  # of an image
 

@@ -19,12 +19,13 @@ from detectron2.utils.events import get_event_storage
 from torch import nn
 
 from .cropped_masks import with_cropped_masks
+from .detection_samples import trains_on_detections, with_instance_masks
 from .mask_scalars import mask_scalars
 from .mask_score import mask_score
 from .maskiou_head import after_res5, build_maskiou_head
 from .maskiou_input import select_class_masks
 from .maskiou_loss import maskiou_loss
-from .maskiou_samples import TARGETS
+from .maskiou_samples import TARGETS, MaskIoUSamples
 
 
 @ROI_MASK_HEAD_REGISTRY.register()
@@ -51,6 +52,7 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
         maskiou_scalars: bool = False,
         score_exponent: float = 1.0,
         confidence_exponent: float = 0.0,
+        detections_from: int | None = None,
         **kwargs,
     ):
         """
@@ -65,6 +67,8 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
             maskiou_scalars: whether the MaskIoU head also takes the scalars of each mask.
             score_exponent, confidence_exponent: exponents of :func:`mask_score`; the paper's are 1
                 and 0.
+            detections_from: iteration from which the ROI heads train the MaskIoU head on
+                detections, by :meth:`maskiou_inputs` and :meth:`detection_losses`; ``None``: never.
             **kwargs: passed to Detectron2's ``MaskRCNNConvUpsampleHead``.
         """
         super().__init__(input_shape, **kwargs)
@@ -75,6 +79,7 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
         self.maskiou_thresh = maskiou_thresh
         self.maskiou_scalars = maskiou_scalars
         self.score_exponent, self.confidence_exponent = score_exponent, confidence_exponent
+        self.detections_from = detections_from
 
     def forward(
         self,
@@ -93,43 +98,92 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
             maskiou_features: RoI features for the MaskIoU head, if they are not ``x``.
 
         Returns:
-            In training, the losses ``loss_mask`` and ``loss_maskiou``. At test time, the instances
-            with ``pred_masks`` of shape (n, 1, M, M), ``pred_maskiou`` of shape (n,) and, if they
-            have ``scores``, ``mask_scores`` of shape (n,).
+            In training, the losses ``loss_mask`` and ``loss_maskiou``, the latter unless
+            ``trains_on_detections``. At test time, the instances with ``pred_masks`` of shape
+            (n, 1, M, M), ``pred_maskiou`` of shape (n,) and, if they have ``scores``,
+            ``mask_scores`` of shape (n,).
         """
         if self.maskiou_head is None:
             return super().forward(x, instances)
+        features, mask_logits = self.maskiou_inputs(x, maskiou_features)
+        if self.training:
+            return self._losses(features, mask_logits, instances)
+        mask_logits = _with_given_masks(mask_logits, instances)
+        mask_rcnn_inference(mask_logits, instances)
+        self._score(features, mask_logits, instances)
+        return instances
+
+    @property
+    def trains_on_detections(self) -> bool:
+        """Whether this training step trains the MaskIoU head on detections."""
+        start = self.detections_from
+        return start is not None and get_event_storage().iter >= start
+
+    def maskiou_inputs(
+        self, x: torch.Tensor, maskiou_features: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the MaskIoU head's feature and the mask logits; see :meth:`forward`."""
         mask_features, mask_logits = self._layers(x)
         if maskiou_features is None:
             maskiou_features = mask_features if self.maskiou_head.uses_mask_features else x
-        if self.training:
-            return self._losses(maskiou_features, mask_logits, instances)
-        mask_logits = _with_given_masks(mask_logits, instances)
-        mask_rcnn_inference(mask_logits, instances)
-        self._score(maskiou_features, mask_logits, instances)
-        return instances
+        return maskiou_features, mask_logits
+
+    def detection_losses(
+        self,
+        features: torch.Tensor,
+        mask_logits: torch.Tensor,
+        detections: list[Instances],
+        targets: list[Instances],
+    ) -> dict[str, torch.Tensor]:
+        """Computes the loss of the MaskIoU head on detections.
+
+        Args:
+            features, mask_logits: from :meth:`maskiou_inputs`, without gradient.
+            detections: of each image, from :class:`~.detection_samples.DetectionSampler`.
+            targets: instances of each image.
+
+        Returns:
+            ``loss_maskiou``. Detections without an instance have a target of 0.
+        """
+        none = mask_logits.new_zeros(0).bool()
+        unmatched = torch.cat([none, *(d.gt_instance < 0 for d in detections)])
+        side = mask_logits.shape[-1]
+        samples = [with_instance_masks(*image, side) for image in zip(detections, targets)]
+        return {"loss_maskiou": self._maskiou_loss(features, mask_logits, samples, unmatched)}
 
     def _losses(self, features, mask_logits, instances: list[Instances]) -> dict:
         # An image without a foreground proposal may lack every ground-truth field but the class.
         proposals = [with_cropped_masks(i, mask_logits.shape[-1]) for i in instances if len(i) > 0]
+        losses = {}
+        if not self.trains_on_detections:
+            losses["loss_maskiou"] = self._maskiou_loss(features, mask_logits, proposals)
+        loss = mask_rcnn_loss(mask_logits, proposals, self.vis_period)
+        return {"loss_mask": loss * self.loss_weight, **losses}
+
+    def _maskiou_loss(
+        self, features, mask_logits, proposals: list[Instances], unmatched=None
+    ) -> torch.Tensor:
         none = mask_logits.new_zeros(0, 4)
         classes = torch.cat([none.long()[:, 0], *(p.gt_classes for p in proposals)])
         boxes = torch.cat([none, *(p.proposal_boxes.tensor for p in proposals)])
         maskiou = self._maskiou(features, mask_logits, classes, boxes)
         samples = self.maskiou_samples(maskiou, mask_logits.detach(), proposals)
+        threshold = -1.0 if self.maskiou_samples.counts_zero else self.maskiou_thresh
+        if unmatched is not None:
+            # The threshold is for samples with an instance.
+            selected = unmatched | (samples.target > threshold)
+            samples = MaskIoUSamples(*(column[selected] for column in samples))
+            threshold = -1.0
         _log_maskiou(samples.prediction, samples.target)
         loss = maskiou_loss(
             samples.prediction,
             samples.target,
             loss_type=self.maskiou_loss_type,
-            threshold=-1.0 if self.maskiou_samples.counts_zero else self.maskiou_thresh,
+            threshold=threshold,
             area=samples.area,
             num_masks=samples.num_masks,
         )
-        return {
-            "loss_mask": mask_rcnn_loss(mask_logits, proposals, self.vis_period) * self.loss_weight,
-            "loss_maskiou": loss * self.maskiou_loss_weight,
-        }
+        return loss * self.maskiou_loss_weight
 
     def _score(self, features, mask_logits, instances: list[Instances]) -> None:
         classes = torch.cat([i.pred_classes for i in instances])
@@ -183,6 +237,7 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
             maskiou_scalars=head.INPUT_SCALARS,
             score_exponent=head.SCORE_EXPONENT,
             confidence_exponent=head.CONFIDENCE_EXPONENT,
+            detections_from=head.DETECTIONS_FROM if trains_on_detections(cfg) else None,
         )
         return ret
 

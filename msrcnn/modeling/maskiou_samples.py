@@ -94,7 +94,7 @@ TARGETS = {
 }
 
 
-def _crop(masks, instance: torch.Tensor, boxes: torch.Tensor, side: int) -> torch.Tensor:
+def crop_instances(masks, instance: torch.Tensor, boxes: torch.Tensor, side: int) -> torch.Tensor:
     """Crops masks of an image's instances to boxes, equal to ``masks[instance].crop_and_resize``.
 
     Args:
@@ -141,7 +141,7 @@ def class_targets(
         boxes = proposals_per_image.proposal_boxes.tensor[proposal]
         classes = instances.gt_classes[instance]
         side = mask_logits.shape[-1]
-        crops = _crop(instances.gt_masks, instance, boxes, side)
+        crops = crop_instances(instances.gt_masks, instance, boxes, side)
         areas = ground_truth_areas(instances, boxes.device)[instance]
         channels = classes if mask_logits.shape[1] > 1 else torch.zeros_like(classes)
         pred_masks = mask_logits[rows][proposal, channels] > 0

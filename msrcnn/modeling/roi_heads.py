@@ -3,9 +3,10 @@
 * Soft-NMS replaces NMS in the box predictor, and in Cascade after the last one.
 * The MaskIoU head's input ``high_res`` needs a second, finer pooling.
 * The MaskIoU targets ``all_classes`` and ``positive_classes`` need all instances of the image.
+* Training the MaskIoU head on detections needs a box inference in every training step.
 
 Each class lists in ``supports`` which of these it can do: ``"soft_nms"``, ``"high_res"``,
-``"image_instances"``.
+``"image_instances"``, ``"detection_samples"``.
 """
 
 import torch
@@ -20,9 +21,10 @@ from detectron2.modeling.roi_heads import (
     StandardROIHeads,
     select_foreground_proposals,
 )
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances
 from torch import nn
 
+from .detection_samples import DetectionSampler, evaluation_mode
 from .maskiou_input import INPUT_DESIGNS
 from .maskiou_samples import TARGETS
 from .soft_nms import SoftNMS, soft_nms_inference
@@ -127,18 +129,62 @@ class _HighRes:
             return super()._forward_mask(features, instances)
         if self.training:
             instances, _ = select_foreground_proposals(instances, self.num_classes)
-        maps = [features[name] for name in self.mask_in_features]
         boxes = [i.proposal_boxes if self.training else i.pred_boxes for i in instances]
-        return self.mask_head(
-            self.mask_pooler(maps, boxes), instances, self.maskiou_pooler(maps, boxes)
-        )
+        mask_feature, *finer = self._pool_masks(features, boxes)
+        return self.mask_head(mask_feature, instances, *finer)
+
+    def _pool_masks(self, features: dict[str, torch.Tensor], boxes: list[Boxes]) -> list:
+        """Returns the mask head's RoI feature, and the MaskIoU head's own if it has one."""
+        maps = [features[name] for name in self.mask_in_features]
+        poolers = [self.mask_pooler, self.maskiou_pooler]
+        return [pooler(maps, boxes) for pooler in poolers if pooler is not None]
+
+
+class _DetectionSamples:
+    """Trains the MaskIoU head on the current model's detections, from an iteration on.
+
+    Their features are computed without gradient: the detector learns as without mask scoring, and
+    false positives, whose target of 0 says nothing about a feature, do not disturb it. It also
+    makes the step cheaper.
+    """
+
+    def __init__(self, *, detection_sampler: DetectionSampler | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.detection_sampler = detection_sampler
+
+    @classmethod
+    def from_config(cls, cfg, input_shape: dict[str, ShapeSpec]) -> dict:
+        sampler = DetectionSampler.from_config(cfg)
+        return {**super().from_config(cfg, input_shape), "detection_sampler": sampler}
+
+    def forward(self, images, features, proposals, targets=None):
+        # The losses come first: autocast caches weights as they are first used, and those that it
+        # casts without gradient would get none.
+        results, losses = super().forward(images, features, proposals, targets)
+        if self.training and self.detection_sampler and self.mask_head.trains_on_detections:
+            losses.update(self._detection_losses(features, proposals, targets))
+        return results, losses
+
+    def _detection_losses(self, features, proposals, targets) -> dict[str, torch.Tensor]:
+        number = self.detection_sampler.num_proposals
+        with torch.no_grad(), evaluation_mode(self):
+            # Proposals are sorted by objectness, and do not contain the ground truth.
+            detections = self._detect(features, [p[:number] for p in proposals])
+            samples = self.detection_sampler(detections, targets)
+            pooled = self._pool_masks(features, [s.proposal_boxes for s in samples])
+            inputs = self.mask_head.maskiou_inputs(*pooled)
+        return self.mask_head.detection_losses(*inputs, samples, targets)
+
+    def _detect(self, features, proposals: list[Instances]) -> list[Instances]:
+        """Runs the box inference; in evaluation mode."""
+        return self._forward_box(features, proposals)
 
 
 @ROI_HEADS_REGISTRY.register()
-class MaskScoringROIHeads(_ImageInstances, _HighRes, StandardROIHeads):
+class MaskScoringROIHeads(_DetectionSamples, _ImageInstances, _HighRes, StandardROIHeads):
     """``StandardROIHeads`` (FPN) that support every option of mask scoring."""
 
-    supports = frozenset({"soft_nms", "high_res", "image_instances"})
+    supports = frozenset({"soft_nms", "high_res", "image_instances", "detection_samples"})
 
     @configurable
     def __init__(self, **kwargs):
@@ -158,10 +204,10 @@ class MaskScoringROIHeads(_ImageInstances, _HighRes, StandardROIHeads):
 
 
 @ROI_HEADS_REGISTRY.register()
-class MaskScoringRes5ROIHeads(_ImageInstances, Res5ROIHeads):
+class MaskScoringRes5ROIHeads(_DetectionSamples, _ImageInstances, Res5ROIHeads):
     """``Res5ROIHeads`` (C4) that support every option of mask scoring but ``high_res``."""
 
-    supports = frozenset({"soft_nms", "image_instances"})
+    supports = frozenset({"soft_nms", "image_instances", "detection_samples"})
 
     @configurable
     def __init__(self, **kwargs):
@@ -181,12 +227,20 @@ class MaskScoringRes5ROIHeads(_ImageInstances, Res5ROIHeads):
             ret["box_predictor"] = SoftNMSOutputLayers(cfg, shape)
         return ret
 
+    def _pool_masks(self, features, boxes: list[Boxes]) -> list:
+        return [self._shared_roi_transform([features[name] for name in self.in_features], boxes)]
+
+    def _detect(self, features, proposals: list[Instances]) -> list[Instances]:
+        (box_features,) = self._pool_masks(features, [p.proposal_boxes for p in proposals])
+        predictions = self.box_predictor(box_features.mean(dim=[2, 3]))
+        return self.box_predictor.inference(predictions, proposals)[0]
+
 
 @ROI_HEADS_REGISTRY.register()
-class MaskScoringCascadeROIHeads(_ImageInstances, _HighRes, CascadeROIHeads):
+class MaskScoringCascadeROIHeads(_DetectionSamples, _ImageInstances, _HighRes, CascadeROIHeads):
     """``CascadeROIHeads`` that support every option of mask scoring."""
 
-    supports = frozenset({"soft_nms", "high_res", "image_instances"})
+    supports = frozenset({"soft_nms", "high_res", "image_instances", "detection_samples"})
 
     @configurable
     def __init__(self, *, soft_nms: SoftNMS | None = None, **kwargs):

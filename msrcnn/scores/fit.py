@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError
+from ..modeling.detection_samples import FALSE_POSITIVES_PER_MATCH
 from ..modeling.maskiou_loss import maskiou_loss
 from ..modeling.maskiou_samples import NEUTRAL_AREA
 from .progress_bar import progress_bar
@@ -18,7 +19,6 @@ from .sample_cache import SampleCache
 
 logger = logging.getLogger(__name__)
 
-FALSE_POSITIVES_PER_MATCH = 2  # drawn per detection with an instance
 CHECKS = 6  # evaluations of the held-out loss, evenly over the fit
 BATCH_AT_TEST = 512
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from detectron2.config import CfgNode
 
 from ..engine import Processes, launch_processes, run, start_run
-from ..errors import UserError
 from .fit_scores import fit_scores
 
 FINAL_WEIGHTS = "model_final.pth"
@@ -26,21 +25,10 @@ def train_and_fit(
     Raises:
         UserError: for a mistake that only shows with the weights or the data at hand.
     """
-    if cfg.MODEL.MASKIOU_ON and not cfg.SOLVER.FIT_SCORES:
-        _check_samples(cfg)
     training = partial(run, training_config(cfg), resume=resume, trust_weights=trust_weights)
     launch_processes(training, processes)
     if cfg.SOLVER.FIT_SCORES:
         launch_processes(partial(_fit, cfg), processes)
-
-
-def _check_samples(cfg: CfgNode) -> None:
-    """Rejects a training on proposals for a head that is to learn from detections."""
-    if cfg.MODEL.ROI_MASKIOU_HEAD.SAMPLES == "detections":
-        raise UserError(
-            "MODEL.ROI_MASKIOU_HEAD.SAMPLES 'detections' needs a fit: set SOLVER.FIT_SCORES True, "
-            "run msrcnn fit-scores, or set SAMPLES proposals and FALSE_POSITIVES ignore"
-        )
 
 
 def training_config(cfg: CfgNode) -> CfgNode:

@@ -6,7 +6,7 @@ from test_mask_scoring import SIZE, batch, ground_truth, losses_of
 from msrcnn.modeling.cropped_masks import CroppedMasks
 from msrcnn.modeling.mask_confidence import mask_confidence
 from msrcnn.modeling.maskiou_loss import maskiou_loss
-from msrcnn.modeling.maskiou_samples import TARGETS, _crop, class_targets
+from msrcnn.modeling.maskiou_samples import TARGETS, class_targets, crop_instances
 from msrcnn.modeling.maskiou_target import maskiou_targets
 from msrcnn.modeling.roi_heads import SharedField
 
@@ -77,7 +77,7 @@ def test_bitmask_crops_equal_detectron2(image):
     instance = torch.tensor([2, 0, 0, 1])
     boxes = torch.tensor([[0.0, 0, 50, 50], [3, 7, 61, 80], [20, 20, 21, 90], [8, 8, 70, 60]])
     expected = image.gt_masks[instance].crop_and_resize(boxes, M)
-    assert torch.equal(_crop(image.gt_masks, instance, boxes, M), expected)
+    assert torch.equal(crop_instances(image.gt_masks, instance, boxes, M), expected)
 
 
 def test_all_classes_and_positive_classes(samples):
