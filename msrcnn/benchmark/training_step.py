@@ -55,7 +55,8 @@ def measure(args: argparse.Namespace) -> dict:
     but its detections are replaced by instances: those of an untrained model match none.
 
     Returns:
-        ``config``, ``overrides``, ``images`` per step, and ``loads``, see :class:`_Load`.
+        ``config``, ``overrides``, ``images`` per step, and ``loads``, one for each number of
+        foreground proposals, see :func:`_measure_load`.
 
     Raises:
         UserError: for a mistake in the config or the command line.
@@ -65,6 +66,8 @@ def measure(args: argparse.Namespace) -> dict:
     detections = cfg.TEST.DETECTIONS_PER_IMAGE if args.detections is None else args.detections
     torch.manual_seed(max(cfg.SEED, 0))
     model = build_model(cfg).train()
+    # The RPN proposes its anchors: shifted at random, few would be left in the image.
+    torch.nn.init.zeros_(model.proposal_generator.rpn_head.anchor_deltas.weight)
     step = _Step(model, amp=cfg.SOLVER.AMP.ENABLED)
     batches = list(itertools.islice(iter(Trainer.build_train_loader(cfg)), BATCHES))
     return {
@@ -82,6 +85,7 @@ def table(result: dict) -> str:
     """Formats a result of :func:`measure`."""
     rows = [
         (
+            f"{load['proposals']:.0f}",
             f"{load['foreground']:.0f}",
             f"{load['detections']:.0f}",
             f"{statistics.median(load['proposals_seconds']):.3f} s",
@@ -91,7 +95,7 @@ def table(result: dict) -> str:
         for load in result["loads"]
     ]
     headers = (
-        *("foreground proposals per image", "detections per image"),
+        *("proposals per image", "foreground proposals", "detections"),
         *("step on proposals", "step on detections", "ratio"),
     )
     return tabulate(rows, headers, tablefmt="pipe", colalign=("right",) * len(headers))
@@ -103,13 +107,14 @@ def _measure_load(
     """Measures pairs of steps.
 
     Returns:
-        ``foreground`` and ``detections``, the mean numbers per image that a step trained on;
-        ``proposals_seconds`` and ``detections_seconds`` of each pair; ``ratio``, the median of
-        their ratios.
+        ``proposals``, the mean number per image that the box inference ran on; ``foreground`` and
+        ``detections``, the mean numbers per image that a step trained on; ``proposals_seconds`` and
+        ``detections_seconds`` of each pair; ``ratio``, the median of their ratios.
     """
     seconds: dict[bool, list[float]] = {False: [], True: []}
     numbers: dict[str, list[float]] = {"roi_head/num_fg_samples": [], "maskiou/num_matched": []}
-    with _Boxes(step.model.roi_heads, foreground, detections), EventStorage() as storage:
+    boxes = _Boxes(step.model.roi_heads, foreground, detections)
+    with boxes, EventStorage() as storage:
         for repeat in tqdm(range(-WARM_UP, repeats), unit="pair", leave=False):
             # Each kind comes first in half of the pairs.
             for on_detections in (False, True) if repeat % 2 else (True, False):
@@ -120,6 +125,7 @@ def _measure_load(
                 values.append(storage.latest()[name][0])
     ratios = [b / a for a, b in zip(seconds[False], seconds[True])]
     return {
+        "proposals": statistics.mean(boxes.proposals),
         "foreground": statistics.mean(numbers["roi_head/num_fg_samples"]),
         "detections": statistics.mean(numbers["maskiou/num_matched"]),
         "proposals_seconds": seconds[False],
@@ -167,11 +173,13 @@ class _Boxes:
         """
         self._roi_heads, self._foreground, self._detections = roi_heads, foreground, detections
         self._targets: list[Instances] = []
+        self.proposals: list[int] = []  # of each image that the box inference ran on
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> "_Boxes":
         heads = self._roi_heads
         self._sample, self._detect = heads.label_and_sample_proposals, heads._detect
         heads.label_and_sample_proposals, heads._detect = self._with_foreground, self._instances
+        return self
 
     def __exit__(self, *error) -> None:
         del self._roi_heads.label_and_sample_proposals, self._roi_heads._detect
@@ -189,6 +197,7 @@ class _Boxes:
 
     def _instances(self, features, proposals: list[Instances]) -> list[Instances]:
         self._detect(features, proposals)
+        self.proposals += map(len, proposals)
         found = []
         for instances in self._targets:
             rows = self._rows(instances, self._detections)

@@ -69,7 +69,12 @@ def test_plain_mask_rcnn_may_have_any_mask_head(tiny_cfg):
         (["MODEL.ROI_HEADS.NMS_TYPE", "soft_linear"], "MaskScoringROIHeads"),
         (["MODEL.ROI_MASKIOU_HEAD.INPUT", "high_res"], "MaskScoringROIHeads"),
         (["MODEL.ROI_MASKIOU_HEAD.TARGET", "all_classes"], "MaskScoringROIHeads"),
+        (["MODEL.ROI_MASKIOU_HEAD.SAMPLES", "detections"], "MaskScoringROIHeads"),
         (["MODEL.ROI_MASKIOU_HEAD.INPUT", "multiply"], "StandardROIHeads"),
+        (
+            ["MODEL.ROI_MASKIOU_HEAD.SAMPLES", "detections", "SOLVER.FIT_SCORES", True],
+            "StandardROIHeads",
+        ),
     ],
 )
 def test_our_roi_heads_are_used_only_if_needed(tiny_cfg, keys, name):
@@ -107,6 +112,25 @@ def test_stock_roi_heads_do_not_support_soft_nms():
 def test_c4_does_not_support_high_res():
     with pytest.raises(ValueError, match="'MaskScoringRes5ROIHeads' does not support.*high_res"):
         check_config(framework_cfg("c4", INPUT="high_res"))
+
+
+def test_c4_does_not_train_on_detections_but_fits_to_them():
+    cfg = framework_cfg("c4", SAMPLES="detections")
+    message = "Res5ROIHeads' does not support .*SAMPLES detections without SOLVER.FIT_SCORES True"
+    with pytest.raises(UserError, match=message):
+        check_config(cfg)
+    cfg.SOLVER.FIT_SCORES = True
+    check_config(cfg)
+
+
+@pytest.mark.parametrize("start", [-1, 100])
+def test_detections_start_within_the_training(start):
+    cfg = framework_cfg("fpn", SAMPLES="detections", DETECTIONS_FROM=start)
+    cfg.SOLVER.MAX_ITER = 100
+    with pytest.raises(UserError, match=f"DETECTIONS_FROM is {start}; .* SOLVER.MAX_ITER 100"):
+        check_config(cfg)
+    cfg.MODEL.ROI_MASKIOU_HEAD.DETECTIONS_FROM = 99
+    check_config(cfg)
 
 
 def test_threshold_is_only_for_the_target_class():

@@ -13,7 +13,9 @@ def cfg():
 
 def test_quarter_of_the_batch_size(cfg):
     cfg.SOLVER.AUTO_SCALE, cfg.SOLVER.IMS_PER_BATCH = True, 4
+    cfg.MODEL.ROI_MASKIOU_HEAD.DETECTIONS_FROM = 60000
     scale_schedule(cfg)
+    assert cfg.MODEL.ROI_MASKIOU_HEAD.DETECTIONS_FROM == 240000
     assert cfg.SOLVER.BASE_LR == pytest.approx(0.005)
     assert cfg.SOLVER.STEPS == (240000, 320000)
     assert cfg.SOLVER.MAX_ITER == 360000
