@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 from msrcnn.ablation import tables
-from msrcnn.benchmark import conventions, evaluation_speed
+from msrcnn.benchmark import conventions, evaluation_speed, training_step
 from msrcnn.checkpoint.convert.maskscoring_rcnn import MaskScoringRCNN
 from msrcnn.checkpoint.convert.mmdet import MMDetection
 from msrcnn.checkpoint.convert.torchvision_models import TorchvisionMaskRCNN
@@ -146,6 +146,11 @@ def test_evaluation_benchmark_matches_the_record():
     document = (ROOT / "docs" / "evaluation.md").read_text()
     for line in evaluation_speed.table(result("evaluation")).splitlines():
         assert line.rstrip() in document
+
+
+def test_training_benchmark_matches_the_record():
+    document = (ROOT / "docs" / "scores.md").read_text()
+    assert training_step.table(result("training_step_fpn")) in document
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)

@@ -191,7 +191,8 @@ class MaskScoringROIHeads(_DetectionSamples, _ImageInstances, _HighRes, Standard
         """
         Args:
             **kwargs: those of ``StandardROIHeads``; ``maskiou_pooler``, which pools the MaskIoU
-                head's own feature; ``share_image_instances``, whether a target needs them.
+                head's own feature; ``share_image_instances``, whether a target needs them;
+                ``detection_sampler``, which draws the detections that the MaskIoU head learns from.
         """
         super().__init__(**kwargs)
 
@@ -204,10 +205,13 @@ class MaskScoringROIHeads(_DetectionSamples, _ImageInstances, _HighRes, Standard
 
 
 @ROI_HEADS_REGISTRY.register()
-class MaskScoringRes5ROIHeads(_DetectionSamples, _ImageInstances, Res5ROIHeads):
-    """``Res5ROIHeads`` (C4) that support every option of mask scoring but ``high_res``."""
+class MaskScoringRes5ROIHeads(_ImageInstances, Res5ROIHeads):
+    """``Res5ROIHeads`` (C4) that support every option but ``high_res`` and detections as samples.
 
-    supports = frozenset({"soft_nms", "image_instances", "detection_samples"})
+    Box inference would run res5 on about twice as many proposals as a training step does.
+    """
+
+    supports = frozenset({"soft_nms", "image_instances"})
 
     @configurable
     def __init__(self, **kwargs):
@@ -227,14 +231,6 @@ class MaskScoringRes5ROIHeads(_DetectionSamples, _ImageInstances, Res5ROIHeads):
             ret["box_predictor"] = SoftNMSOutputLayers(cfg, shape)
         return ret
 
-    def _pool_masks(self, features, boxes: list[Boxes]) -> list:
-        return [self._shared_roi_transform([features[name] for name in self.in_features], boxes)]
-
-    def _detect(self, features, proposals: list[Instances]) -> list[Instances]:
-        (box_features,) = self._pool_masks(features, [p.proposal_boxes for p in proposals])
-        predictions = self.box_predictor(box_features.mean(dim=[2, 3]))
-        return self.box_predictor.inference(predictions, proposals)[0]
-
 
 @ROI_HEADS_REGISTRY.register()
 class MaskScoringCascadeROIHeads(_DetectionSamples, _ImageInstances, _HighRes, CascadeROIHeads):
@@ -248,7 +244,8 @@ class MaskScoringCascadeROIHeads(_DetectionSamples, _ImageInstances, _HighRes, C
         Args:
             soft_nms: replaces NMS after the last stage; ``None`` keeps NMS.
             **kwargs: those of ``CascadeROIHeads``; ``maskiou_pooler``, which pools the MaskIoU
-                head's own feature; ``share_image_instances``, whether a target needs them.
+                head's own feature; ``share_image_instances``, whether a target needs them;
+                ``detection_sampler``, which draws the detections that the MaskIoU head learns from.
         """
         super().__init__(**kwargs)
         self.soft_nms = soft_nms
