@@ -156,8 +156,13 @@ def test_only_the_maskiou_head_learns_from_detections(cfg, build, storage, monke
     before = norm.mean.clone()
     model.roi_heads.box_head.eval()  # as TRAIN_ONLY sets parts
     given_detections(model, monkeypatch, detections_of((A, 0), (B, 2)))
+    sizes = []
+    model.roi_heads.mask_head.maskiou_head.register_forward_hook(
+        lambda module, inputs, output: sizes.append(len(output))
+    )
     torch.manual_seed(2)
     losses = model(batch(ground_truth(2)))
+    assert sizes == [2]  # no proposal
     assert model.roi_heads.mask_head.training
     assert not model.roi_heads.box_head.training
     losses["loss_maskiou"].backward(retain_graph=True)
@@ -209,7 +214,7 @@ def test_evaluation_mode_restores_every_part():
 
 
 def test_mixed_precision(cfg, build, storage, monkeypatch):
-    """Autocast caches weights: those first cast without gradient would never get one."""
+    """Box inference without gradient must not leave weights without one in autocast's cache."""
     model = build(cfg)
     infer = model.roi_heads._detect
     given_detections(model, monkeypatch, detections_of((A, 0), (B, 2)))
