@@ -158,8 +158,8 @@ class _DetectionSamples:
         return {**super().from_config(cfg, input_shape), "detection_sampler": sampler}
 
     def forward(self, images, features, proposals, targets=None):
-        # The losses come first: autocast caches weights as they are first used, and in older PyTorch
-        # those that it casts without gradient would get none.
+        # The losses come first: autocast caches weights as they are first used, and in older
+        # PyTorch those that it casts without gradient would get none.
         results, losses = super().forward(images, features, proposals, targets)
         if self.training and self.detection_sampler and self.mask_head.trains_on_detections:
             losses.update(self._detection_losses(features, proposals, targets))
