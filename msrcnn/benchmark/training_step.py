@@ -22,7 +22,7 @@ WARM_UP = 2  # steps of each kind that are not measured
 SETTINGS = (
     *("MODEL.MASKIOU_ON", True, "MODEL.ROI_MASKIOU_HEAD.SAMPLES", "detections"),
     *("MODEL.ROI_MASKIOU_HEAD.DETECTIONS_FROM", 0, "SOLVER.FIT_SCORES", False),
-    *("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "MODEL.WEIGHTS", ""),
+    *("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "MODEL.WEIGHTS", "", "SEED", 0),
 )
 
 
@@ -64,7 +64,7 @@ def measure(args: argparse.Namespace) -> dict:
     cfg = prepare_config(args.config_file, [*args.opts, *SETTINGS], splits=("TRAIN",))
     use_available_device(cfg)
     detections = cfg.TEST.DETECTIONS_PER_IMAGE if args.detections is None else args.detections
-    torch.manual_seed(max(cfg.SEED, 0))
+    torch.manual_seed(cfg.SEED)
     model = build_model(cfg).train()
     # The RPN proposes its anchors: shifted at random, few would be left in the image.
     torch.nn.init.zeros_(model.proposal_generator.rpn_head.anchor_deltas.weight)
