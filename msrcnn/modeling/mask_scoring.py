@@ -172,7 +172,7 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
         if unmatched is not None:
             # The threshold is for samples with an instance.
             selected = unmatched | (samples.target > threshold)
-            samples = MaskIoUSamples(*(column[selected] for column in samples))
+            samples = MaskIoUSamples(*(column[selected] for column in samples[:3]))
             threshold = -1.0
         _log_maskiou(samples.prediction, samples.target)
         loss = maskiou_loss(
