@@ -74,8 +74,7 @@ class Run:
     @property
     def fits(self) -> bool:
         """Whether the head is fitted to detections of ``start``, instead of a training."""
-        detections = self.cfg.MODEL.ROI_MASKIOU_HEAD.SAMPLES == "detections"
-        return detections and self.trains and self.start is not None
+        return self.cfg.SOLVER.FIT_SCORES and self.trains and self.start is not None
 
     @property
     def samples(self) -> Path:
@@ -189,10 +188,10 @@ def _variant_runs(plan: Plan, name: str) -> dict[int, Run]:
     if plan.detector:
         detector = {**protocol.overrides, **schedule, "MODEL.MASKIOU_ON": False}
         _check_same_detector(cfg, _config(plan, protocol.base, detector))
-        if cfg.MODEL.ROI_MASKIOU_HEAD.SAMPLES == "proposals":
+        if not cfg.SOLVER.FIT_SCORES:
             cfg.SOLVER.TRAIN_ONLY = HEAD
-    else:
-        _check_no_fit(cfg)
+    elif cfg.SOLVER.FIT_SCORES:
+        raise UserError("SOLVER.FIT_SCORES needs --head-only: a sweep of whole models fits nothing")
     head = _build_head(cfg)
     if plan.detector and not list(head.parameters()):
         # There is nothing to train, so that all seeds give the same result.
@@ -285,16 +284,6 @@ def _check_same_detector(cfg: CfgNode, detector: CfgNode) -> None:
         )
 
 
-def _check_no_fit(cfg: CfgNode) -> None:
-    """Rejects a config that asks for a fit, which follows no training of a whole model here."""
-    detections = cfg.MODEL.ROI_MASKIOU_HEAD.SAMPLES == "detections"
-    if (cfg.MODEL.MASKIOU_ON and detections) or cfg.SOLVER.FIT_SCORES:
-        raise UserError(
-            "MODEL.ROI_MASKIOU_HEAD.SAMPLES 'detections' and SOLVER.FIT_SCORES need --head-only: "
-            "without it, a sweep trains whole models and fits nothing"
-        )
-
-
 def describe(plan: Plan) -> str:
     """Returns a sentence about the runs of a plan, for tables and terminals."""
     runs = [run for runs in plan.variants.values() for run in runs.values()]
@@ -303,7 +292,7 @@ def describe(plan: Plan) -> str:
     fitted = [run.cfg.SOLVER for run in runs if run.fits]
     steps, how = [], []
     if trained:
-        how.append("trained on proposals")
+        how.append("trained on images")
         numbers = [(solver.MAX_ITER, solver.IMS_PER_BATCH) for solver in trained]
         steps.append("{} steps of {} images".format(*map(_range, zip(*numbers))))
     if fitted:

@@ -22,11 +22,12 @@ CONTENT = {
 FITS = {
     "SOLVER.MAX_ITER": 2,
     "MODEL.ROI_MASKIOU_HEAD.SAMPLES": "detections",
+    "SOLVER.FIT_SCORES": True,
     "SOLVER.FIT_EXPONENTS": False,
     "SOLVER.FIT_MAX_ITER": 6,
     "SOLVER.FIT_BATCH": 32,
 }
-PROPOSALS = {"MODEL.ROI_MASKIOU_HEAD.SAMPLES": "proposals"}
+PROPOSALS = {"MODEL.ROI_MASKIOU_HEAD.SAMPLES": "proposals", "SOLVER.FIT_SCORES": False}
 
 
 def write_sweep(folder, **changes):
