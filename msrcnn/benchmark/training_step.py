@@ -3,7 +3,6 @@
 import argparse
 import itertools
 import statistics
-import time
 
 import torch
 from detectron2.modeling import GeneralizedRCNN, build_model
@@ -14,6 +13,7 @@ from tqdm import tqdm
 
 from ..engine import Trainer, prepare_config
 from ..engine.device import use_available_device
+from . import clock
 
 DEFAULT_CONFIG = "COCO-InstanceSegmentation/ms_rcnn_R_50_FPN_1x.yaml"
 BATCHES = 4  # of images, repeated in turn
@@ -146,19 +146,13 @@ class _Step:
         """Returns the seconds that the step took; on the CPU, those of the process alone."""
         self.model.roi_heads.mask_head.detections_from = 0 if on_detections else None
         torch.manual_seed(seed)
-        start = self._clock()
+        start = clock.seconds(self.model.device)
         with self._autocast:
             loss = sum(self.model(batch).values())
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()
-        return self._clock() - start
-
-    def _clock(self) -> float:
-        if self.model.device.type == "cpu":
-            return time.process_time()
-        torch.cuda.synchronize()
-        return time.perf_counter()
+        return clock.seconds(self.model.device) - start
 
 
 class _Boxes:

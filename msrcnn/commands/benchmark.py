@@ -3,13 +3,14 @@
 import argparse
 from pathlib import Path
 
-from ..benchmark import conventions, cost, evaluation_speed, training_step
+from ..benchmark import conventions, cost, evaluation_speed, fit_time, training_step
 from ..engine.result_records import write_result
 
 BENCHMARKS = {
     "conventions": conventions,
     "cost": cost,
     "evaluation": evaluation_speed,
+    "fit": fit_time,
     "training": training_step,
 }
 

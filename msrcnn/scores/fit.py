@@ -105,9 +105,7 @@ def fit_head(
     device = next(head.parameters()).device
     test_rows = test.epoch(np.random.default_rng(0))  # the same each time
     _set_scalar_norm(head, cache, train.epoch(rng))
-    optimizer = torch.optim.AdamW(
-        head.parameters(), lr=solver.FIT_BASE_LR, weight_decay=solver.FIT_WEIGHT_DECAY
-    )
+    optimizer = build_optimizer(head, cfg)
     steps = solver.FIT_MAX_ITER
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, solver.FIT_BASE_LR, steps)
     batches = _batches(train, solver.FIT_BATCH, rng)
@@ -116,10 +114,7 @@ def fit_head(
     check_at = {round(steps * (i + 1) / CHECKS) for i in range(CHECKS)}
     head.train()
     for step in progress_bar(range(1, steps + 1), desc="Fit", unit="iteration"):
-        loss = _loss(head, cache.batch(next(batches), device), cfg)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        fit_step(head, optimizer, cache.batch(next(batches), device), cfg)
         scheduler.step()
         if step in check_at and len(test_rows):
             losses[step] = _held_out_loss(head, cache, test_rows, cfg, device)
@@ -154,6 +149,24 @@ def _batches(rows: SampleRows, size: int, rng: np.random.Generator):
             left = np.concatenate([left, rows.epoch(rng)])
         yield left[:size]
         left = left[size:]
+
+
+def build_optimizer(head: nn.Module, cfg) -> torch.optim.Optimizer:
+    """Builds the optimizer of a fit."""
+    solver = cfg.SOLVER
+    return torch.optim.AdamW(
+        head.parameters(), lr=solver.FIT_BASE_LR, weight_decay=solver.FIT_WEIGHT_DECAY
+    )
+
+
+def fit_step(
+    head: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, torch.Tensor], cfg
+) -> None:
+    """Makes one iteration of a fit on a batch of :meth:`~.sample_cache.SampleCache.batch`."""
+    loss = _loss(head, batch, cfg)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
 
 
 def predict_maskiou(head: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:

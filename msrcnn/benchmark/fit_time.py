@@ -1,0 +1,118 @@
+"""Time of fitting mask scores: the pass over the training images, and the fit."""
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2.data import get_detection_dataset_dicts
+from detectron2.modeling import build_model
+from tabulate import tabulate
+from tqdm import trange
+
+from ..engine import prepare_config
+from ..engine.device import use_available_device
+from ..evaluation import load_ground_truth
+from ..scores import FIT_DEFAULTS
+from ..scores.fit import build_optimizer, fit_step
+from ..scores.sample_cache import SampleCache
+from ..scores.sample_pass import collect_samples
+from . import clock
+from .training_step import DEFAULT_CONFIG
+
+WARM_UP = 2  # repeats that are not measured
+COCO_IMAGES = 118_287  # of train2017
+# An image has as many detections as there can be.
+SETTINGS = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "MODEL.WEIGHTS", "")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of :func:`measure`."""
+    parser.add_argument(
+        "--config-file", default=DEFAULT_CONFIG, metavar="F", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--images",
+        type=int,
+        default=COCO_IMAGES,
+        help="training images to compute the total time for (default: those of COCO)",
+    )
+    parser.add_argument("--repeats", type=int, default=10, help="images and iterations to measure")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="override config keys")
+
+
+def measure(args: argparse.Namespace) -> dict:
+    """Measures with an untrained model on images of ``DATASETS.TRAIN``.
+
+    An image of the pass (inference, encoding, matching, writing) and an iteration of the fit
+    alternate. On the CPU, the time is that of the process alone.
+
+    Returns:
+        ``config``, ``overrides``, ``images``; ``iterations`` of a fit and its ``batch``;
+        ``detections``, the mean number per image; ``image_seconds`` and ``iteration_seconds`` of
+        each repeat; ``pass_hours`` and ``fit_minutes``, computed from their medians.
+
+    Raises:
+        UserError: for a mistake in the config or the command line.
+    """
+    opts = [*FIT_DEFAULTS, *args.opts, *SETTINGS, "DATALOADER.NUM_WORKERS", 0]
+    cfg = prepare_config(args.config_file, opts, splits=("TRAIN",))
+    use_available_device(cfg)
+    torch.manual_seed(max(cfg.SEED, 0))
+    model = build_model(cfg).eval()
+    head = model.roi_heads.mask_head.maskiou_head
+    optimizer = build_optimizer(head, cfg)
+    ground_truth = load_ground_truth(cfg.DATASETS.TRAIN[0])
+    images = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)
+    rng = np.random.default_rng(0)
+    image_seconds, iteration_seconds, detections = [], [], []
+    for repeat in trange(WARM_UP + args.repeats, unit="repeat", leave=False):
+        with tempfile.TemporaryDirectory() as folder:
+            cache = SampleCache(Path(folder), {})
+            start = clock.seconds(model.device)
+            image = images[repeat % len(images)]
+            collect_samples(cfg, model, ground_truth, [image], cache, max_bytes=2**40)
+            end_of_image = clock.seconds(model.device)
+            rows = rng.choice(len(cache), cfg.SOLVER.FIT_BATCH)
+            fit_step(head, optimizer, cache.batch(rows, model.device), cfg)
+            if repeat >= WARM_UP:
+                image_seconds.append(end_of_image - start)
+                iteration_seconds.append(clock.seconds(model.device) - end_of_image)
+                detections.append(len(cache))
+    iterations = cfg.SOLVER.FIT_MAX_ITER
+    return {
+        "config": args.config_file,
+        "overrides": args.opts,
+        "images": args.images,
+        "iterations": iterations,
+        "batch": cfg.SOLVER.FIT_BATCH,
+        "detections": statistics.mean(detections),
+        "image_seconds": image_seconds,
+        "iteration_seconds": iteration_seconds,
+        "pass_hours": args.images * statistics.median(image_seconds) / 3600,
+        "fit_minutes": iterations * statistics.median(iteration_seconds) / 60,
+    }
+
+
+def table(result: dict) -> str:
+    """Formats a result of :func:`measure`."""
+    image, iteration = (
+        statistics.median(result[key]) for key in ("image_seconds", "iteration_seconds")
+    )
+    rows = [
+        (
+            "pass",
+            f"{image:.3f} s per image with {result['detections']:.0f} detections",
+            f"{result['images']:,} images",
+            f"{result['pass_hours']:.1f} h",
+        ),
+        (
+            "fit",
+            f"{iteration:.3f} s per iteration of {result['batch']} detections",
+            f"{result['iterations']:,} iterations",
+            f"{result['fit_minutes']:.1f} min",
+        ),
+    ]
+    return tabulate(rows, ("", "measured", "number", "in all"), tablefmt="pipe")
