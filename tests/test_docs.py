@@ -117,6 +117,7 @@ def test_results_of_adding_mask_scoring_match_the_records():
         (None, "demo"),
         ("scores/animals_joint", "scores/animals_fitted"),
         ("scores/ccp_joint", "scores/ccp_fitted"),
+        ("scores/nuclei_joint", "scores/nuclei_fitted"),
     ],
 )
 def test_fitted_scores_match_the_records(joint, fitted):
