@@ -2,12 +2,13 @@
 
 import json
 import re
+import statistics
 
 import pytest
 from conftest import ROOT
 
 from msrcnn.ablation import tables
-from msrcnn.benchmark import conventions, evaluation_speed, training_step
+from msrcnn.benchmark import conventions, evaluation_speed, fit_time, training_step
 from msrcnn.checkpoint.convert.maskscoring_rcnn import MaskScoringRCNN
 from msrcnn.checkpoint.convert.mmdet import MMDetection
 from msrcnn.checkpoint.convert.torchvision_models import TorchvisionMaskRCNN

@@ -20,7 +20,7 @@ from ..scores.fit import build_optimizer, fit_step
 from ..scores.sample_cache import SampleCache
 from ..scores.sample_pass import collect_samples
 from . import clock
-from .training_step import DEFAULT_CONFIG
+from .training_step import DEFAULT_CONFIG, keep_anchors
 
 WARM_UP = 2  # repeats that are not measured
 COCO_IMAGES = 118_287  # of train2017
@@ -62,6 +62,7 @@ def measure(args: argparse.Namespace) -> dict:
     use_available_device(cfg)
     torch.manual_seed(max(cfg.SEED, 0))
     model = build_model(cfg).eval()
+    keep_anchors(model)
     head = model.roi_heads.mask_head.maskiou_head
     optimizer = build_optimizer(head, cfg)
     ground_truth = load_ground_truth(cfg.DATASETS.TRAIN[0])

@@ -66,8 +66,7 @@ def measure(args: argparse.Namespace) -> dict:
     detections = cfg.TEST.DETECTIONS_PER_IMAGE if args.detections is None else args.detections
     torch.manual_seed(cfg.SEED)
     model = build_model(cfg).train()
-    # The RPN proposes its anchors: shifted at random, few would be left in the image.
-    torch.nn.init.zeros_(model.proposal_generator.rpn_head.anchor_deltas.weight)
+    keep_anchors(model)
     step = _Step(model, amp=cfg.SOLVER.AMP.ENABLED)
     batches = list(itertools.islice(iter(Trainer.build_train_loader(cfg)), BATCHES))
     return {
@@ -79,6 +78,11 @@ def measure(args: argparse.Namespace) -> dict:
             for number in args.foreground
         ],
     }
+
+
+def keep_anchors(model: GeneralizedRCNN) -> None:
+    """Lets an untrained RPN propose its anchors: shifted at random, few would be in the image."""
+    torch.nn.init.zeros_(model.proposal_generator.rpn_head.anchor_deltas.weight)
 
 
 def table(result: dict) -> str:

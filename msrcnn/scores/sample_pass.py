@@ -55,7 +55,7 @@ def collect_samples(
     parts = [(view, images[start : start + size]) for view in views for start in starts]
     mine = [number for number in range(rank, len(parts), world_size) if not cache.has_part(number)]
     total = sum(len(parts[number][1]) for number in mine)
-    bytes_per_image = max_bytes // max(len(images) * len(views), 1)
+    bytes_per_image = max_bytes / max(len(images) * len(views), 1)
     collector = _Collector(cfg, model, ground_truth, bytes_per_image)
     shown = rank == 0 and total > 0
     with progress_bar(total=total, desc="Detections", unit="image", disable=not shown) as bar:
@@ -66,7 +66,7 @@ def collect_samples(
 class _Collector:
     """Detects in images and returns the samples of the detections."""
 
-    def __init__(self, cfg, model: GeneralizedRCNN, ground_truth: COCO, bytes_per_image: int):
+    def __init__(self, cfg, model: GeneralizedRCNN, ground_truth: COCO, bytes_per_image: float):
         self._cfg, self._model, self._ground_truth = cfg, model, ground_truth
         self._bytes_per_image = bytes_per_image
         self._category_ids = np.array(sorted(ground_truth.getCatIds()), dtype=np.int64)
@@ -135,10 +135,11 @@ class _Collector:
             seed: seeds the draw; fits with different seeds share a cache.
             size: bytes per detection.
         """
-        limit = max(self._bytes_per_image // size, 1)
+        rng = np.random.default_rng(seed)
+        share = self._bytes_per_image / size
+        limit = int(share) + (rng.random() < share % 1)  # a share below 1 leaves images out
         if len(rows) <= limit:
             return rows, instances
-        rng = np.random.default_rng(seed)
         kept = np.sort(rng.choice(len(rows), limit, replace=False))
         kept = torch.from_numpy(kept).to(rows.device)
         rles = [instances.pred_masks_rle[i] for i in kept.tolist()]

@@ -300,6 +300,21 @@ def test_a_full_cache_has_the_same_detections_for_every_seed(tiny_cfg, shapes_ro
     assert drawn[0] == drawn[1]
 
 
+@pytest.mark.parametrize("share", [0.3, 1.0, 2.6])
+def test_a_full_cache_keeps_to_its_size(tiny_cfg, shapes_root, share):
+    from stand_ins import index
+
+    path = shapes_root / "annotations" / "instances_train.json"
+    collector = _Collector(tiny_cfg, None, index(json.loads(path.read_text())), 10 * share)
+    kept = []
+    for image_id in range(300):
+        instances = Instances((8, 8), row=torch.arange(40), pred_masks_rle=list(range(40)))
+        rows, _ = collector._draw(torch.arange(40), instances, seed=[image_id, 0], size=10)
+        kept.append(len(rows))
+    assert abs(sum(kept) / len(kept) - share) < 0.1
+    assert max(kept) - min(kept) <= 1
+
+
 def test_weights_of_a_joint_head_are_ignored_whatever_their_shape(cfg, build, tmp_path):
     cfg.MODEL.ROI_MASKIOU_HEAD.INPUT_SCALARS = False
     cfg.MODEL.ROI_MASKIOU_HEAD.FC_DIM = 48
