@@ -150,6 +150,18 @@ def test_evaluation_benchmark_matches_the_record():
         assert line.rstrip() in document
 
 
+def test_time_of_a_fit_matches_the_record():
+    record = result("fit_time")
+    document = (ROOT / "docs" / "scores.md").read_text()
+    assert fit_time.table(record) in document
+    image, iteration = (
+        statistics.median(record[key]) for key in ("image_seconds", "iteration_seconds")
+    )
+    ratio = iteration / image
+    assert f"as much as {ratio:.2f} images of the pass" in document
+    assert f"as much as {record['iterations'] * ratio:.0f} images." in document
+
+
 def test_training_benchmark_matches_the_record():
     document = (ROOT / "docs" / "scores.md").read_text()
     assert training_step.table(result("training_step_fpn")) in document
