@@ -8,11 +8,13 @@ from detectron2.data import build_detection_test_loader
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import Instances
 from pycocotools.coco import COCO
+from torch import nn
 from torch.utils.data import SequentialSampler
 from tqdm import tqdm
 
 from ..evaluation import Detections, postprocess_to_rle
 from ..evaluation.mask_quality import true_maskiou
+from ..modeling import MaskScoringHead
 from ..modeling.mask_scalars import mask_scalars
 from ..modeling.maskiou_input import select_class_masks
 from .progress_bar import progress_bar
@@ -70,6 +72,7 @@ class _Collector:
         self._cfg, self._model, self._ground_truth = cfg, model, ground_truth
         self._bytes_per_image = bytes_per_image
         self._category_ids = np.array(sorted(ground_truth.getCatIds()), dtype=np.int64)
+        self._num_classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
         self._all_masks = cfg.MODEL.ROI_MASKIOU_HEAD.INPUT == "all_masks"
 
     @torch.no_grad()
@@ -83,14 +86,10 @@ class _Collector:
         )
         columns: list[dict[str, np.ndarray]] = []
         detections: list[Detections] = []
-        calls: list[tuple[torch.Tensor, ...]] = []
-        head = self._model.roi_heads.mask_head.maskiou_head
-        hook = head.register_forward_pre_hook(lambda module, inputs: calls.append(inputs))
-        try:
+        with _Recorder(self._model.roi_heads.mask_head, self._num_classes) as recorder:
             for (image,) in loader:
-                calls.clear()
                 (instances,) = self._model.inference([image], do_postprocess=False)
-                features, mask_logits, classes = calls[0][:3]
+                features, mask_logits, classes = recorder.inputs
                 boxes = instances.pred_boxes.tensor.clone()
                 class_masks = select_class_masks(mask_logits, classes)
                 instances.row = torch.arange(len(instances), device=boxes.device)
@@ -113,8 +112,6 @@ class _Collector:
                     Detections.from_instances(instances, image["image_id"], self._category_ids)
                 )
                 bar.update()
-        finally:
-            hook.remove()
         found = Detections.stack(detections)
         true = true_maskiou(self._ground_truth, found)
         samples = Samples(
@@ -147,6 +144,34 @@ class _Collector:
         instances = instances[kept]
         instances.pred_masks_rle = rles
         return rows[kept], instances
+
+
+class _Recorder(nn.Module):
+    """Takes the place of a MaskIoU head within a ``with`` block, and keeps what it is given.
+
+    Attributes:
+        inputs: features, mask logits and classes of the last image.
+    """
+
+    def __init__(self, mask_head: MaskScoringHead, num_classes: int):
+        super().__init__()
+        self._num_classes = num_classes
+        self.uses_mask_features = mask_head.maskiou_head.uses_mask_features
+        self._kept = mask_head, mask_head.maskiou_head  # in a tuple, so not as submodules
+
+    def forward(self, features, mask_logits, classes, scalars=None) -> torch.Tensor:
+        """Returns a MaskIoU of 0 for every class: nobody looks at it, and it costs nothing."""
+        self.inputs = features, mask_logits, classes
+        return features.new_zeros(1, 1).expand(len(features), self._num_classes)
+
+    def __enter__(self) -> "_Recorder":
+        mask_head, _ = self._kept
+        mask_head.maskiou_head = self
+        return self
+
+    def __exit__(self, *error) -> None:
+        mask_head, head = self._kept
+        mask_head.maskiou_head = head
 
 
 def _half(tensor: torch.Tensor) -> np.ndarray:
