@@ -138,6 +138,18 @@ def test_fitted_scores_match_the_records(joint, fitted):
         assert f"| {' | '.join(texts)} |" in document
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_seeds_of_the_demo_match_the_records(seed):
+    cells = [str(seed)]
+    for name in (f"scores/shapes_seed{seed}", f"scores/shapes_fresh_seed{seed}"):
+        found = result(name)["evaluation"]
+        keys = ("segm_box_score", "segm_mask_confidence", "segm_mask_score")
+        cells += [f"{found[key]['AP']:.2f}" for key in keys]
+        delta = found["delta"]
+        cells.append("{:+.2f} [{:+.2f}, {:+.2f}]".format(delta["AP"], *delta["ci95"]))
+    assert f"| {' | '.join(cells)} |" in (ROOT / "docs" / "scores.md").read_text()
+
+
 def test_gain_of_the_demo_matches_the_record():
     delta = result("demo")["evaluation"]["delta"]
     gain = "{:+.2f} mask AP over the box score (95% interval {:+.2f} to {:+.2f})"
