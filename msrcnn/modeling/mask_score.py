@@ -1,35 +1,39 @@
 """The score that masks are ranked by (paper 3.1), with exponents."""
 
+from typing import TypeVar
+
+import numpy as np
 import torch
 
-from .mask_confidence import mask_confidence
+Array = TypeVar("Array", torch.Tensor, np.ndarray)
 
 
 def mask_score(
-    scores: torch.Tensor,
-    maskiou: torch.Tensor,
-    pred_masks: torch.Tensor,
+    scores: Array,
+    maskiou: Array,
+    confidence: Array | None,
     *,
     score_exponent: float = 1.0,
     confidence_exponent: float = 0.0,
-) -> torch.Tensor:
+) -> Array:
     """Computes ``scores * maskiou ** score_exponent * confidence ** confidence_exponent``.
 
     The paper's mask score has the exponents 1 and 0.
 
     Args:
-        scores: box scores, of shape (N,).
+        scores: box scores, of shape (N,); a tensor or an array, like the others.
         maskiou: predicted MaskIoU in [0, 1], of shape (N,).
-        pred_masks: mask probabilities, of shape (N, 1, M, M) or (N, M, M).
+        confidence: :func:`~.mask_confidence.mask_confidence`, of shape (N,); may be ``None`` if its
+            exponent is 0.
         score_exponent: exponent of the predicted MaskIoU.
-        confidence_exponent: exponent of :func:`mask_confidence`.
+        confidence_exponent: exponent of the mask confidence.
 
     Returns:
-        Tensor of shape (N,).
+        Mask scores of shape (N,).
     """
     if score_exponent != 1:
         maskiou = maskiou**score_exponent
     ranked = scores * maskiou
     if confidence_exponent != 0:
-        ranked = ranked * mask_confidence(pred_masks) ** confidence_exponent
+        ranked = ranked * confidence**confidence_exponent
     return ranked

@@ -20,6 +20,7 @@ from torch import nn
 
 from .cropped_masks import with_cropped_masks
 from .detection_samples import trains_on_detections, with_instance_masks
+from .mask_confidence import mask_confidence
 from .mask_scalars import mask_scalars
 from .mask_score import mask_score
 from .maskiou_head import after_res5, build_maskiou_head
@@ -196,7 +197,7 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
                 detections.mask_scores = mask_score(
                     detections.scores,
                     pred,
-                    detections.pred_masks,
+                    mask_confidence(detections.pred_masks) if self.confidence_exponent else None,
                     score_exponent=self.score_exponent,
                     confidence_exponent=self.confidence_exponent,
                 )

@@ -8,6 +8,7 @@ from pycocotools.coco import COCO
 
 from ..evaluation import Detections
 from ..evaluation.coco_metrics import HotcocoEngine
+from ..modeling.mask_score import mask_score
 
 SCORE_EXPONENTS = (0.5, 1.0, 1.5, 2.0)
 CONFIDENCE_EXPONENTS = (0.0, 1.0, 2.0, 3.0)
@@ -46,9 +47,11 @@ def choose_exponents(
     found = {}
     for pair in itertools.product(score_exponents, confidence_exponents):
         exponents = Exponents(*pair)
-        ranking = detections.score * maskiou**exponents.score
-        ranking = ranking * detections.mask_confidence**exponents.confidence
-        scores = ranking.astype(np.float64)
+        scores = mask_score(
+            *(detections.score, maskiou, detections.mask_confidence),
+            score_exponent=exponents.score,
+            confidence_exponent=exponents.confidence,
+        ).astype(np.float64)
         ap = engine.average_precision(detections, "segm", scores, max_dets).metrics["AP"]
         if ap is not None:
             found[exponents] = ap

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from msrcnn.modeling import MaskIoUHead
+from msrcnn.modeling.mask_confidence import mask_confidence
 from msrcnn.modeling.mask_scalars import SCALARS, mask_scalars
 from msrcnn.modeling.mask_score import mask_score
 
@@ -60,14 +61,13 @@ def test_norm_is_part_of_the_checkpoint():
 
 
 def test_mask_score_of_the_paper_is_the_product():
-    scores, maskiou, masks = torch.rand(5), torch.rand(5), torch.rand(5, 1, 8, 8)
-    assert torch.equal(mask_score(scores, maskiou, masks), scores * maskiou)
+    scores, maskiou = torch.rand(5), torch.rand(5)
+    assert torch.equal(mask_score(scores, maskiou, None), scores * maskiou)
 
 
 def test_mask_score_with_exponents():
-    masks = torch.full((1, 1, 2, 2), 0.8)
     found = mask_score(
-        *(torch.tensor([0.9]), torch.tensor([0.5]), masks),
+        *(torch.tensor([0.9]), torch.tensor([0.5]), torch.tensor([0.8])),
         score_exponent=2.0,
         confidence_exponent=3.0,
     )
@@ -83,7 +83,7 @@ def test_exponents_of_the_config_rank_the_masks(tiny_cfg, build):
     with torch.no_grad():
         (found,) = model.inference([image], do_postprocess=False)
     expected = mask_score(
-        *(found.scores, found.pred_maskiou, found.pred_masks),
+        *(found.scores, found.pred_maskiou, mask_confidence(found.pred_masks)),
         score_exponent=0.5,
         confidence_exponent=2.0,
     )
