@@ -6,11 +6,15 @@ from PIL import Image
 
 from .overlay import COLORS, Overlay, draw_overlays
 
+MIN_SIDE = 480  # of a drawing: labels would cover a smaller one
+
 
 def draw_detections(
     pixels: np.ndarray, instances: Instances, class_names: list[str], min_score: float = 0.5
 ) -> Image.Image:
     """Draws boxes, masks and labels with class, box score and mask score over an image.
+
+    Images whose short side is below ``MIN_SIDE`` pixels are enlarged.
 
     Args:
         pixels: uint8 array of shape (H, W, 3), RGB.
@@ -33,4 +37,4 @@ def draw_detections(
                 COLORS[label % len(COLORS)],
             )
         )
-    return draw_overlays(pixels, 1.0, overlays)
+    return draw_overlays(pixels, max(MIN_SIDE / min(pixels.shape[:2]), 1.0), overlays)

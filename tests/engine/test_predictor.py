@@ -87,13 +87,22 @@ def test_class_names_of_the_dataset(tiny_cfg):
 
 
 def test_drawing(cfg, path):
-    pixels = read_rgb(path)
+    pixels = read_rgb(path).repeat(5, axis=0).repeat(5, axis=1)  # large enough to keep its size
     instances = Predictor(cfg)(pixels)
     picture = draw_detections(pixels, instances, ["thing"], min_score=0.0)
     assert picture.size == (pixels.shape[1], pixels.shape[0])
     assert (np.asarray(picture) != pixels).mean() > 0.05
     nothing = np.asarray(draw_detections(pixels, instances, [], min_score=2.0))
     assert np.abs(nothing.astype(int) - pixels).max() <= 2  # nothing is drawn
+
+
+def test_drawings_of_small_images_are_enlarged(cfg, path):
+    pixels = read_rgb(path)
+    instances = Predictor(cfg)(pixels)
+    picture = draw_detections(pixels, instances, ["thing"])
+    assert min(picture.size) == 480
+    height, width = pixels.shape[:2]
+    assert picture.width / picture.height == pytest.approx(width / height, rel=0.01)
 
 
 def test_no_config_beside_the_weights(tmp_path):
