@@ -13,10 +13,11 @@ DEMO_CONFIG := configs/quick/shapes_ms_rcnn_R_18_FPN_fitted.yaml
 DEMO_OUTPUT := output/demo
 SHAPES := datasets/shapes/annotations/instances_val.json
 
-.PHONY: help setup demo test lint format wheelhouse clean
+.PHONY: help setup demo reproduce-shapes reproduce-nuclei reproduce-animals reproduce-ccp test lint format wheelhouse clean
 
 help:
 	@echo "make demo        install, create a small dataset, train, evaluate and draw (minutes on a CPU)"
+	@echo "make reproduce-NAME  train and compare joint and fitted scores, 3 seeds, on shapes, nuclei, animals or ccp"
 	@echo "make test        install and run the tests"
 	@echo "make setup       install into $(VENV)"
 	@echo "make lint        check style"
@@ -51,6 +52,12 @@ demo: setup $(SHAPES)
 	@echo "          $(DEMO_OUTPUT)/evaluation.json    all metrics, as JSON"
 	@echo "          $(VENV)/bin/tensorboard --logdir $(DEMO_OUTPUT)    the training curves"
 	@echo "Next      source $(VENV)/bin/activate, then see README.md: COCO, custom datasets, fine-tuning"
+
+reproduce-shapes: export DETECTRON2_DATASETS = datasets
+reproduce-shapes: $(SHAPES)
+reproduce-shapes reproduce-nuclei reproduce-animals reproduce-ccp: reproduce-%: setup
+	$(VENV)/bin/msrcnn ablate --sweep configs/ablations/claim.yaml --quick --protocol $* --head-only \
+	  --output-dir output/claim/$*
 
 test: setup
 	$(PY) -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile

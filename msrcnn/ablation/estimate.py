@@ -33,8 +33,11 @@ def estimate(plan: Plan, *, places: int | None, num_gpus: int) -> str:
         places: concurrent runs, ``None`` for all.
         num_gpus: GPUs per run, among which the images of a step are divided.
     """
-    by_name = {DETECTOR: [plan.detector]} if plan.detector else {}
-    by_name |= {name: list(dict.fromkeys(runs.values())) for name, runs in plan.variants.items()}
+    by_seed = {DETECTOR: plan.detectors} if plan.detectors else {}
+    by_name = {
+        name: list(dict.fromkeys(runs.values()))
+        for name, runs in {**by_seed, **plan.variants}.items()
+    }
     rows, costs = [], {}
     for name, runs in by_name.items():
         first, waiting = runs[0], [run for run in runs if not run.finished]

@@ -44,11 +44,12 @@ def write_outputs(plan: Plan, output_dir: Path, command: str) -> str:
 
 def samples_note(plan: Plan) -> str:
     """Returns where the samples of fits are and how large, for a terminal; empty without any."""
-    folder = plan.detector.folder / SAMPLES if plan.detector else None
-    if folder is None or not folder.is_dir():
+    folders = {detector.folder / SAMPLES for detector in plan.detectors.values()}
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    if not files:
         return ""
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in files)
     return (
-        f"Samples of the detector, {size / 2**30:.2f} GB, are in {folder}. They can be deleted; "
-        "another fit would collect them again."
+        f"Samples for fits, {size / 2**30:.2f} GB, are in {', '.join(map(str, sorted(folders)))}. "
+        "They can be deleted; another fit would collect them again."
     )

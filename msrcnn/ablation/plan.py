@@ -99,7 +99,8 @@ class Plan:
         head_only: the runs train or fit the MaskIoU head alone, all from one detector.
         train_data, val_data: custom data as ``ANN.json:IMAGES``.
         opts: alternating keys and values that override the config of every run.
-        detector: the run of the Mask R-CNN that the heads are for, if ``head_only``.
+        detectors: by seed, the run of the Mask R-CNN that the heads are for, if ``head_only``; the
+            same for all seeds unless the protocol is ``joint``.
         variants: the runs of each variant, by name and seed.
         costs: ``parameters`` and ``multiply_adds`` of the MaskIoU head by variant, if reported.
     """
@@ -111,7 +112,7 @@ class Plan:
     train_data: str | None
     val_data: str | None
     opts: Sequence[str]
-    detector: Run | None = None
+    detectors: dict[int, Run] = field(default_factory=dict)
     variants: dict[str, dict[int, Run]] = field(default_factory=dict)
     costs: dict[str, dict[str, int]] = field(default_factory=dict)
 
@@ -123,8 +124,13 @@ class Plan:
     def runs(self) -> list[Run]:
         """Every run once, seed by seed, so that the table has all variants early."""
         seeds = [runs[seed] for seed in self.protocol.seeds for runs in self.variants.values()]
-        first = [self.detector] if self.detector else []
-        return list({run.digest: run for run in [*first, *seeds]}.values())
+        return list({run.digest: run for run in [*self.detectors.values(), *seeds]}.values())
+
+    @property
+    def detector(self) -> Run | None:
+        """The detector of all seeds; ``None`` if there are several, or none."""
+        first, *others = set(self.detectors.values()) or [None]
+        return None if others else first
 
 
 def make_plan(
@@ -152,7 +158,7 @@ def make_plan(
         raise UserError("command line: SEED is set by 'seeds' in the sweep file; remove it")
     plan = Plan(sweep, protocol, runs_dir, head_only, train_data, val_data, opts)
     if head_only:
-        plan.detector = _detector_run(plan)
+        plan.detectors = _detector_runs(plan)
     for name in sweep.variants:
         try:
             plan.variants[name] = _variant_runs(plan, name)
@@ -165,8 +171,8 @@ def make_plan(
     return plan
 
 
-def _detector_run(plan: Plan) -> Run:
-    """Returns the run of the Mask R-CNN whose boxes and masks all variants score."""
+def _detector_runs(plan: Plan) -> dict[int, Run]:
+    """Returns by seed the run of the Mask R-CNN whose boxes and masks all variants score."""
     protocol = plan.protocol
     if protocol.head_only is None:
         raise UserError(
@@ -174,30 +180,43 @@ def _detector_run(plan: Plan) -> Run:
             f"'{plan.protocol_name}'; add 'head_only' if the variants differ in the MaskIoU head "
             "alone"
         )
+    if protocol.joint:
+        cfg = _config(plan, protocol.base, protocol.overrides)
+        _build_head(cfg)
+        return {seed: _run(plan, DETECTOR, seed, cfg) for seed in protocol.seeds}
     cfg = _config(plan, protocol.base, {**protocol.overrides, "MODEL.MASKIOU_ON": False})
     _build_head(cfg)
-    return _run(plan, DETECTOR, protocol.seeds[0], cfg)
+    return dict.fromkeys(protocol.seeds, _run(plan, DETECTOR, protocol.seeds[0], cfg))
 
 
 def _variant_runs(plan: Plan, name: str) -> dict[int, Run]:
     """Returns the runs of a variant by seed."""
     protocol, variant = plan.protocol, plan.sweep.variants[name]
     base = variant.bases.get(plan.protocol_name, protocol.base)
-    schedule = protocol.head_only if plan.detector else {}
+    schedule = protocol.head_only if plan.head_only else {}
     cfg = _config(plan, base, {**protocol.overrides, **schedule, **variant.overrides})
-    if plan.detector:
+    if plan.head_only:
         detector = {**protocol.overrides, **schedule, "MODEL.MASKIOU_ON": False}
         _check_same_detector(cfg, _config(plan, protocol.base, detector))
-        if not cfg.SOLVER.FIT_SCORES:
+        if not cfg.SOLVER.FIT_SCORES and not protocol.joint:
             cfg.SOLVER.TRAIN_ONLY = HEAD
     elif cfg.SOLVER.FIT_SCORES:
         raise UserError("SOLVER.FIT_SCORES needs --head-only: a sweep of whole models fits nothing")
     head = _build_head(cfg)
-    if plan.detector and not list(head.parameters()):
-        # There is nothing to train, so that all seeds give the same result.
+    if not plan.head_only:
+        return {seed: _run(plan, name, seed, cfg) for seed in protocol.seeds}
+    learns = bool(list(head.parameters()))
+    if learns and protocol.joint and not cfg.SOLVER.FIT_SCORES:
+        _check_joint_head(cfg, next(iter(plan.detectors.values())).cfg)
+        learns = False
+    if not learns and not protocol.joint:
+        # All seeds give the same result.
         run = _run(plan, name, protocol.seeds[0], cfg, plan.detector, trains=False)
         return dict.fromkeys(protocol.seeds, run)
-    return {seed: _run(plan, name, seed, cfg, plan.detector) for seed in protocol.seeds}
+    return {
+        seed: _run(plan, name, seed, cfg, detector, trains=learns)
+        for seed, detector in plan.detectors.items()
+    }
 
 
 def _run(
@@ -284,6 +303,15 @@ def _check_same_detector(cfg: CfgNode, detector: CfgNode) -> None:
         )
 
 
+def _check_joint_head(cfg: CfgNode, detector: CfgNode) -> None:
+    """Rejects a variant that would be evaluated with a head that it has not."""
+    if cfg.MODEL.ROI_MASKIOU_HEAD != detector.MODEL.ROI_MASKIOU_HEAD:
+        raise UserError(
+            "the protocol is 'joint': a variant without SOLVER.FIT_SCORES True is evaluated with "
+            "the MaskIoU head of the detector, so MODEL.ROI_MASKIOU_HEAD must be that of the base"
+        )
+
+
 def describe(plan: Plan) -> str:
     """Returns a sentence about the runs of a plan, for tables and terminals."""
     runs = [run for runs in plan.variants.values() for run in runs.values()]
@@ -309,8 +337,9 @@ def describe(plan: Plan) -> str:
     if plan.head_only:
         parts.append(
             f"head only: the MaskIoU heads are {' or '.join(how) or 'evaluated on detections'} "
-            f"of one Mask R-CNN, which is trained for {plan.detector.steps} steps and left "
-            "unchanged"
+            f"of one Mask R-CNN{' per seed' * plan.protocol.joint}, which is trained for "
+            f"{next(iter(plan.detectors.values())).steps} steps"
+            f"{' together with a MaskIoU head' * plan.protocol.joint} and left unchanged"
         )
     else:
         parts.append("the whole model is trained")

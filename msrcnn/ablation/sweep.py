@@ -92,12 +92,15 @@ class Protocol(_Entry):
         head_only: config keys and values for the MaskIoU head alone: the schedule of a training on
             proposals, or the settings of a fit to detections. ``set`` of a variant goes before.
             ``None`` if the sweep varies more than the head.
+        joint: with ``head_only``, every seed has a detector of its own, which is trained together
+            with the base's MaskIoU head. A variant without a fit is evaluated with that head.
     """
 
     base: str
     overrides: Settings = Field({}, alias="set")
     seeds: Seeds
     head_only: Settings | None = None
+    joint: bool = False
 
 
 class Variant(_Entry):

@@ -12,6 +12,7 @@ from sample_sweeps import FITS, PROPOSALS, custom_data, write_sweep
 
 from msrcnn.ablation import job as job_module
 from msrcnn.ablation import load_sweep, make_plan, run_all, samples_note
+from msrcnn.ablation.collect import collect
 from msrcnn.ablation.job import RunJob, create_folder
 from msrcnn.ablation.launcher import Job, JobState, Launcher
 from msrcnn.ablation.scheduler import Status
@@ -50,9 +51,9 @@ class InProcess(Launcher):
         return ""
 
 
-def planned(folder, shapes_root, variants, runs_dir=None):
+def planned(folder, shapes_root, variants, runs_dir=None, **more):
     settings = {**FITS, "SOLVER.FIT_HELD_OUT": 0.3}
-    changes = {"seeds": [1], "set": DETECTOR, "head_only": settings, "variants": variants}
+    changes = {"seeds": [1], "set": DETECTOR, "head_only": settings, "variants": variants, **more}
     sweep = load_sweep(write_sweep(folder, **changes))
     runs_dir = runs_dir or folder / "runs"
     return make_plan(sweep, "full", runs_dir, head_only=True, **custom_data(shapes_root))
@@ -112,6 +113,28 @@ def test_one_pass_serves_all_fits_of_a_detector(sweep):
     note = samples_note(plan)
     assert str(plan.detector.folder / "samples") in note
     assert "can be deleted" in note
+
+
+@pytest.mark.slow
+def test_joint_sweep(shapes_root, tmp_path):
+    """Every seed has its detector, which scores masks itself and is fitted to."""
+    short = {**DETECTOR, "SOLVER.MAX_ITER": 30}
+    variants = {"concat": {"set": PROPOSALS}, "fitted": {}}
+    plan = planned(
+        tmp_path, shapes_root, variants, seeds=[1, 2], set=short, joint=True, baseline="concat"
+    )
+    assert run_sweep(plan) == 2
+    for seed, detector in plan.detectors.items():
+        expected = evaluation(detector)
+        joint, fitted = (evaluation(plan.variants[name][seed]) for name in ("concat", "fitted"))
+        assert joint["segm_mask_score"] == expected["segm_mask_score"]
+        assert fitted["segm_box_score"] == expected["segm_box_score"]
+        assert fitted["maskiou"]["pearson"] != expected["maskiou"]["pearson"]
+    results = collect(plan)
+    assert results["detector"] is None
+    assert results["missing"] == []
+    assert [run["seed"] for run in results["variants"]["concat"]["runs"]] == [1, 2]
+    assert samples_note(plan).count("samples") == 2
 
 
 @pytest.mark.slow

@@ -60,10 +60,12 @@ def test_every_protocol_can_be_planned(name, protocol, tmp_path, without_data):
     head_only = sweep.protocols[protocol].head_only is not None
     opts = ["MODEL.WEIGHTS", ""]  # those of the full protocol need the internet
     planned = make_plan(sweep, protocol, tmp_path, head_only=head_only, opts=opts)
-    seeds = len(sweep.protocols[protocol].seeds)
+    seeds, joint = len(sweep.protocols[protocol].seeds), sweep.protocols[protocol].joint
     trained = sum(runs[1].trains for runs in planned.variants.values())
-    # Where there is nothing to train, one run serves all seeds.
-    assert len(planned.runs) == trained * seeds + (len(sweep.variants) - trained) + head_only
+    # Where there is nothing to train, one run serves all seeds of a detector.
+    detectors = seeds if joint else 1
+    others = (len(sweep.variants) - trained) * detectors
+    assert len(planned.runs) == trained * seeds + others + head_only * detectors
     kind = "Full" if protocol == "full" else "Quick"
     assert describe(planned).startswith(f"{kind} protocol")
     assert ("head only" in describe(planned)) == head_only
@@ -168,6 +170,37 @@ def test_head_only_starts_from_one_detector(plan):
         assert run.cfg.SOLVER.TRAIN_ONLY == ("maskiou_head",)
         assert run.cfg.SOLVER.MAX_ITER == 2
         assert planned.detector.cfg.SOLVER.MAX_ITER == 4
+
+
+FIT = {"SOLVER.FIT_SCORES": True, "MODEL.ROI_MASKIOU_HEAD.SAMPLES": "detections"}
+
+
+def test_joint_protocol_has_a_detector_for_each_seed(plan):
+    """Trained with its head; a variant without a fit is evaluated with that head."""
+    planned = plan(
+        head_only=True, joint=True, seeds=[1, 5], variants={"concat": {}, "fit": {"set": FIT}}
+    )
+    assert list(planned.detectors) == [1, 5]
+    assert planned.detector is None
+    for seed, detector in planned.detectors.items():
+        assert detector.seed == detector.cfg.SEED == seed
+        assert detector.cfg.MODEL.MASKIOU_ON
+        joint, fitted = (planned.variants[name][seed] for name in ("concat", "fit"))
+        assert joint.start is fitted.start is detector
+        assert not joint.trains
+        assert fitted.fits
+        assert joint.cfg.SOLVER.TRAIN_ONLY == fitted.cfg.SOLVER.TRAIN_ONLY == ()
+    assert len({run.folder for run in planned.runs}) == 6
+    assert len({planned.variants["fit"][seed].samples for seed in (1, 5)}) == 2
+    assert "one Mask R-CNN per seed, which is trained for 4 steps together with" in describe(
+        planned
+    )
+
+
+def test_joint_protocol_rejects_a_head_that_nobody_trains(plan):
+    variants = {"concat": {}, "wide": {"set": {"MODEL.ROI_MASKIOU_HEAD.FC_DIM": 48}}}
+    with pytest.raises(UserError, match="variant 'wide': the protocol is 'joint'"):
+        plan(head_only=True, joint=True, variants=variants)
 
 
 def test_another_detector_makes_other_heads(plan):
