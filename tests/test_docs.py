@@ -150,6 +150,16 @@ def test_seeds_of_the_demo_match_the_records(seed):
     assert f"| {' | '.join(cells)} |" in (ROOT / "docs" / "scores.md").read_text()
 
 
+@pytest.mark.parametrize("name", ["matched", "defaults"])
+def test_fits_on_fresh_images_match_the_records(name):
+    found = result(f"scores/shapes_fresh_{name}_seed1")["evaluation"]
+    delta, quality = found["delta"], found["maskiou"]
+    cells = [f"{found[key]['AP']:.2f}" for key in ("segm_box_score", "segm_mask_score")]
+    cells.append("{:+.2f} [{:+.2f}, {:+.2f}]".format(delta["AP"], *delta["ci95"]))
+    cells += [f"{quality[key]:.2f}" for key in ("pearson", "pearson_all")]
+    assert f"| {' | '.join(cells)} |" in (ROOT / "docs" / "scores.md").read_text()
+
+
 def test_gain_of_the_demo_matches_the_record():
     delta = result("demo")["evaluation"]["delta"]
     gain = "{:+.2f} mask AP over the box score (95% interval {:+.2f} to {:+.2f})"
