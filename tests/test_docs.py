@@ -160,6 +160,13 @@ def test_fits_on_fresh_images_match_the_records(name):
     assert f"| {' | '.join(cells)} |" in (ROOT / "docs" / "scores.md").read_text()
 
 
+def test_gain_of_training_on_detections_matches_the_record():
+    delta = result("scores/shapes_within_training")["evaluation"]["delta"]
+    gain = "{:+.2f} mask AP over the box score (95% interval {:+.2f} to {:+.2f})"
+    document = (ROOT / "docs" / "scores.md").read_text()
+    assert gain.format(delta["AP"], *delta["ci95"]) in document
+
+
 def test_gain_of_the_demo_matches_the_record():
     delta = result("demo")["evaluation"]["delta"]
     gain = "{:+.2f} mask AP over the box score (95% interval {:+.2f} to {:+.2f})"
