@@ -117,6 +117,7 @@ def test_results_of_adding_mask_scoring_match_the_records():
     [
         (None, "demo"),
         ("scores/animals_joint", "scores/animals_fitted"),
+        ("scores/animals_again_joint", "scores/animals_again_fitted"),
         ("scores/ccp_joint", "scores/ccp_fitted"),
         ("scores/nuclei_joint", "scores/nuclei_fitted"),
     ],
