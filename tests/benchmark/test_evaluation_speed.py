@@ -50,8 +50,9 @@ def test_both_variants_are_measured(annotations, tmp_path):
         assert found[variant]["peak_mib"] > 100
     stock, ours = (sum(found[name]["seconds"].values()) for name in ("stock", "ours"))
     assert found["speedup"]["total"] == pytest.approx(stock / ours)
+    found["speedup"]["total"] = 12.34  # whatever was measured
     shown = table({"sizes": [{"images": 6, **found}], "large_image": found})
-    assert f"{stock / ours:.1f}" in shown
+    assert shown.count("12.3") == 2
     # Both wrote results for the same detections.
     evaluation = json.loads((tmp_path / "ours" / "evaluation.json").read_text())
     assert evaluation["images"] == 6
