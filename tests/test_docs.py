@@ -168,6 +168,16 @@ def test_gain_of_training_on_detections_matches_the_record():
     assert gain.format(delta["AP"], *delta["ci95"]) in document
 
 
+@pytest.mark.parametrize("name", ["again_fitted", "flip2", "views4", "half_seen", "half_unseen"])
+def test_fits_to_few_images_match_the_records(name):
+    found = result(f"scores/animals_{name}")["evaluation"]
+    keys = ("segm_box_score", "segm_mask_confidence", "segm_mask_score")
+    cells = [f"{found[key]['AP']:.2f}" for key in keys]
+    delta = found["delta"]
+    cells.append("{:+.2f} [{:+.2f}, {:+.2f}]".format(delta["AP"], *delta["ci95"]))
+    assert f"| {' | '.join(cells)} |\n" in (ROOT / "docs" / "scores.md").read_text()
+
+
 def test_gain_of_the_demo_matches_the_record():
     delta = result("demo")["evaluation"]["delta"]
     gain = "{:+.2f} mask AP over the box score (95% interval {:+.2f} to {:+.2f})"
