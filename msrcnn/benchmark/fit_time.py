@@ -16,7 +16,7 @@ from ..engine import prepare_config
 from ..engine.device import use_available_device
 from ..evaluation import load_ground_truth
 from ..scores import FIT_DEFAULTS
-from ..scores.fit import build_optimizer, fit_step
+from ..scores.fit import build_optimizer, fit_seed, fit_step
 from ..scores.sample_cache import SampleCache
 from ..scores.sample_pass import collect_samples
 from . import clock
@@ -60,7 +60,7 @@ def measure(args: argparse.Namespace) -> dict:
     opts = [*FIT_DEFAULTS, *args.opts, *SETTINGS, "DATALOADER.NUM_WORKERS", 0]
     cfg = prepare_config(args.config_file, opts, splits=("TRAIN",))
     use_available_device(cfg)
-    torch.manual_seed(max(cfg.SEED, 0))
+    torch.manual_seed(fit_seed(cfg))
     model = build_model(cfg).eval()
     keep_anchors(model)
     head = model.roi_heads.mask_head.maskiou_head
