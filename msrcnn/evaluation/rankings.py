@@ -86,6 +86,8 @@ def evaluate_detections(
         * ``maskiou``, ``box_score``, ``mask_confidence``: agreement of each score with the true
           MaskIoU, see :func:`~.agreement.quality_statistics`; ``maskiou`` also has
           ``false_positives``;
+        * ``by_iou``: for ``bbox`` and each ranking that applies, AP in percent at each of
+          ``IOU_THRESHOLDS``;
         * ``images``: number of images;
         * ``seconds``: time by stage.
 
@@ -124,6 +126,7 @@ def evaluate_detections(
         **{name: precision[name].metrics if name in precision else None for name in AP_LABELS},
         "delta": {"AP": _gain(precision), "ci95": None},
         **quality,
+        "by_iou": {name: each.by_iou for name, each in precision.items()},
         "images": len(ground_truth.imgs if detections.images is None else detections.images),
         "seconds": timer.seconds,
     }

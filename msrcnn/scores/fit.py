@@ -113,6 +113,8 @@ def fit_head(
     best = copy.deepcopy(head.state_dict())
     check_at = {round(steps * (i + 1) / CHECKS) for i in range(CHECKS)}
     head.train()
+    if device.type == "cpu":  # an iteration takes a fifth less time
+        head.to(memory_format=torch.channels_last)
     for step in progress_bar(range(1, steps + 1), desc="Fit", unit="iteration"):
         fit_step(head, optimizer, cache.batch(next(batches), device), cfg)
         scheduler.step()
@@ -127,7 +129,7 @@ def fit_head(
                 best = copy.deepcopy(head.state_dict())
     if losses:
         head.load_state_dict(best)
-    head.eval()
+    head.to(memory_format=torch.contiguous_format).eval()
     result = FitResult(
         samples=len(train.matched) + len(train.false_positives),
         held_out_loss=losses,

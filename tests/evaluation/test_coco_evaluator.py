@@ -29,7 +29,7 @@ KEYS = [
     "segm_mask_confidence",
     "segm_oracle",
 ]
-KEYS += ["delta", "maskiou", "box_score", "mask_confidence", "images", "seconds"]
+KEYS += ["delta", "maskiou", "box_score", "mask_confidence", "by_iou", "images", "seconds"]
 
 
 @pytest.fixture
@@ -92,6 +92,8 @@ def test_all_rankings_from_one_pass(dataset, tmp_path):
     for key in KEYS[:6]:
         assert list(evaluation[key]) == list(METRICS)
         assert results[key]["AP"] == evaluation[key]["AP"]
+        assert np.mean(evaluation["by_iou"][key]) == pytest.approx(evaluation[key]["AP"])
+        assert evaluation["by_iou"][key][5] == evaluation[key]["AP75"]
     assert evaluation["segm_mask_confidence"] != evaluation["segm_mask_score"]
     for key in ("maskiou", "box_score", "mask_confidence"):
         assert evaluation[key]["n_all"] >= evaluation[key]["n"] > 10
