@@ -4,16 +4,20 @@ import json
 import statistics
 from pathlib import Path
 
-import numpy as np
-from scipy import stats
-
 from ..engine.evaluators import evaluation_settings
+from ..engine.training_log import read_evaluations
 from ..errors import UserError
-from ..evaluation import compare_detections, load_ground_truth, load_predictions
+from ..evaluation import (
+    AP_LABELS,
+    PER_CLASS,
+    compare_detections,
+    load_ground_truth,
+    load_predictions,
+)
+from .breakdown import breakdown
+from .intervals import student_interval
 from .plan import RESULT, Plan, Run, describe
 from .sweep import FULL
-
-CONFIDENCE = 0.95
 
 
 def collect(plan: Plan) -> dict:
@@ -24,13 +28,14 @@ def collect(plan: Plan) -> dict:
 
     Returns:
         The content of ``results.json``: ``title``, ``protocol``, ``columns`` (the reported keys by
-        heading), ``baseline``, ``detector`` (its evaluation, for head-only sweeps), ``missing``
+        heading), ``baseline``, ``detector`` (its evaluation, for head-only sweeps),
+        ``learning_curves`` (of the detectors, by seed, see :func:`_learning_curve`), ``missing``
         (titles of unfinished runs), ``hardware`` and ``versions`` of the runs, ``comparable``
         (whether the published numbers have the same protocol), and for each of the ``variants``
         its ``label``, ``set``, ``published`` numbers, ``runs`` (seed, values by column, steps),
         ``trained`` (``False`` if it is a single evaluation, independent of the seed), ``mean`` and
-        ``std`` by column (sample standard deviation, ``None`` for one seed), and ``difference``,
-        see :func:`difference`.
+        ``std`` by column (sample standard deviation, ``None`` for one seed), ``difference``, see
+        :func:`difference`, and ``breakdown``, see :func:`~.breakdown.breakdown`.
     """
     sweep = plan.sweep
     records = {run.digest: _read_record(run.folder / RESULT) for run in plan.runs if run.finished}
@@ -62,7 +67,10 @@ def collect(plan: Plan) -> dict:
         "columns": sweep.report,
         "baseline": sweep.baseline,
         "detector": _detector(plan, records),
-        "variants": {name: _variant(plan, name, values) for name in plan.variants},
+        "learning_curves": {
+            str(run.seed): _learning_curve(run) for run in dict.fromkeys(plan.detectors.values())
+        },
+        "variants": {name: _variant(plan, name, values, records) for name in plan.variants},
         "missing": [run.title for run in plan.runs if run.digest not in records],
     }
 
@@ -84,7 +92,7 @@ def _values(plan: Plan, name: str, record: dict) -> dict[str, float | None]:
     return values
 
 
-def _variant(plan: Plan, name: str, values: dict) -> dict:
+def _variant(plan: Plan, name: str, values: dict, records: dict[str, dict]) -> dict:
     """Returns the results of a variant."""
     variant, runs = plan.sweep.variants[name], plan.variants[name]
     trained = any(run.trains for run in runs.values())
@@ -105,6 +113,10 @@ def _variant(plan: Plan, name: str, values: dict) -> dict:
         "mean": mean,
         "std": std,
         "difference": difference(plan, name, values),
+        "breakdown": breakdown(
+            [records[runs[seed].digest]["evaluation"] for seed in values[name]],
+            [runs[seed].folder / PER_CLASS for seed in values[name]],
+        ),
     }
 
 
@@ -144,12 +156,6 @@ def difference(plan: Plan, name: str, values: dict) -> dict | None:
     return {"mean": statistics.fmean(differences.values()), "ci95": interval, "over": over}
 
 
-def student_interval(values: list[float]) -> list[float]:
-    """Returns the 95% confidence interval of the mean of two or more values, by Student's t."""
-    interval = np.array(stats.t.interval(CONFIDENCE, len(values) - 1))
-    return (statistics.fmean(values) + interval * stats.sem(values)).tolist()
-
-
 def _image_interval(baseline: Run, run: Run) -> list[float] | None:
     """Returns the interval by paired bootstrap over images; ``None`` without predictions."""
     runs = {"baseline": baseline, "variant": run}
@@ -168,3 +174,12 @@ def _detector(plan: Plan, records: dict[str, dict]) -> dict | None:
     evaluation = records[plan.detector.digest]["evaluation"]
     tasks = ("bbox", "segm_box_score", "segm_oracle")
     return {"steps": plan.detector.steps, **{task: evaluation[task] for task in tasks}}
+
+
+def _learning_curve(run: Run) -> list[dict]:
+    """Returns the AP of a detector over its training: ``iteration``, and AP by ranking."""
+    return [
+        {"iteration": line["iteration"]}
+        | {task: line[f"{task}/AP"] for task in AP_LABELS if f"{task}/AP" in line}
+        for line in read_evaluations(run.folder / "metrics.json")
+    ]

@@ -23,6 +23,17 @@ def read_training_log(path: Path, *, last_bytes: int | None = None) -> list[dict
     return [line for line in map(_parsed, lines) if "total_loss" in line]
 
 
+def read_evaluations(path: Path) -> list[dict]:
+    """Returns the records of evaluations in Detectron2's log, one for each iteration.
+
+    Args:
+        path: a ``metrics.json``. If it does not exist, there are no records.
+    """
+    lines = map(_parsed, path.read_bytes().splitlines() if path.is_file() else [])
+    found = {line["iteration"]: line for line in lines if "bbox/AP" in line}
+    return [found[iteration] for iteration in sorted(found)]
+
+
 def _parsed(line: bytes) -> dict:
     try:
         return json.loads(line)

@@ -1,18 +1,21 @@
 """COCO evaluation of boxes, and of masks under several rankings."""
 
 from .coco_evaluator import MaskScoringEvaluator
-from .coco_metrics import ENGINES, METRICS, AveragePrecision
+from .coco_metrics import ENGINES, IOU_THRESHOLDS, METRICS, AveragePrecision
 from .comparison import compare_detections, comparison_table
 from .detections import Detections
 from .ground_truth import load_ground_truth
 from .inference import postprocess_to_rle, with_encoded_masks
 from .predictions_file import load_predictions, save_predictions
-from .rankings import RANKINGS, Evaluation, evaluate_detections, metrics_table
-from .result_files import evaluate_and_write, write_results
+from .rankings import AP_LABELS, RANKINGS, Evaluation, evaluate_detections, metrics_table
+from .result_files import PER_CLASS, evaluate_and_write, write_results
 
 __all__ = [
+    "AP_LABELS",
     "ENGINES",
+    "IOU_THRESHOLDS",
     "METRICS",
+    "PER_CLASS",
     "RANKINGS",
     "AveragePrecision",
     "Detections",

@@ -19,6 +19,7 @@ from .rankings import AP_LABELS, Evaluation, add_interval, evaluate_detections, 
 
 logger = logging.getLogger(__name__)
 
+PER_CLASS = "per_class.csv"
 CHUNK_SIZE = 10_000  # detections converted to JSON at a time
 
 
@@ -99,7 +100,7 @@ def evaluate_and_write(
     summary["seconds"] = {**(seconds or {}), **summary["seconds"]}
     path = output_dir / "evaluation.json"
     write_file(path, json.dumps(summary, indent=2) + "\n")
-    write_per_class(evaluation, output_dir / "per_class.csv")
+    write_per_class(evaluation, output_dir / PER_CLASS)
     logger.info("%sResults saved to %s", _gain_line(summary["delta"]), path)
     if report is not None:
         report(evaluation, output_dir)

@@ -11,6 +11,7 @@ from .plots import GREY, PALETTE, new_figure, styled
 
 BASELINE_COLOR, VARIANT_COLOR, PUBLISHED_COLOR = GREY, PALETTE[0], PALETTE[1]
 COST = "cost/multiply_adds"
+CURVES = {"segm_box_score": "by box score", "segm_mask_score": "by mask score, joint head"}
 ROW_HEIGHT = 0.42  # inches
 SEEDS_BELOW = 0.2  # rows between a variant and the dots of its seeds
 LABEL_WIDTH = 24  # characters
@@ -120,7 +121,33 @@ def draw_cost(results: dict) -> Figure:
     return figure
 
 
-FIGURES = {"plot": draw_variants, "cost": draw_cost}
+@styled
+def draw_learning_curves(results: dict) -> Figure:
+    """Draws the mask AP of the detectors over their training, by box score and by mask score.
+
+    Args:
+        results: see :func:`draw_variants`; a detector was evaluated during its training.
+    """
+    figure = new_figure(2.8)
+    axes = figure.subplots()
+    for (ranking, label), color in zip(CURVES.items(), (BASELINE_COLOR, VARIANT_COLOR)):
+        for curve in results["learning_curves"].values():
+            points = [point for point in curve if ranking in point]
+            if not points:  # a detector without a head of its own
+                continue
+            iterations = [point["iteration"] for point in points]
+            aps = [point[ranking] for point in points]
+            axes.plot(iterations, aps, "o-", color=color, markersize=3, label=label)
+            label = None  # once in the legend
+    axes.set_xlabel("iteration, a line per seed")
+    axes.set_ylabel("mask AP of the detector")
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="lower right")
+    axes.set_title(_title(results), loc="left")
+    return figure
+
+
+FIGURES = {"plot": draw_variants, "cost": draw_cost, "learning_curve": draw_learning_curves}
 
 
 def draw_sweep(results: dict) -> dict[str, Figure]:
@@ -132,7 +159,11 @@ def draw_sweep(results: dict) -> dict[str, Figure]:
     column = next(iter(results["columns"]))
     if not _finished(results, column):
         return {}
-    applying = FIGURES if COST in results["columns"].values() else ["plot"]
+    applying = ["plot"]
+    if COST in results["columns"].values():
+        applying.append("cost")
+    if any(len(curve) > 1 for curve in results["learning_curves"].values()):
+        applying.append("learning_curve")
     return {name: FIGURES[name](results) for name in applying}
 
 

@@ -52,7 +52,10 @@ def finish(run, ap, box=50.0, seconds=0.5):
         "bbox": {"AP": box},
         "segm_box_score": {"AP": 40.0},
         "segm_mask_score": None if ap is None else {"AP": ap},
+        "segm_mask_confidence": None,
         "segm_oracle": {"AP": 60.0},
+        **dict.fromkeys(("maskiou", "box_score", "mask_confidence")),
+        "by_iou": {},
     }
     record = {
         "command": "sample",
@@ -62,4 +65,5 @@ def finish(run, ap, box=50.0, seconds=0.5):
         "training": {"steps": 4, "seconds_per_step": seconds},
     }
     run.folder.mkdir(parents=True, exist_ok=True)
+    (run.folder / "per_class.csv").write_text("ranking,category_id,category,instances,AP\n")
     (run.folder / "result.json").write_text(json.dumps(record))

@@ -9,7 +9,8 @@ from sample_sweeps import custom_data, finish, write_sweep
 from stand_ins import stand_in
 
 from msrcnn.ablation import load_sweep, make_plan, write_outputs
-from msrcnn.ablation.collect import collect, student_interval
+from msrcnn.ablation.collect import collect
+from msrcnn.ablation.intervals import student_interval
 from msrcnn.ablation.tables import as_csv, markdown, notes, table
 from msrcnn.errors import UserError
 from msrcnn.evaluation.predictions_file import save_predictions

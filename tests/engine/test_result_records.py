@@ -1,7 +1,7 @@
 import json
 
 from msrcnn.engine.result_records import record_result
-from msrcnn.engine.training_log import read_training_log
+from msrcnn.engine.training_log import read_evaluations, read_training_log
 
 
 def test_record_has_the_evaluation_with_command_hardware_and_versions(tmp_path):
@@ -45,3 +45,17 @@ def test_end_of_a_training_log(tmp_path):
     assert read_training_log(log) == lines
     assert read_training_log(log, last_bytes=100) == lines[-2:]  # the one before is cut off
     assert read_training_log(log, last_bytes=10**6) == lines
+
+
+def test_evaluations_of_a_training_log(tmp_path):
+    """A run that was resumed evaluates an iteration again; the last record counts."""
+    log = tmp_path / "metrics.json"
+    assert read_evaluations(log) == []
+    lines = [
+        {"iteration": 10, "bbox/AP": 1.0},
+        {"iteration": 19, "total_loss": 2.0},
+        {"iteration": 20, "bbox/AP": 2.0},
+        {"iteration": 20, "bbox/AP": 3.0},
+    ]
+    log.write_text("".join(f"{json.dumps(line)}\n" for line in lines) + '{"bbox/AP": 4')
+    assert [line["bbox/AP"] for line in read_evaluations(log)] == [1.0, 3.0]

@@ -3,7 +3,12 @@ import itertools
 import pytest
 from matplotlib.figure import Figure
 
-from msrcnn.visualization.ablation_plot import draw_cost, draw_sweep, draw_variants
+from msrcnn.visualization.ablation_plot import (
+    draw_cost,
+    draw_learning_curves,
+    draw_sweep,
+    draw_variants,
+)
 from msrcnn.visualization.plots import PALETTE, to_png
 
 
@@ -34,6 +39,7 @@ def results():
         "baseline": "0",
         "comparable": True,
         "detector": None,
+        "learning_curves": {},
         "variants": {str(index): variant(index) for index in range(len(PALETTE) + 2)},
     }
 
@@ -117,3 +123,25 @@ def test_figures_that_apply_are_drawn(results):
     for variant in results["variants"].values():
         variant["mean"]["AP"] = None
     assert draw_sweep(results) == {}
+
+
+def test_learning_curves_of_joint_and_plain_detectors(results):
+    joint = [{"segm_box_score": 20.0 + i, "segm_mask_score": 21.0 + i} for i in range(3)]
+    plain = [{"segm_box_score": 30.0 + i} for i in range(2)]
+    results["learning_curves"] = {
+        str(seed): [{"iteration": 10 * (i + 1), "bbox": 50.0, **p} for i, p in enumerate(points)]
+        for seed, points in ((1, joint), (2, plain))
+    }
+    assert "learning_curve" in draw_sweep(results)
+    (axes,) = draw_learning_curves(results).axes
+    lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]
+    assert ([10, 20, 30], [20, 21, 22]) in lines
+    assert ([10, 20, 30], [21, 22, 23]) in lines
+    assert ([10, 20], [30, 31]) in lines
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["by box score", "by mask score, joint head"]
+
+
+def test_a_single_evaluation_is_no_learning_curve(results):
+    results["learning_curves"] = {"1": [{"iteration": 10, "segm_box_score": 20.0}]}
+    assert "learning_curve" not in draw_sweep(results)
