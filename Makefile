@@ -13,11 +13,12 @@ DEMO_CONFIG := configs/quick/shapes_ms_rcnn_R_18_FPN_fitted.yaml
 DEMO_OUTPUT := output/demo
 SHAPES := datasets/shapes/annotations/instances_val.json
 
-.PHONY: help setup demo reproduce-shapes reproduce-nuclei reproduce-animals reproduce-ccp test lint format wheelhouse clean
+.PHONY: help setup demo reproduce-shapes reproduce-nuclei reproduce-animals reproduce-ccp reproduce-coco test lint format wheelhouse clean
 
 help:
 	@echo "make demo        install, create a small dataset, train, evaluate and draw (minutes on a CPU)"
 	@echo "make reproduce-NAME  train and compare joint and fitted scores, 3 seeds, on shapes, nuclei, animals or ccp"
+	@echo "make reproduce-coco  commands, times and published results of the COCO models, for 1 and 8 GPUs"
 	@echo "make test        install and run the tests"
 	@echo "make setup       install into $(VENV)"
 	@echo "make lint        check style"
@@ -58,6 +59,9 @@ reproduce-shapes: $(SHAPES)
 reproduce-shapes reproduce-nuclei reproduce-animals reproduce-ccp: reproduce-%: setup
 	$(VENV)/bin/msrcnn ablate --sweep configs/ablations/claim.yaml --quick --protocol $* --head-only \
 	  --output-dir output/claim/$*
+
+reproduce-coco: setup
+	@$(VENV)/bin/msrcnn compare
 
 test: setup
 	$(PY) -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile

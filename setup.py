@@ -20,6 +20,7 @@ setup(
     packages=find_packages(include=["msrcnn", "msrcnn.*"]),
     package_data={
         "msrcnn": ["configs/*.yaml", "configs/**/*.yaml", "configs/**/*.py"],
+        "msrcnn.published": ["numbers.yaml"],
         "msrcnn.visualization": ["report.css"],
     },
     # Detectron2 is not on PyPI under its name: tools/install_detectron2.py installs it.

@@ -21,6 +21,7 @@ COMMANDS = {
     "export": "export a trained model",
     "convert": "convert another library's checkpoint",
     "ablate": "train and compare the variants of a sweep",
+    "compare": "compare finished runs with published results",
     "check": "check a COCO-format dataset",
     "benchmark": "measure what the model and its parts cost",
     "draw": "draw ground truth beside saved predictions",

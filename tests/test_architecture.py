@@ -14,7 +14,7 @@ LEVELS = [
     ["commands"],
     ["ablation"],
     ["benchmark"],
-    ["scores"],
+    ["scores", "published"],
     ["engine"],
     ["visualization", "lazy"],
     ["evaluation", "data", "checkpoint"],

@@ -27,6 +27,7 @@ TOOLS = {
     "check_dataset": "check",
     "benchmark": "benchmark",
     "draw_predictions": "draw",
+    "compare_with_published": "compare",
     "record_result": "record",
 }
 

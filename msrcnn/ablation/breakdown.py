@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..evaluation import IOU_THRESHOLDS, RANKINGS
+from ..evaluation import IOU_THRESHOLDS, RANKINGS, student_interval
 from ..evaluation.agreement import SCOPES, SCORES
-from .intervals import student_interval
 
 SIZES = {"small": "APs", "medium": "APm", "large": "APl"}
 BEFORE, AFTER, FREE = "segm_box_score", "segm_mask_score", "segm_mask_confidence"

@@ -13,9 +13,9 @@ from ..evaluation import (
     compare_detections,
     load_ground_truth,
     load_predictions,
+    student_interval,
 )
 from .breakdown import breakdown
-from .intervals import student_interval
 from .plan import RESULT, Plan, Run, describe
 from .sweep import FULL
 

@@ -1,11 +1,13 @@
 """COCO evaluation of boxes, and of masks under several rankings."""
 
+from .bootstrap import ap_interval
 from .coco_evaluator import MaskScoringEvaluator
 from .coco_metrics import ENGINES, IOU_THRESHOLDS, METRICS, AveragePrecision
 from .comparison import compare_detections, comparison_table
 from .detections import Detections
 from .ground_truth import load_ground_truth
 from .inference import postprocess_to_rle, with_encoded_masks
+from .intervals import student_interval
 from .predictions_file import load_predictions, save_predictions
 from .rankings import AP_LABELS, RANKINGS, Evaluation, evaluate_detections, metrics_table
 from .result_files import PER_CLASS, evaluate_and_write, write_results
@@ -21,6 +23,7 @@ __all__ = [
     "Detections",
     "Evaluation",
     "MaskScoringEvaluator",
+    "ap_interval",
     "compare_detections",
     "comparison_table",
     "evaluate_and_write",
@@ -30,6 +33,7 @@ __all__ = [
     "metrics_table",
     "postprocess_to_rle",
     "save_predictions",
+    "student_interval",
     "with_encoded_masks",
     "write_results",
 ]

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from msrcnn.ablation.breakdown import breakdown
-from msrcnn.ablation.intervals import student_interval
+from msrcnn.evaluation import student_interval
 
 NOTHING = {"AP": None, "APs": None, "APm": None, "APl": None}
 

@@ -10,9 +10,9 @@ from stand_ins import stand_in
 
 from msrcnn.ablation import load_sweep, make_plan, write_outputs
 from msrcnn.ablation.collect import collect
-from msrcnn.ablation.intervals import student_interval
 from msrcnn.ablation.tables import as_csv, markdown, notes, table
 from msrcnn.errors import UserError
+from msrcnn.evaluation import student_interval
 from msrcnn.evaluation.predictions_file import save_predictions
 from msrcnn.visualization.ablation_plot import draw_sweep
 
