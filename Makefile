@@ -22,7 +22,7 @@ help:
 	@echo "make test        install and run the tests"
 	@echo "make setup       install into $(VENV)"
 	@echo "make lint        check style"
-	@echo "make format      fix style"
+	@echo "make format      fix style, fill in the tables of the documentation"
 	@echo "make wheelhouse  collect wheels for a machine without internet (PYTHON=... DEST=...)"
 	@echo "make clean       remove $(VENV), datasets/shapes and build files; keep output/"
 
@@ -73,6 +73,7 @@ lint: setup
 format: setup
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+	$(VENV)/bin/cog -r -P -I docs -p "import tables" README.md docs/*.md
 
 DEST ?= wheelhouse
 wheelhouse: setup

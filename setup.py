@@ -52,5 +52,5 @@ setup(
         "yacs>=0.1.8",
     ],
     entry_points={"console_scripts": ["msrcnn = msrcnn.cli:main"]},
-    extras_require={"dev": ["hypothesis", "pytest", "pytest-xdist", "ruff"]},
+    extras_require={"dev": ["cogapp", "hypothesis", "pytest", "pytest-xdist", "ruff"]},
 )

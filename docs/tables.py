@@ -1,0 +1,228 @@
+"""Tables and sentences of the documentation, from the records in docs/results.
+
+The Markdown files call these functions in cog blocks: ``make format`` fills the blocks in, and the
+tests check that they are up to date.
+"""
+
+import json
+import statistics
+from pathlib import Path
+
+from msrcnn.benchmark import evaluation_speed as speed_benchmark
+from msrcnn.benchmark import fit_time as fit_benchmark
+from msrcnn.benchmark import training_step as step_benchmark
+from msrcnn.evaluation import metrics_table
+
+RESULTS = Path(__file__).parent / "results"
+MASK_AP = ("segm_box_score", "segm_mask_confidence", "segm_mask_score")
+
+
+def record(name: str) -> dict:
+    """Returns ``docs/results/NAME.json``."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def evaluation(name: str) -> dict:
+    """Returns the ``evaluation.json`` in a record."""
+    return record(name)["evaluation"]
+
+
+def print_table(headers: list[str], rows: list[list[str]]) -> None:
+    """Prints a Markdown table."""
+    for cells in (headers, ["---"] * len(headers), *rows):
+        print(f"| {' | '.join(cells)} |")
+
+
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def ap(found: dict, *rankings: str) -> list[str]:
+    """Returns cells with the AP under each ranking."""
+    return [number(found[ranking] and found[ranking]["AP"]) for ranking in rankings]
+
+
+def gain(delta: dict) -> str:
+    """Returns a cell with a gain and its interval."""
+    return "{:+.2f} [{:+.2f}, {:+.2f}]".format(delta["AP"], *delta["ci95"])
+
+
+def gain_in_words(delta: dict) -> str:
+    return "{:+.2f} mask AP over the box score (95% interval {:+.2f} to {:+.2f})".format(
+        delta["AP"], *delta["ci95"]
+    )
+
+
+SINGLE_RUNS = [
+    ("shapes, 200 images (`make demo`)", None, "demo"),
+    ("animals, 280 photos", "scores/animals_joint", "scores/animals_fitted"),
+    ("animals, trained again", "scores/animals_again_joint", "scores/animals_again_fitted"),
+    ("nuclei, 104 images", "scores/nuclei_joint", "scores/nuclei_fitted"),
+    ("clothing, 200 photos", "scores/ccp_joint", "scores/ccp_fitted"),
+]
+
+
+def single_runs() -> None:
+    """One run on each dataset: joint head and fitted head of the same detector."""
+    rows = []
+    for label, joint, fitted in SINGLE_RUNS:
+        after = evaluation(fitted)
+        before = evaluation(joint) if joint else None
+        for key in ("bbox", "segm_box_score", "segm_oracle"):  # a fit changes only the scores
+            assert before is None or before[key] == after[key]
+        rows.append(
+            [
+                label,
+                *ap(after, "segm_box_score", "segm_mask_confidence"),
+                *(ap(before, "segm_mask_score") if before else ["-"]),
+                *ap(after, "segm_mask_score"),
+                gain(after["delta"]),
+                *ap(after, "bbox", "bbox_mask_score"),
+            ]
+        )
+    print_table(
+        [
+            *("validation data", "mask AP by box score", "by mask confidence", "by joint head"),
+            *("by fitted head", "gain over box score", "box AP by box score", "by fitted head"),
+        ],
+        rows,
+    )
+
+
+def demo() -> None:
+    """What the demo prints."""
+    found = record("demo")
+    assert found["command"] == "make demo"
+    print(f"```\n{metrics_table(found['evaluation'])}\n```\n")
+    print(f"The mask score gains {gain_in_words(found['evaluation']['delta'])}.")
+    print(f"(`make demo` on {found['hardware']}, recorded in")
+    print("[docs/results/demo.json](docs/results/demo.json).)")
+
+
+def demo_seeds() -> None:
+    """The demo with three seeds, on its validation images and on fresh ones."""
+    rows = []
+    for seed in (1, 2, 3):
+        cells = [str(seed)]
+        for name in (f"scores/shapes_seed{seed}", f"scores/shapes_fresh_seed{seed}"):
+            found = evaluation(name)
+            cells += [*ap(found, *MASK_AP), gain(found["delta"])]
+        rows.append(cells)
+    columns = ["by box score", "by mask confidence", "by fitted head", "gain"]
+    headers = ["seed", f"200 images: {columns[0]}", *columns[1:]]
+    print_table([*headers, f"800 images: {columns[0]}", *columns[1:]], rows)
+
+
+def fresh_fits() -> None:
+    """Fits to all training images of shapes, on 800 fresh images."""
+    rows = []
+    for label, name in (
+        ("paper's head, detections with an instance", "matched"),
+        ("defaults of `msrcnn fit-scores`", "defaults"),
+    ):
+        found = evaluation(f"scores/shapes_fresh_{name}_seed1")
+        cells = [*ap(found, "segm_box_score", "segm_mask_score"), gain(found["delta"])]
+        rows.append(
+            [label, *cells, *(number(found["maskiou"][k]) for k in ("pearson", "pearson_all"))]
+        )
+    print_table(
+        ["fit", "by box score", "by fitted head", "gain", "Pearson, matched", "Pearson, all"], rows
+    )
+
+
+def few_images() -> None:
+    """Fits to few images: more views, and images that the detector has not seen."""
+    labels = {
+        "again_fitted": "one view (default)",
+        "flip2": "two views, the second mirrored",
+        "views4": "four views, mirrored and resized",
+        "half_seen": "detector of one half, fitted to that half",
+        "half_unseen": "detector of one half, fitted to the other half",
+    }
+    rows = []
+    for name, label in labels.items():
+        found = evaluation(f"scores/animals_{name}")
+        rows.append([label, *ap(found, *MASK_AP), gain(found["delta"])])
+    print_table(["fit", "by box score", "by mask confidence", "by fitted head", "gain"], rows)
+
+
+def within_training() -> None:
+    """What training on detections within the training gains."""
+    delta = evaluation("scores/shapes_within_training")["delta"]
+    print("On shapes, 600 iterations with `zero` and `DETECTIONS_FROM 200` gain")
+    print(f"{gain_in_words(delta)}, less than the fits above")
+
+
+def training_step() -> None:
+    print(step_benchmark.table(record("training_step_fpn")))
+
+
+def fit_time() -> None:
+    """What pass and fit cost on COCO, computed from measured times."""
+    found = record("fit_time")
+    image, iteration = (
+        statistics.median(found[key]) for key in ("image_seconds", "iteration_seconds")
+    )
+    ratio = iteration / image
+    print(fit_benchmark.table(found))
+    print("\nThe hours are computed from the measured times")
+    print("([results/fit_time.json](results/fit_time.json), made by `tools/benchmark.py fit`). An")
+    print(f"iteration costs as much as {ratio:.2f} images of the pass,")
+    print(f"and the fit as much as {found['iterations'] * ratio:.0f} images.")
+
+
+def evaluation_speed() -> None:
+    print(f"```\n{speed_benchmark.table(record('evaluation'))}\n```")
+
+
+def added_head() -> None:
+    """A MaskIoU head that is trained on proposals, with everything else frozen."""
+    plain, added = record("nuclei_mask_rcnn"), record("nuclei_maskiou_head")
+    before, after = plain["evaluation"], added["evaluation"]
+    for key in ("bbox", "segm_box_score", "segm_oracle"):
+        assert before[key] == after[key]
+    rows = []
+    for name, run in (("Mask R-CNN", plain), ("mask scoring added", added)):
+        training = run["training"]
+        minutes = training["steps"] * training["seconds_per_step"] / 60
+        aps = ap(run["evaluation"], "bbox", "segm_box_score", "segm_mask_score", "segm_oracle")
+        rows.append([name, *aps, f"{training['steps']} steps, {minutes:.1f} minutes"])
+    headers = ["", "box AP", "mask AP by box score", "by mask score", "by true MaskIoU"]
+    print_table([*headers, "training"], rows)
+    print("\nBox AP and mask AP by box score do not change. The mask score gains")
+    print(f"{gain_in_words(after['delta'])}.")
+
+
+ABLATIONS = RESULTS / "ablations"
+
+
+def ablations() -> None:
+    """The sweeps: baseline, and the differences whose interval excludes 0."""
+    rows = []
+    for path in sorted(ABLATIONS.glob("*/results.json")):
+        found = json.loads(path.read_text())
+        baseline = found["variants"][found["baseline"]]
+        significant = [
+            "{} {:+.2f} [{:+.2f}, {:+.2f}]".format(
+                variant["label"], variant["difference"]["mean"], *variant["difference"]["ci95"]
+            )
+            for variant in found["variants"].values()
+            if variant["difference"] and excludes_zero(variant["difference"]["ci95"])
+        ]
+        name = path.parent.name
+        mean, std = (baseline[key]["AP"] for key in ("mean", "std"))
+        link = f"[{name}](results/ablations/{name}/table.md)"
+        rows.append(
+            [link, baseline["label"], f"{mean:.2f} ± {std:.2f}", "; ".join(significant) or "none"]
+        )
+    print_table(
+        [
+            *("sweep and data", "baseline", "AP of the baseline"),
+            "statistically significant differences",
+        ],
+        rows,
+    )
+
+
+def excludes_zero(interval: list[float]) -> bool:
+    return interval[0] > 0 or interval[1] < 0
