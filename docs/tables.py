@@ -8,10 +8,13 @@ import json
 import statistics
 from pathlib import Path
 
+from msrcnn import get_config
 from msrcnn.benchmark import evaluation_speed as speed_benchmark
 from msrcnn.benchmark import fit_time as fit_benchmark
 from msrcnn.benchmark import training_step as step_benchmark
 from msrcnn.evaluation import metrics_table
+from msrcnn.published import load_published
+from msrcnn.published.numbers import published_training
 
 RESULTS = Path(__file__).parent / "results"
 MASK_AP = ("segm_box_score", "segm_mask_confidence", "segm_mask_score")
@@ -39,7 +42,8 @@ def number(value: float | None) -> str:
 
 def ap(found: dict, *rankings: str) -> list[str]:
     """Returns cells with the AP under each ranking."""
-    return [number(found[ranking] and found[ranking]["AP"]) for ranking in rankings]
+    # Old records have fewer rankings.
+    return [number((found.get(ranking) or {}).get("AP")) for ranking in rankings]
 
 
 def gain(delta: dict) -> str:
@@ -226,3 +230,71 @@ def ablations() -> None:
 
 def excludes_zero(interval: list[float]) -> bool:
     return interval[0] > 0 or interval[1] < 0
+
+
+# Name, config below configs/, and record of each model.
+ZOO = [
+    ("Mask R-CNN, R-18 GN", "quick/nuclei_mask_rcnn_R_18_FPN", "nuclei_mask_rcnn"),
+    ("+ head on proposals", "finetune/nuclei_maskiou_head_R_18_FPN", "nuclei_maskiou_head"),
+    ("MS R-CNN, R-18 GN", "quick/nuclei_ms_rcnn_R_18_FPN", "scores/nuclei_joint"),
+    ("+ fitted head", "quick/nuclei_ms_rcnn_R_18_FPN", "scores/nuclei_fitted"),
+    ("MS R-CNN, MobileNetV2", "quick/animals_ms_rcnn_MNV2_FPN", "scores/animals_again_joint"),
+    ("+ fitted head", "quick/animals_ms_rcnn_MNV2_FPN", "scores/animals_again_fitted"),
+    ("MS R-CNN, MobileNetV2", "quick/ccp_ms_rcnn_MNV2_FPN", "scores/ccp_joint"),
+    ("+ fitted head", "quick/ccp_ms_rcnn_MNV2_FPN", "scores/ccp_fitted"),
+    ("R-18 GN + fitted head (demo)", "quick/shapes_ms_rcnn_R_18_FPN_fitted", "demo"),
+]
+
+
+def model_zoo() -> None:
+    """The models that were trained here, in the form of Detectron2's model zoo."""
+    rows = []
+    for name, config, key in ZOO:
+        found = record(key)
+        metrics, training = found["evaluation"], found.get("training")
+        rows.append(
+            [
+                f"[{name}](../configs/{config}.yaml)",
+                config.split("/")[1].split("_")[0],
+                str(training["steps"]) if training else "-",
+                f"{training['seconds_per_step']:.2f}" if training else "-",
+                f"{metrics['seconds']['inference'] / metrics['images']:.2f}",
+                *ap(metrics, "bbox", "bbox_mask_score", "segm_box_score", "segm_mask_score"),
+                found["hardware"],
+                f"[{key.split('/')[-1]}](results/{key}.json)",
+            ]
+        )
+    print_table(
+        [
+            *("Name", "dataset", "iterations", "train time (s/iter)", "inference time (s/im)"),
+            *("box AP", "by mask score", "mask AP by box score", "by mask score"),
+            *("hardware", "record"),
+        ],
+        rows,
+    )
+
+
+def published() -> None:
+    """Published results of the COCO models, by config."""
+    by_config: dict[str, list] = {}
+    for each in load_published():
+        by_config.setdefault(each.config, []).append(each)
+    rows = []
+    for config, results in by_config.items():
+        training = published_training(config)
+        cfg = get_config(results[0].config_file)
+        numbers = [
+            f"{each.mask}{'' if each.box is None else f' / {each.box}'} ({each.source})"
+            for each in results
+        ]
+        rows.append(
+            [
+                f"[{config}](../configs/{results[0].config_file})",
+                f"{cfg.SOLVER.MAX_ITER:,}",
+                f"{training.seconds:.3f}" if training else "-",
+                f"{training.memory}" if training else "-",
+                "; ".join(numbers),
+            ]
+        )
+    headers = ["config", "iterations of 16 images", "train time (s/iter)", "train memory (GB)"]
+    print_table([*headers, "published mask AP / box AP"], rows)
