@@ -73,7 +73,12 @@ def report_errors(run: Callable[[], object]) -> None:
     try:
         run()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_without_traceback(str(error))}", file=sys.stderr)
         sys.exit(1)
     except ProcessExitedException:  # the process has printed its own error
         sys.exit(1)
+
+
+def _without_traceback(message: str) -> str:
+    """Returns the message of an error that a worker of a data loader raised."""
+    return message.rpartition(f"{UserError.__module__}.{UserError.__name__}: ")[2].strip()

@@ -37,7 +37,10 @@ def run(args: argparse.Namespace) -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     for path, output in outputs.items():
         pixels = read_rgb(path)
-        instances = predict(pixels)
+        try:
+            instances = predict(pixels)
+        except UserError as error:
+            raise UserError(f"'{path}': {error}") from error
         picture = draw_detections(pixels, instances, predict.class_names, args.min_score)
         picture.save(output)
         shown = int((instances.scores >= args.min_score).sum())

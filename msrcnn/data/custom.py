@@ -2,6 +2,7 @@
 
 import functools
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
 from ..errors import UserError
-from .coco_format import check_coco, mask_format
+from .coco_rules import Finding, check_coco, mask_format
+
+logger = logging.getLogger(__name__)
 
 SEPARATOR = ":"  # between the two paths of a flag, and of the name of the dataset
 
@@ -67,24 +70,36 @@ class _Summary:
 
 
 @functools.cache
-def _checked(annotations: Path, images: Path, modified: int) -> _Summary:
+def _checked(annotations: Path, images: Path, modified: int, *, training: bool) -> _Summary:
     """Reads and checks an annotation file, once per process: a sweep asks for it many times.
+
+    Problems that the data can be used with are logged.
 
     Args:
         annotations: the file.
         images: the image folder.
         modified: modification time of the file, so that a changed file is read again.
+        training: whether the file is to train on.
 
     Raises:
         UserError: naming the file, the first bad record and how to fix it.
     """
     content = read_coco(annotations)
-    problems = check_coco(content, images)
-    if problems:
-        more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise UserError(f"{annotations}: {problems[0]}{more}")
+    for finding in check_coco(content, images, training=training):
+        message = f"{annotations}: {_first_of(finding, annotations, images)}"
+        if finding.stops:
+            raise UserError(message)
+        logger.warning(message)
     categories = {category["id"]: category["name"] for category in content["categories"]}
     return _Summary(categories, mask_format(content))
+
+
+def _first_of(finding: Finding, annotations: Path, images: Path) -> str:
+    others = len(finding.messages) - 1
+    if not others:
+        return finding.messages[0]
+    command = f"msrcnn check {annotations} {images}"
+    return f"{finding.messages[0]} ({others} more; `{command}` lists them)"
 
 
 def use_custom_data(cfg: CfgNode, train: str | None = None, val: str | None = None) -> None:
@@ -103,7 +118,8 @@ def use_custom_data(cfg: CfgNode, train: str | None = None, val: str | None = No
     for split, flag in (("TRAIN", train), ("TEST", val)):
         if flag is not None:
             annotations, images = parse_data_flag(flag)
-            found[split] = _checked(annotations, images, annotations.stat().st_mtime_ns)
+            modified = annotations.stat().st_mtime_ns
+            found[split] = _checked(annotations, images, modified, training=split == "TRAIN")
             cfg.DATASETS[split] = (f"{annotations.resolve()}{SEPARATOR}{images.resolve()}",)
     if not found:
         return

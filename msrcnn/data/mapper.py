@@ -1,9 +1,12 @@
-"""A ``DatasetMapper`` that also provides the instance areas needed by mask scoring."""
+"""Mappers: one with the instance areas that mask scoring needs, and errors that name the image."""
+
+from collections.abc import Callable
 
 import torch
 from detectron2.data import DatasetMapper
 from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
 
+from ..errors import UserError
 from ..modeling.maskiou_target import instance_areas
 
 
@@ -36,3 +39,23 @@ class MaskScoringDatasetMapper(DatasetMapper):
             else:
                 instances.gt_masks = BitMasks(torch.zeros(0, *image_shape, dtype=torch.bool))
         return instances
+
+
+class NamedErrors:
+    """A mapper whose errors name the image: files can vanish or break while a run lasts."""
+
+    def __init__(self, mapper: Callable[[dict], dict | None]):
+        self._mapper = mapper
+
+    def __call__(self, dataset_dict: dict) -> dict | None:
+        """
+        Raises:
+            UserError: if the image cannot be read, resized or matched with its annotations.
+        """
+        try:
+            return self._mapper(dataset_dict)
+        except UserError:
+            raise
+        except (OSError, ValueError, SyntaxError) as error:  # Pillow raises all three
+            name = dataset_dict.get("file_name")
+            raise UserError(f"image '{name}' cannot be used: {error}") from error

@@ -19,6 +19,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import UserError
+from .mapper import NamedErrors
 
 IMAGE_STREAM = 1  # ends the key of the images' random numbers, which no other stream may share
 MAX_TRIES = 100  # images to try when the mapper returns None
@@ -152,7 +153,7 @@ class _MappedImages(Dataset):
     """Maps images, given by index and position, each with its own random numbers."""
 
     def __init__(self, dataset: DatasetFromList, mapper: Callable, seed: int):
-        self._dataset, self._mapper = dataset, mapper
+        self._dataset, self._mapper = dataset, NamedErrors(mapper)
         self._seed, self._rank = seed, comm.get_rank()
 
     def __len__(self) -> int:

@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from detectron2.data import Metadata, MetadataCatalog
+from detectron2.data.detection_utils import convert_PIL_to_numpy
 from detectron2.data.transforms import AugInput, AugmentationList, ResizeShortestEdge
 from detectron2.modeling import build_model
 from detectron2.structures import Instances
+from PIL import Image
 
 from ..checkpoint import MaskScoringCheckpointer
 from ..checkpoint.load_report import LoadReport
@@ -65,7 +67,7 @@ class Predictor:
         """
         self.model = load_model(cfg, trust_weights=trust_weights)
         self.class_names = class_names(cfg)
-        self._is_rgb = cfg.INPUT.FORMAT == "RGB"
+        self._format = cfg.INPUT.FORMAT
         sizes = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
         self._resize = AugmentationList([ResizeShortestEdge(*sizes)])
 
@@ -80,10 +82,16 @@ class Predictor:
             Instances on the CPU at the image's size, with ``pred_boxes``, ``scores`` and
             ``pred_classes``; if the model predicts them, ``pred_masks`` of shape (N, H, W),
             ``pred_maskiou`` and ``mask_scores`` of shape (N,).
+
+        Raises:
+            UserError: if the image is so narrow that nothing is left of it at the model's size.
         """
         height, width = pixels.shape[:2]
-        resized = AugInput(pixels if self._is_rgb else pixels[:, :, ::-1])
-        self._resize(resized)
+        resized = AugInput(convert_PIL_to_numpy(Image.fromarray(pixels), self._format))
+        try:
+            self._resize(resized)
+        except ValueError as error:
+            raise UserError(f"an image of {width} x {height} cannot be resized: {error}") from error
         image = torch.as_tensor(np.ascontiguousarray(resized.image.transpose(2, 0, 1)))
         inputs = [{"image": image, "height": height, "width": width}]
         return self.model(inputs)[0]["instances"].to("cpu")

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
+from detectron2.data import DatasetMapper, build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
 from detectron2.engine.hooks import PeriodicCheckpointer, PeriodicWriter, PreciseBN
 from detectron2.modeling.postprocessing import detector_postprocess
@@ -16,6 +17,7 @@ from detectron2.utils.env import seed_all_rng
 from ..atomic_file import remove_parts
 from ..checkpoint import MaskScoringCheckpointer
 from ..data import MaskScoringDatasetMapper, TrainLoader
+from ..data.mapper import NamedErrors
 from ..errors import UserError
 from ..evaluation import MaskScoringEvaluator, postprocess_to_rle, with_encoded_masks
 from ..modeling.test_time_augmentation import MaskScoringRCNNWithTTA
@@ -56,6 +58,11 @@ class Trainer(DefaultTrainer):
     def build_train_loader(cls, cfg):
         seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
         return TrainLoader.from_config(cfg, MaskScoringDatasetMapper(cfg, True), seed)
+
+    @classmethod
+    def build_test_loader(cls, cfg, dataset_name: str):
+        mapper = NamedErrors(DatasetMapper(cfg, False))
+        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
 
     @classmethod
     def build_evaluator(cls, cfg, dataset_name: str) -> MaskScoringEvaluator:

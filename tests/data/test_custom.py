@@ -4,7 +4,7 @@ import os
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from msrcnn.data.coco_format import check_coco
+from msrcnn.data.coco_rules import check_coco
 from msrcnn.data.custom import use_custom_data
 from msrcnn.errors import UserError
 
@@ -27,9 +27,9 @@ def test_custom_data_in_one_flag(tiny_cfg, shapes_root):
 def test_a_file_is_read_again_once_changed(tiny_cfg, shapes_root, tmp_path, monkeypatch):
     read = []
 
-    def spy(content, images):
+    def spy(content, images, **kwargs):
         read.append(len(content["categories"]))
-        return check_coco(content, images)
+        return check_coco(content, images, **kwargs)
 
     monkeypatch.setattr("msrcnn.data.custom.check_coco", spy)
     annotations = tmp_path / "a.json"

@@ -1,9 +1,14 @@
 import pytest
 import torch
+from detectron2.data import DatasetMapper
+from detectron2.data import transforms as T
 from detectron2.data.datasets import load_coco_json
+from detectron2.data.samplers import TrainingSampler
 from detectron2.structures import BitMasks, PolygonMasks
+from PIL import Image
 
-from msrcnn.data import MaskScoringDatasetMapper
+from msrcnn.cli import report_errors
+from msrcnn.data import MaskScoringDatasetMapper, TrainLoader
 
 
 def mapped(cfg, records):
@@ -65,3 +70,27 @@ def test_random_crops(tiny_cfg, coco_root, mask_format):
         sizes.append(len(instances))
     assert 0 in sizes
     assert max(sizes) > 0
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_cannot_be_used_is_named(tmp_path, workers, capsys):
+    """It vanished after the check, or becomes 0 pixels high; also in a worker of the loader."""
+    Image.new("RGB", (1500, 2)).save(tmp_path / "strip.png")
+    resize = T.ResizeShortestEdge(40, 60)
+    mapper = DatasetMapper(is_train=False, augmentations=[resize], image_format="RGB")
+    for name, message in (("strip.png", "strip.png' cannot be used: "), ("gone.png", "gone.png'")):
+        loader = TrainLoader(
+            [{"file_name": str(tmp_path / name), "width": 1500, "height": 2}],
+            mapper,
+            lambda seed: TrainingSampler(1, seed=seed),
+            batch_size=1,
+            seed=0,
+            num_workers=workers,
+        )
+        with pytest.raises(SystemExit) as stop:
+            report_errors(lambda loader=loader: next(iter(loader)))
+        error = capsys.readouterr().err
+        assert stop.value.code == 1
+        assert message in error
+        assert "Traceback" not in error
+        assert error.startswith("error: image '")

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from msrcnn.data.coco_format import check_coco, mask_format
+from msrcnn.data.coco_rules import check_coco, mask_format
 from msrcnn.data.shapes import CATEGORIES, make_image, make_split
 
 

@@ -1,0 +1,248 @@
+"""Rules about COCO-format annotation files, the same for training, evaluation and ``msrcnn check``.
+
+The schema says of what type values are, and the rules here what the values may be.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .coco_schema import schema_problems
+from .image_files import image_problems
+from .mask_extents import MaskExtents, mask_extents
+
+NEARLY_ALL = 0.8  # share of the annotations from which a mistake is systematic
+FAR = 100  # image sides
+LEAVES = (2.0, 0.02)  # pixels, and share of the side, that a mask may leave its image by
+MIN_IOU = 0.5  # of a box with the box around the mask
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A kind of problem, and the records that have it.
+
+    Attributes:
+        stops: whether the data cannot be used with it; otherwise it is worth a look.
+        messages: one for each record, which names it.
+    """
+
+    stops: bool
+    messages: list[str]
+
+
+def mask_format(content: dict) -> str:
+    """Returns the ``INPUT.MASK_FORMAT`` that an annotation file requires.
+
+    Args:
+        content: a COCO-format dict.
+
+    Returns:
+        ``"polygon"`` if every training instance is a polygon, otherwise ``"bitmask"``, which
+        supports both polygons and RLE.
+    """
+    # Crowd regions are always RLE, but are not used for training.
+    rle = any(
+        isinstance(annotation.get("segmentation"), dict)
+        for annotation in content.get("annotations", [])
+        if not annotation.get("iscrowd", 0)
+    )
+    return "bitmask" if rle else "polygon"
+
+
+def check_coco(content: object, images: Path, *, training: bool = True) -> list[Finding]:
+    """Finds the problems of a COCO-format file.
+
+    Args:
+        content: the content of the file.
+        images: the directory that ``file_name`` is relative to.
+        training: whether the file is to train on, so that it needs annotations.
+
+    Returns:
+        One finding per kind of problem, those that stop first; empty if there is none.
+    """
+    types = list(schema_problems(content, annotations=training))
+    if types:  # the rules rely on them
+        return [Finding(True, types)]
+    findings = (
+        finding
+        for rule in (_identity, _values, _files)
+        for finding in rule(content, images, training)
+        if finding.messages
+    )
+    return sorted(findings, key=lambda finding: not finding.stops)
+
+
+def _identity(content: dict, images: Path, training: bool) -> Iterator[Finding]:
+    """Ids are unique and refer to records, and something is left to train on."""
+    annotations = content.get("annotations", [])
+    for key, mend in (
+        ("images", "list every image with 'id', 'file_name', 'width' and 'height'"),
+        ("categories", "list every class with its 'id' and 'name'"),
+    ):
+        yield Finding(True, [] if content[key] else [f"'{key}' is empty; {mend}"])
+    for key, kind in (
+        ("categories", "category"),
+        ("images", "image"),
+        ("annotations", "annotation"),
+    ):
+        yield Finding(True, list(_repeated(content.get(key, []), "id", kind)))
+    yield Finding(True, list(_repeated(content["categories"], "name", "category")))
+    image_ids = {image["id"] for image in content["images"]}
+    category_ids = {category["id"] for category in content["categories"]}
+    yield Finding(
+        True,
+        [
+            f"annotation {each['id']}: {key} {each[key]} is not the id of {what}"
+            for each in annotations
+            for key, known, what in (
+                ("image_id", image_ids, "an image"),
+                ("category_id", category_ids, "a category"),
+            )
+            if each[key] not in known
+        ],
+    )
+    if training:
+        crowds = sum(each.get("iscrowd", 0) for each in annotations)
+        if crowds == len(annotations):
+            found = f"all {crowds} annotations are crowds" if crowds else "'annotations' is empty"
+            yield Finding(True, [f"no instance to train on: {found}"])
+
+
+def _repeated(records: list[dict], key: str, kind: str) -> Iterator[str]:
+    seen = set()
+    for record in records:
+        if record[key] in seen:
+            yield f"{kind} {key} {record[key]!r} is used more than once; give each its own"
+        seen.add(record[key])
+
+
+def _files(content: dict, images: Path, training: bool) -> Iterator[Finding]:
+    """Image files exist and can be opened, and are of the size that was annotated."""
+    listed: dict[Path, set[str]] = {}  # one directory listing instead of one stat per image
+    missing = []
+    for record in content["images"]:
+        path = images / record["file_name"]
+        if path.parent not in listed:
+            listed[path.parent] = set(os.listdir(path.parent)) if path.parent.is_dir() else set()
+        if path.name not in listed[path.parent]:
+            missing.append(
+                f"image {record['id']}: '{path}' does not exist; fix its 'file_name' or the image "
+                "directory"
+            )
+    yield Finding(True, missing)
+    if not missing:
+        yield Finding(True, image_problems(content["images"], images))
+
+
+def _values(content: dict, images: Path, training: bool) -> Iterator[Finding]:
+    """Boxes and masks lie in their images, agree with each other, and are not empty."""
+    sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
+    annotations = [a for a in content.get("annotations", []) if a["image_id"] in sizes]
+    if not annotations:
+        return
+    extents = mask_extents(annotations, sizes)
+    if extents.damaged:
+        yield Finding(True, list(extents.damaged.values()))
+        return
+    table = _Table(annotations, sizes, extents)
+    systematic = table.systematic()
+    if systematic:
+        yield Finding(True, [systematic])
+        return
+    yield Finding(True, table.name(table.far, "has coordinates far outside its image{size}"))
+    yield Finding(True, table.name(table.outside, "its mask lies outside its image{size}"))
+    yield Finding(True, table.name(extents.empty_rle, "its RLE mask is empty"))
+    yield Finding(False, table.name(extents.flat, "a polygon of its mask has no area"))
+    yield Finding(False, table.name(table.leaves, "its mask leaves its image{size}"))
+    yield Finding(
+        False, table.name(~table.sized, "bbox {bbox} must have a width and height above 0")
+    )
+    yield Finding(
+        False, table.name(table.disagrees, "bbox {bbox} does not fit its mask, which is in {mask}")
+    )
+
+
+class _Table:
+    """Boxes, extents of masks and sizes of images as arrays, with a row for each annotation."""
+
+    def __init__(self, annotations: list[dict], sizes: dict, extents: MaskExtents):
+        self._annotations = annotations
+        self._image = np.array([sizes[each["image_id"]] for each in annotations], dtype=float)
+        self._bbox = np.array([each["bbox"] for each in annotations], dtype=float)
+        self._mask = mask = extents.boxes
+        xyxy = np.concatenate([self._bbox[:, :2], self._bbox[:, :2] + self._bbox[:, 2:]], axis=1)
+        reach = np.maximum(np.abs(mask), np.abs(xyxy)).max(axis=1)
+        self.far = reach > FAR * self._image.max(axis=1)
+        empty = extents.empty_rle
+        inside = (mask[:, :2] < self._image).all(axis=1) & (mask[:, 2:] > 0).all(axis=1)
+        self.outside = ~inside & ~empty
+        slack = np.maximum(LEAVES[0], LEAVES[1] * self._image)
+        beyond = (mask[:, 2:] > self._image + slack) | (mask[:, :2] < -slack)
+        self.leaves = beyond.any(axis=1) & inside & ~empty
+        self.sized = (self._bbox[:, 2:] > 0).all(axis=1)
+        self._comparable = self.sized & ~empty & ~extents.flat
+        self.disagrees = self._comparable & (_iou(xyxy, mask) < MIN_IOU)
+
+    def systematic(self) -> str | None:
+        """Returns what is wrong with nearly all annotations, or ``None``."""
+        image, mask, bbox = self._image, self._mask, self._bbox
+        fractions = (mask.max(axis=1) <= 1) & (image.min(axis=1) > 2)
+        if _nearly_all(fractions):
+            return (
+                "coordinates are between 0 and 1, as if they were fractions of the image; "
+                "multiply them by width and height"
+            )
+        if _nearly_all(self.outside | self.leaves):
+            scale = np.median((mask[:, 2:] / image).max(axis=1))
+            return (
+                f"{(self.outside | self.leaves).sum()} of {len(mask)} annotations leave their "
+                f"image, up to {scale:.3g} times its size: were they made for larger images? "
+                "Rescale them, or use the original images"
+            )
+        if _nearly_all(~self.sized):
+            return (
+                f"bbox {self._annotations[0]['bbox']} of annotation "
+                f"{self._annotations[0]['id']}, and nearly all others, must be [x, y, width, "
+                "height] with a width and height above 0"
+            )
+        if _nearly_all(self.disagrees):
+            corners = _nearly_all(_iou(bbox, mask) >= MIN_IOU)
+            reason = (
+                "they are [x0, y0, x1, y1]; COCO's are [x, y, width, height]"
+                if corners
+                else "compute them again from the masks"
+            )
+            return (
+                f"bbox of {self.disagrees.sum()} of {len(mask)} annotations do not fit their "
+                f"masks: {reason}"
+            )
+        return None
+
+    def name(self, rows: np.ndarray, text: str) -> list[str]:
+        """Returns a message for each of the rows."""
+        messages = []
+        for row in np.flatnonzero(rows).tolist():
+            each = self._annotations[row]
+            width, height = self._image[row].astype(int).tolist()
+            filled = text.format(
+                size=f" {each['image_id']} ({width} x {height})",
+                bbox=each["bbox"],
+                mask=np.round(self._mask[row], 1).tolist(),
+            )
+            messages.append(f"annotation {each['id']}: {filled}")
+        return messages
+
+
+def _nearly_all(rows: np.ndarray) -> bool:
+    return bool(rows.mean() >= NEARLY_ALL)
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """IoU of boxes (x0, y0, x1, y1), row by row."""
+    sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
+    overlap = sides.clip(min=0).prod(axis=1)
+    areas = [(box[:, 2:] - box[:, :2]).clip(min=0).prod(axis=1) for box in (a, b)]
+    return overlap / np.maximum(areas[0] + areas[1] - overlap, 1e-9)
