@@ -98,9 +98,8 @@ def demo() -> None:
     found = record("demo")
     assert found["command"] == "make demo"
     print(f"```\n{metrics_table(found['evaluation'])}\n```\n")
-    print(f"The mask score gains {gain_in_words(found['evaluation']['delta'])}.")
-    print(f"(`make demo` on {found['hardware']}, recorded in")
-    print("[docs/results/demo.json](docs/results/demo.json).)")
+    print(f"The mask score gains {gain_in_words(found['evaluation']['delta'])}:")
+    print(f"[docs/results/demo.json](docs/results/demo.json), {found['hardware']}.")
 
 
 def demo_seeds() -> None:
@@ -119,19 +118,17 @@ def demo_seeds() -> None:
 
 def fresh_fits() -> None:
     """Fits to all training images of shapes, on 800 fresh images."""
+    labels = {
+        "matched": "paper's head, detections with an instance",
+        "defaults": "defaults of `msrcnn fit-scores`",
+    }
     rows = []
-    for label, name in (
-        ("paper's head, detections with an instance", "matched"),
-        ("defaults of `msrcnn fit-scores`", "defaults"),
-    ):
-        found = evaluation(f"scores/shapes_fresh_{name}_seed1")
-        cells = [*ap(found, "segm_box_score", "segm_mask_score"), gain(found["delta"])]
-        rows.append(
-            [label, *cells, *(number(found["maskiou"][k]) for k in ("pearson", "pearson_all"))]
-        )
-    print_table(
-        ["fit", "by box score", "by fitted head", "gain", "Pearson, matched", "Pearson, all"], rows
-    )
+    for name, seed in (("matched", 1), ("defaults", 1), ("defaults", 2), ("defaults", 3)):
+        found = evaluation(f"scores/shapes_fresh_{name}_seed{seed}")
+        pearson = (number(found["maskiou"][key]) for key in ("pearson", "pearson_all"))
+        rows.append([labels[name], str(seed), *ap(found, *MASK_AP), gain(found["delta"]), *pearson])
+    headers = ["fit", "seed", "by box score", "by mask confidence", "by fitted head", "gain"]
+    print_table([*headers, "Pearson, matched", "Pearson, all"], rows)
 
 
 def few_images() -> None:

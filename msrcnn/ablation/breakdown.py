@@ -62,7 +62,7 @@ def breakdown(evaluations: list[dict], per_class: list[Path]) -> dict | None:
 
 
 def _metric(evaluations: list[dict], column: str, run: int, ranking: str) -> float | None:
-    return (evaluations[run][ranking] or {}).get(column)
+    return (evaluations[run].get(ranking) or {}).get(column)  # old runs have fewer rankings
 
 
 def _at_threshold(evaluations: list[dict], index: int, run: int, ranking: str) -> float | None:

@@ -2,6 +2,7 @@
 
 import argparse
 from functools import partial
+from pathlib import Path
 
 from ..config import config_beside
 from ..engine import evaluate_predictions, launch_processes, prepare_config, start_run
@@ -27,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="inference/predictions.npz of an earlier evaluation, or a COCO result file; if given "
         "several times, all are compared in one table",
     )
-    parser.add_argument("--output-dir", metavar="D", help="output folder (default: OUTPUT_DIR)")
+    parser.add_argument(
+        "--output-dir", metavar="D", help="output folder (default: the folder eval in OUTPUT_DIR)"
+    )
     add_val_data(parser)
     add_processes(parser)
     add_trust(parser)
@@ -37,10 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     # The config's own weights, to train from, are not needed and may not exist.
     opts = [*args.opts, "MODEL.WEIGHTS", args.weights or ""]
-    if args.output_dir:
-        opts += ["OUTPUT_DIR", args.output_dir]
     config_file = args.config_file or config_beside(args.weights or "")
     cfg = prepare_config(config_file, opts, val_data=args.val_data, splits=("TEST",))
+    # OUTPUT_DIR of the config is the training's, whose files stay as they are.
+    cfg.OUTPUT_DIR = args.output_dir or str(Path(cfg.OUTPUT_DIR) / "eval")
     if args.predictions:
         evaluate_predictions(start_run(cfg, eval_only=True), args.predictions)
     else:

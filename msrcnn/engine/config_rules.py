@@ -33,7 +33,13 @@ CHOICES: dict[str, Callable[[], Iterable[str]]] = {
     "TEST.COCO_ENGINE": lambda: ENGINES,
 }
 
-POSITIVE = ("SOLVER.FIT_VIEWS", "SOLVER.FIT_MAX_ITER", "SOLVER.FIT_BATCH")
+POSITIVE = (
+    "SOLVER.IMS_PER_BATCH",
+    "MODEL.ROI_HEADS.NUM_CLASSES",
+    "SOLVER.FIT_VIEWS",
+    "SOLVER.FIT_MAX_ITER",
+    "SOLVER.FIT_BATCH",
+)
 
 
 def check_config(cfg: CfgNode) -> None:

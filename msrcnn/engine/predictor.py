@@ -29,13 +29,14 @@ def load_model(cfg, *, resume: bool = False, trust_weights: bool = False) -> tor
         The model, in evaluation mode.
 
     Raises:
-        UserError: if the weights cannot be loaded, or do not fit the whole model.
+        UserError: if there are no weights, or they cannot be loaded or do not fit the whole model.
     """
     model = build_model(cfg)
     checkpointer = MaskScoringCheckpointer(model, cfg.OUTPUT_DIR, trusted=trust_weights)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
-    if checkpointer.report is not None:
-        _check_complete(checkpointer.report)
+    if checkpointer.report is None:
+        raise UserError("no weights to load: set MODEL.WEIGHTS, or --weights; the model is random")
+    _check_complete(checkpointer.report)
     return model.eval()
 
 

@@ -9,7 +9,7 @@ from .ground_truth import load_ground_truth
 from .inference import postprocess_to_rle, with_encoded_masks
 from .intervals import student_interval
 from .predictions_file import load_predictions, save_predictions
-from .rankings import AP_LABELS, RANKINGS, Evaluation, evaluate_detections, metrics_table
+from .rankings import AP_LABELS, ORACLES, RANKINGS, Evaluation, evaluate_detections, metrics_table
 from .result_files import PER_CLASS, evaluate_and_write, write_results
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "ENGINES",
     "IOU_THRESHOLDS",
     "METRICS",
+    "ORACLES",
     "PER_CLASS",
     "RANKINGS",
     "AveragePrecision",

@@ -17,7 +17,7 @@ def headline(evaluation: Evaluation) -> str:
     if summary["segm_box_score"] is None:
         return f"Box AP is {number(summary['bbox']['AP'])}. Masks are not evaluated."
     before = summary["segm_box_score"]["AP"]
-    perfect = summary["segm_oracle"]["AP"] - before
+    perfect = summary["segm_oracle_matched"]["AP"] - before
     gain, interval = summary["delta"]["AP"], summary["delta"]["ci95"]
     if gain is None:
         return (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..evaluation import METRICS, Evaluation
+from ..evaluation import METRICS, ORACLES, Evaluation
 from ..evaluation.agreement import AGREEMENT, SCORES, Scope, compared_scopes, compared_scores
 from ..evaluation.rankings import AP_LABELS, RANKINGS
 from .gallery_section import gallery_section
@@ -97,7 +97,7 @@ def _rankings(evaluation: Evaluation, plots: dict[str, bytes]) -> list[Content]:
     summary = evaluation.summary
     shown = [name for name in AP_LABELS if summary[name] is not None]
     metrics = list(summary["bbox"])
-    mask_rankings = [name for name in RANKINGS if name in shown and name != "segm_oracle"]
+    mask_rankings = [name for name in RANKINGS if name in shown and name not in ORACLES]
     rows = []
     for name in shown:
         cells = [number(summary[name][metric]) for metric in metrics]
@@ -105,7 +105,7 @@ def _rankings(evaluation: Evaluation, plots: dict[str, bytes]) -> list[Content]:
             best = (_best([summary[r][metric] for r in mask_rankings]) for metric in metrics)
             cells = [element("strong", c) if c == b else c for c, b in zip(cells, best)]
         header = element("span", _color_key(name), LABELS[name])
-        attributes = {"class_": "bound"} if name == "segm_oracle" else {}
+        attributes = {"class_": "bound"} if name in ORACLES else {}
         rows.append(row(header, *cells, **attributes))
     note = (
         "In percent. AP is the mean over IoU thresholds 0.50 to 0.95; AP50 and AP75 are AP at IoU "
@@ -118,8 +118,9 @@ def _rankings(evaluation: Evaluation, plots: dict[str, bytes]) -> list[Content]:
         note += " Bold: the best ranking of masks."
     if "segm_oracle" in shown:
         note += (
-            " Ranking by true MaskIoU uses the ground truth; it shows what a perfect prediction "
-            "of MaskIoU would reach."
+            " Ranking by true MaskIoU uses the ground truth. With the true MaskIoU of matched "
+            "detections and their mean for all others, it shows what a perfect prediction of "
+            "MaskIoU would reach; the last row also puts every false positive last."
         )
     return [
         element("h2", "Average precision"),

@@ -28,6 +28,7 @@ COLORS = {
     "segm_box_score": PALETTE[1],
     "segm_mask_score": PALETTE[0],
     "segm_mask_confidence": PALETTE[2],
+    "segm_oracle_matched": PALETTE[4],
     "segm_oracle": PALETTE[3],
 }
 LABELS = {
@@ -47,6 +48,7 @@ _MARKERS = {
     "segm_box_score": ("o", "-"),
     "segm_mask_score": ("s", "-"),
     "segm_mask_confidence": ("^", "-"),
+    "segm_oracle_matched": ("d", "--"),
     "segm_oracle": ("D", "--"),
 }
 _STYLE = {

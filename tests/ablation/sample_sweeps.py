@@ -53,6 +53,7 @@ def finish(run, ap, box=50.0, seconds=0.5):
         "segm_box_score": {"AP": 40.0},
         "segm_mask_score": None if ap is None else {"AP": ap},
         "segm_mask_confidence": None,
+        "segm_oracle_matched": None,
         "segm_oracle": {"AP": 60.0},
         **dict.fromkeys(("maskiou", "box_score", "mask_confidence")),
         "by_iou": {},

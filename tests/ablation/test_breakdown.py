@@ -26,6 +26,7 @@ def evaluation(box, mask, *, confidence=None):
         "segm_box_score": metrics(box),
         "segm_mask_score": metrics(mask),
         "segm_mask_confidence": confidence and metrics(confidence),
+        "segm_oracle_matched": metrics(50.0),
         "segm_oracle": metrics(60.0),
         "maskiou": agreement(0.7, calibration),
         "box_score": agreement(None, []),
@@ -59,6 +60,7 @@ def test_gains_are_between_rankings_of_the_same_seed(found):
         "segm_box_score": 35,
         "segm_mask_score": 37.5,
         "segm_mask_confidence": 35.5,
+        "segm_oracle_matched": 50,
         "segm_oracle": 60,
     }
     assert group["gain"]["mean"] == 2.5

@@ -27,6 +27,7 @@ KEYS = [
     "segm_box_score",
     "segm_mask_score",
     "segm_mask_confidence",
+    "segm_oracle_matched",
     "segm_oracle",
 ]
 KEYS += ["delta", "maskiou", "box_score", "mask_confidence", "by_iou", "images", "seconds"]
@@ -89,7 +90,7 @@ def test_all_rankings_from_one_pass(dataset, tmp_path):
     low, high = evaluation["delta"]["ci95"]
     assert low < gain < high
     assert evaluation["bbox_mask_score"] != evaluation["bbox"]
-    for key in KEYS[:6]:
+    for key in KEYS[:7]:
         assert list(evaluation[key]) == list(METRICS)
         assert results[key]["AP"] == evaluation[key]["AP"]
         assert np.mean(evaluation["by_iou"][key]) == pytest.approx(evaluation[key]["AP"])
@@ -137,10 +138,14 @@ def test_result_files_give_the_same_metrics_with_pycocotools(dataset, tmp_path):
             assert (-100 if value is None else value) == expected[metric]
     detections = load_predictions(tmp_path / "inference" / "predictions.npz")
     score = detections.score.astype(float)
+    true = true_maskiou(ground_truth, detections)
+    matched = true.matched
+    assert np.isnan(matched).any()
     rankings = {
         "segm_box_score": score,
         "segm_mask_confidence": score * detections.mask_confidence,
-        "segm_oracle": score * true_maskiou(ground_truth, detections).best,
+        "segm_oracle_matched": score * np.where(np.isnan(matched), np.nanmean(matched), matched),
+        "segm_oracle": score * true.best,
     }
     for key, ranking in rankings.items():
         expected = by_hand(ground_truth, detections.results("segm", ranking), "segm")
@@ -153,7 +158,7 @@ def test_plain_mask_rcnn(dataset, tmp_path):
     assert evaluation["delta"] == {"AP": None, "ci95": None}
     assert evaluation["maskiou"] is None
     assert evaluation["segm_oracle"]["AP"] > 0  # the upper bound needs no predicted MaskIoU
-    assert list(results) == ["bbox", "segm_box_score", "segm_oracle"]
+    assert list(results) == ["bbox", "segm_box_score", "segm_oracle_matched", "segm_oracle"]
     assert (tmp_path / "inference" / "coco_results_segm.json").is_file()
 
 
@@ -224,7 +229,7 @@ def test_negative_limit_means_no_limit(dataset, tmp_path):
 def test_table_has_a_row_for_each_ranking(dataset, tmp_path):
     _, evaluation = run(dataset, tmp_path)
     table = metrics_table(evaluation)
-    assert len(table.splitlines()) == 2 + 6
+    assert len(table.splitlines()) == 2 + 7
     assert f"{evaluation['segm_oracle']['AP50']:.2f}" in table
 
 

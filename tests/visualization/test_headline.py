@@ -22,7 +22,7 @@ def test_headline_claims_a_gain_only_if_significant(evaluation, gain, interval, 
     sentence = headline(dataclasses.replace(evaluation, summary=summary))
     assert re.search(expected, sentence.replace(MINUS, "-"))
     assert ("gains" in sentence) == bool(interval and interval[0] > 0)
-    perfect = summary["segm_oracle"]["AP"] - summary["segm_box_score"]["AP"]
+    perfect = summary["segm_oracle_matched"]["AP"] - summary["segm_box_score"]["AP"]
     assert sentence.endswith(f"would gain {perfect:.2f} points.")
 
 

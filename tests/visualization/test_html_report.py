@@ -11,7 +11,7 @@ from PIL import Image
 from stand_ins import without_scores
 from test_gallery import INSTANCE, one_detection
 
-from msrcnn.evaluation import RANKINGS, evaluate_detections
+from msrcnn.evaluation import ORACLES, RANKINGS, evaluate_detections
 from msrcnn.evaluation.agreement import SCORES
 from msrcnn.evaluation.rankings import AP_LABELS
 from msrcnn.visualization import write_report
@@ -208,7 +208,7 @@ def test_many_classes_are_collapsed(any_evaluation, any_page):
 
 def test_best_ranking_is_bold_except_for_the_upper_bound(evaluation, tmp_path):
     summary = evaluation.summary
-    mask_rankings = [name for name in RANKINGS if name != "segm_oracle"]
+    mask_rankings = [name for name in RANKINGS if name not in ORACLES]
     expected = Counter()
     for metric in summary["bbox"]:
         shown = [f"{summary[name][metric]:.2f}" for name in mask_rankings if summary[name][metric]]
