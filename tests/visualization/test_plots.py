@@ -55,7 +55,7 @@ def test_ap_over_iou(evaluation):
 
 def test_gain_over_iou(evaluation):
     found = lines(draw_gain_over_iou(evaluation.precision).axes[0])
-    assert len(found) == 4
+    assert len(found) == 5
     before = np.array(evaluation.precision["segm_box_score"].by_iou)
     after = np.array(evaluation.precision["segm_mask_score"].by_iou)
     assert np.abs(after - before).max() > 0.5
@@ -119,7 +119,9 @@ def test_calibration(evaluation):
 
 def test_calibration_of_an_older_file():
     """Its scores were compared over matched detections only."""
-    summary = json.loads((ROOT / "docs" / "results" / "demo.json").read_text())["evaluation"]
+    summary = json.loads((ROOT / "docs" / "results" / "nuclei_maskiou_head.json").read_text())[
+        "evaluation"
+    ]
     axes, _ = draw_calibration(summary).axes
     assert axes.get_title() == "matched detections"
     points, _ = lines(axes)["predicted MaskIoU"]
@@ -129,7 +131,7 @@ def test_calibration_of_an_older_file():
 
 def test_rankings_differ_in_color_and_marker(evaluation):
     drawn = draw_ap_over_iou(evaluation.precision).axes[0].get_lines()
-    assert len({line.get_color() for line in drawn}) == len(drawn) == 6
+    assert len({line.get_color() for line in drawn}) == len(drawn) == 7
     assert len({line.get_marker() for line in drawn}) == len(drawn)
 
 
