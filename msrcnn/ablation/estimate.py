@@ -12,7 +12,7 @@ from detectron2.utils.events import EventStorage
 from tabulate import tabulate
 
 from ..engine import Trainer
-from ..engine.device import use_available_device
+from ..engine.device import on_available_device
 from ..engine.result_records import hardware
 from ..scores.sample_cache import is_complete
 from .job import progress
@@ -71,9 +71,8 @@ def seconds_per_step(run: Run, num_gpus: int) -> float:
     logged = progress(run).get("time")
     if logged is not None:
         return logged
-    cfg = run.cfg.clone()
+    cfg = on_available_device(run.cfg).clone()
     cfg.defrost()
-    use_available_device(cfg)
     batch = cfg.SOLVER.IMS_PER_BATCH
     if cfg.MODEL.DEVICE != "cpu":
         cfg.SOLVER.IMS_PER_BATCH = max(batch // max(num_gpus, 1), 1)

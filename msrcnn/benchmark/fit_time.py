@@ -13,7 +13,7 @@ from tabulate import tabulate
 from tqdm import trange
 
 from ..engine import prepare_config
-from ..engine.device import use_available_device
+from ..engine.device import on_available_device
 from ..evaluation import load_ground_truth
 from ..scores import FIT_DEFAULTS
 from ..scores.fit import build_optimizer, fit_seed, fit_step
@@ -58,8 +58,7 @@ def measure(args: argparse.Namespace) -> dict:
         UserError: for a mistake in the config or the command line.
     """
     opts = [*FIT_DEFAULTS, *args.opts, *SETTINGS, "DATALOADER.NUM_WORKERS", 0]
-    cfg = prepare_config(args.config_file, opts, splits=("TRAIN",))
-    use_available_device(cfg)
+    cfg = on_available_device(prepare_config(args.config_file, opts, splits=("TRAIN",)))
     torch.manual_seed(fit_seed(cfg))
     model = build_model(cfg).eval()
     keep_anchors(model)

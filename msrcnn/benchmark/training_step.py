@@ -12,7 +12,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from ..engine import Trainer, prepare_config
-from ..engine.device import use_available_device
+from ..engine.device import on_available_device
 from . import clock
 
 DEFAULT_CONFIG = "COCO-InstanceSegmentation/ms_rcnn_R_50_FPN_1x.yaml"
@@ -61,8 +61,9 @@ def measure(args: argparse.Namespace) -> dict:
     Raises:
         UserError: for a mistake in the config or the command line.
     """
-    cfg = prepare_config(args.config_file, [*args.opts, *SETTINGS], splits=("TRAIN",))
-    use_available_device(cfg)
+    cfg = on_available_device(
+        prepare_config(args.config_file, [*args.opts, *SETTINGS], splits=("TRAIN",))
+    )
     detections = cfg.TEST.DETECTIONS_PER_IMAGE if args.detections is None else args.detections
     torch.manual_seed(cfg.SEED)
     model = build_model(cfg).train()

@@ -1,5 +1,6 @@
 """The device that a run uses."""
 
+import functools
 import logging
 
 import torch
@@ -8,13 +9,24 @@ from detectron2.config import CfgNode
 logger = logging.getLogger(__name__)
 
 
-def use_available_device(cfg: CfgNode) -> None:
-    """Sets ``MODEL.DEVICE`` to the CPU if the config asks for CUDA and there is no GPU.
+def on_available_device(cfg: CfgNode) -> CfgNode:
+    """Returns a config for this machine: for the CPU if it asks for CUDA and there is no GPU.
 
-    Args:
-        cfg: modified in place.
+    The config itself is not modified, so that the files of a run say what was asked for, and also
+    hold on a machine with a GPU. Whoever builds a model or a trainer calls this function.
     """
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        cfg.MODEL.DEVICE = "cpu"
-        cfg.SOLVER.AMP.ENABLED = False  # Detectron2's mixed precision requires CUDA
-        logger.info("No GPU found: running on the CPU.")
+    if not cfg.MODEL.DEVICE.startswith("cuda") or torch.cuda.is_available():
+        return cfg
+    _log_once()
+    frozen, cfg = cfg.is_frozen(), cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.SOLVER.AMP.ENABLED = False  # Detectron2's mixed precision requires CUDA
+    if frozen:
+        cfg.freeze()
+    return cfg
+
+
+@functools.cache
+def _log_once() -> None:
+    logger.info("No GPU found: running on the CPU.")

@@ -15,6 +15,7 @@ from ..checkpoint import MaskScoringCheckpointer
 from ..checkpoint.load_report import LoadReport
 from ..data.custom import read_coco
 from ..errors import UserError
+from .device import on_available_device
 
 
 def load_model(cfg, *, resume: bool = False, trust_weights: bool = False) -> torch.nn.Module:
@@ -31,7 +32,7 @@ def load_model(cfg, *, resume: bool = False, trust_weights: bool = False) -> tor
     Raises:
         UserError: if there are no weights, or they cannot be loaded or do not fit the whole model.
     """
-    model = build_model(cfg)
+    model = build_model(on_available_device(cfg))
     checkpointer = MaskScoringCheckpointer(model, cfg.OUTPUT_DIR, trusted=trust_weights)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     if checkpointer.report is None:

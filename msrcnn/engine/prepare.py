@@ -16,7 +16,6 @@ from ..data.availability import check_datasets
 from ..data.custom import use_custom_data
 from ..errors import UserError
 from .config_rules import check_config
-from .device import use_available_device
 from .scoring_parts import use_scoring_parts
 
 
@@ -64,13 +63,12 @@ def prepare_model_config(weights: str, config_file: str = "") -> CfgNode:
         config_file: its config; by default ``W.yaml`` beside ``W.pth``, as exported.
 
     Returns:
-        The config, frozen, for the device that is available.
+        The config, frozen.
 
     Raises:
         UserError: if the config or the weights are missing, or the config has a mistake.
     """
     cfg = prepare_config(config_file or config_beside(weights), ["MODEL.WEIGHTS", weights])
-    use_available_device(cfg)
     cfg.freeze()
     return cfg
 

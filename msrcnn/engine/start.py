@@ -1,4 +1,4 @@
-"""The start of a run in each of its processes: data, log, schedule, device."""
+"""The start of a run in each of its processes: data, log, schedule."""
 
 import argparse
 import logging
@@ -7,7 +7,6 @@ from detectron2.config import CfgNode
 from detectron2.engine import default_setup
 
 from ..data.custom import is_custom_dataset, register_custom_datasets
-from .device import use_available_device
 from .run_log import start_log
 from .schedule import scale_schedule
 
@@ -15,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 def start_run(cfg: CfgNode, *, config_file: str = "", eval_only: bool = False) -> CfgNode:
-    """Starts the log of a run, and adapts its config to this machine.
+    """Starts the log of a run, and registers its data.
 
     Args:
         cfg: a config from :func:`prepare_config`; not modified.
@@ -36,7 +35,6 @@ def start_run(cfg: CfgNode, *, config_file: str = "", eval_only: bool = False) -
             cfg.INPUT.MASK_FORMAT,
         )
     scale_schedule(cfg)
-    use_available_device(cfg)
     cfg.freeze()
     default_setup(cfg, argparse.Namespace(config_file=config_file, eval_only=eval_only))
     return cfg

@@ -22,6 +22,7 @@ from ..errors import UserError
 from ..evaluation import MaskScoringEvaluator, postprocess_to_rle, with_encoded_masks
 from ..modeling.test_time_augmentation import MaskScoringRCNNWithTTA
 from ..modeling.train_only import train_only
+from .device import on_available_device
 from .evaluators import build_evaluator
 from .keep_best import KeepBest
 from .optimizer import build_optimizer
@@ -39,7 +40,7 @@ class Trainer(DefaultTrainer):
             trust_weights: load weights that are not plain data, and run the code in them.
         """
         self.trust_weights = trust_weights
-        super().__init__(cfg)
+        super().__init__(on_available_device(cfg))
         # Seeds all random numbers of the training; a resumed run uses the checkpoint's seed.
         self.seed = self._trainer.data_loader.seed
         self._resumed = False

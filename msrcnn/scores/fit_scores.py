@@ -17,6 +17,7 @@ from ..atomic_file import write_file
 from ..checkpoint import MaskScoringCheckpointer
 from ..config import load_config
 from ..engine import Trainer
+from ..engine.device import on_available_device
 from ..engine.predictor import load_model
 from ..errors import UserError
 from ..evaluation import load_ground_truth
@@ -182,7 +183,7 @@ def build_with_fresh_head(cfg, *, trust_weights: bool = False) -> nn.Module:
     plain.MODEL.MASKIOU_ON = False
     detector = load_model(plain, trust_weights=trust_weights)
     torch.manual_seed(fit_seed(cfg))
-    model = build_model(cfg).eval()
+    model = build_model(on_available_device(cfg)).eval()
     if not list(model.roi_heads.mask_head.maskiou_head.parameters()):
         raise UserError(
             f"MODEL.ROI_MASKIOU_HEAD.NAME '{cfg.MODEL.ROI_MASKIOU_HEAD.NAME}' has nothing to fit"

@@ -125,11 +125,42 @@ def test_incomplete_weights_are_rejected(cfg, build, tmp_path):
         load_model(cfg)
 
 
-def test_export_omits_local_paths_and_training_options(cfg, tmp_path):
+def test_export_omits_local_paths_and_training_options(cfg, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    cfg.MODEL.DEVICE = "cuda"
     cfg.DATASETS.TRAIN = ("/data/mine.json:/data/images", "shapes_train")
     cfg.SOLVER.TRAIN_ONLY = ("maskiou_head",)
     exported = yaml.safe_load(export_model(cfg, tmp_path / "m.pth").read_text())
     assert exported["DATASETS"]["TRAIN"] == ["shapes_train"]
     assert exported["SOLVER"]["TRAIN_ONLY"] == []
+    assert exported["MODEL"]["DEVICE"] == "cuda"  # the export may run elsewhere
     with pytest.raises(UserError, match="is the checkpoint to export"):
         export_model(cfg, tmp_path / "model_final.pth")
+
+
+def test_grey_model_gets_one_channel(tiny_cfg, path, build, tmp_path):
+    tiny_cfg.INPUT.FORMAT, tiny_cfg.OUTPUT_DIR = "L", str(tmp_path)
+    tiny_cfg.MODEL.PIXEL_MEAN, tiny_cfg.MODEL.PIXEL_STD = [103.5], [57.0]
+    tiny_cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
+    model = build(tiny_cfg)
+    DetectionCheckpointer(model, str(tmp_path)).save("model_final")
+    tiny_cfg.MODEL.WEIGHTS = str(tmp_path / "model_final.pth")
+    height, width = read_rgb(path).shape[:2]
+    record = {"file_name": str(path), "height": height, "width": width}
+    with torch.no_grad():
+        (expected,) = load_model(tiny_cfg)([DatasetMapper(tiny_cfg, False)(record)])
+    found = Predictor(tiny_cfg)(read_rgb(path))
+    assert len(found) > 3
+    torch.testing.assert_close(found.scores, expected["instances"].scores)
+
+
+def test_an_image_too_narrow_for_the_model_is_one_error(cfg):
+    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 40, 60
+    with pytest.raises(UserError, match="an image of 1500 x 2 cannot be resized"):
+        Predictor(cfg)(np.zeros((2, 1500, 3), dtype=np.uint8))
+
+
+def test_a_model_without_weights_is_refused(cfg):
+    cfg.MODEL.WEIGHTS = ""
+    with pytest.raises(UserError, match="no weights to load: set MODEL.WEIGHTS"):
+        load_model(cfg)

@@ -4,9 +4,11 @@ import multiprocessing
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.engine import SimpleTrainer
 
 from msrcnn.config import load_config
-from msrcnn.engine import prepare_config, start_run
+from msrcnn.engine import Trainer, prepare_config, start_run
+from msrcnn.engine.device import on_available_device
 from msrcnn.engine.run_log import _for_console
 
 SMOKE = "quick/smoke_ms_rcnn_R_18_FPN.yaml"
@@ -27,18 +29,34 @@ def cfg(shapes_root, tmp_path):
 
 def test_start_run(cfg, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    cfg.SOLVER.AMP.ENABLED = True
     prepared = cfg.clone()
     started = start_run(cfg)
     assert cfg == prepared  # not modified: other processes get it too
     assert started.is_frozen()
-    assert started.MODEL.DEVICE == "cpu"
     assert started.MODEL.ROI_HEADS.NUM_CLASSES == 6
     shown = capsys.readouterr().out
-    assert "No GPU found: running on the CPU." in shown
     assert "Custom data: 6 classes, masks as bitmask." in shown
     assert "Running with full config" not in shown
     assert "Running with full config" in (tmp_path / "log.txt").read_text()
-    assert load_config(tmp_path / "config.yaml").MODEL.MASKIOU_ON
+    written = load_config(tmp_path / "config.yaml")
+    assert written.MODEL.MASKIOU_ON
+    # For a machine with a GPU, too: what was asked for.
+    assert (written.MODEL.DEVICE, written.SOLVER.AMP.ENABLED) == ("cuda", True)
+
+
+def test_model_and_trainer_use_the_available_device(cfg, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    cfg.SOLVER.AMP.ENABLED = True
+    asked = cfg.clone()
+    used = on_available_device(cfg)
+    assert cfg == asked
+    assert (used.MODEL.DEVICE, used.SOLVER.AMP.ENABLED) == ("cpu", False)
+    trainer = Trainer(start_run(cfg))
+    assert next(trainer.model.parameters()).device.type == "cpu"
+    assert type(trainer._trainer) is SimpleTrainer
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert on_available_device(cfg) is cfg
 
 
 def count_images(cfg, folder):
