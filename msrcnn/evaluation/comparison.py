@@ -3,10 +3,16 @@
 from pycocotools.coco import COCO
 from tabulate import tabulate
 
+from ..errors import UserError
 from .bootstrap import gain_interval
 from .coco_metrics import METRICS, HotcocoEngine
 from .detections import Detections
-from .rankings import AP_LABELS, Evaluation, evaluate_detections
+from .rankings import (
+    AP_LABELS,
+    Evaluation,
+    evaluate_detections,
+    images_without_prediction,
+)
 
 
 def compare_detections(
@@ -38,8 +44,15 @@ def compare_detections(
           ``None`` without bootstrap).
 
     Raises:
-        UserError: if detections do not belong to this dataset.
+        UserError: if detections do not belong to this dataset, or lack some of its images.
     """
+    for name, each in detections.items():
+        if missing := images_without_prediction(ground_truth, each):
+            raise UserError(
+                f"{name} has no predictions for {len(missing)} of {len(ground_truth.imgs)} images, "
+                f"the first with id {missing[0]}: predict on all of them, or compare on a dataset "
+                "with the others only"
+            )
     settings = {
         "max_dets": max_dets,
         "engine": engine,

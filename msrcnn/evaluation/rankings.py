@@ -99,6 +99,12 @@ def evaluate_detections(
         UserError: if the detections do not belong to this dataset.
     """
     check_detections(ground_truth, detections)
+    if missing := images_without_prediction(ground_truth, detections):
+        logger.warning(
+            "%d of %d images, the first with id %d, were not predicted on: their instances count "
+            "as missed.",
+            *(len(missing), len(ground_truth.imgs), missing[0]),
+        )
     timer = _StageTimer()
     coco_engine = ENGINES[engine](ground_truth)
     with_masks = detections.segmentation is not None and has_masks(ground_truth)
@@ -187,6 +193,13 @@ def check_detections(ground_truth: COCO, detections: Detections) -> None:
                 f"width), but the image has size {[image['height'], image['width']]}: evaluate "
                 "detections on the dataset that they were predicted on"
             )
+
+
+def images_without_prediction(ground_truth: COCO, detections: Detections) -> list[int]:
+    """Returns the ids of the images that the model was not run on, as far as that is known."""
+    if detections.images is None:
+        return []
+    return sorted(set(ground_truth.imgs) - set(detections.images.tolist()))
 
 
 def _ranking_scores(

@@ -61,3 +61,16 @@ def test_detections_of_another_dataset_are_rejected(ground_truth, detections):
     detections["random.npz"].image_id[0] = 10**9
     with pytest.raises(UserError, match="image_id 1000000000"):
         compare_detections(ground_truth, detections)
+
+
+def test_predictions_that_lack_images_are_not_compared(ground_truth, detections, caplog):
+    some = detections["random.npz"]
+    images = some.images[:-2]
+    partial = some.take(np.flatnonzero(np.isin(some.image_id, images)), images)
+    with pytest.raises(UserError, match=r"part\.npz has no predictions for 2 of \d+ images"):
+        compare_detections(ground_truth, {"random.npz": some, "part.npz": partial})
+    evaluate_detections(ground_truth, partial, bootstrap=0)
+    assert f"2 of {len(ground_truth.imgs)} images, the first with id" in caplog.text
+    caplog.clear()
+    evaluate_detections(ground_truth, replace(partial, images=None), bootstrap=0)  # not known
+    assert "not predicted on" not in caplog.text
