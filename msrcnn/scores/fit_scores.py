@@ -3,6 +3,7 @@
 import json
 import logging
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from ..engine.predictor import load_model
 from ..errors import UserError
 from ..evaluation import load_ground_truth
 from .cache_key import HEAD, cache_key
+from .core_processes import share_among_cores
 from .exponents import Exponents, choose_exponents, choose_free_exponent
 from .fit import FitResult, fit_head, fit_seed, predict_all
 from .sample_cache import SampleCache
@@ -105,16 +107,19 @@ class ScoreFit:
             cache_gb: bounds the size of the cache on disk.
         """
         images = get_detection_dataset_dicts(self._cfg.DATASETS.TRAIN, filter_empty=False)
-        collect_samples(
+        collect = partial(
+            collect_samples,
             self._cfg,
             self._model,
             self._ground_truth,
             [image for image in images if image["image_id"] in self._ground_truth.imgs],
             self.cache,
             max_bytes=int(cache_gb * 2**30),
-            rank=comm.get_rank(),
-            world_size=comm.get_world_size(),
         )
+        if comm.get_world_size() == 1 and next(self._model.parameters()).device.type == "cpu":
+            share_among_cores(collect)
+        else:
+            collect(rank=comm.get_rank(), world_size=comm.get_world_size())
         comm.synchronize()
         if comm.is_main_process():
             self.cache.mark_complete()

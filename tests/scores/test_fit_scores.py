@@ -25,7 +25,7 @@ from msrcnn.scores import FIT_DEFAULTS, fit_scores
 from msrcnn.scores.cache_key import HEAD, cache_key, cache_name
 from msrcnn.scores.exponents import choose_exponents
 from msrcnn.scores.fit import SampleRows, fit_head
-from msrcnn.scores.fit_scores import build_with_fresh_head, draw_images, of_images
+from msrcnn.scores.fit_scores import ScoreFit, build_with_fresh_head, draw_images, of_images
 from msrcnn.scores.sample_cache import SampleCache
 from msrcnn.scores.sample_pass import _Collector, collect_samples
 from msrcnn.scores.view_mapper import ViewMapper
@@ -111,6 +111,28 @@ def test_fit_and_evaluation(cfg, detector, tmp_path):
     assert fitted.MODEL.WEIGHTS == "model_fitted.pth"
 
 
+@pytest.mark.slow
+def test_processes_collect_the_same_samples_as_one(cfg, tmp_path, monkeypatch):
+    monkeypatch.setattr("msrcnn.scores.sample_pass.MIN_IMAGES", 3)
+    threads, caches = torch.get_num_threads(), []
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            scores = ScoreFit(cfg, tmp_path / f"samples{number}")
+            scores.collect()
+            caches.append(scores.cache)
+    finally:
+        torch.set_num_threads(threads)
+    one, two = caches
+    assert len(one) == len(two) > 20
+    for name, values in one.small.items():
+        np.testing.assert_array_equal(two.small[name], values)
+    everything = np.arange(len(one))
+    batches = [cache.batch(everything, torch.device("cpu")) for cache in caches]
+    for name, values in batches[0].items():
+        np.testing.assert_array_equal(batches[1][name], values)
+
+
 class Killed(BaseException):
     """Stands in for a signal that ends the process."""
 
@@ -118,6 +140,7 @@ class Killed(BaseException):
 @pytest.mark.slow
 def test_interrupted_pass_resumes_with_the_same_head(cfg, tmp_path, monkeypatch):
     monkeypatch.setattr("msrcnn.scores.sample_pass.MIN_IMAGES", 3)
+    monkeypatch.setattr("msrcnn.scores.core_processes.MAX_PROCESSES", 1)  # to kill this one
     cfg.DATASETS.TEST = ()
     fit_scores(cfg)
     expected = head_of(tmp_path / "fit" / "model_fitted.pth")
