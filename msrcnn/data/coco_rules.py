@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .coco_schema import schema_problems
+from .coco_schema import KINDS, schema_problems
 from .image_files import image_problems
 from .mask_extents import MaskExtents, mask_extents
 
@@ -83,11 +83,7 @@ def _identity(content: dict, images: Path, training: bool) -> Iterator[Finding]:
         ("categories", "list every class with its 'id' and 'name'"),
     ):
         yield Finding(True, [] if content[key] else [f"'{key}' is empty; {mend}"])
-    for key, kind in (
-        ("categories", "category"),
-        ("images", "image"),
-        ("annotations", "annotation"),
-    ):
+    for key, kind in KINDS.items():
         yield Finding(True, list(_repeated(content.get(key, []), "id", kind)))
     yield Finding(True, list(_repeated(content["categories"], "name", "category")))
     image_ids = {image["id"] for image in content["images"]}

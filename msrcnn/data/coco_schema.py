@@ -19,19 +19,19 @@ from pydantic_core import ErrorDetails
 from typing_extensions import NotRequired, TypedDict
 
 STRICT = ConfigDict(strict=True, extra="ignore")
-Text = Annotated[str, Field(min_length=1)]
+NonEmpty = Annotated[str, Field(min_length=1)]
 
 
 @with_config(STRICT)
 class _Category(TypedDict):
     id: int
-    name: Text
+    name: NonEmpty
 
 
 @with_config(STRICT)
 class _Image(TypedDict):
     id: int
-    file_name: Text
+    file_name: NonEmpty
     width: PositiveInt
     height: PositiveInt
 
@@ -71,8 +71,8 @@ _EXPECTED = {
     "int_type": "a whole number",
     "float_type": "a number",
     "finite_number": "a finite number",
-    "string_type": "a text",
-    "string_too_short": "a text that is not empty",
+    "string_type": "a string",
+    "string_too_short": "a nonempty string",
     "list_type": "a list",
     "dict_type": "a JSON object",
 }

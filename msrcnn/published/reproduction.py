@@ -7,7 +7,8 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from tabulate import tabulate
 
-from ..config import get_config, load_config
+from ..config import load_config
+from ..engine import prepare_config
 from ..engine.hashing import flatten
 from ..engine.schedule import REFERENCE_BATCH, scale_schedule
 from ..errors import UserError
@@ -134,7 +135,7 @@ def _equal(ours: object, theirs: object) -> bool:
 
 def _as_trained(config: str, cfg: CfgNode) -> CfgNode:
     """Returns a published config at the batch size of a run, with the schedule scaled to it."""
-    expected = get_config(f"{FOLDER}/{config}.yaml")
+    expected = prepare_config(f"{FOLDER}/{config}.yaml")
     if cfg.SOLVER.IMS_PER_BATCH != REFERENCE_BATCH:
         expected.SOLVER.IMS_PER_BATCH = cfg.SOLVER.IMS_PER_BATCH
         expected.SOLVER.AUTO_SCALE = True

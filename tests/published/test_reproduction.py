@@ -6,6 +6,7 @@ from noisy_detections import noisy_detections
 from pycocotools.coco import COCO
 
 from msrcnn import get_config
+from msrcnn.engine import prepare_config
 from msrcnn.errors import UserError
 from msrcnn.evaluation import evaluate_detections, save_predictions, student_interval
 from msrcnn.published import compare_with_published, load_published, verdict_table
@@ -23,8 +24,8 @@ def finish(tmp_path, coco_root, monkeypatch):
     monkeypatch.setattr(module, "load_ground_truth", lambda name: ground_truth)
 
     def finish(seed=1, config=CONFIG, **settings):
-        cfg = get_config(f"COCO-InstanceSegmentation/{config}.yaml")
-        cfg.merge_from_list([item for pair in settings.items() for item in pair])
+        opts = [item for pair in settings.items() for item in pair]
+        cfg = prepare_config(f"COCO-InstanceSegmentation/{config}.yaml", opts)
         cfg.SEED = seed
         folder = tmp_path / f"seed{seed}"
         folder.mkdir()
