@@ -39,7 +39,7 @@ setup(
         "opencv-python-headless",  # for detectron2.utils.visualizer
         "Pillow>=10.1",
         "pycocotools>=2.0.7",
-        "pydantic>=2.7",
+        "pydantic>=2.10",
         "rich>=13",
         "safetensors>=0.5",
         "scipy>=1.11",
@@ -49,6 +49,7 @@ setup(
         "tensorboard",
         "termcolor>=1.1",
         "tqdm",
+        "typing-extensions>=4.6",
         "yacs>=0.1.8",
     ],
     entry_points={"console_scripts": ["msrcnn = msrcnn.cli:main"]},

@@ -13,8 +13,7 @@ from msrcnn.benchmark import evaluation_speed as speed_benchmark
 from msrcnn.benchmark import fit_time as fit_benchmark
 from msrcnn.benchmark import training_step as step_benchmark
 from msrcnn.evaluation import metrics_table
-from msrcnn.published import load_published
-from msrcnn.published.numbers import published_training
+from msrcnn.published.numbers import published_by_config, published_training
 
 RESULTS = Path(__file__).parent / "results"
 MASK_AP = ("segm_box_score", "segm_mask_confidence", "segm_mask_score")
@@ -273,24 +272,17 @@ def model_zoo() -> None:
 
 def published() -> None:
     """Published results of the COCO models, by config."""
-    by_config: dict[str, list] = {}
-    for each in load_published():
-        by_config.setdefault(each.config, []).append(each)
     rows = []
-    for config, results in by_config.items():
+    for config, results in published_by_config().items():
         training = published_training(config)
         cfg = get_config(results[0].config_file)
-        numbers = [
-            f"{each.mask}{'' if each.box is None else f' / {each.box}'} ({each.source})"
-            for each in results
-        ]
         rows.append(
             [
                 f"[{config}](../configs/{results[0].config_file})",
                 f"{cfg.SOLVER.MAX_ITER:,}",
                 f"{training.seconds:.3f}" if training else "-",
                 f"{training.memory}" if training else "-",
-                "; ".join(numbers),
+                "; ".join(map(str, results)),
             ]
         )
     headers = ["config", "iterations of 16 images", "train time (s/iter)", "train memory (GB)"]

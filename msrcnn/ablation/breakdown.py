@@ -66,7 +66,7 @@ def _metric(evaluations: list[dict], column: str, run: int, ranking: str) -> flo
 
 
 def _at_threshold(evaluations: list[dict], index: int, run: int, ranking: str) -> float | None:
-    values = evaluations[run]["by_iou"].get(ranking)
+    values = evaluations[run].get("by_iou", {}).get(ranking)
     return values and values[index]
 
 

@@ -3,27 +3,25 @@
 from tabulate import tabulate
 
 from ..config import get_config
-from .numbers import FOLDER, load_published, published_training
+from ..engine.schedule import REFERENCE_BATCH
+from .numbers import FOLDER, published_by_config, published_training
 
 GPUS = 8  # of the published times
-IMAGES_PER_GPU = 2
+IMAGES_PER_GPU = REFERENCE_BATCH // GPUS
 
 
 def reproduction_plan(num_gpus: int) -> str:
     """Returns the commands that train the published models, and what they cost, as text.
 
     Times are computed from the number of iterations and Detectron2's published time per iteration.
-    With fewer GPUs, each still trains two images per iteration, and ``SOLVER.AUTO_SCALE``
+    With fewer GPUs, each still trains as many images per iteration, and ``SOLVER.AUTO_SCALE``
     multiplies the iterations.
 
     Args:
         num_gpus: number of GPUs.
     """
-    by_config: dict[str, list] = {}
-    for result in load_published():
-        by_config.setdefault(result.config, []).append(result)
     rows = []
-    for config, results in by_config.items():
+    for config, results in published_by_config().items():
         iterations = get_config(results[0].config_file).SOLVER.MAX_ITER * GPUS // num_gpus
         training = published_training(config)
         rows.append(
@@ -32,10 +30,7 @@ def reproduction_plan(num_gpus: int) -> str:
                 f"{iterations:,}",
                 f"{iterations * training.seconds / 3600:.0f} h" if training else "-",
                 f"{training.memory} GB" if training else "-",
-                "; ".join(
-                    f"{each.mask}{'' if each.box is None else f' / {each.box}'} ({each.source})"
-                    for each in results
-                ),
+                "; ".join(map(str, results)),
             ]
         )
     table = tabulate(

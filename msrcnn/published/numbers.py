@@ -30,6 +30,11 @@ class Published:
     def config_file(self) -> str:
         return f"{FOLDER}/{self.config}.yaml"
 
+    def __str__(self) -> str:
+        """Mask AP, box AP if it is known, and source."""
+        box = "" if self.box is None else f" / {self.box}"
+        return f"{self.mask}{box} ({self.source})"
+
 
 @dataclass(frozen=True)
 class Training:
@@ -56,6 +61,14 @@ def load_published() -> list[Published]:
         Published(**{**entry, "source": content["sources"][entry["source"]]})
         for entry in content["results"]
     ]
+
+
+def published_by_config() -> dict[str, list[Published]]:
+    """Returns the published results of each config."""
+    by_config: dict[str, list[Published]] = {}
+    for result in load_published():
+        by_config.setdefault(result.config, []).append(result)
+    return by_config
 
 
 def published_training(config: str) -> Training | None:
