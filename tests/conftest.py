@@ -130,5 +130,5 @@ def ground_truth(request):
 
 @pytest.fixture
 def without_data(monkeypatch):
-    """Disables the check that a config's datasets exist."""
-    monkeypatch.setattr("msrcnn.engine.prepare.check_datasets", lambda names: None)
+    """Disables the check of a config's datasets."""
+    monkeypatch.setattr("msrcnn.engine.prepare.check_data", lambda cfg, splits: None)

@@ -4,8 +4,9 @@ import argparse
 
 from tabulate import tabulate
 
+from ..data.annotation_file import read_coco
 from ..data.coco_rules import check_coco, mask_format
-from ..data.custom import parse_data_flag, read_coco
+from ..data.custom import parse_data_flag
 from ..errors import UserError
 
 

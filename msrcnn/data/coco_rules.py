@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .coco_schema import KINDS, schema_problems
+from .coco_schema import KINDS, POLYGONS, image_name, schema_problems, shown
 from .image_files import image_problems
 from .mask_extents import MaskExtents, mask_extents
 
@@ -27,10 +27,12 @@ class Finding:
     Attributes:
         stops: whether the data cannot be used with it; otherwise it is worth a look.
         messages: one for each record, which names it.
+        readable: whether the types of the values are those of the format.
     """
 
     stops: bool
     messages: list[str]
+    readable: bool = True
 
 
 def mask_format(content: dict) -> str:
@@ -52,31 +54,102 @@ def mask_format(content: dict) -> str:
     return "bitmask" if rle else "polygon"
 
 
-def check_coco(content: object, images: Path, *, training: bool = True) -> list[Finding]:
+def check_coco(
+    content: object, images: Path, *, training: bool = True, decode: bool = False
+) -> list[Finding]:
     """Finds the problems of a COCO-format file.
 
     Args:
         content: the content of the file.
         images: the directory that ``file_name`` is relative to.
-        training: whether the file is to train on, so that it needs annotations.
+        training: whether the file is to train on, so that it needs annotations with masks.
+        decode: decode the images instead of reading their headers.
 
     Returns:
         One finding per kind of problem, those that stop first; empty if there is none.
     """
-    types = list(schema_problems(content, annotations=training))
-    if types:  # the rules rely on them
-        return [Finding(True, types)]
-    findings = (
-        finding
-        for rule in (_identity, _values, _files)
-        for finding in rule(content, images, training)
-        if finding.messages
-    )
+    findings = check_annotations(content)
+    if readable(findings):
+        findings += check_trainable(content) if training else []
+        findings += check_images(content["images"], images, decode=decode)
     return sorted(findings, key=lambda finding: not finding.stops)
 
 
-def _identity(content: dict, images: Path, training: bool) -> Iterator[Finding]:
-    """Ids are unique and refer to records, and something is left to train on."""
+def check_annotations(content: object) -> list[Finding]:
+    """Finds the problems of a COCO-format file, without its images.
+
+    Args:
+        content: the content of the file. ``annotations``, and the ``segmentation`` of each, may be
+            missing.
+    """
+    types = list(schema_problems(content))
+    if types:  # the rules rely on them
+        return [Finding(True, types, readable=False)]
+    findings = (finding for rule in (_identity, _values) for finding in rule(content))
+    return [finding for finding in findings if finding.messages]
+
+
+def readable(findings: list[Finding]) -> bool:
+    """Whether all values are there and of the right type, so that more can be said about them."""
+    return all(finding.readable for finding in findings)
+
+
+def check_trainable(content: dict, *, masks: bool = True) -> list[Finding]:
+    """Finds out whether there is something to train on.
+
+    Args:
+        content: the content of a COCO-format file, of the types of the schema.
+        masks: whether every instance needs a mask.
+    """
+    if "annotations" not in content:
+        return [Finding(True, ["'annotations' is missing or is not a list"])]
+    annotations = content["annotations"]
+    instances = [each for each in annotations if not each.get("iscrowd", 0)]
+    if not instances:
+        found = f"all {len(annotations)} annotations are crowds"
+        empty = "'annotations' is empty"
+        return [Finding(True, [f"no instance to train on: {found if annotations else empty}"])]
+    without = [
+        f"annotation {each['id']} has no 'segmentation'; it must be RLE, or {POLYGONS}"
+        for each in instances
+        if masks and not each.get("segmentation")
+    ]
+    return [Finding(True, without)] if without else []
+
+
+def check_images(images: list[dict], folder: Path, *, decode: bool = False) -> list[Finding]:
+    """Finds image files that are missing or damaged, or not of the size that was annotated.
+
+    Args:
+        images: records of a COCO-format file.
+        folder: the directory that ``file_name`` is relative to.
+        decode: decode the images instead of reading their headers.
+    """
+    listed: dict[str, set[str]] = {}  # one directory listing instead of one stat per image
+    missing = []
+    for record in images:
+        path = os.path.join(folder, image_name(record))
+        parent, name = os.path.split(path)
+        if parent not in listed:
+            listed[parent] = _listing(parent)
+        if name not in listed[parent]:
+            missing.append(
+                f"image {record['id']}: {path!r} does not exist; fix its 'file_name' or the image "
+                "directory"
+            )
+    problems = missing or image_problems(images, folder, decode=decode)
+    return [Finding(True, problems)] if problems else []
+
+
+def _listing(folder: str) -> set[str]:
+    try:
+        return set(os.listdir(folder or "."))
+    except (OSError, ValueError):  # missing, unreadable, or no name of a folder at all
+        return set()
+
+
+def _identity(content: dict) -> Iterator[Finding]:
+    """Ids are unique and refer to records."""
     annotations = content.get("annotations", [])
     for key, mend in (
         ("images", "list every image with 'id', 'file_name', 'width' and 'height'"),
@@ -100,11 +173,6 @@ def _identity(content: dict, images: Path, training: bool) -> Iterator[Finding]:
             if each[key] not in known
         ],
     )
-    if training:
-        crowds = sum(each.get("iscrowd", 0) for each in annotations)
-        if crowds == len(annotations):
-            found = f"all {crowds} annotations are crowds" if crowds else "'annotations' is empty"
-            yield Finding(True, [f"no instance to train on: {found}"])
 
 
 def _repeated(records: list[dict], key: str, kind: str) -> Iterator[str]:
@@ -115,25 +183,7 @@ def _repeated(records: list[dict], key: str, kind: str) -> Iterator[str]:
         seen.add(record[key])
 
 
-def _files(content: dict, images: Path, training: bool) -> Iterator[Finding]:
-    """Image files exist and can be opened, and are of the size that was annotated."""
-    listed: dict[Path, set[str]] = {}  # one directory listing instead of one stat per image
-    missing = []
-    for record in content["images"]:
-        path = images / record["file_name"]
-        if path.parent not in listed:
-            listed[path.parent] = set(os.listdir(path.parent)) if path.parent.is_dir() else set()
-        if path.name not in listed[path.parent]:
-            missing.append(
-                f"image {record['id']}: '{path}' does not exist; fix its 'file_name' or the image "
-                "directory"
-            )
-    yield Finding(True, missing)
-    if not missing:
-        yield Finding(True, image_problems(content["images"], images))
-
-
-def _values(content: dict, images: Path, training: bool) -> Iterator[Finding]:
+def _values(content: dict) -> Iterator[Finding]:
     """Boxes and masks lie in their images, agree with each other, and are not empty."""
     sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
     annotations = [a for a in content.get("annotations", []) if a["image_id"] in sizes]
@@ -143,16 +193,17 @@ def _values(content: dict, images: Path, training: bool) -> Iterator[Finding]:
     if extents.damaged:
         yield Finding(True, list(extents.damaged.values()))
         return
-    table = _Table(annotations, sizes, extents)
-    systematic = table.systematic()
+    with np.errstate(all="ignore"):  # coordinates may be far outside
+        table = _Table(annotations, sizes, extents)
+        systematic = table.systematic()
     if systematic:
         yield Finding(True, [systematic])
         return
     yield Finding(True, table.name(table.far, "has coordinates far outside its image{size}"))
-    yield Finding(True, table.name(table.outside, "its mask lies outside its image{size}"))
+    yield Finding(True, table.name(table.outside, "its {what} lies outside its image{size}"))
     yield Finding(True, table.name(extents.empty_rle, "its RLE mask is empty"))
     yield Finding(False, table.name(extents.flat, "a polygon of its mask has no area"))
-    yield Finding(False, table.name(table.leaves, "its mask leaves its image{size}"))
+    yield Finding(False, table.name(table.leaves, "its {what} leaves its image{size}"))
     yield Finding(
         False, table.name(~table.sized, "bbox {bbox} must have a width and height above 0")
     )
@@ -172,7 +223,7 @@ class _Table:
         xyxy = np.concatenate([self._bbox[:, :2], self._bbox[:, :2] + self._bbox[:, 2:]], axis=1)
         reach = np.maximum(np.abs(mask), np.abs(xyxy)).max(axis=1)
         self.far = reach > FAR * self._image.max(axis=1)
-        empty = extents.empty_rle
+        self._empty = empty = extents.empty_rle
         inside = (mask[:, :2] < self._image).all(axis=1) & (mask[:, 2:] > 0).all(axis=1)
         self.outside = ~inside & ~empty
         slack = np.maximum(LEAVES[0], LEAVES[1] * self._image)
@@ -185,7 +236,7 @@ class _Table:
     def systematic(self) -> str | None:
         """Returns what is wrong with nearly all annotations, or ``None``."""
         image, mask, bbox = self._image, self._mask, self._bbox
-        fractions = (mask.max(axis=1) <= 1) & (image.min(axis=1) > 2)
+        fractions = (mask.max(axis=1) <= 1) & (image.min(axis=1) > 2) & ~self._empty
         if _nearly_all(fractions):
             return (
                 "coordinates are between 0 and 1, as if they were fractions of the image; "
@@ -200,7 +251,7 @@ class _Table:
             )
         if _nearly_all(~self.sized):
             return (
-                f"bbox {self._annotations[0]['bbox']} of annotation "
+                f"bbox {shown(self._annotations[0]['bbox'])} of annotation "
                 f"{self._annotations[0]['id']}, and nearly all others, must be [x, y, width, "
                 "height] with a width and height above 0"
             )
@@ -225,7 +276,8 @@ class _Table:
             width, height = self._image[row].astype(int).tolist()
             filled = text.format(
                 size=f" {each['image_id']} ({width} x {height})",
-                bbox=each["bbox"],
+                bbox=shown(each["bbox"]),
+                what="mask" if each.get("segmentation") else "box",
                 mask=np.round(self._mask[row], 1).tolist(),
             )
             messages.append(f"annotation {each['id']}: {filled}")

@@ -1,5 +1,6 @@
 """The schema of COCO-format annotation files: the type of every value, at every depth."""
 
+import reprlib
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -8,7 +9,6 @@ from pydantic import (
     Discriminator,
     Field,
     FiniteFloat,
-    NonNegativeInt,
     PositiveInt,
     Tag,
     TypeAdapter,
@@ -20,49 +20,89 @@ from typing_extensions import NotRequired, TypedDict
 
 STRICT = ConfigDict(strict=True, extra="ignore")
 NonEmpty = Annotated[str, Field(min_length=1)]
+Id = Annotated[int, Field(ge=0, le=2**53)]  # hotcoco's ids are unsigned, and some pass as floats
+Side = Annotated[PositiveInt, Field(le=2**31 - 1)]
+RunLength = Annotated[int, Field(ge=0, lt=2**32)]  # as in pycocotools
+# Branches of unions, which pydantic puts into the path of an error.
+_TAGS = ("RLE", "polygons", "COCO", "LVIS", "str", "list[constrained-int]")
 
 
 @with_config(STRICT)
 class _Category(TypedDict):
-    id: int
+    id: Id
     name: NonEmpty
+    frequency: NotRequired[Literal["r", "c", "f"]]
 
 
 @with_config(STRICT)
 class _Image(TypedDict):
-    id: int
+    id: Id
+    width: Side
+    height: Side
+    neg_category_ids: NotRequired[list[Id]]
+    not_exhaustive_category_ids: NotRequired[list[Id]]
+
+
+@with_config(STRICT)
+class _NamedImage(_Image):
     file_name: NonEmpty
-    width: PositiveInt
-    height: PositiveInt
+
+
+@with_config(STRICT)
+class _LinkedImage(_Image):
+    coco_url: Annotated[str, Field(pattern="/.+/.")]
 
 
 @with_config(STRICT)
 class _RLE(TypedDict):
-    size: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
-    counts: str | list[NonNegativeInt]
-
-
-Polygons = Annotated[list[Annotated[list[FiniteFloat], Field(min_length=6)]], Field(min_length=1)]
+    size: Annotated[list[Side], Field(min_length=2, max_length=2)]
+    counts: str | list[RunLength]
 
 
 @with_config(STRICT)
 class _Annotation(TypedDict):
-    id: int
-    image_id: int
-    category_id: int
+    id: Id
+    image_id: Id
+    category_id: Id
     bbox: Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)]
-    segmentation: Annotated[
-        Annotated[_RLE, Tag("RLE")] | Annotated[Polygons, Tag("polygons")],
-        Discriminator(lambda value: "RLE" if isinstance(value, dict) else "polygons"),
+    # Empty, or missing, if there are only boxes.
+    segmentation: NotRequired[
+        Annotated[
+            Annotated[_RLE, Tag("RLE")]
+            | Annotated[list[Annotated[list[FiniteFloat], Field(min_length=6)]], Tag("polygons")],
+            Discriminator(lambda value: "RLE" if isinstance(value, dict) else "polygons"),
+        ]
     ]
     iscrowd: NotRequired[Literal[0, 1]]
     ignore: NotRequired[Literal[0]]
     area: NotRequired[FiniteFloat]
+    keypoints: NotRequired[list[FiniteFloat]]
+
+
+def image_name(image: Any) -> str | None:
+    """Returns the path of an image relative to the image folder of the dataset.
+
+    Args:
+        image: its record. Those of LVIS are named by the last two parts of their ``coco_url``, as
+            in Detectron2, even if they have a ``file_name``, which is that of an older COCO.
+    """
+    if is_linked(image):
+        return "/".join(str(image["coco_url"]).split("/")[-2:])
+    return image.get("file_name")
+
+
+def is_linked(image: Any) -> bool:
+    """Whether an image's record is one of LVIS."""
+    return isinstance(image, dict) and "coco_url" in image and "neg_category_ids" in image
 
 
 KINDS = {"images": "image", "categories": "category", "annotations": "annotation"}
+_AnyImage = Annotated[
+    Annotated[_NamedImage, Tag("COCO")] | Annotated[_LinkedImage, Tag("LVIS")],
+    Discriminator(lambda image: "LVIS" if is_linked(image) else "COCO"),
+]
 _SCHEMAS = {
-    "images": TypeAdapter(list[_Image], config=ConfigDict(strict=True)),
+    "images": TypeAdapter(list[_AnyImage], config=ConfigDict(strict=True)),
     "categories": TypeAdapter(list[_Category], config=ConfigDict(strict=True)),
     "annotations": TypeAdapter(list[_Annotation], config=ConfigDict(strict=True)),
 }
@@ -72,26 +112,27 @@ _EXPECTED = {
     "float_type": "a number",
     "finite_number": "a finite number",
     "string_type": "a string",
+    "string_unicode": "a string without halves of surrogate pairs",
     "string_too_short": "a nonempty string",
+    "string_pattern_mismatch": "an address that ends with a folder and a file name",
     "list_type": "a list",
     "dict_type": "a JSON object",
 }
-_BRANCHES = ("RLE", "polygons", "str", "list[constrained-int]")  # of unions, not of the file
 SHOWN = 60  # characters of a value in a message
 
 
-def schema_problems(content: object, *, annotations: bool = True) -> Iterator[str]:
+def schema_problems(content: object) -> Iterator[str]:
     """Yields a message for every value that is missing or of the wrong type.
 
     Args:
-        content: the content of an annotation file.
-        annotations: whether ``annotations`` are needed; those of test sets are not public.
+        content: the content of an annotation file. ``annotations`` may be missing: those of test
+            sets are not public.
     """
     if not isinstance(content, dict):
         yield "expected a JSON object with 'images', 'annotations' and 'categories'"
         return
     for key, schema in _SCHEMAS.items():
-        if key == "annotations" and not annotations and key not in content:
+        if key == "annotations" and key not in content:
             continue
         if not isinstance(content.get(key), list):
             yield f"'{key}' is missing or is not a list"
@@ -108,21 +149,19 @@ def schema_problems(content: object, *, annotations: bool = True) -> Iterator[st
 
 def _message(key: str, records: list, error: ErrorDetails) -> str:
     index, *path = error["loc"]
-    path = [
-        step for step in path if step not in ("RLE", "polygons", "str", "list[constrained-int]")
-    ]
+    path = [step for step in path if step not in _TAGS]
     record = _name(KINDS[key], records[index], index)
     if not path:
         return f"{record} is not a JSON object"
     if error["type"] == "missing":
         *owner, name = path
         return f"{record}: {_path(owner)} has no '{name}'" if owner else f"{record} has no '{name}'"
-    return f"{record}: {_path(path)} is {_shown(error['input'])}; it must be {_expected(error)}"
+    return f"{record}: {_path(path)} is {shown(error['input'])}; it must be {_expected(error)}"
 
 
 def _name(kind: str, record: Any, index: int) -> str:
     known = isinstance(record, dict) and isinstance(record.get("id"), int | str)
-    return f"{kind} {record['id']}" if known else f"{kind} at index {index}"
+    return f"{kind} {shown(record['id']).strip(QUOTE)}" if known else f"{kind} at index {index}"
 
 
 def _path(path: list) -> str:
@@ -132,8 +171,14 @@ def _path(path: list) -> str:
     )
 
 
-def _shown(value: Any) -> str:
-    text = "null" if value is None else repr(value)
+QUOTE = "'"
+_shortened = reprlib.Repr()  # values may be nested or long without limit
+_shortened.maxstring = _shortened.maxother = _shortened.maxlong = SHOWN
+
+
+def shown(value: Any) -> str:
+    """Returns a value as text of at most ``SHOWN`` characters."""
+    text = "null" if value is None else _shortened.repr(value)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
@@ -141,18 +186,16 @@ def _expected(error: ErrorDetails) -> str:
     context, kind = error.get("ctx", {}), error["type"]
     if kind == "literal_error":
         return context["expected"]
-    if kind == "greater_than":
-        return f"above {context['gt']}"
-    if kind == "greater_than_equal":
-        return f"at least {context['ge']}"
+    for bound, words in (("gt", "above"), ("ge", "at least"), ("lt", "below"), ("le", "at most")):
+        if bound in context:
+            return f"{words} {context[bound]}"
     if kind in ("too_short", "too_long"):
-        field = error["loc"][1]
+        field = next(step for step in error["loc"][1:] if step not in _TAGS)
         if field == "bbox":
             return "[x, y, width, height]"
         if field == "segmentation":
-            return (
-                "[height, width]"
-                if "size" in error["loc"]
-                else "a list of polygons [x0, y0, x1, y1, ...] with at least three points"
-            )
+            return "[height, width]" if "size" in error["loc"] else POLYGONS
     return _EXPECTED.get(kind, error["msg"])
+
+
+POLYGONS = "a list of polygons [x0, y0, x1, y1, ...] with at least three points"

@@ -1,9 +1,5 @@
 """Custom datasets from the command line: ``--train-data ANN.json:IMAGES``."""
 
-import functools
-import json
-import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -11,9 +7,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
 from ..errors import UserError
-from .coco_rules import Finding, check_coco, mask_format
-
-logger = logging.getLogger(__name__)
+from .annotation_file import Summary, checked_file
 
 SEPARATOR = ":"  # between the two paths of a flag, and of the name of the dataset
 
@@ -39,69 +33,6 @@ def parse_data_flag(flag: str) -> tuple[Path, Path]:
     return Path(annotations), Path(images)
 
 
-def read_coco(annotations: Path) -> object:
-    """Reads an annotation file; :func:`check_coco` says whether it is in COCO's format.
-
-    Raises:
-        UserError: if it is not JSON.
-    """
-    try:
-        return json.loads(annotations.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{annotations} is not JSON: {error}") from error
-
-
-@dataclass(frozen=True)
-class _Summary:
-    """What a config needs to know of an annotation file.
-
-    Attributes:
-        categories: names by id.
-        mask_format: Detectron2's ``INPUT.MASK_FORMAT``.
-    """
-
-    categories: dict[int, str]
-    mask_format: str
-
-    @property
-    def class_names(self) -> list[str]:
-        """Names in the order of their ids, which is the order of Detectron2's class indices."""
-        return [name for _, name in sorted(self.categories.items())]
-
-
-@functools.cache
-def _checked(annotations: Path, images: Path, modified: int, *, training: bool) -> _Summary:
-    """Reads and checks an annotation file, once per process: a sweep asks for it many times.
-
-    Problems that the data can be used with are logged.
-
-    Args:
-        annotations: the file.
-        images: the image folder.
-        modified: modification time of the file, so that a changed file is read again.
-        training: whether the file is to train on.
-
-    Raises:
-        UserError: naming the file, the first bad record and how to fix it.
-    """
-    content = read_coco(annotations)
-    for finding in check_coco(content, images, training=training):
-        message = f"{annotations}: {_first_of(finding, annotations, images)}"
-        if finding.stops:
-            raise UserError(message)
-        logger.warning(message)
-    categories = {category["id"]: category["name"] for category in content["categories"]}
-    return _Summary(categories, mask_format(content))
-
-
-def _first_of(finding: Finding, annotations: Path, images: Path) -> str:
-    others = len(finding.messages) - 1
-    if not others:
-        return finding.messages[0]
-    command = f"msrcnn check {annotations} {images}"
-    return f"{finding.messages[0]} ({others} more; `{command}` lists them)"
-
-
 def use_custom_data(cfg: CfgNode, train: str | None = None, val: str | None = None) -> None:
     """Points a config at COCO-format data: datasets, number of classes and mask format.
 
@@ -114,12 +45,11 @@ def use_custom_data(cfg: CfgNode, train: str | None = None, val: str | None = No
     Raises:
         UserError: if a file is missing or malformed, or the two have different categories.
     """
-    found: dict[str, _Summary] = {}
+    found: dict[str, Summary] = {}
     for split, flag in (("TRAIN", train), ("TEST", val)):
         if flag is not None:
             annotations, images = parse_data_flag(flag)
-            modified = annotations.stat().st_mtime_ns
-            found[split] = _checked(annotations, images, modified, training=split == "TRAIN")
+            found[split] = checked_file(annotations, images).summary
             cfg.DATASETS[split] = (f"{annotations.resolve()}{SEPARATOR}{images.resolve()}",)
     if not found:
         return

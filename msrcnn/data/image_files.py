@@ -1,10 +1,15 @@
 """Checks image files by their headers, before anything is trained on them."""
 
+import os
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from PIL import Image
 from tqdm import tqdm
+
+from .coco_schema import image_name
+from .header_cache import HeaderCache
 
 THREADS = 16
 SHOWN_FROM = 2000  # images, with which a progress bar is shown
@@ -13,42 +18,63 @@ TURNED = (5, 6, 7, 8)  # orientations that swap width and height
 DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # pixels of more than 8 bits
 
 
-def image_problems(images: list[dict], folder: Path) -> list[str]:
-    """Opens images without decoding them.
+def image_problems(images: list[dict], folder: Path, *, decode: bool = False) -> list[str]:
+    """Opens images, without decoding them and only if they are not in the cache of headers.
 
     Args:
         images: the records of a COCO-format file, whose files exist.
         folder: the directory that ``file_name`` is relative to.
+        decode: decode the images wholly, without the cache of headers, to find those that are
+            damaged in the middle.
 
     Returns:
         A message for each image that training could not read, or not as it is annotated.
     """
+    cache = HeaderCache(folder, len(images), trusted=not decode)
+
+    def problem(image: dict) -> str | None:
+        path = os.path.join(folder, image_name(image))
+        return _problem(path, (image["width"], image["height"]), cache, decode)
+
     with ThreadPoolExecutor(THREADS) as pool:
-        found = pool.map(lambda image: _problem(folder / image["file_name"], image), images)
-        shown = tqdm(
-            found, total=len(images), desc="Images", unit="image", disable=len(images) < SHOWN_FROM
+        found = tqdm(
+            pool.map(problem, images),
+            total=len(images),
+            desc="Images",
+            unit="image",
+            disable=len(images) < SHOWN_FROM,
+            leave=False,
         )
-        return [
-            f"image {image['id']}: '{folder / image['file_name']}' {problem}"
-            for image, problem in zip(images, shown)
+        problems = [
+            f"image {image['id']}: {os.path.join(folder, image_name(image))!r} {problem}"
+            for image, problem in zip(images, found)
             if problem
         ]
+    cache.save()
+    return problems
 
 
-def _problem(path: Path, record: dict) -> str | None:
-    if path.stat().st_size == 0:
-        return "is empty; copy it again"
+def _problem(path: str, expected: tuple[int, int], cache: HeaderCache, decode: bool) -> str | None:
     try:
+        status = os.stat(path)
+        if cache.size(path, status) == expected:
+            return None
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            return "is not a file; fix its 'file_name'"
+        if status.st_size == 0:
+            return "is empty; copy it again"
         with Image.open(path) as image:
             size, mode = image.size, image.mode
             turned = image.getexif().get(ORIENTATION) in TURNED
+            if decode:
+                image.load()
     except Exception as error:  # depends on the format; all of them mean the same
         return f"cannot be read as an image ({error}); copy it again, or convert it to PNG or JPEG"
     if mode in DEEP:
         return f"has pixels of more than 8 bits (Pillow's mode {mode}); convert it to 8 bits"
-    expected = (record["width"], record["height"])
     shown = size[::-1] if turned else size
     if shown == expected:
+        cache.add(path, status, shown)
         return None
     pixels = f"has {shown[0]} x {shown[1]} pixels, but the annotations say {_product(expected)}"
     if turned:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..checkpoint import MaskScoringCheckpointer
 from ..checkpoint.load_report import LoadReport
-from ..data.custom import read_coco
+from ..data.annotation_file import read_coco
 from ..errors import UserError
 from .device import on_available_device
 

@@ -12,8 +12,8 @@ from detectron2.config import CfgNode
 from ..checkpoint import resolve_weights
 from ..checkpoint.checkpoint_files import resumable_checkpoints
 from ..config import config_beside, load_config
-from ..data.availability import check_datasets
 from ..data.custom import use_custom_data
+from ..data.registered import check_data
 from ..errors import UserError
 from .config_rules import check_config
 from .scoring_parts import use_scoring_parts
@@ -35,7 +35,7 @@ def prepare_config(
         opts: alternating keys and values that override the file.
         train_data: custom data to train on, as ``ANN.json:IMAGES``.
         val_data: custom data to evaluate on, as ``ANN.json:IMAGES``.
-        splits: the datasets that must exist on disk: ``"TRAIN"``, ``"TEST"``, both or none.
+        splits: the datasets to check: ``"TRAIN"``, ``"TEST"``, both or none.
         resume: the run resumes from a checkpoint in ``OUTPUT_DIR`` if there is one, so that
             ``MODEL.WEIGHTS`` may be gone.
 
@@ -51,7 +51,7 @@ def prepare_config(
     check_config(cfg)
     if cfg.MODEL.WEIGHTS and not (resume and resumable_checkpoints(Path(cfg.OUTPUT_DIR))):
         _check_weights(cfg.MODEL.WEIGHTS)
-    check_datasets([name for split in splits for name in cfg.DATASETS[split]])
+    check_data(cfg, splits)
     return cfg
 
 

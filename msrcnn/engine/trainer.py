@@ -18,6 +18,7 @@ from ..atomic_file import remove_parts
 from ..checkpoint import MaskScoringCheckpointer
 from ..data import MaskScoringDatasetMapper, TrainLoader
 from ..data.mapper import NamedErrors
+from ..data.registered import check_data
 from ..errors import UserError
 from ..evaluation import MaskScoringEvaluator, postprocess_to_rle, with_encoded_masks
 from ..modeling.test_time_augmentation import MaskScoringRCNNWithTTA
@@ -36,10 +37,15 @@ class Trainer(DefaultTrainer):
     def __init__(self, cfg, *, trust_weights: bool = False):
         """
         Args:
-            cfg: a config from :func:`~.prepare.prepare_config`.
+            cfg: a config from :func:`~.prepare.prepare_config`, or any other.
             trust_weights: load weights that are not plain data, and run the code in them.
+
+        Raises:
+            UserError: if the data cannot be used.
         """
         self.trust_weights = trust_weights
+        if comm.get_world_size() == 1:  # otherwise, by the process that launched this one
+            check_data(cfg, ("TRAIN", "TEST"))
         super().__init__(on_available_device(cfg))
         # Seeds all random numbers of the training; a resumed run uses the checkpoint's seed.
         self.seed = self._trainer.data_loader.seed

@@ -2,21 +2,30 @@
 
 import contextlib
 import io
-import json
-from pathlib import Path
 
 import pycocotools.mask as mask_util
-from detectron2.data import MetadataCatalog
 from pycocotools.coco import COCO
 
-from ..errors import UserError
+from ..data.availability import check_datasets
+from ..data.registered import checked_dataset, dataset_content
+
+# Other keys may hold anything, which hotcoco does not accept.
+KEYS = {
+    "images": (
+        *("id", "width", "height", "file_name", "coco_url"),
+        *("neg_category_ids", "not_exhaustive_category_ids"),
+    ),
+    "categories": ("id", "name", "frequency"),
+    "annotations": ("id", "image_id", "category_id", "bbox", "segmentation", "area", "iscrowd"),
+}
 
 
 def load_ground_truth(dataset_name: str) -> COCO:
-    """Loads the annotation file of a registered dataset, in COCO or LVIS format.
+    """Loads a registered dataset: an annotation file in COCO or LVIS format, or dataset dicts.
 
-    Missing ``iscrowd`` and ``area`` are filled in. All annotations are renumbered if an ``id`` is
-    missing, not unique, or 0, which pycocotools interprets as "no match".
+    Missing ``iscrowd`` and ``area`` are filled in, and keys that evaluation does not use are left
+    out. All annotations are renumbered if an ``id`` is 0, which pycocotools interprets as "no
+    match".
 
     Args:
         dataset_name: name of a registered dataset.
@@ -26,32 +35,18 @@ def load_ground_truth(dataset_name: str) -> COCO:
         for test sets.
 
     Raises:
-        UserError: if the dataset has no annotation file, or the file cannot be read or is not in
-            COCO format.
+        UserError: if no such dataset is registered, or naming its first problem.
     """
-    path = MetadataCatalog.get(dataset_name).get("json_file")
-    if path is None:
-        raise UserError(
-            f"dataset '{dataset_name}' has no COCO annotation file: set 'json_file' in its metadata"
-        )
-    try:
-        content = json.loads(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"dataset '{dataset_name}': cannot read '{path}': {error}") from error
-    if not isinstance(content, dict) or not {"images", "categories"} <= content.keys():
-        raise UserError(
-            f"dataset '{dataset_name}': '{path}' is not in COCO format: it must be a JSON object "
-            "with 'images' and 'categories'"
-        )
+    check_datasets([dataset_name])
+    checked_dataset(dataset_name)
+    content = dataset_content(dataset_name)
+    content = {
+        kind: [{key: record[key] for key in keys if key in record} for record in content[kind]]
+        for kind, keys in KEYS.items()
+        if kind in content
+    }
     annotations = content.get("annotations", [])
-    known = {category["id"] for category in content["categories"]}
-    for annotation in annotations:
-        if annotation["category_id"] not in known:
-            raise UserError(
-                f"'{path}': annotation {annotation.get('id')} has category_id "
-                f"{annotation['category_id']}, which is not in 'categories'"
-            )
-    if len({a.get("id", 0) for a in annotations} - {0}) < len(annotations):
+    if any(annotation["id"] == 0 for annotation in annotations):
         for number, annotation in enumerate(annotations, start=1):
             annotation["id"] = number
     for annotation in annotations:

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..data.coco_schema import image_name
 from ..evaluation import Evaluation
 from .gallery import MAX_PER_IMAGE, SIDE, RankedMask, draw_mask, most_moved, most_overrated
 from .html import Content, Element, element, image
-from .images import image_name
 from .text import number
 
 JPEG_QUALITY = 85

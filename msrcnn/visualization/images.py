@@ -6,17 +6,8 @@ import numpy as np
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 
+from ..data.coco_schema import image_name
 from ..errors import UserError
-
-
-def image_name(info: dict) -> str:
-    """Returns the path of an image relative to the image folder of the dataset.
-
-    Args:
-        info: the image's record in the annotation file. In LVIS, records have ``coco_url`` instead
-            of ``file_name``; like Detectron2, this takes the last two parts of the URL.
-    """
-    return str(info.get("file_name") or "/".join(info.get("coco_url", "").split("/")[-2:]))
 
 
 def load_image(info: dict, image_root: Path) -> np.ndarray:

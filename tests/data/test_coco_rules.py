@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pycocotools.mask as mask_util
 import pytest
+from detectron2.structures import PolygonMasks
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -195,30 +196,61 @@ SMALL_MASKS = arrays(
 )
 
 
-@given(SMALL_MASKS)
-def test_box_of_rle_agrees_with_pycocotools(mask):
-    height, width = mask.shape
-    encoded = mask_util.encode(np.asfortranarray(mask))
-    compressed = {"size": [height, width], "counts": encoded["counts"].decode()}
-    counts = rle_counts(compressed["counts"])
-    assert counts.sum() == mask.size
-    np.testing.assert_array_equal(
-        np.repeat(np.arange(len(counts)) % 2, counts), mask.flatten(order="F")
-    )
-    for rle in (compressed, {**compressed, "counts": counts.tolist()}):
-        record = {"id": 1, "image_id": 1, "segmentation": rle}
-        extents = mask_extents([record], {1: (width, height)})
-        assert extents.damaged == {}
-        assert extents.empty_rle.tolist() == [not mask.any()]
-        x, y, w, h = mask_util.toBbox(encoded)
-        if mask.any():
-            assert extents.boxes[0].tolist() == [x, y, x + w, y + h]
+@given(st.lists(SMALL_MASKS, min_size=1, max_size=4), st.data())
+def test_boxes_of_rle_agree_with_pycocotools(masks, data):
+    """Of masks of all kinds that are read together."""
+    encoded = [mask_util.encode(np.asfortranarray(mask)) for mask in masks]
+    compressed = [each["counts"].decode() for each in encoded]
+    values, numbers, damaged = rle_counts(compressed)
+    assert not damaged.any()
+    counts = np.split(values, np.cumsum(numbers)[:-1])
+    records, sizes = [], {}
+    for i, mask in enumerate(masks):
+        np.testing.assert_array_equal(
+            np.repeat(np.arange(numbers[i]) % 2, counts[i]), mask.flatten(order="F")
+        )
+        of_mask = data.draw(st.sampled_from([compressed[i], counts[i].tolist()]))
+        rle = {"size": list(mask.shape), "counts": of_mask}
+        records.append({"id": i, "image_id": i, "segmentation": rle})
+        sizes[i] = mask.shape[::-1]
+    extents = mask_extents(records, sizes)
+    assert extents.damaged == {}
+    assert extents.empty_rle.tolist() == [not mask.any() for mask in masks]
+    for i, mask in enumerate(masks):
+        x, y, w, h = mask_util.toBbox(encoded[i]) if mask.any() else (0, 0, 0, 0)
+        assert extents.boxes[i].tolist() == [x, y, x + w, y + h]
 
 
-@given(st.text(max_size=12))
-def test_any_text_is_run_lengths_or_damaged(text):
-    counts = rle_counts(text)
-    assert counts is None or counts.min() >= 0
+@given(st.lists(st.text(max_size=12) | st.text("0123PQo`k", max_size=20), max_size=4))
+def test_texts_are_run_lengths_or_damaged(texts):
+    """A damaged one does not change what is read of the others."""
+    values, numbers, damaged = rle_counts(texts)
+    counts = np.split(values, np.cumsum(numbers)[:-1]) if texts else []
+    for i, text in enumerate(texts):
+        (alone,) = rle_counts([text])[2]
+        assert damaged[i] == alone
+        if not alone:
+            assert counts[i].min() >= 0
+            np.testing.assert_array_equal(counts[i], rle_counts([text])[0])
+
+
+POLYGONS = st.lists(
+    st.lists(st.tuples(*[st.integers(-3, 30)] * 2), min_size=3, max_size=6), min_size=1, max_size=3
+)
+
+
+@given(st.lists(POLYGONS, min_size=1, max_size=4))
+def test_boxes_and_areas_of_polygons(masks):
+    """Of several masks of several polygons each, which are read together."""
+    records = [
+        {"id": i, "image_id": 0, "segmentation": [np.ravel(p).tolist() for p in mask]}
+        for i, mask in enumerate(masks)
+    ]
+    extents = mask_extents(records, {0: (30, 30)})
+    for i, mask in enumerate(masks):
+        points = np.concatenate([np.array(polygon) for polygon in mask])
+        assert extents.boxes[i].tolist() == [*points.min(axis=0), *points.max(axis=0)]
+        assert extents.flat[i] == (PolygonMasks([records[i]["segmentation"]]).area()[0] == 0)
 
 
 @pytest.mark.parametrize("name", ["coco", "nuclei", "ccp", "animals"])

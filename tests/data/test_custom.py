@@ -4,7 +4,7 @@ import os
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from msrcnn.data.coco_rules import check_coco
+from msrcnn.data.coco_rules import check_annotations
 from msrcnn.data.custom import use_custom_data
 from msrcnn.errors import UserError
 
@@ -27,11 +27,11 @@ def test_custom_data_in_one_flag(tiny_cfg, shapes_root):
 def test_a_file_is_read_again_once_changed(tiny_cfg, shapes_root, tmp_path, monkeypatch):
     read = []
 
-    def spy(content, images, **kwargs):
+    def spy(content):
         read.append(len(content["categories"]))
-        return check_coco(content, images, **kwargs)
+        return check_annotations(content)
 
-    monkeypatch.setattr("msrcnn.data.custom.check_coco", spy)
+    monkeypatch.setattr("msrcnn.data.annotation_file.check_annotations", spy)
     annotations = tmp_path / "a.json"
     content = json.loads((shapes_root / "annotations" / "instances_val.json").read_text())
     annotations.write_text(json.dumps(content))

@@ -5,7 +5,8 @@ from detectron2.data.datasets import register_coco_instances
 
 from msrcnn.errors import UserError
 from msrcnn.evaluation import load_ground_truth
-from msrcnn.evaluation.ground_truth import has_annotations, has_masks
+from msrcnn.evaluation.coco_metrics import HotcocoEngine
+from msrcnn.evaluation.ground_truth import has_annotations, has_masks, is_federated
 
 
 @pytest.fixture
@@ -35,16 +36,18 @@ def test_areas_are_filled_in(content, load):
     assert found == pytest.approx(areas, abs=3, rel=0.02)
 
 
-@pytest.mark.parametrize("ids", [lambda i: None, lambda i: i, lambda i: 7])
-def test_missing_or_invalid_ids_are_renumbered(content, load, ids):
+def test_an_id_of_0_is_replaced(content, load):
+    """pycocotools takes it for "no match"."""
     for index, annotation in enumerate(content["annotations"]):
-        annotation["id"] = ids(index)
-        if annotation["id"] is None:
-            del annotation["id"]
-    ground_truth = load(content)
-    found = [a["id"] for a in ground_truth.dataset["annotations"]]
-    assert len(ground_truth.anns) == len(set(found)) == len(content["annotations"])
-    assert 0 not in found
+        annotation["id"] = index
+    found = [a["id"] for a in load(content).dataset["annotations"]]
+    assert found == list(range(1, len(found) + 1))
+
+
+def test_keys_that_hotcoco_would_not_accept_are_left_out(content, load):
+    content["annotations"][0]["attributes"] = {"score": float("nan"), "number": 10**400}
+    content["categories"][0]["supercategory"] = 3
+    HotcocoEngine(load(content))
 
 
 def test_valid_ids_are_kept(content, load):
@@ -68,19 +71,43 @@ def test_area_without_a_mask_is_that_of_the_box(content, load):
         assert annotation["area"] == annotation["bbox"][2] * annotation["bbox"][3]
 
 
-def test_unreadable_file(load):
-    with pytest.raises(UserError, match=r"cannot read .*a\.json"):
-        load("{")
-    with pytest.raises(UserError, match=r"a\.json' is not in COCO format"):
-        load("[1]")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: "{", r"a\.json is not JSON"),
+        (lambda c: [1], r"a\.json: expected a JSON object"),
+        (lambda c: c["annotations"][3].update(category_id=99), "annotation 4: category_id 99"),
+        (lambda c: c["annotations"][3].update(id=1), "annotation id 1 is used more than once"),
+        (lambda c: c["annotations"][3].update(bbox=[0, 0, 1]), "annotation 4: bbox"),
+    ],
+)
+def test_the_rules_of_training_data_apply(content, load, change, message):
+    with pytest.raises(UserError, match=message):
+        load(change(content) or content)
 
 
-def test_unknown_category(content, load):
-    content["annotations"][3]["category_id"] = 99
-    with pytest.raises(UserError, match="has category_id 99, which is not in 'categories'"):
-        load(content)
-
-
-def test_dataset_without_an_annotation_file_is_rejected():
-    with pytest.raises(UserError, match="no COCO annotation file"):
+def test_dataset_that_is_not_registered():
+    with pytest.raises(UserError, match="no dataset 'not_registered' is registered"):
         load_ground_truth("not_registered")
+
+
+def lvis(content):
+    """The content in LVIS's format."""
+    for image in content["images"]:
+        image["coco_url"] = f"http://images.cocodataset.org/val2017/{image.pop('file_name')}"
+        image |= {"neg_category_ids": [1], "not_exhaustive_category_ids": []}
+    for annotation in content["annotations"]:
+        del annotation["iscrowd"]
+    for category in content["categories"]:
+        category["frequency"] = "r"
+    return content
+
+
+def test_lvis_format(content, load):
+    ground_truth = load(lvis(content))
+    assert is_federated(ground_truth)
+    assert {a["iscrowd"] for a in ground_truth.dataset["annotations"]} == {0}
+    HotcocoEngine(ground_truth)
+    content["images"][0]["coco_url"] = "none"
+    with pytest.raises(UserError, match="image 1: coco_url is 'none'; it must be an address"):
+        load(content)
