@@ -38,7 +38,7 @@ class Summary:
 
 
 def read_coco(annotations: Path) -> object:
-    """Reads an annotation file; :func:`~.coco_rules.check_coco` says whether it is in COCO's format.
+    """Reads an annotation file, whose content need not be in COCO's format.
 
     Raises:
         UserError: if it cannot be read, or is not JSON.

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .coco_schema import KINDS, POLYGONS, image_name, schema_problems, shown
-from .image_files import image_problems
+from .coco_schema import KINDS, POLYGONS, schema_problems, shown
+from .image_files import image_path, image_problems
 from .mask_extents import MaskExtents, mask_extents
 
 NEARLY_ALL = 0.8  # share of the annotations from which a mistake is systematic
@@ -128,7 +128,7 @@ def check_images(images: list[dict], folder: Path, *, decode: bool = False) -> l
     listed: dict[str, set[str]] = {}  # one directory listing instead of one stat per image
     missing = []
     for record in images:
-        path = os.path.join(folder, image_name(record))
+        path = image_path(record, folder)
         parent, name = os.path.split(path)
         if parent not in listed:
             listed[parent] = _listing(parent)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from detectron2.structures import BoxMode
 
 from ..errors import UserError
@@ -22,8 +23,8 @@ def coco_content(dataset_dicts: Iterable[dict], class_names: list[str], name: st
         ``file_name`` as it is.
 
     Raises:
-        UserError: if an image has no ``image_id``, or a ``bbox_mode`` is missing or not one of
-            absolute coordinates.
+        UserError: if an image has no ``image_id``, a ``bbox_mode`` is missing or not one of
+            absolute coordinates, or a mask is an array.
     """
     images, annotations = [], []
     for index, record in enumerate(dataset_dicts):
@@ -31,13 +32,15 @@ def coco_content(dataset_dicts: Iterable[dict], class_names: list[str], name: st
             raise UserError(f"dataset '{name}': the image at index {index} has no 'image_id'")
         image = {"id": record["image_id"], **_chosen(record, "file_name", "width", "height")}
         images.append(image)
+        where = f"dataset '{name}': image {image['id']}"
         for annotation in record.get("annotations", []):
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": image["id"],
-                    "bbox": _xywh(annotation, f"dataset '{name}': image {image['id']}"),
-                    **_chosen(annotation, "category_id", "segmentation", "iscrowd"),
+                    "bbox": _xywh(annotation, where),
+                    **_chosen(annotation, "category_id", "iscrowd"),
+                    **_masks(annotation, where),
                 }
             )
     categories = [{"id": index, "name": each} for index, each in enumerate(class_names)]
@@ -47,6 +50,17 @@ def coco_content(dataset_dicts: Iterable[dict], class_names: list[str], name: st
 
 def _chosen(record: dict, *keys: str) -> dict:
     return {key: record[key] for key in keys if key in record}
+
+
+def _masks(annotation: dict, where: str) -> dict:
+    segmentation = annotation.get("segmentation")
+    if isinstance(segmentation, np.ndarray):  # Detectron2's mapper does not accept it
+        raise UserError(
+            f"{where}: a mask is an array; encode it as RLE with pycocotools.mask.encode"
+        )
+    if isinstance(segmentation, list):  # polygons may be arrays of points
+        segmentation = [each.ravel() if hasattr(each, "ravel") else each for each in segmentation]
+    return {} if segmentation is None else {"segmentation": segmentation}
 
 
 def _xywh(annotation: dict, where: str) -> Any:

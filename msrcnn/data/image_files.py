@@ -33,8 +33,7 @@ def image_problems(images: list[dict], folder: Path, *, decode: bool = False) ->
     cache = HeaderCache(folder, len(images), trusted=not decode)
 
     def problem(image: dict) -> str | None:
-        path = os.path.join(folder, image_name(image))
-        return _problem(path, (image["width"], image["height"]), cache, decode)
+        return _problem(image_path(image, folder), (image["width"], image["height"]), cache, decode)
 
     with ThreadPoolExecutor(THREADS) as pool:
         found = tqdm(
@@ -46,12 +45,22 @@ def image_problems(images: list[dict], folder: Path, *, decode: bool = False) ->
             leave=False,
         )
         problems = [
-            f"image {image['id']}: {os.path.join(folder, image_name(image))!r} {problem}"
+            f"image {image['id']}: {image_path(image, folder)!r} {problem}"
             for image, problem in zip(images, found)
             if problem
         ]
     cache.save()
     return problems
+
+
+def image_path(image: dict, folder: Path) -> str:
+    """Returns the path of an image as Detectron2 opens it: one that ends with ``/`` is a folder.
+
+    Args:
+        image: the record of a COCO-format file.
+        folder: the directory that ``file_name`` is relative to.
+    """
+    return os.path.join("" if folder == Path() else folder, image_name(image))
 
 
 def _problem(path: str, expected: tuple[int, int], cache: HeaderCache, decode: bool) -> str | None:

@@ -77,7 +77,7 @@ def _annotation_file(name: str) -> Path | None:
 
 @functools.cache
 def _checked_function(name: str, function: Callable) -> CheckedContent:
-    return CheckedContent(_converted(name), f"dataset '{name}'")
+    return CheckedContent(_converted(name), f"dataset '{name}', annotations counted from 1")
 
 
 def _converted(name: str) -> dict:
