@@ -20,12 +20,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="records to show of each kind of problem; -1 for all (default: 3)",
     )
+    parser.add_argument(
+        "--decode",
+        action="store_true",
+        help="decode every image wholly, to find those that are damaged in the middle",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     annotations, images = parse_data_flag(f"{args.annotations}:{args.images}")
     content = read_coco(annotations)
-    findings = check_coco(content, images, training="annotations" in content)
+    training = not isinstance(content, dict) or "annotations" in content
+    findings = check_coco(content, images, training=training, decode=args.decode)
     rows = [
         [
             "error" if finding.stops else "warning",

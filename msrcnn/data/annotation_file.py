@@ -1,8 +1,9 @@
-"""Annotation files, read and checked once per process: a sweep asks for them many times."""
+"""Annotation files, read and checked once: the runs of a sweep ask for them many times."""
 
 import functools
 import json
 import logging
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,13 @@ from .coco_rules import (
     mask_format,
     readable,
 )
+from .header_cache import SETTLED
+from .user_cache import read_cache, write_cache
 
 logger = logging.getLogger(__name__)
+
+CACHED_FROM = 100_000  # annotations; fewer are checked in a second or two
+IMAGE_KEYS = ("id", "width", "height", "file_name", "coco_url", "neg_category_ids")
 
 
 @dataclass(frozen=True)
@@ -53,40 +59,28 @@ def read_coco(annotations: Path) -> object:
         raise UserError(f"{annotations} is not JSON in UTF-8: {error}") from error
 
 
-class CheckedContent:
-    """The content of an annotation file, or the like, with the problems that were found in it.
-
-    Problems that the data can be used with are logged.
+class CheckedData:
+    """A dataset whose annotations were checked: what training and evaluation ask about it.
 
     Attributes:
         summary: see :class:`Summary`.
     """
 
-    def __init__(self, content: object, name: str, mend: str = ""):
+    def __init__(self, facts: dict, name: str, mend: str = ""):
         """
         Args:
-            content: in COCO's format.
+            facts: see :func:`facts_of`.
             name: of the file or the dataset, for messages.
             mend: a command that lists all problems, for messages.
 
         Raises:
-            UserError: naming the file, the first bad record and how to fix it.
+            UserError: naming the file, the first bad record and how to fix it. Problems that the
+                data can be used with are logged.
         """
         self._name, self._mend = name, mend
-        findings = check_annotations(content)
-        if not readable(findings):
-            self._report(findings)
-        self._report(sorted(findings, key=lambda finding: not finding.stops))
-        self.summary = Summary(
-            {category["id"]: category["name"] for category in content["categories"]},
-            mask_format(content),
-        )
-        keys = ("id", "width", "height", "file_name", "coco_url", "neg_category_ids")
-        self._images = [{k: each[k] for k in keys if k in each} for each in content["images"]]
-        self._untrainable = {
-            masks: check_trainable(content, masks=masks) for masks in (True, False)
-        }
-        self._seen: set[str] = set()
+        self._report(facts["findings"])
+        self.summary = Summary(dict(facts["categories"]), facts["mask_format"])
+        self._facts, self._seen = facts, set()
 
     def for_training(self, *, masks: bool = True) -> None:
         """
@@ -96,7 +90,7 @@ class CheckedContent:
         Raises:
             UserError: if there is nothing to train on, or a mask is missing.
         """
-        self._report(self._untrainable[masks])
+        self._report(self._facts["untrainable" if masks else "untrainable_boxes"])
 
     def with_images(self, images: Path) -> None:
         """
@@ -107,21 +101,47 @@ class CheckedContent:
             UserError: if an image is missing, damaged or of another size.
         """
         if images not in self._seen:  # once
-            self._report(check_images(self._images, images))
+            self._report(_brief(check_images(self._facts["images"], images)))
             self._seen.add(images)
 
-    def _report(self, findings: list[Finding]) -> None:
-        for finding in findings:
-            message = f"{self._name}: {finding.messages[0]}"
-            others = len(finding.messages) - 1
-            if others:
-                message += f" ({others} more{self._mend and f'; `{self._mend}` lists them'})"
-            if finding.stops:
+    def _report(self, findings: list[list]) -> None:
+        for stops, first, number in findings:
+            message = f"{self._name}: {first}"
+            if number > 1:
+                message += f" ({number - 1} more{self._mend and f'; `{self._mend}` lists them'})"
+            if stops:
                 raise UserError(message)
             logger.warning(message)
 
 
-def checked_file(annotations: Path, images: Path) -> CheckedContent:
+def facts_of(content: object) -> dict:
+    """Checks a dataset in COCO's format.
+
+    Returns:
+        What :class:`CheckedData` asks for, JSON-serializable: ``findings``, a list of
+        ``[stops, first message, number of messages]``, those that stop first; if none of them
+        stops also ``untrainable`` and ``untrainable_boxes``, such lists for training with and
+        without masks, ``categories``, ``mask_format`` and ``images``.
+    """
+    found = check_annotations(content)
+    findings = _brief(sorted(found, key=lambda finding: not finding.stops))
+    if not readable(found):
+        return {"findings": findings}
+    return {
+        "findings": findings,
+        "untrainable": _brief(check_trainable(content)),
+        "untrainable_boxes": _brief(check_trainable(content, masks=False)),
+        "categories": [[category["id"], category["name"]] for category in content["categories"]],
+        "mask_format": mask_format(content),
+        "images": [{k: image[k] for k in IMAGE_KEYS if k in image} for image in content["images"]],
+    }
+
+
+def _brief(findings: list[Finding]) -> list[list]:
+    return [[each.stops, each.messages[0], len(each.messages)] for each in findings]
+
+
+def checked_file(annotations: Path, images: Path) -> CheckedData:
     """Reads and checks an annotation file, and again only once it has changed.
 
     Args:
@@ -140,5 +160,15 @@ def checked_file(annotations: Path, images: Path) -> CheckedContent:
 
 
 @functools.cache
-def _checked(path: Path, images: Path, modified: int, size: int) -> CheckedContent:
-    return CheckedContent(read_coco(path), str(path), f"msrcnn check {path} {images}")
+def _checked(path: Path, images: Path, modified: int, size: int) -> CheckedData:
+    mend = f"msrcnn check {path} {images}"
+    known = read_cache("annotations", str(path)) or {}
+    if known.get("file") == [size, modified]:
+        return CheckedData(known["facts"], str(path), mend)
+    content = read_coco(path)
+    facts = facts_of(content)
+    checked = CheckedData(facts, str(path), mend)
+    settled = abs(time.time() - modified / 1e9) > SETTLED
+    if len(content.get("annotations", [])) >= CACHED_FROM and settled:
+        write_cache("annotations", str(path), {"file": [size, modified], "facts": facts})
+    return checked

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from detectron2.data import DatasetMapper
 from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
+from PIL import Image
 
 from ..errors import UserError
 from ..modeling.maskiou_target import instance_areas
@@ -56,6 +57,9 @@ class NamedErrors:
             return self._mapper(dataset_dict)
         except UserError:
             raise
-        except (OSError, ValueError, SyntaxError) as error:  # Pillow raises all three
-            name = dataset_dict.get("file_name")
-            raise UserError(f"image '{name}' cannot be used: {error}") from error
+        # Pillow raises all of them.
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            name, width, height = map(dataset_dict.get, ("file_name", "width", "height"))
+            raise UserError(
+                f"image '{name}' of {width} x {height} pixels cannot be used: {error}"
+            ) from error

@@ -9,7 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
 from ..errors import UserError
-from .annotation_file import CheckedContent, checked_file, read_coco
+from .annotation_file import CheckedData, checked_file, facts_of, read_coco
 from .availability import check_datasets
 from .dataset_dicts import coco_content
 
@@ -40,7 +40,7 @@ def check_data(cfg: CfgNode, splits: Sequence[str]) -> None:
                 checked.with_images(root)
 
 
-def checked_dataset(name: str) -> CheckedContent:
+def checked_dataset(name: str) -> CheckedData:
     """Checks a registered dataset without its images; once, unless its file changes.
 
     Raises:
@@ -76,8 +76,8 @@ def _annotation_file(name: str) -> Path | None:
 
 
 @functools.cache
-def _checked_function(name: str, function: Callable) -> CheckedContent:
-    return CheckedContent(_converted(name), f"dataset '{name}', annotations counted from 1")
+def _checked_function(name: str, function: Callable) -> CheckedData:
+    return CheckedData(facts_of(_converted(name)), f"dataset '{name}', annotations counted from 1")
 
 
 def _converted(name: str) -> dict:

@@ -78,7 +78,10 @@ def test_an_image_that_cannot_be_used_is_named(tmp_path, workers, capsys):
     Image.new("RGB", (1500, 2)).save(tmp_path / "strip.png")
     resize = T.ResizeShortestEdge(40, 60)
     mapper = DatasetMapper(is_train=False, augmentations=[resize], image_format="RGB")
-    for name, message in (("strip.png", "strip.png' cannot be used: "), ("gone.png", "gone.png'")):
+    for name, message in (
+        ("strip.png", "strip.png' of 1500 x 2 pixels cannot be used: "),
+        ("gone.png", "gone.png'"),
+    ):
         loader = TrainLoader(
             [{"file_name": str(tmp_path / name), "width": 1500, "height": 2}],
             mapper,
