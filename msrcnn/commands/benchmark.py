@@ -3,10 +3,11 @@
 import argparse
 from pathlib import Path
 
-from ..benchmark import conventions, cost, evaluation_speed, fit_time, training_step
+from ..benchmark import conventions, cost, data_check, evaluation_speed, fit_time, training_step
 from ..engine.result_records import write_result
 
 BENCHMARKS = {
+    "check": data_check,
     "conventions": conventions,
     "cost": cost,
     "evaluation": evaluation_speed,

@@ -1,12 +1,16 @@
 """Check a COCO-format dataset: every problem that would stop or spoil training or evaluation."""
 
 import argparse
+import json
+from pathlib import Path
 
 from tabulate import tabulate
 
+from ..atomic_file import write_file
 from ..data.annotation_file import read_coco
-from ..data.coco_rules import check_coco, mask_format
+from ..data.coco_rules import Finding, check_coco, mask_format
 from ..data.custom import parse_data_flag
+from ..data.repair import repaired, write_target
 from ..errors import UserError
 
 
@@ -25,23 +29,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="decode every image wholly, to find those that are damaged in the middle",
     )
+    parser.add_argument(
+        "--fix",
+        type=Path,
+        metavar="OUT.json",
+        help="write a copy in which everything is mended that can be without guessing, list the "
+        "changes, and check the copy",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     annotations, images = parse_data_flag(f"{args.annotations}:{args.images}")
+    target = write_target(args.fix, annotations) if args.fix else None
     content = read_coco(annotations)
+    if target:
+        annotations, content = target, _fix(annotations, content, images, target)
     training = not isinstance(content, dict) or "annotations" in content
     findings = check_coco(content, images, training=training, decode=args.decode)
-    rows = [
-        [
-            "error" if finding.stops else "warning",
-            len(finding.messages),
-            "\n".join(finding.messages[: args.examples if args.examples >= 0 else None]),
-        ]
-        for finding in findings
-    ]
-    if rows:
-        print(tabulate(rows, ["", "records", "examples"], tablefmt="simple", disable_numparse=True))
+    if findings:
+        print(_table(findings, args.examples))
     errors = sum(len(finding.messages) for finding in findings if finding.stops)
     if errors:
         raise UserError(f"{annotations}: {errors} problem{'s' if errors > 1 else ''}")
@@ -50,3 +56,27 @@ def run(args: argparse.Namespace) -> None:
         f"{len(content['images'])} images, {len(content.get('annotations', []))} annotations, "
         f"{len(content['categories'])} categories, masks as {mask_format(content)}"
     )
+
+
+def _fix(annotations: Path, content: object, images: Path, target: Path) -> dict:
+    try:
+        content, changes = repaired(content, images)
+    except UserError as error:
+        raise UserError(f"{annotations} {error}") from error
+    for change in changes:
+        print(change)
+    write_file(target, json.dumps(content))
+    print(f"Wrote {target}: {len(changes)} change{'' if len(changes) == 1 else 's'}")
+    return content
+
+
+def _table(findings: list[Finding], examples: int) -> str:
+    rows = [
+        [
+            "error" if finding.stops else "warning",
+            len(finding.messages),
+            "\n".join(finding.messages[: examples if examples >= 0 else None]),
+        ]
+        for finding in findings
+    ]
+    return tabulate(rows, ["", "records", "examples"], tablefmt="simple", disable_numparse=True)

@@ -224,39 +224,38 @@ class _Table:
         reach = np.maximum(np.abs(mask), np.abs(xyxy)).max(axis=1)
         self.far = reach > FAR * self._image.max(axis=1)
         self._empty = empty = extents.empty_rle
-        inside = (mask[:, :2] < self._image).all(axis=1) & (mask[:, 2:] > 0).all(axis=1)
+        inside = lie_inside(mask, self._image)
         self.outside = ~inside & ~empty
         slack = np.maximum(LEAVES[0], LEAVES[1] * self._image)
         beyond = (mask[:, 2:] > self._image + slack) | (mask[:, :2] < -slack)
         self.leaves = beyond.any(axis=1) & inside & ~empty
         self.sized = (self._bbox[:, 2:] > 0).all(axis=1)
         self._comparable = self.sized & ~empty & ~extents.flat
-        self.disagrees = self._comparable & (_iou(xyxy, mask) < MIN_IOU)
+        self.disagrees = self._comparable & (box_iou(xyxy, mask) < MIN_IOU)
 
     def systematic(self) -> str | None:
         """Returns what is wrong with nearly all annotations, or ``None``."""
         image, mask, bbox = self._image, self._mask, self._bbox
-        fractions = (mask.max(axis=1) <= 1) & (image.min(axis=1) > 2) & ~self._empty
-        if _nearly_all(fractions):
+        if nearly_all(are_fractions(mask, image) & ~self._empty):
             return (
                 "coordinates are between 0 and 1, as if they were fractions of the image; "
                 "multiply them by width and height"
             )
-        if _nearly_all(self.outside | self.leaves):
+        if nearly_all(self.outside | self.leaves):
             scale = np.median((mask[:, 2:] / image).max(axis=1))
             return (
                 f"{(self.outside | self.leaves).sum()} of {len(mask)} annotations leave their "
                 f"image, up to {scale:.3g} times its size: were they made for larger images? "
                 "Rescale them, or use the original images"
             )
-        if _nearly_all(~self.sized):
+        if nearly_all(~self.sized):
             return (
                 f"bbox {shown(self._annotations[0]['bbox'])} of annotation "
                 f"{self._annotations[0]['id']}, and nearly all others, must be [x, y, width, "
                 "height] with a width and height above 0"
             )
-        if _nearly_all(self.disagrees):
-            corners = _nearly_all(_iou(bbox, mask) >= MIN_IOU)
+        if nearly_all(self.disagrees):
+            corners = nearly_all(box_iou(bbox, mask) >= MIN_IOU)
             reason = (
                 "they are [x0, y0, x1, y1]; COCO's are [x, y, width, height]"
                 if corners
@@ -284,11 +283,22 @@ class _Table:
         return messages
 
 
-def _nearly_all(rows: np.ndarray) -> bool:
+def are_fractions(boxes: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Whether coordinates (N, 4) seem to be fractions of images of the given sizes (N, 2)."""
+    return (boxes.max(axis=1) <= 1) & (images.min(axis=1) > 2)
+
+
+def lie_inside(boxes: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Whether a part of each box (N, 4) is inside its image, of the given sizes (N, 2)."""
+    return (boxes[:, :2] < images).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)
+
+
+def nearly_all(rows: np.ndarray) -> bool:
+    """Whether so many rows are true that a mistake is systematic."""
     return bool(rows.mean() >= NEARLY_ALL)
 
 
-def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """IoU of boxes (x0, y0, x1, y1), row by row."""
     sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
     overlap = sides.clip(min=0).prod(axis=1)

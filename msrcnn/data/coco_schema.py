@@ -39,6 +39,7 @@ class _Image(TypedDict):
     id: Id
     width: Side
     height: Side
+    coco_url: NotRequired[NonEmpty]
     neg_category_ids: NotRequired[list[Id]]
     not_exhaustive_category_ids: NotRequired[list[Id]]
 
@@ -59,6 +60,13 @@ class _RLE(TypedDict):
     counts: str | list[RunLength]
 
 
+_Mask = Annotated[
+    Annotated[_RLE, Tag("RLE")]
+    | Annotated[list[Annotated[list[FiniteFloat], Field(min_length=6)]], Tag("polygons")],
+    Discriminator(lambda value: "RLE" if isinstance(value, dict) else "polygons"),
+]
+
+
 @with_config(STRICT)
 class _Annotation(TypedDict):
     id: Id
@@ -66,20 +74,14 @@ class _Annotation(TypedDict):
     category_id: Id
     bbox: Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)]
     # Empty, or missing, if there are only boxes.
-    segmentation: NotRequired[
-        Annotated[
-            Annotated[_RLE, Tag("RLE")]
-            | Annotated[list[Annotated[list[FiniteFloat], Field(min_length=6)]], Tag("polygons")],
-            Discriminator(lambda value: "RLE" if isinstance(value, dict) else "polygons"),
-        ]
-    ]
+    segmentation: NotRequired[_Mask]
     iscrowd: NotRequired[Literal[0, 1]]
     ignore: NotRequired[Literal[0]]
     area: NotRequired[FiniteFloat]
     keypoints: NotRequired[list[FiniteFloat]]
 
 
-def image_name(image: Any) -> str | None:
+def image_name(image: dict) -> str:
     """Returns the path of an image relative to the image folder of the dataset.
 
     Args:
@@ -87,13 +89,24 @@ def image_name(image: Any) -> str | None:
             in Detectron2, even if they have a ``file_name``, which is that of an older COCO.
     """
     if is_linked(image):
-        return "/".join(str(image["coco_url"]).split("/")[-2:])
-    return image.get("file_name")
+        return "/".join(image["coco_url"].split("/")[-2:])
+    return str(image.get("file_name") or "")
 
 
-def is_linked(image: Any) -> bool:
-    """Whether an image's record is one of LVIS."""
-    return isinstance(image, dict) and "coco_url" in image and "neg_category_ids" in image
+def is_linked(image: object) -> bool:
+    """Whether an image's record is one of LVIS, which names the file by its address."""
+    if not isinstance(image, dict) or "coco_url" not in image:
+        return False
+    return "neg_category_ids" in image or "file_name" not in image
+
+
+def has_readable_mask(segmentation: object) -> bool:
+    """Whether a ``segmentation`` is of the right types."""
+    try:
+        _MASK_SCHEMA.validate_python(segmentation)
+    except ValidationError:
+        return False
+    return True
 
 
 KINDS = {"images": "image", "categories": "category", "annotations": "annotation"}
@@ -106,6 +119,7 @@ _SCHEMAS = {
     "categories": TypeAdapter(list[_Category], config=ConfigDict(strict=True)),
     "annotations": TypeAdapter(list[_Annotation], config=ConfigDict(strict=True)),
 }
+_MASK_SCHEMA = TypeAdapter(_Mask, config=ConfigDict(strict=True))
 # What a value must be, by pydantic's type of error.
 _EXPECTED = {
     "int_type": "a whole number",

@@ -4,6 +4,7 @@ import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 from tqdm import tqdm
@@ -41,7 +42,7 @@ def image_problems(images: list[dict], folder: Path, *, decode: bool = False) ->
             total=len(images),
             desc="Images",
             unit="image",
-            disable=len(images) < SHOWN_FROM,
+            disable=None if len(images) >= SHOWN_FROM else True,  # None: shown on terminals
             leave=False,
         )
         problems = [
@@ -63,32 +64,65 @@ def image_path(image: dict, folder: Path) -> str:
     return os.path.join("" if folder == Path() else folder, image_name(image))
 
 
+class Header(NamedTuple):
+    """What the header of an image file says.
+
+    Attributes:
+        size: width and height of the pixels in the file.
+        turned: whether its EXIF data swap width and height.
+        mode: Pillow's mode.
+    """
+
+    size: tuple[int, int]
+    turned: bool
+    mode: str
+
+    @property
+    def shown(self) -> tuple[int, int]:
+        """Width and height as training sees the image."""
+        return self.size[::-1] if self.turned else self.size
+
+
+def read_header(path: str, *, decode: bool = False) -> Header:
+    """Reads the header of an image.
+
+    Args:
+        path: the file.
+        decode: also decode the image.
+
+    Raises:
+        Exception: of a type that depends on the format, if it cannot be read.
+    """
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        raise OSError("it is not a file")
+    if status.st_size == 0:
+        raise OSError("it is empty")
+    with Image.open(path) as image:
+        header = Header(image.size, image.getexif().get(ORIENTATION) in TURNED, image.mode)
+        if decode:
+            image.load()
+    return header
+
+
 def _problem(path: str, expected: tuple[int, int], cache: HeaderCache, decode: bool) -> str | None:
     try:
         status = os.stat(path)
         if cache.size(path, status) == expected:
             return None
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            return "is not a file; fix its 'file_name'"
-        if status.st_size == 0:
-            return "is empty; copy it again"
-        with Image.open(path) as image:
-            size, mode = image.size, image.mode
-            turned = image.getexif().get(ORIENTATION) in TURNED
-            if decode:
-                image.load()
+        header = read_header(path, decode=decode)
     except Exception as error:  # depends on the format; all of them mean the same
         return f"cannot be read as an image ({error}); copy it again, or convert it to PNG or JPEG"
+    mode, turned, shown = header.mode, header.turned, header.shown
     if mode in DEEP:
         return f"has pixels of more than 8 bits (Pillow's mode {mode}); convert it to 8 bits"
-    shown = size[::-1] if turned else size
     if shown == expected:
         cache.add(path, status, shown)
         return None
     pixels = f"has {shown[0]} x {shown[1]} pixels, but the annotations say {_product(expected)}"
     if turned:
         return f"is turned by its EXIF data, after which it {pixels}"
-    if size[::-1] == expected:
+    if header.size[::-1] == expected:
         return f"{pixels}: width and height are swapped"
     return f"{pixels}: is it another version of the image?"
 

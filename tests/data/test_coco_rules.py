@@ -287,7 +287,7 @@ def test_image_files_are_opened(images):
     Image.new("I;16", (20, 10)).save(images / "deep.png")
     assert "more than 8 bits" in problem(file_name="deep.png")
     (images / "empty.png").touch()
-    assert "empty.png' is empty" in problem(file_name="empty.png")
+    assert "empty.png' cannot be read as an image (it is empty)" in problem(file_name="empty.png")
     (images / "text.png").write_text("no image")
     assert "cannot be read as an image" in problem(file_name="text.png")
 
@@ -311,7 +311,7 @@ EXPECTED = {
     "cat_id_list": "annotation 2: category_id",
     "crowd_string": "annotation 1: iscrowd is '0'",
     "dup_ann_ids": "annotation id 2 is used more than once",
-    "empty_png": "4.png' is empty",
+    "empty_png": "4.png' cannot be read as an image .it is empty",
     "exif_raw": "turned by its EXIF data",
     "filename_empty": "image 1: file_name",
     "filename_null": "image 1: file_name",

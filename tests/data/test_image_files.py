@@ -64,9 +64,7 @@ def test_faulty_and_new_images_are_not_kept(tmp_path, cache, opened):
     assert cache() == []
 
 
-@pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"content": 3}', '{"made_with": [], "key": 1}']
-)
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"made_with": [], "key": 1}'])
 def test_damaged_cache_is_not_used(tmp_path, cache, opened, content):
     draw(tmp_path / "a.png")
     assert image_problems(RECORDS, tmp_path) == []
@@ -117,8 +115,8 @@ def test_pipes_folders_and_broken_links_are_no_images(tmp_path):
     (tmp_path / "link").symlink_to("nowhere")
     records = [{**RECORDS[0], "file_name": name} for name in ("pipe", "folder", "link")]
     pipe, folder, link = image_problems(records, tmp_path)
-    assert "is not a file" in pipe
-    assert "is not a file" in folder
+    assert "it is not a file" in pipe
+    assert "it is not a file" in folder
     assert "No such file" in link
 
 

@@ -1,0 +1,202 @@
+"""Repairs COCO-format files, as far as nothing is guessed; ``msrcnn check --fix``."""
+
+import copy
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pycocotools.mask as mask_util
+
+from ..errors import UserError
+from .coco_rules import FAR, MIN_IOU, are_fractions, box_iou, lie_inside, nearly_all
+from .coco_schema import KINDS, has_readable_mask, shown
+from .image_files import image_path, read_header
+from .mask_extents import mask_extents
+from .repair_records import Note, is_whole, repair_records
+
+
+def repaired(content: object, images: Path) -> tuple[dict, list[str]]:
+    """Returns a copy of a COCO-format dict without the problems that can be mended.
+
+    Args:
+        content: the content of a file; not modified.
+        images: the directory that ``file_name`` is relative to.
+
+    Returns:
+        The copy, and a line about every change.
+
+    Raises:
+        UserError: if it has no lists of images and categories.
+    """
+    changes: list[str] = []
+    lists = ("images", "categories")
+    if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in lists):
+        raise UserError("cannot be mended: it has no lists of 'images' and 'categories'")
+    content = copy.deepcopy(content)
+    if not isinstance(content.get("annotations", []), list):
+        raise UserError("cannot be mended: 'annotations' is not a list")
+    for kind in KINDS:
+        _keep(content, kind, lambda record: isinstance(record, dict), "no JSON object", changes)
+    repair_records(content, changes.append)
+    _mend_images(content, images, changes)
+    for key, kind in (("image_id", "images"), ("category_id", "categories")):
+        known = {record["id"] for record in content[kind]}
+        _keep(
+            *(content, "annotations", lambda a, key=key, known=known: _value(a, key) in known),
+            *(f"its {key} is not the id of one of the {kind}", changes),
+        )
+    _mend_masks(content, changes)
+    return content, changes
+
+
+def _keep(
+    content: dict, kind: str, wanted: Callable[[dict], bool], reason: str, changes: list[str]
+) -> None:
+    """Removes the records that are not wanted."""
+    kept = []
+    for index, record in enumerate(content.get(kind, [])):
+        if wanted(record):
+            kept.append(record)
+        else:
+            name = record.get("id") if isinstance(record, dict) else f"at index {index}"
+            changes.append(f"{KINDS[kind]} {shown(name)} is removed: {reason}")
+    if kind in content:
+        content[kind] = kept
+
+
+def _value(record: dict, key: str) -> object:
+    value = record.get(key)
+    return value if isinstance(value, int) else None  # lists cannot be looked up
+
+
+def _mend_images(content: dict, folder: Path, changes: list[str]) -> None:
+    """Removes records without a file that can be read; sizes are those of the files."""
+    headers = {}
+    for image in content["images"]:
+        try:
+            headers[image["id"]] = read_header(image_path(image, folder))
+        except Exception:  # depends on the format
+            continue
+    _keep(
+        content, "images", lambda image: image["id"] in headers, "its file cannot be read", changes
+    )
+    for image in content["images"]:
+        header = headers[image["id"]]
+        found = header.shown
+        recorded = (image.get("width"), image.get("height"))
+        valid = all(is_whole(side) and side > 0 for side in recorded)
+        # If EXIF data turn the image, the masks would have to be turned, too.
+        swapped = found == recorded[::-1] and not header.turned
+        if found != recorded and (not valid or swapped):
+            image["width"], image["height"] = found
+            changes.append(
+                f"image {image['id']}: {shown(recorded[0])} x {shown(recorded[1])} is "
+                f"{found[0]} x {found[1]} now, as in its file"
+            )
+
+
+class _Masks:
+    """The annotations that have a mask which can be read, and what is known of them as arrays."""
+
+    def __init__(self, content: dict):
+        sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
+        self.annotations = [
+            each
+            for each in content.get("annotations", [])
+            if each.get("segmentation") and has_readable_mask(each["segmentation"])
+        ]
+        extents = mask_extents(self.annotations, sizes)
+        kept = [row for row in range(len(self.annotations)) if row not in extents.damaged]
+        self.annotations = [self.annotations[row] for row in kept]
+        self.boxes, self.flat = extents.boxes[kept], extents.flat[kept]
+        self.empty = extents.empty_rle[kept]
+        image = [sizes[each["image_id"]] for each in self.annotations]
+        self.image = np.array(image, dtype=float).reshape(-1, 2)
+
+
+def _mend_masks(content: dict, changes: list[str]) -> None:
+    masks = _Masks(content)
+    fractions = are_fractions(masks.boxes, masks.image) & ~masks.empty
+    if len(fractions) and nearly_all(fractions):
+        for row in np.flatnonzero(fractions).tolist():
+            _multiply(masks.annotations[row], masks.image[row].tolist(), changes.append)
+        masks = _Masks(content)
+    lost = masks.empty | ~lie_inside(masks.boxes, masks.image)
+    if len(lost) and nearly_all(lost):  # made for other images, which removing would hide
+        lost[:] = False
+    removed = {masks.annotations[row]["id"] for row in np.flatnonzero(lost).tolist()}
+    for row in np.flatnonzero(~lost & ~masks.empty).tolist():
+        annotation, size = masks.annotations[row], masks.image[row]
+        if np.abs(masks.boxes[row]).max() > FAR * size.max():  # its area would take all memory
+            continue
+        if not masks.flat[row]:
+            _mend_box(annotation, masks.boxes[row], changes.append)
+        _mend_area(annotation, size.astype(int).tolist(), changes.append)
+    reason = "its mask is empty or lies outside its image"
+    _keep(content, "annotations", lambda a: a["id"] not in removed, reason, changes)
+
+
+def _multiply(annotation: dict, size: list[float], note: Note) -> None:
+    def scaled(values: list[float]) -> list[float]:
+        return [value * size[index % 2] for index, value in enumerate(values)]
+
+    annotation["segmentation"] = [scaled(polygon) for polygon in annotation["segmentation"]]
+    if _is_box(annotation.get("bbox")):
+        annotation["bbox"] = scaled(annotation["bbox"])
+    annotation.pop("area", None)
+    note(f"annotation {annotation['id']}: fractions are multiplied by the size of the image")
+
+
+def _is_box(bbox: object) -> bool:
+    return (
+        isinstance(bbox, list)
+        and len(bbox) == 4
+        and all(_is_finite(value) for value in bbox)
+        and min(bbox[2:]) > 0
+    )
+
+
+def _is_finite(value: object) -> bool:
+    return (isinstance(value, float) and math.isfinite(value)) or is_whole(value)
+
+
+def _mend_box(annotation: dict, mask: np.ndarray, note: Note) -> None:
+    """Computes a box again that is no box, or does not fit its mask."""
+    bbox = annotation.get("bbox")
+    if _is_box(bbox):
+        x, y, width, height = map(float, bbox)
+        if box_iou(np.array([[x, y, x + width, y + height]]), mask[None])[0] >= MIN_IOU:
+            return
+    x0, y0, x1, y1 = mask.tolist()
+    annotation["bbox"] = [x0, y0, x1 - x0, y1 - y0]
+    note(
+        f"annotation {annotation['id']}: bbox {shown(bbox)} is {shown(annotation['bbox'])} now, "
+        "around its mask"
+    )
+
+
+def _mend_area(annotation: dict, size: list[int], note: Note) -> None:
+    if _is_finite(annotation.get("area")):
+        return
+    encoded = annotation["segmentation"]
+    if isinstance(encoded, list) or isinstance(encoded["counts"], list):
+        encoded = mask_util.frPyObjects(encoded, size[1], size[0])
+    if isinstance(encoded, list):
+        encoded = mask_util.merge(encoded)
+    annotation["area"] = float(mask_util.area(encoded))
+    note(f"annotation {annotation['id']}: area is {annotation['area']:g}, that of its mask")
+
+
+def write_target(target: Path, source: Path) -> Path:
+    """Returns the file to write to.
+
+    Raises:
+        UserError: if it is the file that was read.
+    """
+    if target.resolve() == source.resolve() or (
+        target.exists() and os.path.samefile(target, source)
+    ):
+        raise UserError(f"--fix '{target}' is the input itself: give another file")
+    return target
