@@ -146,6 +146,51 @@ def test_check_lists_every_problem(capsys, monkeypatch, shapes_root, tmp_path):
     assert re.search("^warning .*annotation 3: bbox", out, re.MULTILINE)
     assert err == f"error: {bad}: 1 problem\n"
 
+    content["annotations"][0] = dict(content["annotations"][1], id=999)
+    content["annotations"][2]["bbox"] = [1, 2, 9, 4]
+    bad.write_text(json.dumps(content))
+    monkeypatch.setattr(sys, "argv", ["msrcnn", "check", str(bad), f"{shapes_root}/val"])
+    cli.main()
+    assert "near-duplicates" in capsys.readouterr().out  # hotcoco's health check
+
+
+def test_check_writes_a_mended_copy_and_a_report(capsys, monkeypatch, shapes_root, tmp_path):
+    content = json.loads((shapes_root / "annotations" / "instances_val.json").read_text())
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = str(annotation["iscrowd"])
+    bad, images = tmp_path / "bad.json", f"{shapes_root}/val"
+    bad.write_text(json.dumps(content))
+    before = bad.read_bytes()
+    fixed, page = tmp_path / "out" / "fixed.json", tmp_path / "page.html"
+    flags = ("--fix", str(fixed), "--report", str(page))
+    monkeypatch.setattr(sys, "argv", ["msrcnn", "check", str(bad), images, *flags])
+    cli.main()
+    out = capsys.readouterr().out
+    assert "annotation 1: iscrowd '0' is 0 now" in out
+    assert f"Wrote {fixed}: {len(content['annotations'])} changes" in out
+    assert bad.read_bytes() == before
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    monkeypatch.setattr(sys, "argv", ["msrcnn", "check", str(fixed), images])
+    cli.main()
+
+    (tmp_path / "link.json").symlink_to(bad)
+    for target in (bad, tmp_path / "link.json"):
+        flags = ("--fix", str(target))
+        code, _, err = run_in_process(capsys, monkeypatch, "check", str(bad), images, *flags)
+        assert code == 1
+        assert "is the input itself: give another file" in err
+    assert bad.read_bytes() == before
+
+    content["annotations"][0]["segmentation"] = [[None] * 6]
+    bad.write_text(json.dumps(content))
+    code, _, err = run_in_process(
+        capsys, monkeypatch, "check", str(bad), images, "--fix", str(fixed)
+    )
+    assert code == 1
+    assert err == f"error: {fixed}: 1 problem\n"
+    _, _, err = run_in_process(capsys, monkeypatch, "check", "a", images, "--convert", "cvat")
+    assert "--convert needs --fix" in err
+
 
 @pytest.mark.slow
 def test_wheel_works_without_the_repository(tmp_path):

@@ -10,12 +10,19 @@ from ..atomic_file import write_file
 from ..data.annotation_file import read_coco
 from ..data.coco_rules import Finding, check_coco, mask_format
 from ..data.custom import parse_data_flag
+from ..data.health import health_findings
+from ..data.other_formats import READERS, UNSUPPORTED, read_other
 from ..data.repair import repaired, write_target
 from ..errors import UserError
+from ..visualization.check_report import check_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("annotations", metavar="ANN.json", help="COCO-format annotation file")
+    parser.add_argument(
+        "annotations",
+        metavar="ANN.json",
+        help="COCO-format annotation file; with --convert, the file or folder",
+    )
     parser.add_argument("images", metavar="IMAGES", help="folder that file names are relative to")
     parser.add_argument(
         "--examples",
@@ -36,16 +43,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write a copy in which everything is mended that can be without guessing, list the "
         "changes, and check the copy",
     )
+    parser.add_argument(
+        "--convert",
+        choices=(*READERS, *UNSUPPORTED),
+        help="read CVAT for images 1.1 (its XML file), or Pascal VOC or YOLO (their folder), "
+        "and write it as COCO to --fix; only annotations with masks",
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="OUT.html",
+        help="write a page with the problems, and examples of them drawn",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    annotations, images = parse_data_flag(f"{args.annotations}:{args.images}")
+    if args.convert:
+        annotations, content = _converted(args)
+        images = Path(args.images)
+    else:
+        annotations, images = parse_data_flag(f"{args.annotations}:{args.images}")
+        content = read_coco(annotations)
     target = write_target(args.fix, annotations) if args.fix else None
-    content = read_coco(annotations)
     if target:
         annotations, content = target, _fix(annotations, content, images, target)
     training = not isinstance(content, dict) or "annotations" in content
     findings = check_coco(content, images, training=training, decode=args.decode)
+    if not any(finding.stops for finding in findings):
+        findings += health_findings(content)
+    if args.report:
+        write_file(args.report, check_report(str(annotations), content, images, findings))
+        print(f"Wrote {args.report}")
     if findings:
         print(_table(findings, args.examples))
     errors = sum(len(finding.messages) for finding in findings if finding.stops)
@@ -56,6 +84,17 @@ def run(args: argparse.Namespace) -> None:
         f"{len(content['images'])} images, {len(content.get('annotations', []))} annotations, "
         f"{len(content['categories'])} categories, masks as {mask_format(content)}"
     )
+
+
+def _converted(args: argparse.Namespace) -> tuple[Path, dict]:
+    if not args.fix:
+        raise UserError("--convert needs --fix OUT.json, the file to write")
+    if not Path(args.images).is_dir():
+        raise UserError(f"image folder '{args.images}' does not exist")
+    content, left_out = read_other(args.convert, Path(args.annotations), Path(args.images))
+    for each in left_out:
+        print(f"warning: {each}")
+    return Path(args.annotations), content
 
 
 def _fix(annotations: Path, content: object, images: Path, target: Path) -> dict:

@@ -178,6 +178,25 @@ def _name(kind: str, record: Any, index: int) -> str:
     return f"{kind} {shown(record['id']).strip(QUOTE)}" if known else f"{kind} at index {index}"
 
 
+def record_named(message: str, content: object) -> tuple[str | None, dict]:
+    """Returns the kind of the record that a message begins with, and the record.
+
+    Args:
+        message: of the schema or of the rules about ``content``.
+        content: the content of an annotation file, of any type.
+    """
+    kind = message.partition(" ")[0]
+    for key, each in KINDS.items():
+        records = content.get(key) if isinstance(content, dict) else None
+        if each == kind and isinstance(records, list):
+            for index, record in enumerate(records):
+                if isinstance(record, dict) and message.startswith(
+                    (f"{_name(kind, record, index)}:", f"{_name(kind, record, index)} ")
+                ):
+                    return kind, record
+    return None, {}
+
+
 def _path(path: list) -> str:
     first, *rest = path
     return str(first) + "".join(

@@ -39,13 +39,8 @@ def mask_extents(annotations: list[dict], sizes: dict[int, tuple[int, int]]) -> 
     """
     number = len(annotations)
     extents = MaskExtents(np.zeros((number, 4)), np.zeros(number, bool), np.zeros(number, bool))
-    with tqdm(
-        total=number,
-        desc="Masks",
-        unit="mask",
-        disable=None if number >= SHOWN_FROM else True,
-        leave=False,
-    ) as bar:
+    hidden = None if number >= SHOWN_FROM else True  # None: shown on terminals
+    with tqdm(total=number, desc="Masks", unit="mask", disable=hidden, leave=False) as bar:
         for start in range(0, number, CHUNK):
             _read(extents, start, annotations[start : start + CHUNK], sizes)
             bar.update(CHUNK)

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pycocotools.mask as mask_util
 import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json, register_coco_instances
 from detectron2.structures import PolygonMasks
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,8 +15,12 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from msrcnn.data.coco_rules import check_coco, mask_format
+from msrcnn.data.mapper import MaskScoringDatasetMapper
 from msrcnn.data.mask_extents import mask_extents
+from msrcnn.data.repair import repaired
 from msrcnn.data.rle_counts import rle_counts
+from msrcnn.errors import UserError
+from msrcnn.evaluation import Detections, evaluate_detections, load_ground_truth
 
 POLYGON = [[1, 1, 9, 1, 9, 9, 1, 9]]
 VALID = {
@@ -251,6 +257,77 @@ def test_boxes_and_areas_of_polygons(masks):
         points = np.concatenate([np.array(polygon) for polygon in mask])
         assert extents.boxes[i].tolist() == [*points.min(axis=0), *points.max(axis=0)]
         assert extents.flat[i] == (PolygonMasks([records[i]["segmentation"]]).area()[0] == 0)
+
+
+ODD = st.sampled_from(
+    [
+        *(
+            None,
+            True,
+            -1,
+            0,
+            1.0,
+            0.5,
+            "",
+            "1",
+            "a.png",
+            "\ud800",
+            "a\0b",
+            "x" * 5000,
+            [],
+            {},
+            [[]],
+        ),
+        *(10**400, -(10**400), 2**63, 2**31, 1e308, NAN, float("inf"), [NAN] * 4, [[1e308] * 6]),
+        *([[0] * 6], [[1, 1, 2, 2]], [[1, 1, 9, 1, 9]], [[-100, -100, 1900, -100, 1900, 1900]]),
+        *(rle(0, 200), rle(200), rle(2**63, 0), rle(-1, 201), rle(2**32, 0), rle(size=(2**31, 1))),
+        *({"size": [10, 20], "counts": text} for text in ("", "`" * 9, "oo", "\ud800", "T60")),
+    ]
+)
+PLACES = st.sampled_from(
+    [
+        *((kind,) for kind in ("images", "categories", "annotations")),
+        *(("images", 0, key) for key in ("id", "file_name", "width", "height", "coco_url")),
+        *(("images", 0, f"{which}_category_ids") for which in ("neg", "not_exhaustive")),
+        *(("categories", 0, key) for key in ("id", "name", "frequency", "supercategory")),
+        *((*ANNOTATION, key) for key in ("id", "image_id", "category_id", "bbox", "iscrowd")),
+        *((*ANNOTATION, key) for key in ("segmentation", "area", "keypoints", "score", "ignore")),
+    ]
+)
+
+
+@given(PLACES, ODD)
+def test_whatever_passes_can_be_loaded_mapped_and_evaluated(tmp_path_factory, place, value):
+    """And everything else is a finding; what remains after a repair is, too."""
+    folder = tmp_path_factory.getbasetemp() / "fuzz"
+    folder.mkdir(exist_ok=True)
+    Image.new("RGB", (20, 10)).save(folder / "a.png")
+    content = changed(place, value)
+    try:
+        fixed, _ = repaired(content, folder)
+    except UserError:  # no lists
+        fixed = None
+    for each in (content, fixed):
+        if any(finding.stops for finding in check_coco(each, folder)):
+            continue
+        path = folder / "a.json"
+        path.write_text(json.dumps(each))
+        for record in load_coco_json(str(path), str(folder)):
+            for used in {mask_format(each), "bitmask"}:
+                MaskScoringDatasetMapper(
+                    is_train=True,
+                    augmentations=[],
+                    image_format="RGB",
+                    use_instance_mask=True,
+                    instance_mask_format=used,
+                )(record)
+        register_coco_instances("fuzz", {}, str(path), str(folder))
+        try:
+            ground_truth = load_ground_truth("fuzz")
+        finally:
+            DatasetCatalog.remove("fuzz")
+            MetadataCatalog.remove("fuzz")
+        evaluate_detections(ground_truth, Detections.nothing(), bootstrap=0)
 
 
 @pytest.mark.parametrize("name", ["coco", "nuclei", "ccp", "animals"])

@@ -1,0 +1,61 @@
+"""Reads annotations in other formats through hotcoco; ``msrcnn check --convert``."""
+
+import warnings
+from pathlib import Path
+
+import hotcoco
+
+from ..errors import UserError
+
+READERS = {
+    "cvat": lambda source, images: hotcoco.COCO.from_cvat(source),
+    "voc": lambda source, images: hotcoco.COCO.from_voc(source),
+    "yolo": hotcoco.COCO.from_yolo,
+}
+# Other formats that users ask for, with what reads them.
+UNSUPPORTED = {"labelme": "export it to COCO with labelme's own labelme2coco.py"}
+
+
+def read_other(kind: str, source: Path, images: Path) -> tuple[dict, list[str]]:
+    """Reads annotations in another format.
+
+    Args:
+        kind: a key of ``READERS``: CVAT for images 1.1 (an XML file), Pascal VOC (a folder with
+            ``Annotations/``) or YOLO (a folder of label files with ``data.yaml``).
+        source: the file or folder.
+        images: the image folder.
+
+    Returns:
+        The content in COCO's format, and what the reader left out.
+
+    Raises:
+        UserError: if the format is not supported, the files cannot be read, or they have no masks.
+    """
+    if kind in UNSUPPORTED:
+        raise UserError(f"--convert {kind} is not supported: {UNSUPPORTED[kind]}")
+    if not source.exists():
+        raise UserError(f"'{source}' does not exist")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            content = READERS[kind](str(source), str(images)).dataset
+    except (ValueError, OSError) as error:
+        raise UserError(f"'{source}' cannot be read as {kind}: {error}") from error
+    if not content["images"]:
+        raise UserError(f"'{source}' cannot be read as {kind}: it names no images")
+    _complete_names(content, images)
+    without = sum(not each.get("segmentation") for each in content["annotations"])
+    if without:
+        raise UserError(
+            f"'{source}': {without} of {len(content['annotations'])} annotations are boxes without "
+            "a mask, which training needs; export polygons or masks, as COCO or CVAT do"
+        )
+    return content, [str(warning.message) for warning in caught]
+
+
+def _complete_names(content: dict, images: Path) -> None:
+    """Adds the endings of files, which YOLO's label files do not tell."""
+    files = {path.stem: path.name for path in sorted(images.iterdir())}
+    for image in content["images"]:
+        if not (images / image["file_name"]).is_file():
+            image["file_name"] = files.get(image["file_name"], image["file_name"])

@@ -1,0 +1,119 @@
+"""An HTML page with the problems of a dataset, and examples of them drawn."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pycocotools.mask as mask_util
+
+from ..data.coco_rules import FAR, Finding
+from ..data.coco_schema import has_readable_mask, image_name, record_named
+from ..data.mask_extents import mask_extents
+from ..errors import UserError
+from .html import Content, element, image, page
+from .html_report import STYLE
+from .images import read_rgb
+from .overlay import COLORS, Overlay, draw_overlays
+from .text import counted
+
+EXAMPLES = 3  # drawn for each kind of problem
+LISTED = 20  # messages for each kind of problem
+SIDE = 480  # pixels, of the long side of a drawing
+
+
+def check_report(title: str, content: dict, images: Path, findings: list[Finding]) -> bytes:
+    """Returns an HTML page about the findings in a dataset.
+
+    Args:
+        title: title of the page.
+        content: the content of the file that was checked, of any type.
+        images: the directory that ``file_name`` is relative to.
+        findings: see :func:`~msrcnn.data.coco_rules.check_coco`.
+    """
+    body = element(
+        "main",
+        element("h1", title),
+        element("p", "No problems." if not findings else "", class_="facts"),
+        *(part for finding in findings for part in _section(finding, content, images)),
+    )
+    return page(title, STYLE.read_text(encoding="utf-8"), element("body", body))
+
+
+def _section(finding: Finding, content: dict, images: Path) -> list[Content]:
+    kind = "Error" if finding.stops else "Warning"
+    number = counted(len(finding.messages), "record", "records")
+    messages = finding.messages[:LISTED]
+    left = len(finding.messages) - len(messages)
+    drawn = []
+    for message in finding.messages:
+        figure = _example(message, content, images)
+        drawn += [] if figure is None else [figure]
+        if len(drawn) == EXAMPLES:
+            break
+    return [
+        element("h2", f"{kind}: {number}"),
+        element("ul", *(element("li", message) for message in messages)),
+        element("p", f"and {left:,} more") if left else None,
+        *drawn,
+    ]
+
+
+def _example(message: str, content: dict, images: Path) -> Content:
+    """Draws the record that a message is about; ``None`` if there is no image to draw it on."""
+    kind, record = record_named(message, content)
+    if kind not in ("image", "annotation"):
+        return None
+    owner = record if kind == "image" else _image_of(record, content)
+    try:
+        pixels = read_rgb(Path(images) / image_name(owner or {}))
+    except UserError:
+        return None
+    overlays = []
+    if kind == "annotation" and (overlay := _overlay(record, pixels.shape[:2])):
+        overlays.append(overlay)
+    scale = SIDE / max(pixels.shape[:2])
+    picture = draw_overlays(pixels, scale, overlays)
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=85)
+    return element(
+        "figure",
+        image(file.getvalue(), "image/jpeg", "the record drawn", picture.width, picture.height),
+        element("figcaption", message),
+    )
+
+
+def _image_of(annotation: dict, content: dict) -> dict | None:
+    wanted = annotation.get("image_id")
+    return next(
+        (i for i in content["images"] if isinstance(i, dict) and i.get("id") == wanted), None
+    )
+
+
+def _overlay(annotation: dict, size: tuple[int, int]) -> Overlay | None:
+    """Returns what can be drawn of an annotation in an image of the given height and width."""
+    try:
+        bbox = np.array(annotation["bbox"], dtype=float)
+    except (KeyError, TypeError, ValueError):
+        return None
+    far = FAR * max(size)
+    if bbox.shape != (4,) or not np.isfinite(bbox).all() or np.abs(bbox).max() > far:
+        return None
+    return Overlay(
+        _mask(annotation, size, far), bbox, str(annotation.get("category_id")), COLORS[0]
+    )
+
+
+def _mask(annotation: dict, size: tuple[int, int], far: float) -> np.ndarray | None:
+    segmentation = annotation.get("segmentation")
+    if not segmentation or not has_readable_mask(segmentation):
+        return None
+    one = {"id": 0, "image_id": 0, "segmentation": segmentation}
+    extents = mask_extents([one], {0: size[::-1]})
+    if extents.damaged or np.abs(extents.boxes).max() > far:
+        return None
+    encoded = segmentation
+    if isinstance(encoded, list) or isinstance(encoded["counts"], list):
+        encoded = mask_util.frPyObjects(encoded, *size)
+    return mask_util.decode(mask_util.merge(encoded) if isinstance(encoded, list) else encoded)

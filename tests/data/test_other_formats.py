@@ -1,0 +1,48 @@
+import json
+from pathlib import Path
+
+import hotcoco
+import pytest
+
+from msrcnn.data.coco_rules import check_coco
+from msrcnn.data.other_formats import read_other
+from msrcnn.errors import UserError
+
+
+@pytest.fixture
+def content(shapes_root):
+    """Shapes whose masks are all polygons, as in the other formats."""
+    content = json.loads((shapes_root / "annotations" / "instances_val.json").read_text())
+    content["annotations"] = [
+        a for a in content["annotations"] if isinstance(a["segmentation"], list)
+    ]
+    return content
+
+
+def test_polygons_of_cvat(content, shapes_root, tmp_path):
+    hotcoco.COCO(content).to_cvat(str(tmp_path / "a.xml"))
+    found, left_out = read_other("cvat", tmp_path / "a.xml", shapes_root / "val")
+    assert left_out == []
+    assert check_coco(found, shapes_root / "val") == []
+    assert len(found["images"]) == len(content["images"])
+    polygons = sum(len(a["segmentation"]) for a in content["annotations"])
+    assert sum(len(a["segmentation"]) for a in found["annotations"]) == polygons
+
+
+@pytest.mark.parametrize("kind", ["yolo", "voc"])
+def test_boxes_are_refused(content, shapes_root, tmp_path, kind):
+    getattr(hotcoco.COCO(content), f"to_{kind}")(str(tmp_path / "out"))
+    with pytest.raises(UserError, match="annotations are boxes without a mask"):
+        read_other(kind, tmp_path / "out", shapes_root / "val")
+
+
+def test_what_is_not_supported_or_damaged(tmp_path):
+    with pytest.raises(UserError, match="--convert labelme is not supported: export it"):
+        read_other("labelme", tmp_path, tmp_path)
+    with pytest.raises(UserError, match="'nowhere' does not exist"):
+        read_other("cvat", Path("nowhere"), tmp_path)
+    (tmp_path / "a.xml").write_text("no XML")
+    with pytest.raises(UserError, match=r"a\.xml' cannot be read as cvat"):
+        read_other("cvat", tmp_path / "a.xml", tmp_path)
+    with pytest.raises(UserError, match="cannot be read as yolo"):
+        read_other("yolo", tmp_path, tmp_path)
