@@ -8,8 +8,9 @@ from tabulate import tabulate
 
 from ..atomic_file import write_file
 from ..data.annotation_file import read_coco
-from ..data.coco_rules import Finding, check_coco, mask_format
+from ..data.coco_rules import check_coco, mask_format
 from ..data.custom import parse_data_flag
+from ..data.finding import Finding
 from ..data.health import health_findings
 from ..data.other_formats import READERS, UNSUPPORTED, read_other
 from ..data.repair import repaired, write_target

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from ..errors import UserError
 from .coco_rules import (
-    Finding,
     check_annotations,
     check_images,
     check_trainable,
     mask_format,
     readable,
 )
+from .finding import Finding
 from .header_cache import SETTLED
 from .user_cache import read_cache, write_cache
 

@@ -2,7 +2,7 @@
 
 import hotcoco
 
-from .coco_rules import Finding
+from .finding import Finding
 
 KEYS = {
     "images": ("id", "width", "height"),

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pycocotools.mask as mask_util
 
-from ..data.coco_rules import FAR, Finding
 from ..data.coco_schema import has_readable_mask, image_name, record_named
+from ..data.finding import Finding
 from ..data.mask_extents import mask_extents
+from ..data.mask_rules import FAR
 from ..errors import UserError
 from .html import Content, element, image, page
 from .html_report import STYLE
