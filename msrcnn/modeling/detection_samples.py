@@ -5,7 +5,7 @@ boxes of detections nor false positives.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from detectron2.config import CfgNode
@@ -61,9 +61,12 @@ class DetectionSampler:
 
         Returns:
             For each image, the detections to train on with ``proposal_boxes``, ``gt_classes`` (the
-            predicted classes) and ``gt_instance``, the index of the matched instance or -1.
+            predicted classes) and ``gt_instance``, the index of the matched instance or -1, on the
+            CPU.
         """
         matches = [match_instances(*image) for image in zip(detections, targets)]
+        # Read once, because the host waits for the device each time.
+        matches = torch.cat(matches).cpu().split([len(match) for match in matches])
         _log_numbers(matches)
         rows = draw_detections(matches, self.limit, false_positives=self.false_positives)
         return [
@@ -92,7 +95,7 @@ def match_instances(detections: Instances, targets: Instances) -> torch.Tensor:
 
 
 def draw_detections(
-    matches: list[torch.Tensor], limit: int, *, false_positives: bool
+    matches: Sequence[torch.Tensor], limit: int, *, false_positives: bool
 ) -> list[torch.Tensor]:
     """Draws the detections to train on: matched ones first, then false positives.
 
@@ -121,7 +124,7 @@ def _draw(rows: torch.Tensor, number: int) -> torch.Tensor:
     return rows[torch.randperm(len(rows), device=rows.device)[:number]]
 
 
-def _log_numbers(matches: list[torch.Tensor]) -> None:
+def _log_numbers(matches: Sequence[torch.Tensor]) -> None:
     """Writes the numbers of detections per image to the event storage."""
     total = sum(map(len, matches))
     matched = sum((match >= 0).sum() for match in matches).item()

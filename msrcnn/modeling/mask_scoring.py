@@ -26,7 +26,7 @@ from .mask_score import mask_score
 from .maskiou_head import after_res5, build_maskiou_head
 from .maskiou_input import select_class_masks
 from .maskiou_loss import maskiou_loss
-from .maskiou_samples import TARGETS, MaskIoUSamples
+from .maskiou_samples import TARGETS
 
 
 @ROI_MASK_HEAD_REGISTRY.register()
@@ -146,8 +146,7 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
         Returns:
             ``loss_maskiou``. Detections without an instance have a target of 0.
         """
-        none = mask_logits.new_zeros(0).bool()
-        unmatched = torch.cat([none, *(d.gt_instance < 0 for d in detections)])
+        unmatched = torch.cat([d.gt_instance < 0 for d in detections])
         side = mask_logits.shape[-1]
         samples = [with_instance_masks(*image, side) for image in zip(detections, targets)]
         return {"loss_maskiou": self._maskiou_loss(features, mask_logits, samples, unmatched)}
@@ -169,19 +168,19 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
         boxes = torch.cat([none, *(p.proposal_boxes.tensor for p in proposals)])
         maskiou = self._maskiou(features, mask_logits, classes, boxes)
         samples = self.maskiou_samples(maskiou, mask_logits.detach(), proposals)
-        threshold = -1.0 if self.maskiou_samples.counts_zero else self.maskiou_thresh
-        if unmatched is not None:
-            # The threshold is for samples with an instance.
-            selected = unmatched | (samples.target > threshold)
-            samples = MaskIoUSamples(*(column[selected] for column in samples[:3]))
-            threshold = -1.0
-        _log_maskiou(samples.prediction, samples.target)
+        # The host waits for the device only here.
+        values = torch.stack([samples.prediction.detach().float(), samples.target]).cpu()
+        trained = values[1] > (-1.0 if self.maskiou_samples.counts_zero else self.maskiou_thresh)
+        if unmatched is not None:  # the threshold is for samples with an instance
+            trained |= unmatched
+        _log_maskiou(*values[:, trained])
+        rows = trained.nonzero()[:, 0].to(mask_logits.device)
         loss = maskiou_loss(
-            samples.prediction,
-            samples.target,
+            samples.prediction[rows],
+            samples.target[rows],
             loss_type=self.maskiou_loss_type,
-            threshold=threshold,
-            area=samples.area,
+            threshold=None,
+            area=samples.area[rows],
             num_masks=samples.num_masks,
         )
         return loss * self.maskiou_loss_weight
@@ -265,12 +264,10 @@ def _with_given_masks(mask_logits: torch.Tensor, instances: list[Instances]) -> 
 
 
 def _log_maskiou(prediction: torch.Tensor, target: torch.Tensor) -> None:
-    """Writes means over the samples to the event storage."""
+    """Writes means over the trained samples, tensors on the CPU, to the event storage."""
     if len(target) == 0:
         return
-    error = (prediction - target).abs()
-    means = torch.stack([target.mean(), prediction.mean().detach(), error.mean().detach()])
     storage = get_event_storage()
-    names = ("maskiou/target", "maskiou/prediction", "maskiou/abs_error")
-    for name, value in zip(names, means.tolist()):  # one transfer from the device
-        storage.put_scalar(name, value)
+    storage.put_scalar("maskiou/target", target.mean())
+    storage.put_scalar("maskiou/prediction", prediction.mean())
+    storage.put_scalar("maskiou/abs_error", (prediction - target).abs().mean())

@@ -80,7 +80,7 @@ def maskiou_loss(
     target: torch.Tensor,
     *,
     loss_type: str = "l2",
-    threshold: float = 0.0,
+    threshold: float | None = 0.0,
     area: torch.Tensor | None = None,
     num_masks: int | None = None,
 ) -> torch.Tensor:
@@ -91,10 +91,11 @@ def maskiou_loss(
         target: tensor of shape (N,), true MaskIoU in [0, 1], treated as a constant.
         loss_type: a key of ``LOSSES``.
         threshold: the paper's tau (table 3); samples with a target at or below it are ignored.
+            ``None`` uses all samples, without waiting for the device to count them.
         area: tensor of shape (N,), areas of the whole instances in image pixels; required by the
             losses in ``AREA_LOSSES``.
         num_masks: number of masks that the samples belong to, if a mask can have several samples;
-            ``None`` counts the samples above the threshold. Averaging over masks keeps the
+            ``None`` counts the samples that are not ignored. Averaging over masks keeps the
             gradient of an output independent of the number of classes that are trained.
 
     Returns:
@@ -107,9 +108,10 @@ def maskiou_loss(
         raise ValueError(f"loss_type '{loss_type}' requires the areas of the instances; pass area")
     # Compute the loss in full precision; under autocast, the prediction is in half precision.
     prediction, target = prediction.float(), target.detach().float()
-    selected = target > threshold
-    if area is not None:
-        area = area.detach().float()[selected]
-    loss = LOSSES[loss_type](prediction[selected], target[selected], area)
-    count = selected.sum().clamp(min=1) if num_masks is None else max(num_masks, 1)
-    return loss.sum() / count
+    area = None if area is None else area.detach().float()
+    if threshold is not None:
+        rows = (target > threshold).nonzero()[:, 0]
+        prediction, target = prediction[rows], target[rows]
+        area = None if area is None else area[rows]
+    loss = LOSSES[loss_type](prediction, target, area)
+    return loss.sum() / max(len(target) if num_masks is None else num_masks, 1)

@@ -18,7 +18,7 @@ class MaskIoUSamples(NamedTuple):
 
     Attributes:
         prediction: tensor of shape (K,), selected outputs of the head.
-        target: tensor of shape (K,), their true MaskIoU.
+        target: tensor of shape (K,), their true MaskIoU; -1 for outputs that are not trained.
         area: tensor of shape (K,), areas of the whole instances in image pixels.
         num_masks: number of masks that the samples belong to, if a mask can have several.
     """
@@ -84,7 +84,8 @@ class PositiveClasses:
     def __call__(self, maskiou, mask_logits, proposals) -> MaskIoUSamples:
         """See :class:`TargetClass`."""
         target, area, positive = class_targets(maskiou, mask_logits, proposals)
-        return MaskIoUSamples(maskiou[positive], target[positive], area[positive], len(maskiou))
+        target = target.where(positive, torch.full_like(target, -1))
+        return MaskIoUSamples(maskiou.flatten(), target.flatten(), area.flatten(), len(maskiou))
 
 
 TARGETS = {
@@ -109,7 +110,7 @@ def crop_instances(masks, instance: torch.Tensor, boxes: torch.Tensor, side: int
     if not isinstance(masks, BitMasks):
         return masks[instance].crop_and_resize(boxes, side).to(boxes.device)
     # Indexing would copy a mask of the full image size for every crop.
-    rois = torch.cat([instance[:, None].to(boxes.dtype), boxes], dim=1)
+    rois = torch.cat([instance[:, None].to(boxes), boxes], dim=1)
     align = ROIAlign((side, side), 1.0, 0, aligned=True)
     return align(masks.tensor[:, None].to(boxes.dtype), rois)[:, 0] >= 0.5
 
@@ -146,10 +147,10 @@ def class_targets(
         channels = classes if mask_logits.shape[1] > 1 else torch.zeros_like(classes)
         pred_masks = mask_logits[rows][proposal, channels] > 0
         iou = maskiou_targets(pred_masks, crops, areas, boxes)
-        inside = crops.flatten(1).any(dim=1)
-        index = proposal[inside] * maskiou.shape[1] + classes[inside]
+        inside = crops.flatten(1).any(dim=1)  # if not, iou is 0
+        index = proposal * maskiou.shape[1] + classes
         # Views into the rows of this image; the maximum is kept for each proposal and class.
-        target[rows].view(-1).scatter_reduce_(0, index, iou[inside], "amax")
-        area[rows].view(-1).scatter_reduce_(0, index, areas[inside], "amax")
-        positive[rows].view(-1)[index] = True
+        target[rows].view(-1).scatter_reduce_(0, index, iou, "amax")
+        area[rows].view(-1).scatter_reduce_(0, index, areas * inside, "amax")
+        positive[rows].view(-1).scatter_reduce_(0, index, inside, "amax")
     return target, area, positive

@@ -48,8 +48,11 @@ class SharedField:
         return self.length
 
     def __getitem__(self, item) -> "SharedField":
-        item = item.cpu() if isinstance(item, torch.Tensor) else item
-        return SharedField(self.value, len(torch.arange(self.length)[item]))
+        if not isinstance(item, torch.Tensor):
+            return SharedField(self.value, len(range(self.length)[item]))
+        # The host waits for the device only to count a mask.
+        length = int(item.sum()) if item.dtype == torch.bool else len(item)
+        return SharedField(self.value, length)
 
 
 class SoftNMSOutputLayers(FastRCNNOutputLayers):

@@ -57,8 +57,8 @@ class SoftNMS:
 
         Scores never increase, so the score of the best remaining box is final. Repeatedly selecting
         the best box over all classes therefore gives the same result as running each class
-        separately, and only ``max_detections`` steps are needed. The loop does not synchronize
-        with the device.
+        separately, and only ``max_detections`` steps are needed. The host waits for the device
+        only once, after the loop.
 
         Args:
             boxes: tensor of shape (N, 4), as (x0, y0, x1, y1).
@@ -85,7 +85,7 @@ class SoftNMS:
             iou = _iou_with(corners, areas, best)
             factor = torch.where(classes == classes[best], self._factor(iou), torch.ones_like(iou))
             remaining = (remaining * factor).masked_fill(removed, -1.0)
-        above = kept_scores >= self.min_score
+        above = (kept_scores >= self.min_score).nonzero()[:, 0]
         return keep[above], kept_scores[above]
 
     def _factor(self, iou: torch.Tensor) -> torch.Tensor:
