@@ -22,7 +22,7 @@ def zoo_cfg(name="COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"):
 
 
 def framework_cfg(name, **maskiou_head):
-    """Returns a zoo config with mask scoring and our ROI heads.
+    """Returns a narrow zoo config with R-18, mask scoring and our ROI heads.
 
     Args:
         name: a key of ``FRAMEWORKS``.
@@ -34,6 +34,11 @@ def framework_cfg(name, **maskiou_head):
     cfg.MODEL.ROI_HEADS.NAME = roi_heads
     use_scoring_parts(cfg)
     cfg.MODEL.RESNETS.NORM = "GN"  # FrozenBN does not normalize features of random weights
+    cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 18, 64
+    cfg.MODEL.FPN.OUT_CHANNELS = 32
+    cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 64
+    cfg.MODEL.ROI_MASK_HEAD.CONV_DIM = 32
+    cfg.MODEL.RPN.POST_NMS_TOPK_TRAIN = 100
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 6
     cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = 16
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0

@@ -6,6 +6,7 @@ import pytest
 from noisy_detections import noisy_detections
 from pycocotools.coco import COCO
 
+from msrcnn.data.shapes import make_split
 from msrcnn.evaluation import ENGINES
 from msrcnn.evaluation.bootstrap import gain_interval
 from msrcnn.evaluation.mask_quality import true_maskiou
@@ -13,9 +14,12 @@ from msrcnn.evaluation.mask_quality import true_maskiou
 SAMPLES = 250
 
 
-@pytest.fixture
-def dataset(coco_root):
-    return COCO(str(coco_root / "annotations" / "instances_val2017.json"))
+@pytest.fixture(scope="module", params=["shapes", "coco"])
+def dataset(request, tmp_path_factory):
+    if request.param == "coco":
+        root = request.getfixturevalue("coco_root")
+        return COCO(str(root / "annotations" / "instances_val2017.json"))
+    return COCO(str(make_split(tmp_path_factory.mktemp("shapes"), "train", 60, seed=1)))
 
 
 def rankings(dataset):
@@ -55,6 +59,7 @@ def resample(dataset, detections, images):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("dataset", ["shapes"], indirect=True)
 def test_agrees_with_resampling_images_by_hand(dataset, capsys):
     detections, before, after = rankings(dataset)
     rng = np.random.default_rng(0)

@@ -16,23 +16,28 @@ def test_shared_field_follows_indexing():
     assert field[torch.tensor([], dtype=torch.int64)].value == "image"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FRAMEWORKS)
-@pytest.mark.parametrize("nms_type", ["soft_linear", "soft_gaussian"])
-def test_soft_nms_in_every_framework(name, nms_type, build):
-    """Soft-NMS keeps every box that NMS keeps first, and lowers scores where boxes overlap."""
-    cfg = framework_cfg(name)
-    cfg.TEST.DETECTIONS_PER_IMAGE = 200
-    cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST = 0.3
+def soft_and_stock(build, cfg, nms_type, nms_thresh):
+    """For two images, the detections of a model with Soft-NMS and of the same one with NMS."""
+    cfg.MODEL.RPN.POST_NMS_TOPK_TEST = 14
+    cfg.TEST.DETECTIONS_PER_IMAGE = 100  # more than there are candidates
+    cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST = nms_thresh
     stock = build(cfg).eval()
     cfg.MODEL.ROI_HEADS.NMS_TYPE = nms_type
     soft = build(cfg).eval()
     soft.load_state_dict(stock.state_dict())
     inputs = batch(ground_truth(), ground_truth(1))
     with torch.no_grad():
-        pairs = list(zip(soft(copy.deepcopy(inputs)), stock(inputs)))
-    for ours, theirs in pairs:
-        ours, theirs = ours["instances"], theirs["instances"]
+        pairs = zip(soft(copy.deepcopy(inputs)), stock(inputs))
+    return [(ours["instances"], theirs["instances"]) for ours, theirs in pairs]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("nms_type", ["soft_linear", "soft_gaussian"])
+def test_soft_nms_in_every_framework(name, nms_type, build):
+    """Soft-NMS keeps every box that NMS keeps first, and lowers scores where boxes overlap."""
+    cfg = framework_cfg(name)
+    for ours, theirs in soft_and_stock(build, cfg, nms_type, nms_thresh=0.3):
         assert ours.scores[0].item() == pytest.approx(theirs.scores[0].item(), rel=1e-5)
         assert (ours.scores[:-1] >= ours.scores[1:]).all()
         assert len(ours) > len(theirs)  # nothing is removed
@@ -40,11 +45,23 @@ def test_soft_nms_in_every_framework(name, nms_type, build):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_soft_nms_at_an_iou_threshold_of_1_is_nms(name, build):
+    for ours, theirs in soft_and_stock(build, framework_cfg(name), "soft_linear", nms_thresh=1.0):
+        assert len(theirs) > 40
+        assert torch.equal(ours.pred_classes, theirs.pred_classes)
+        assert torch.equal(ours.pred_boxes.tensor, theirs.pred_boxes.tensor)
+        # Cascade averages the scores of its stages in another order.
+        assert torch.allclose(ours.scores, theirs.scores, rtol=1e-6)
+        assert torch.allclose(ours.mask_scores, theirs.mask_scores, rtol=1e-6)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fpn", "cascade"])
 def test_high_res_input(name, build, storage):
     model = build(framework_cfg(name, INPUT="high_res"))
     head = model.roi_heads.mask_head.maskiou_head
-    assert head.maskiou_fcn1.in_channels == 257
+    assert head.maskiou_fcn1.in_channels == 33
     assert head.maskiou_fc1.in_features == 16 * 14 * 14
     assert torch.isfinite(losses_of(model, batch(ground_truth()))["loss_maskiou"])
     assert model.eval()(batch(ground_truth()))[0]["instances"].has("mask_scores")
