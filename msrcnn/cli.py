@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 from torch.multiprocessing import ProcessExitedException
 
@@ -42,12 +43,27 @@ def main(command: str | None = None) -> None:
             return
         command, arguments = arguments[0], arguments[1:]
         program = f"msrcnn {command}"
-    module = importlib.import_module(f".commands.{command.replace('-', '_')}", __package__)
-    parser = argparse.ArgumentParser(prog=program, description=module.__doc__)
-    module.add_arguments(parser)
-    args = parser.parse_args(arguments)
+    module = _module(command)
+    args = command_parser(command, program).parse_args(arguments)
     args.command_line = f"{program} {shlex.join(arguments)}"
     report_errors(lambda: module.run(args))
+
+
+def command_parser(command: str, program: str) -> argparse.ArgumentParser:
+    """Returns the parser of a command's arguments.
+
+    Args:
+        command: one of ``COMMANDS``.
+        program: how the command was called, for usage messages.
+    """
+    module = _module(command)
+    parser = argparse.ArgumentParser(prog=program, description=module.__doc__)
+    module.add_arguments(parser)
+    return parser
+
+
+def _module(command: str) -> ModuleType:
+    return importlib.import_module(f".commands.{command.replace('-', '_')}", __package__)
 
 
 def _top_parser() -> argparse.ArgumentParser:

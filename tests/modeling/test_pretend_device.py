@@ -71,7 +71,9 @@ def train_and_detect(model):
 
 
 @pytest.mark.parametrize(("framework", "overrides"), VARIANTS)
-def test_equals_the_cpu(framework, overrides, build, storage):
+def test_equals_the_cpu(framework, overrides, build, storage, monkeypatch):
+    # Detections of random weights do not overlap with instances as much.
+    monkeypatch.setattr("msrcnn.modeling.detection_samples.MIN_BOX_IOU", 0.0)
     cfg = small(framework, overrides)
     expected = train_and_detect(build(cfg))
     with PretendDevice() as device:
