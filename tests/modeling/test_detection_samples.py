@@ -4,7 +4,7 @@ import pytest
 import torch
 from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes, Instances
-from test_mask_scoring import SIZE, batch, empty_ground_truth, ground_truth, losses_of
+from rectangles import SIZE, batch, empty_ground_truth, ground_truth, losses_of
 from zoo_configs import framework_cfg
 
 from msrcnn.engine import use_scoring_parts

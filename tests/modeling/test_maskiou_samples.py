@@ -1,7 +1,7 @@
 import pytest
 import torch
 from detectron2.structures import Boxes, Instances
-from test_mask_scoring import SIZE, batch, ground_truth, losses_of
+from rectangles import SIZE, batch, ground_truth, losses_of
 
 from msrcnn.modeling.cropped_masks import CroppedMasks
 from msrcnn.modeling.mask_confidence import mask_confidence

@@ -4,7 +4,7 @@ import pytest
 import torch
 from detectron2.structures import Boxes
 from pretend_device import DEVICE, PretendDevice
-from test_mask_scoring import batch, empty_ground_truth, ground_truth, losses_of
+from rectangles import batch, empty_ground_truth, ground_truth, losses_of
 from zoo_configs import FRAMEWORKS, framework_cfg
 
 HEAD = "MODEL.ROI_MASKIOU_HEAD."

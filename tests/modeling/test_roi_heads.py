@@ -2,7 +2,7 @@ import copy
 
 import pytest
 import torch
-from test_mask_scoring import batch, ground_truth, losses_of
+from rectangles import batch, ground_truth, losses_of
 from zoo_configs import FRAMEWORKS, framework_cfg
 
 from msrcnn.modeling.roi_heads import SharedField

@@ -2,7 +2,7 @@ import pytest
 import torch
 from detectron2.modeling import GeneralizedRCNNWithTTA
 from detectron2.structures import Boxes, Instances
-from test_mask_scoring import SIZE, batch, ground_truth
+from rectangles import SIZE, batch, ground_truth
 from test_roi_heads import framework_cfg
 
 from msrcnn.modeling.test_time_augmentation import MaskScoringRCNNWithTTA

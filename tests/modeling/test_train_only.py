@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 from detectron2.solver import build_optimizer
-from test_mask_scoring import batch, ground_truth
+from rectangles import batch, ground_truth
 from test_roi_heads import framework_cfg
 
 from msrcnn.errors import UserError
