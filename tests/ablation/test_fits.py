@@ -21,8 +21,8 @@ from msrcnn.scores.sample_cache import SampleCache
 
 # A detector that has learned something.
 DETECTOR = {
-    "SOLVER.MAX_ITER": 60,
-    "SOLVER.IMS_PER_BATCH": 4,
+    "SOLVER.MAX_ITER": 30,
+    "SOLVER.IMS_PER_BATCH": 2,
     "SOLVER.BASE_LR": 0.002,
     "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.02,
     "TEST.BOOTSTRAP": 20,
@@ -118,11 +118,8 @@ def test_one_pass_serves_all_fits_of_a_detector(sweep):
 @pytest.mark.slow
 def test_joint_sweep(shapes_root, tmp_path):
     """Every seed has its detector, which scores masks itself and is fitted to."""
-    short = {**DETECTOR, "SOLVER.MAX_ITER": 30}
     variants = {"concat": {"set": PROPOSALS}, "fitted": {}}
-    plan = planned(
-        tmp_path, shapes_root, variants, seeds=[1, 2], set=short, joint=True, baseline="concat"
-    )
+    plan = planned(tmp_path, shapes_root, variants, seeds=[1, 2], joint=True, baseline="concat")
     assert run_sweep(plan) == 2
     for seed, detector in plan.detectors.items():
         expected = evaluation(detector)
