@@ -8,12 +8,11 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
 from ..config import get_msrcnn_cfg
-from ..data.custom import SEPARATOR, is_custom_dataset
 from ..engine.hashing import flatten, json_digest
 
-# Config keys that do not affect a result.
+# Config keys that do not affect a result. The class names follow from the data.
 IRRELEVANT = {
-    *("OUTPUT_DIR", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS"),
+    *("OUTPUT_DIR", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS", "DATASETS.CLASS_NAMES"),
     *(f"SOLVER.CHECKPOINT_{key}" for key in ("PERIOD", "MINUTES", "KEEP")),
 }
 
@@ -39,10 +38,7 @@ def digest(cfg: CfgNode, start: str | None) -> str:
 
 def _data_digest(name: str) -> str:
     """Returns the hash of a dataset's annotation file, or the name if there is no such file."""
-    if is_custom_dataset(name):
-        annotations = Path(name.rpartition(SEPARATOR)[0])
-    else:
-        annotations = Path(MetadataCatalog.get(name).get("json_file") or "")
+    annotations = Path(MetadataCatalog.get(name).get("json_file") or "")
     if not annotations.is_file():
         return name
     return _file_digest(annotations, annotations.stat().st_mtime_ns)

@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,15 +35,15 @@ class RunJob:
 
     Attributes:
         run: a run whose folder exists, see :func:`create_folder`.
-        train_data, val_data: custom data as ``ANN.json:IMAGES``.
+        train_data, val_data: custom data, each as ``ANN.json:IMAGES``.
         num_gpus: number of processes, each on a GPU; 0 for the CPU.
         threads: PyTorch threads on the CPU; ``None`` for PyTorch's default.
         command: command line of the sweep, for the record.
     """
 
     run: Run
-    train_data: str | None
-    val_data: str | None
+    train_data: Sequence[str]
+    val_data: Sequence[str]
     num_gpus: int
     threads: int | None
     command: str

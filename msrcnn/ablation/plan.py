@@ -97,7 +97,7 @@ class Plan:
         protocol_name: the protocol of the sweep.
         runs_dir: the folder for the folders of the runs.
         head_only: the runs train or fit the MaskIoU head alone, all from one detector.
-        train_data, val_data: custom data as ``ANN.json:IMAGES``.
+        train_data, val_data: custom data, each as ``ANN.json:IMAGES``.
         opts: alternating keys and values that override the config of every run.
         detectors: by seed, the run of the Mask R-CNN that the heads are for, if ``head_only``; the
             same for all seeds unless the protocol is ``joint``.
@@ -109,8 +109,8 @@ class Plan:
     protocol_name: str
     runs_dir: Path
     head_only: bool
-    train_data: str | None
-    val_data: str | None
+    train_data: Sequence[str]
+    val_data: Sequence[str]
     opts: Sequence[str]
     detectors: dict[int, Run] = field(default_factory=dict)
     variants: dict[str, dict[int, Run]] = field(default_factory=dict)
@@ -139,8 +139,8 @@ def make_plan(
     runs_dir: Path,
     *,
     head_only: bool = False,
-    train_data: str | None = None,
-    val_data: str | None = None,
+    train_data: Sequence[str] = (),
+    val_data: Sequence[str] = (),
     opts: Sequence[str] = (),
 ) -> Plan:
     """Builds and checks the config of every run; writes nothing.

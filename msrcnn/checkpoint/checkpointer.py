@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from .checkpoint_files import (
     resumable_checkpoints,
 )
 from .load_report import LoadReport, Mismatch, make_report
-from .safe_load import DamagedFileError, load_checkpoint_file
+from .safe_load import CLASS_NAMES, DamagedFileError, load_checkpoint_file
 from .torchvision_weights import (
     add_body_prefix,
     convert_torchvision_resnet,
@@ -41,18 +42,29 @@ class MaskScoringCheckpointer(DetectionCheckpointer):
     anchors may differ.
     """
 
-    def __init__(self, model, save_dir="", *, trusted: bool = False, keep: int = 0, **kwargs):
+    def __init__(
+        self,
+        model,
+        save_dir="",
+        *,
+        trusted: bool = False,
+        keep: int = 0,
+        class_names: Sequence[str] = (),
+        **kwargs,
+    ):
         """
         Args:
             model: the model to load into and to save.
             save_dir: the folder to save checkpoints to and to resume from.
             trusted: also load files that contain more than data, and run the code in them.
             keep: the number of periodic checkpoints to keep, the latest ones; 0 keeps all.
+            class_names: names of the model's classes by index, to save with it.
             **kwargs: passed to ``DetectionCheckpointer``.
         """
         super().__init__(model, save_dir, **kwargs)
         self.trusted = trusted
         self.keep = keep
+        self.class_names = list(class_names)
         self.report: LoadReport | None = None  # on the weights loaded last
         self._source = ""  # the name under which the current weights were requested
 
@@ -69,7 +81,7 @@ class MaskScoringCheckpointer(DetectionCheckpointer):
         """
         if not self.save_dir or not self.save_to_disk:
             return
-        content = {"model": self.model.state_dict()}
+        content = {"model": self.model.state_dict(), CLASS_NAMES: self.class_names}
         content.update({key: each.state_dict() for key, each in self.checkpointables.items()})
         content.update(kwargs)
         path = Path(self.save_dir) / f"{name}.pth"

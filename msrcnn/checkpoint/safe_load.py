@@ -5,6 +5,7 @@ common form. PyTorch files are read with ``torch.load(weights_only=True)``, pick
 :mod:`.restricted_pickle`, and safetensors files with the ``safetensors`` package.
 """
 
+import json
 import logging
 import pickle
 import re
@@ -17,6 +18,7 @@ from typing import IO, Any, TypeVar
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -29,6 +31,7 @@ T = TypeVar("T")
 ZIP_MAGIC = b"PK\x03\x04"
 TORCH_MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"  # near the start of files by PyTorch before 1.6
 MAX_SAFETENSORS_HEADER = 100 << 20  # bytes; the limit of the format
+CLASS_NAMES = "class_names"  # key of the names in a checkpoint, and in safetensors' metadata
 ZOO_KEYS = ("model", "__author__", "matching_heuristics")
 # In earlier versions, a file can corrupt memory in spite of weights_only (CVE-2026-24747).
 SAFE_TORCH_VERSION = (2, 10)
@@ -60,6 +63,34 @@ def load_checkpoint_file(path: str | Path, *, trusted: bool = False) -> dict:
             checkpoint.
     """
     return read_safely(path, _named_weights, trusted=trusted)
+
+
+def load_class_names(path: Path) -> list[str]:
+    """Returns the names of the classes that weights were trained on, by index.
+
+    Only the directory of the file is read, not its tensors.
+
+    Args:
+        path: a file that :class:`MaskScoringCheckpointer` or :func:`write_weights` has written.
+
+    Returns:
+        The names; empty if the file has none, is of another format or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(32)
+        if _is_safetensors(head, path.stat().st_size):
+            with safe_open(path, "pt") as weights:
+                names = json.loads((weights.metadata() or {}).get(CLASS_NAMES, "[]"))
+        elif head.startswith(ZIP_MAGIC):
+            _check_archive(path, True)
+            names = _torch_load(path, mmap=True).get(CLASS_NAMES, [])
+        else:
+            return []
+    except Exception:  # as in read_safely, which reports it when the weights are loaded
+        return []
+    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return names if is_list else []
 
 
 def read_safely(path: str | Path, parse: Callable[[Any], T], *, trusted: bool = False) -> T:
@@ -144,8 +175,8 @@ def _check_archive(path: Path, is_zip: bool) -> None:
         raise ValueError(f"it would unpack to {size} bytes, more than the size of the file")
 
 
-def _torch_load(path: Path) -> Any:
-    """Loads a PyTorch file with ``weights_only``."""
+def _torch_load(path: Path, *, mmap: bool = False) -> Any:
+    """Loads a PyTorch file with ``weights_only``; ``mmap`` reads a tensor when it is used."""
     if torch.__version__ < SAFE_TORCH_VERSION:
         logger.warning(
             "PyTorch %s does not load untrusted .pth files safely; use PyTorch %d.%d or newer.",
@@ -154,7 +185,7 @@ def _torch_load(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle protocol, before it raises
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         # The message is a page of advice on weights_only=False; extract what was found.
         message = str(error)

@@ -1,7 +1,8 @@
 """Writes weights atomically, as ``.pth`` or ``.safetensors``."""
 
 import io
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import safetensors.torch
@@ -10,16 +11,18 @@ from torch import Tensor
 
 from ..atomic_file import write_file
 from ..errors import UserError
+from .safe_load import CLASS_NAMES
 
 
-def _pth(weights: dict[str, Tensor]) -> bytes:
+def _pth(weights: dict[str, Tensor], class_names: list[str]) -> bytes:
     buffer = io.BytesIO()
-    torch.save({"model": weights}, buffer)
+    torch.save({"model": weights, CLASS_NAMES: class_names}, buffer)
     return buffer.getvalue()
 
 
-def _safetensors(weights: dict[str, Tensor]) -> bytes:
-    return safetensors.torch.save(weights, metadata={"format": "pt"})
+def _safetensors(weights: dict[str, Tensor], class_names: list[str]) -> bytes:
+    metadata = {"format": "pt", CLASS_NAMES: json.dumps(class_names)}
+    return safetensors.torch.save(weights, metadata=metadata)
 
 
 # Serialized in memory first: on a full disk, PyTorch's error does not mention the reason, and the
@@ -27,7 +30,9 @@ def _safetensors(weights: dict[str, Tensor]) -> bytes:
 FORMATS = {".pth": _pth, ".safetensors": _safetensors}
 
 
-def write_weights(path: str | Path, state_dict: Mapping[str, Tensor]) -> Path:
+def write_weights(
+    path: str | Path, state_dict: Mapping[str, Tensor], class_names: Sequence[str] = ()
+) -> Path:
     """Writes weights to a file that Detectron2 and :func:`load_checkpoint_file` can load.
 
     An existing file is replaced only once the new one is completely on disk.
@@ -36,6 +41,7 @@ def write_weights(path: str | Path, state_dict: Mapping[str, Tensor]) -> Path:
         path: the file; its extension, ``.pth`` or ``.safetensors``, selects the format.
         state_dict: tensors by name, on any device. Tensors that share memory are written
             separately.
+        class_names: names of the model's classes by index; empty if unknown.
 
     Returns:
         The path.
@@ -52,6 +58,6 @@ def write_weights(path: str | Path, state_dict: Mapping[str, Tensor]) -> Path:
         name: tensor.detach().to("cpu", copy=True).contiguous()
         for name, tensor in state_dict.items()
     }
-    content = FORMATS[path.suffix](weights)
+    content = FORMATS[path.suffix](weights, list(class_names))
     write_file(path, content)
     return path

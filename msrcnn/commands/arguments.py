@@ -4,7 +4,9 @@ import argparse
 
 from ..engine import Processes
 
-DATA = "COCO-format annotation file and image folder, separated by a colon"
+DATA = (
+    "COCO-format annotation file and image folder, separated by a colon; may be given several times"
+)
 TRUST_HELP = "load weights that are not plain data; this RUNS any code that the file contains"
 
 
@@ -32,12 +34,18 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
 
 def add_train_data(parser: argparse.ArgumentParser) -> None:
     """Adds ``--train-data``."""
-    parser.add_argument("--train-data", metavar="ANN.json:IMAGES", help=f"train on this {DATA}")
+    _add_data(parser, "--train-data", "train on")
 
 
 def add_val_data(parser: argparse.ArgumentParser) -> None:
     """Adds ``--val-data``."""
-    parser.add_argument("--val-data", metavar="ANN.json:IMAGES", help=f"evaluate on this {DATA}")
+    _add_data(parser, "--val-data", "evaluate on")
+
+
+def _add_data(parser: argparse.ArgumentParser, flag: str, use: str) -> None:
+    parser.add_argument(
+        flag, metavar="ANN.json:IMAGES", action="append", default=[], help=f"{use} this {DATA}"
+    )
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from tabulate import tabulate
 from ..atomic_file import write_file
 from ..data.annotation_file import read_coco
 from ..data.coco_rules import check_coco, mask_format
-from ..data.custom import parse_data_flag
+from ..data.custom import missing_path
 from ..data.finding import Finding
 from ..data.health import health_findings
 from ..data.other_formats import READERS, UNSUPPORTED, read_other
@@ -63,7 +63,9 @@ def run(args: argparse.Namespace) -> None:
         annotations, content = _converted(args)
         images = Path(args.images)
     else:
-        annotations, images = parse_data_flag(f"{args.annotations}:{args.images}")
+        annotations, images = Path(args.annotations), Path(args.images)
+        if problem := missing_path(annotations, images):
+            raise UserError(problem)
         content = read_coco(annotations)
     target = write_target(args.fix, annotations) if args.fix else None
     if target:

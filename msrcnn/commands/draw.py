@@ -25,10 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     check_datasets([args.dataset])
+    ground_truth = load_ground_truth(args.dataset)
     draw_prediction_grid(
-        load_ground_truth(args.dataset),
+        ground_truth,
         Path(MetadataCatalog.get(args.dataset).image_root),
-        load_predictions(args.predictions),
+        load_predictions(args.predictions, ground_truth),
         args.output,
         num_images=args.num_images,
     )

@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> None:
         train_data=args.train_data,
         val_data=args.val_data,
         splits=("TRAIN", "TEST"),
+        keep_classes=True,
     )
     main = partial(
         _run_in_process,

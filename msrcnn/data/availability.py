@@ -7,6 +7,7 @@ from pathlib import Path
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..errors import UserError
+from .custom import is_custom_dataset, parse_data_flag
 
 
 def check_datasets(names: Iterable[str]) -> None:
@@ -21,6 +22,8 @@ def check_datasets(names: Iterable[str]) -> None:
     known = DatasetCatalog.list()
     for name in names:
         if name not in known:
+            if is_custom_dataset(name):
+                parse_data_flag(name)  # says what is missing
             near = difflib.get_close_matches(name, known)
             raise UserError(f"no dataset '{name}' is registered; nearest: {', '.join(near)}")
         metadata = MetadataCatalog.get(name)

@@ -1,13 +1,14 @@
 """Custom datasets from the command line: ``--train-data ANN.json:IMAGES``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
 
 from ..errors import UserError
-from .annotation_file import Summary, checked_file
+from .annotation_file import checked_file
 
 SEPARATOR = ":"  # between the two paths of a flag, and of the name of the dataset
 
@@ -17,70 +18,89 @@ def is_custom_dataset(name: str) -> bool:
     return SEPARATOR in name
 
 
+def custom_annotations(name: str) -> Path | None:
+    """Returns the annotation file of a custom dataset; ``None`` for any other, or if it is gone."""
+    return next((annotations for annotations, _ in _splits(name)), None)
+
+
+def dataset_label(name: str) -> str:
+    """Returns how messages name a dataset: by its annotation file if it is custom data."""
+    annotations = custom_annotations(name)
+    return f"'{annotations}'" if annotations else f"dataset '{name}'"
+
+
+def _splits(flag: str) -> list[tuple[Path, Path]]:
+    """Splits ``ANN.json:IMAGES`` at every colon that leaves an existing file and folder."""
+    colons = (index for index, character in enumerate(flag) if character == SEPARATOR)
+    pairs = ((flag[:colon], flag[colon + 1 :]) for colon in colons)
+    return [(Path(a), Path(b)) for a, b in pairs if a and b and not missing_path(Path(a), Path(b))]
+
+
+def missing_path(annotations: Path, images: Path) -> str:
+    """Says which of an annotation file and an image folder does not exist; empty if both do."""
+    if not annotations.is_file():
+        return f"annotation file '{annotations}' does not exist"
+    return "" if images.is_dir() else f"image folder '{images}' does not exist"
+
+
 def parse_data_flag(flag: str) -> tuple[Path, Path]:
-    """Splits ``ANN.json:IMAGES`` into its two paths.
+    """Splits ``ANN.json:IMAGES`` into its two paths, which may have colons in them.
 
     Raises:
-        UserError: if there is no colon, or one of the two paths does not exist.
+        UserError: if there is no colon, one of the two paths does not exist, or there is more than
+            one way to split the flag into paths that exist.
     """
-    annotations, colon, images = flag.rpartition(SEPARATOR)
-    if not colon or not annotations or not images:
+    splits = _splits(flag)
+    if len(splits) == 1:
+        return splits[0]
+    if splits:
+        ways = " or ".join(f"'{annotations}' and '{images}'" for annotations, images in splits)
+        raise UserError(f"'{flag}' could be {ways}: rename a file or folder")
+    annotations, _, images = flag.rpartition(SEPARATOR)
+    if not annotations or not images:
         raise UserError(f"'{flag}' is not of the form ANN.json:IMAGES")
-    if not Path(annotations).is_file():
-        raise UserError(f"annotation file '{annotations}' does not exist")
-    if not Path(images).is_dir():
-        raise UserError(f"image folder '{images}' does not exist")
-    return Path(annotations), Path(images)
+    if flag.count(SEPARATOR) > 1:
+        raise UserError(
+            f"'{flag}' is not of the form ANN.json:IMAGES: no colon in it has an existing file "
+            "before it and an existing folder after it"
+        )
+    raise UserError(missing_path(Path(annotations), Path(images)))
 
 
-def use_custom_data(cfg: CfgNode, train: str | None = None, val: str | None = None) -> None:
-    """Points a config at COCO-format data: datasets, number of classes and mask format.
+def use_custom_data(cfg: CfgNode, train: Sequence[str] = (), val: Sequence[str] = ()) -> None:
+    """Points a config at COCO-format data, sets its mask format, and registers its custom datasets.
 
     Args:
         cfg: modified in place.
-        train: ``ANN.json:IMAGES`` to train on; ``None`` keeps the config's datasets.
-        val: ``ANN.json:IMAGES`` to evaluate on; without it, a run that trains on custom data
-            evaluates on nothing.
+        train: ``ANN.json:IMAGES`` of each dataset to train on; none keeps the config's datasets.
+        val: ``ANN.json:IMAGES`` of each dataset to evaluate on; without it, a run that trains on
+            custom data evaluates on nothing.
 
     Raises:
-        UserError: if a file is missing or malformed, or the two have different categories.
+        UserError: if a file is missing or malformed.
     """
-    found: dict[str, Summary] = {}
-    for split, flag in (("TRAIN", train), ("TEST", val)):
-        if flag is not None:
-            annotations, images = parse_data_flag(flag)
-            found[split] = checked_file(annotations, images).summary
-            cfg.DATASETS[split] = (f"{annotations.resolve()}{SEPARATOR}{images.resolve()}",)
-    if not found:
-        return
-    if "TEST" not in found:
+    if train and not val:
         cfg.DATASETS.TEST = ()
-    first, *others = found.values()
-    for other in others:
-        _check_same_categories(first.categories, other.categories)
-    cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(first.categories)
-    cfg.DATASETS.CLASS_NAMES = tuple(first.class_names)
-    cfg.INPUT.MASK_FORMAT = first.mask_format
+    for split, flags in (("TEST", val), ("TRAIN", train)):
+        if not flags:
+            continue
+        pairs = [parse_data_flag(flag) for flag in flags]
+        cfg.DATASETS[split] = tuple(f"{a.resolve()}{SEPARATOR}{b.resolve()}" for a, b in pairs)
+        formats = {checked_file(*pair).summary.mask_format for pair in pairs}
+        cfg.INPUT.MASK_FORMAT = "bitmask" if "bitmask" in formats else "polygon"
     register_custom_datasets(cfg)
-
-
-def _check_same_categories(train: dict[int, str], val: dict[int, str]) -> None:
-    if train != val:
-        raise UserError(
-            "training and validation data have different categories: "
-            f"{sorted(set(train.items()) ^ set(val.items()))} are in one only; give both files "
-            "the same 'categories'"
-        )
 
 
 def register_custom_datasets(cfg: CfgNode) -> None:
     """Registers the custom datasets of a config with Detectron2, in this process.
 
+    Datasets that are not on this machine are left out: a config also names those that the run at
+    hand does not use.
+
     Args:
-        cfg: changed by :func:`use_custom_data`.
+        cfg: a config from :func:`use_custom_data`.
     """
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         if is_custom_dataset(name) and name not in DatasetCatalog.list():
-            annotations, _, images = name.rpartition(SEPARATOR)
-            register_coco_instances(name, {}, annotations, images)
-            MetadataCatalog.get(name).thing_classes = list(cfg.DATASETS.CLASS_NAMES)
+            for annotations, images in _splits(name)[:1]:
+                register_coco_instances(name, {}, str(annotations), str(images))

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from detectron2.data import get_detection_dataset_dicts
 from detectron2.data.build import trivial_batch_collator
 from detectron2.data.common import DatasetFromList
 from detectron2.data.samplers import (
@@ -19,6 +18,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import UserError
+from .dataset_classes import training_images
 from .mapper import NamedErrors
 
 IMAGE_STREAM = 1  # ends the key of the images' random numbers, which no other stream may share
@@ -81,14 +81,7 @@ class TrainLoader:
             UserError: if the sampler is unknown, or the batch size is not divisible by the number
                 of processes.
         """
-        dataset = get_detection_dataset_dicts(
-            cfg.DATASETS.TRAIN,
-            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
-            min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE
-            if cfg.MODEL.KEYPOINT_ON
-            else 0,
-            proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None,
-        )
+        dataset = training_images(cfg)
         processes = comm.get_world_size()
         if cfg.SOLVER.IMS_PER_BATCH % processes:
             raise UserError(

@@ -68,7 +68,7 @@ def evaluate_predictions(cfg, paths: list[str]) -> OrderedDict:
         return OrderedDict()
     dataset_name, output_dir = cfg.DATASETS.TEST[0], Path(cfg.OUTPUT_DIR)
     ground_truth = load_ground_truth(dataset_name)
-    files = {path: load_predictions(Path(path)) for path in paths}
+    files = {path: load_predictions(Path(path), ground_truth) for path in paths}
     if len(files) > 1 and not has_annotations(ground_truth):
         raise UserError(f"dataset '{dataset_name}' has no annotations to compare predictions with")
     if len(files) > 1:

@@ -1,8 +1,10 @@
 """Builds evaluators from a config."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from ..data.custom import custom_annotations
 from ..evaluation import MaskScoringEvaluator
 from ..modeling import ROI_MASKIOU_HEAD_REGISTRY
 from ..modeling.maskiou_head import MaskConfidenceHead
@@ -21,17 +23,30 @@ def evaluation_settings(cfg) -> dict:
 
 def build_evaluator(cfg, dataset_name: str) -> MaskScoringEvaluator:
     """Builds the evaluator of a dataset; with several datasets, each has its own folder."""
-    output_dir = Path(cfg.OUTPUT_DIR)
-    if len(cfg.DATASETS.TEST) > 1:
-        output_dir = output_dir / dataset_name
     return MaskScoringEvaluator(
         dataset_name,
-        str(output_dir),
+        str(Path(cfg.OUTPUT_DIR) / output_folder(dataset_name, cfg.DATASETS.TEST)),
         num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+        class_names=cfg.DATASETS.CLASS_NAMES,
         false_positives=_false_positives(cfg),
         report=partial(publish_evaluation, dataset_name=dataset_name),
         **evaluation_settings(cfg),
     )
+
+
+def output_folder(dataset_name: str, dataset_names: Sequence[str]) -> str:
+    """Returns the folder of a dataset's evaluation within the output folder; empty if it is alone.
+
+    Its name is that of the dataset, or of the annotation file if it is custom data, numbered if
+    there are several of the same name.
+    """
+    if len(dataset_names) == 1:
+        return ""
+    files = {each: custom_annotations(each) for each in dataset_names}
+    names = {each: file.stem if file else each for each, file in files.items()}
+    same = [each for each, name in names.items() if name == names[dataset_name]]
+    number = f"-{same.index(dataset_name) + 1}" if len(same) > 1 else ""
+    return f"{names[dataset_name]}{number}"
 
 
 def _false_positives(cfg) -> str | None:

@@ -6,7 +6,8 @@ from ..atomic_file import write_file
 from ..checkpoint import write_weights
 from ..data.custom import is_custom_dataset
 from ..errors import UserError
-from .predictor import class_names, load_model
+from .model_classes import class_names
+from .predictor import load_model
 
 
 def export_model(cfg, output: Path, *, trust_weights: bool = False) -> Path:
@@ -26,10 +27,11 @@ def export_model(cfg, output: Path, *, trust_weights: bool = False) -> Path:
     if output.resolve() == Path(cfg.MODEL.WEIGHTS).resolve():
         raise UserError(f"'{output}' is the checkpoint to export: choose another output")
     model = load_model(cfg, trust_weights=trust_weights)
-    write_weights(output, model.state_dict())
+    names = class_names(cfg)
+    write_weights(output, model.state_dict(), names)
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.DATASETS.CLASS_NAMES = tuple(class_names(cfg))
+    cfg.DATASETS.CLASS_NAMES = tuple(names)
     # Leave out what only means something on this machine: custom datasets are named by paths.
     cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = output.name, "./output"
     for split in ("TRAIN", "TEST"):

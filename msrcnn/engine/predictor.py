@@ -1,10 +1,7 @@
 """Prediction on single images."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
-from detectron2.data import Metadata, MetadataCatalog
 from detectron2.data.detection_utils import convert_PIL_to_numpy
 from detectron2.data.transforms import AugInput, AugmentationList, ResizeShortestEdge
 from detectron2.modeling import build_model
@@ -13,9 +10,9 @@ from PIL import Image
 
 from ..checkpoint import MaskScoringCheckpointer
 from ..checkpoint.load_report import LoadReport
-from ..data.annotation_file import read_coco
 from ..errors import UserError
 from .device import on_available_device
+from .model_classes import class_names
 
 
 def load_model(cfg, *, resume: bool = False, trust_weights: bool = False) -> torch.nn.Module:
@@ -97,25 +94,3 @@ class Predictor:
         image = torch.as_tensor(np.ascontiguousarray(resized.image.transpose(2, 0, 1)))
         inputs = [{"image": image, "height": height, "width": width}]
         return self.model(inputs)[0]["instances"].to("cpu")
-
-
-def class_names(cfg) -> list[str]:
-    """Returns class names by index: from the config, else from one of its datasets."""
-    if cfg.DATASETS.CLASS_NAMES:
-        return list(cfg.DATASETS.CLASS_NAMES)
-    for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
-        if name in MetadataCatalog.list():
-            names = _names_of_dataset(MetadataCatalog.get(name))
-            if names:
-                return names
-    return []
-
-
-def _names_of_dataset(metadata: Metadata) -> list[str]:
-    """Returns the class names of a dataset by index; empty if its annotations are not on disk."""
-    annotations = metadata.get("json_file")
-    if metadata.get("thing_classes") or annotations is None or not Path(annotations).is_file():
-        return list(metadata.get("thing_classes") or [])
-    # Detectron2 sets thing_classes only when it loads the dataset.
-    categories = sorted(read_coco(Path(annotations))["categories"], key=lambda c: c["id"])
-    return [category["name"] for category in categories]

@@ -16,6 +16,7 @@ from ..data.custom import use_custom_data
 from ..data.registered import check_data
 from ..errors import UserError
 from .config_rules import check_config
+from .model_classes import use_class_names
 from .scoring_parts import use_scoring_parts
 
 
@@ -23,21 +24,23 @@ def prepare_config(
     config_file: str | Path,
     opts: Sequence[str] = (),
     *,
-    train_data: str | None = None,
-    val_data: str | None = None,
+    train_data: Sequence[str] = (),
+    val_data: Sequence[str] = (),
     splits: Sequence[str] = (),
     resume: bool = False,
+    keep_classes: bool = False,
 ) -> CfgNode:
     """Loads a config, points it at the data, selects the heads that it needs and checks it.
 
     Args:
         config_file: path of the file, or its name relative to ``configs/``.
         opts: alternating keys and values that override the file.
-        train_data: custom data to train on, as ``ANN.json:IMAGES``.
-        val_data: custom data to evaluate on, as ``ANN.json:IMAGES``.
-        splits: the datasets to check: ``"TRAIN"``, ``"TEST"``, both or none.
+        train_data: custom data to train on, each as ``ANN.json:IMAGES``.
+        val_data: custom data to evaluate on, each as ``ANN.json:IMAGES``.
+        splits: the datasets that the run uses, to check: ``"TRAIN"``, ``"TEST"``, both or none.
         resume: the run resumes from a checkpoint in ``OUTPUT_DIR`` if there is one, so that
             ``MODEL.WEIGHTS`` may be gone.
+        keep_classes: the run uses ``"TRAIN"``, but the model keeps the classes of its weights.
 
     Returns:
         The config, not frozen.
@@ -46,12 +49,13 @@ def prepare_config(
         UserError: for any mistake in the config, the overrides, the data or the weights' name.
     """
     cfg = load_config(config_file, opts)
-    use_custom_data(cfg, train=train_data, val=val_data)
+    use_custom_data(cfg, train_data, val_data)
     use_scoring_parts(cfg)
     check_config(cfg)
     if cfg.MODEL.WEIGHTS and not (resume and resumable_checkpoints(Path(cfg.OUTPUT_DIR))):
         _check_weights(cfg.MODEL.WEIGHTS)
     check_data(cfg, splits)
+    use_class_names(cfg, splits, resume=resume, keep_classes=keep_classes)
     return cfg
 
 

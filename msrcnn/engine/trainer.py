@@ -26,6 +26,7 @@ from ..modeling.train_only import train_only
 from .device import on_available_device
 from .evaluators import build_evaluator
 from .keep_best import KeepBest
+from .model_classes import class_names
 from .optimizer import build_optimizer
 from .progress import ProgressLine
 from .timed_checkpoints import TimedCheckpointer
@@ -95,6 +96,7 @@ class Trainer(DefaultTrainer):
             self.cfg.OUTPUT_DIR,
             trusted=self.trust_weights,
             keep=self.cfg.SOLVER.CHECKPOINT_KEEP,
+            class_names=class_names(self.cfg),
             trainer=weakref.proxy(self),
         )
         hooks = super().build_hooks()
@@ -126,6 +128,12 @@ class Trainer(DefaultTrainer):
             raise UserError(
                 f"the checkpoint in '{self.cfg.OUTPUT_DIR}' holds only weights, no training state "
                 "to resume: give it as MODEL.WEIGHTS, without --resume"
+            )
+        if self.start_iter > 0 and self.checkpointer.report.remade:
+            raise UserError(
+                f"the checkpoint in '{self.cfg.OUTPUT_DIR}' is of another model: "
+                f"{', '.join(self.checkpointer.report.remade)}; start from it as MODEL.WEIGHTS in "
+                "a new OUTPUT_DIR"
             )
         if len(set(comm.all_gather(self.start_iter))) > 1:
             raise UserError(

@@ -2,14 +2,14 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
 from ..errors import UserError
+from .category_ids import category_ids
 from .detections import Detections
 from .ground_truth import load_ground_truth
 from .predictions_file import save_predictions
@@ -30,6 +30,7 @@ class MaskScoringEvaluator(DatasetEvaluator):
         output_dir: str,
         *,
         num_classes: int | None = None,
+        class_names: Sequence[str] = (),
         max_dets: int = 100,
         engine: str = "hotcoco",
         bootstrap: int = 1000,
@@ -45,23 +46,24 @@ class MaskScoringEvaluator(DatasetEvaluator):
                 the files of :func:`write_results`.
             num_classes: number of classes of the model, compared with the dataset's categories;
                 ``None`` skips the check.
+            class_names: names of the model's classes by index, which are matched with those of the
+                dataset. The dataset may lack some of them: their detections are ignored. If empty,
+                only the numbers are compared.
             max_dets, engine, bootstrap, confidence_exponent, false_positives: see
                 :func:`evaluate_detections`.
             report: called with the evaluation and the output folder, on the main process only.
 
         Raises:
-            UserError: if the dataset has no annotation file, or its number of categories is not
-                ``num_classes``.
+            UserError: if the dataset has no annotation file, or categories that the model does not
+                have.
         """
         self._ground_truth = load_ground_truth(dataset_name)
-        # Detectron2 assigns class indices in ascending order of the category ids.
-        self._category_ids = np.array(sorted(self._ground_truth.getCatIds()), dtype=np.int64)
-        num_categories = len(self._category_ids)
-        if num_classes not in (None, num_categories):
+        self._category_ids = category_ids(self._ground_truth, dataset_name, class_names)
+        if not class_names and num_classes not in (None, len(self._category_ids)):
             raise UserError(
-                f"dataset '{dataset_name}' has {num_categories} categories, but the model "
-                f"predicts {num_classes} classes: use a model trained on these categories, with "
-                f"MODEL.ROI_HEADS.NUM_CLASSES {num_categories}"
+                f"dataset '{dataset_name}' has {len(self._category_ids)} categories, but the model "
+                f"predicts {num_classes} classes, whose names are unknown: use a model trained on "
+                f"these categories, with MODEL.ROI_HEADS.NUM_CLASSES {len(self._category_ids)}"
             )
         self._output_dir = Path(output_dir)
         self._settings = {
@@ -99,7 +101,7 @@ class MaskScoringEvaluator(DatasetEvaluator):
         detections = Detections.concatenate([part for part in gathered if part is not None])
         start = time.perf_counter()
         folder = self._output_dir / "inference"
-        save_predictions(detections, folder / "predictions.npz")
+        save_predictions(detections, folder / "predictions.npz", self._ground_truth)
         write_results(detections, folder)
         seconds = {"inference": inference, "results": time.perf_counter() - start}
         return evaluate_and_write(

@@ -11,6 +11,8 @@ import pycocotools.mask as mask_util
 import torch
 from detectron2.structures import BoxMode, Instances
 
+from .category_ids import ABSENT
+
 # Columns that only some models predict, and the fields of Instances that contain them.
 OPTIONAL_SCORES = {
     "maskiou": "pred_maskiou",
@@ -64,7 +66,8 @@ class Detections:
                 ``mask_confidence``, and masks as ``pred_masks_rle`` (compressed RLE) or
                 ``pred_masks`` (bool tensor of shape (N, H, W)).
             image_id: the dataset's id of the image.
-            category_ids: array of the dataset's category ids, indexed by class.
+            category_ids: array of the dataset's category ids, indexed by class. Detections of a
+                class that is ``ABSENT`` are left out.
         """
         boxes = instances.pred_boxes.tensor.detach().cpu()
         boxes = BoxMode.convert(boxes, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
@@ -77,7 +80,7 @@ class Detections:
             segmentation = list(instances.pred_masks_rle)
         elif instances.has("pred_masks"):
             segmentation = [_encode(mask) for mask in instances.pred_masks]
-        return cls(
+        found = cls(
             images=np.array([image_id], dtype=np.int64),
             image_id=np.full(len(instances), image_id, dtype=np.int64),
             category_id=category_ids[instances.pred_classes.cpu().numpy()],
@@ -86,6 +89,8 @@ class Detections:
             segmentation=segmentation,
             **columns,
         )
+        known = found.category_id != ABSENT
+        return found if known.all() else found.take(np.flatnonzero(known), found.images)
 
     @classmethod
     def concatenate(cls, parts: list[Detections]) -> Detections:

@@ -1,23 +1,31 @@
 """Saves detections as .npz, and loads them from .npz or COCO result files."""
 
+import dataclasses
 import io
 import json
+import logging
 import zipfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pycocotools.mask as mask_util
+from pycocotools.coco import COCO
 
 from ..atomic_file import write_file
+from ..class_names import listed, shortened
 from ..errors import UserError
+from .category_ids import ABSENT
 from .detections import OPTIONAL_SCORES, Detections
 
-FORMAT = 1  # increase it for any change that older versions cannot read
+logger = logging.getLogger(__name__)
+
+FORMAT = 2  # increase it for any change that older versions cannot read
+READABLE = (1, 2)  # 1 has no names of categories
 COLUMNS = ("images", "image_id", "category_id", "bbox", "score")
 
 
-def save_predictions(detections: Detections, path: Path) -> None:
+def save_predictions(detections: Detections, path: Path, ground_truth: COCO | None = None) -> None:
     """Saves all columns of detections in one compressed file.
 
     Masks are stored as one array with the RLE strings of all masks, and arrays with the length of
@@ -26,6 +34,7 @@ def save_predictions(detections: Detections, path: Path) -> None:
     Args:
         detections: the detections to save.
         path: the ``.npz`` file to write; its folder is created if missing.
+        ground_truth: the dataset, to save the names of its categories, too.
     """
     columns = {name: getattr(detections, name) for name in (*COLUMNS, *OPTIONAL_SCORES)}
     columns = {name: column for name, column in columns.items() if column is not None}
@@ -35,38 +44,49 @@ def save_predictions(detections: Detections, path: Path) -> None:
         columns["mask_counts"] = np.frombuffer(b"".join(counts), dtype=np.uint8)
         columns["mask_length"] = np.array([len(c) for c in counts], dtype=np.int32)
         columns["mask_size"] = np.array(sizes, dtype=np.int32).reshape(-1, 2)
+    if ground_truth is not None:
+        names = {each["id"]: each["name"] for each in ground_truth.cats.values()}
+        # Not as an array of strings, in which the longest name sets the size of all.
+        columns["categories"] = np.frombuffer(json.dumps(names).encode(), dtype=np.uint8)
     content = io.BytesIO()
     np.savez_compressed(content, format=np.array(FORMAT), **columns)
     write_file(path, content.getvalue())
 
 
-def load_predictions(path: Path) -> Detections:
+def load_predictions(path: Path, ground_truth: COCO | None = None) -> Detections:
     """Loads detections that an evaluation saved, or a COCO result file.
+
+    A ``predictions.npz`` has the names of the categories. If the dataset to evaluate on has them
+    under other ids, detections get its ids; those of a category that it lacks are left out, and a
+    log message says so.
 
     Args:
         path: a ``predictions.npz``, or a JSON file with a list of COCO results that have a box, a
             mask or both. Boxes that are missing are computed from the masks.
+        ground_truth: the dataset to evaluate on.
 
     Raises:
-        UserError: if the file cannot be read, is damaged or has another format.
+        UserError: if the file cannot be read, is damaged or has another format, or the dataset has
+            categories that those of the file do not include.
     """
     try:
         with path.open("rb") as file:
             is_npz = zipfile.is_zipfile(file)
-        return _load_npz(path) if is_npz else _load_results(path)
+        return _load_npz(path, ground_truth) if is_npz else _load_results(path)
     except OSError as error:
         raise UserError(f"cannot read predictions '{path}': {error.strerror or error}") from error
 
 
-def _load_npz(path: Path) -> Detections:
+def _load_npz(path: Path, ground_truth: COCO | None) -> Detections:
     try:
         with np.load(path, allow_pickle=False) as file:
             columns = dict(file)
-        if int(columns.pop("format")) != FORMAT:
+        if int(columns.pop("format")) not in READABLE:
             raise UserError(
                 f"predictions '{path}' were saved by another version of msrcnn: evaluate the model "
                 "again"
             )
+        names = json.loads(columns.pop("categories", np.zeros(0, np.uint8)).tobytes() or "{}")
         if "mask_counts" in columns:
             columns["segmentation"] = _split_masks(columns)
         detections = Detections(**{"images": None, **columns})
@@ -77,7 +97,42 @@ def _load_npz(path: Path) -> Detections:
         ) from error
     if len(set(lengths.values())) > 1:
         raise UserError(f"predictions '{path}' are damaged: columns differ in length: {lengths}")
-    return detections
+    if ground_truth is None or not names:
+        return detections
+    return _with_categories_of(
+        ground_truth, detections, {int(number): name for number, name in names.items()}, path
+    )
+
+
+def _with_categories_of(
+    ground_truth: COCO, detections: Detections, names: dict[int, str], path: Path
+) -> Detections:
+    """Replaces category ids by those that a dataset has for the same names.
+
+    Args:
+        ground_truth: the dataset.
+        detections: detections of another dataset, or of the same one.
+        names: names of that dataset's categories by id.
+        path: the file, for messages.
+    """
+    if names == {each["id"]: each["name"] for each in ground_truth.cats.values()}:
+        return detections
+    wanted = {each["name"]: each["id"] for each in ground_truth.cats.values()}
+    if not wanted.keys() <= set(names.values()):
+        raise UserError(
+            f"predictions '{path}' are of {listed(list(names.values()))}, but the dataset has "
+            f"{listed(list(wanted))}: evaluate them on a dataset of these classes"
+        )
+    ids = np.array([wanted.get(names[each], ABSENT) for each in detections.category_id.tolist()])
+    absent = [name for name in names.values() if name not in wanted]
+    if absent:
+        logger.info(
+            "The dataset has %d of the %d classes of '%s'; detections of the others (%s) are "
+            "ignored.",
+            *(len(wanted), len(names), path, shortened(absent)),
+        )
+    moved = dataclasses.replace(detections, category_id=ids.astype(np.int64))
+    return moved.take(np.flatnonzero(ids != ABSENT), moved.images)
 
 
 def _split_masks(columns: dict[str, np.ndarray]) -> list[dict]:

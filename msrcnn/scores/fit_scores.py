@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from detectron2.data import get_detection_dataset_dicts
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 from pycocotools.coco import COCO
@@ -21,11 +20,11 @@ from ..engine import Trainer
 from ..engine.device import on_available_device
 from ..engine.predictor import load_model
 from ..errors import UserError
-from ..evaluation import load_ground_truth
 from .cache_key import HEAD, cache_key
 from .core_processes import share_among_cores
 from .exponents import Exponents, choose_exponents, choose_free_exponent
 from .fit import FitResult, fit_head, fit_seed, predict_all
+from .joined_datasets import JoinedDatasets
 from .sample_cache import SampleCache
 from .sample_pass import collect_samples
 
@@ -88,13 +87,10 @@ class ScoreFit:
         Raises:
             UserError: if the weights do not fit, or the cache was made from something else.
         """
-        if len(cfg.DATASETS.TRAIN) != 1:
-            raise UserError(
-                f"scores are fitted to one dataset; DATASETS.TRAIN names {len(cfg.DATASETS.TRAIN)}"
-            )
         self._cfg, self._output_dir = cfg, Path(cfg.OUTPUT_DIR)
         self._model = build_with_fresh_head(cfg, trust_weights=trust_weights)
-        self._ground_truth = load_ground_truth(cfg.DATASETS.TRAIN[0])
+        self._data = JoinedDatasets(cfg.DATASETS.TRAIN)
+        self._ground_truth = self._data.ground_truth
         if 0 < cfg.SOLVER.FIT_IMAGES < len(self._ground_truth.imgs):
             drawn = draw_images(self._ground_truth, cfg.SOLVER.FIT_IMAGES, fit_seed(cfg))
             self._ground_truth = of_images(self._ground_truth, drawn)
@@ -106,13 +102,13 @@ class ScoreFit:
         Args:
             cache_gb: bounds the size of the cache on disk.
         """
-        images = get_detection_dataset_dicts(self._cfg.DATASETS.TRAIN, filter_empty=False)
+        kept = self._ground_truth.imgs
         collect = partial(
             collect_samples,
             self._cfg,
             self._model,
             self._ground_truth,
-            [image for image in images if image["image_id"] in self._ground_truth.imgs],
+            [image for image in self._data.images() if image["image_id"] in kept],
             self.cache,
             max_bytes=int(cache_gb * 2**30),
         )
@@ -237,7 +233,8 @@ def of_images(ground_truth: COCO, image_ids: np.ndarray) -> COCO:
 
 def _write(cfg, model, exponents: Exponents, free: float, output_dir: Path) -> None:
     """Writes the checkpoint and its config."""
-    MaskScoringCheckpointer(model, str(output_dir)).save(WEIGHTS)
+    names = cfg.DATASETS.CLASS_NAMES
+    MaskScoringCheckpointer(model, str(output_dir), class_names=names).save(WEIGHTS)
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.WEIGHTS = f"{WEIGHTS}.pth"

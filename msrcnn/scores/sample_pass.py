@@ -13,6 +13,7 @@ from torch.utils.data import SequentialSampler
 from tqdm import tqdm
 
 from ..evaluation import Detections, postprocess_to_rle
+from ..evaluation.category_ids import ABSENT, category_ids
 from ..evaluation.mask_quality import true_maskiou
 from ..modeling import MaskScoringHead
 from ..modeling.mask_scalars import mask_scalars
@@ -71,7 +72,9 @@ class _Collector:
     def __init__(self, cfg, model: GeneralizedRCNN, ground_truth: COCO, bytes_per_image: float):
         self._cfg, self._model, self._ground_truth = cfg, model, ground_truth
         self._bytes_per_image = bytes_per_image
-        self._category_ids = np.array(sorted(ground_truth.getCatIds()), dtype=np.int64)
+        self._category_ids = category_ids(
+            ground_truth, cfg.DATASETS.TRAIN[0], cfg.DATASETS.CLASS_NAMES
+        )
         self._num_classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
         self._all_masks = cfg.MODEL.ROI_MASKIOU_HEAD.INPUT == "all_masks"
 
@@ -99,6 +102,7 @@ class _Collector:
                 rows = instances.row  # postprocessing drops empty boxes
                 stored_masks = mask_logits if self._all_masks else class_masks[:, None]
                 size = 2 * (features.shape[1:].numel() + stored_masks.shape[1:].numel())
+                rows, instances = self._of_dataset(rows, instances)
                 rows, instances = self._draw(rows, instances, [image["image_id"], view], size)
                 columns.append(
                     {
@@ -123,6 +127,11 @@ class _Collector:
         )
         return samples, found
 
+    def _of_dataset(self, rows: torch.Tensor, instances: Instances):
+        """Leaves out detections of classes that the dataset does not have."""
+        known = self._category_ids[instances.pred_classes.cpu().numpy()] != ABSENT
+        return (rows, instances) if known.all() else _take(np.flatnonzero(known), rows, instances)
+
     def _draw(self, rows: torch.Tensor, instances: Instances, seed: list[int], size: int):
         """Draws detections of an image if its share of the cache cannot hold all of them.
 
@@ -137,13 +146,17 @@ class _Collector:
         limit = int(share) + (rng.random() < share % 1)  # a share below 1 leaves images out
         if len(rows) <= limit:
             return rows, instances
-        kept = np.sort(rng.choice(len(rows), limit, replace=False))
-        kept = torch.from_numpy(kept).to(rows.device)
-        rles = [instances.pred_masks_rle[i] for i in kept.tolist()]
-        instances.remove("pred_masks_rle")
-        instances = instances[kept]
-        instances.pred_masks_rle = rles
-        return rows[kept], instances
+        return _take(np.sort(rng.choice(len(rows), limit, replace=False)), rows, instances)
+
+
+def _take(kept: np.ndarray, rows: torch.Tensor, instances: Instances):
+    """Selects detections by index."""
+    kept = torch.from_numpy(kept).to(rows.device)
+    rles = [instances.pred_masks_rle[i] for i in kept.tolist()]
+    instances.remove("pred_masks_rle")
+    instances = instances[kept]
+    instances.pred_masks_rle = rles
+    return rows[kept], instances
 
 
 class _Recorder(nn.Module):

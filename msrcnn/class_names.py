@@ -1,0 +1,66 @@
+"""Lists of class names: which belong together, in which order, and how messages show them.
+
+A class is known by its name. Category ids and indices are those of one file or one model, so that
+data and models are matched by name.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from .errors import printable
+
+SHOWN = 6  # names in a message
+WIDTH = 40  # characters of a name in a message
+
+
+def in_id_order(categories: Iterable[dict]) -> list[str]:
+    """Returns the names of COCO categories in the order of their ids, which is Detectron2's."""
+    return [category["name"] for category in sorted(categories, key=lambda c: c["id"])]
+
+
+def same_classes(names: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether two lists have the same names, in any order."""
+    return sorted(names) == sorted(others)
+
+
+def class_indices(names: Sequence[str], model_names: Sequence[str]) -> list[int | None]:
+    """Returns for each name the index of the model's class of that name.
+
+    ``None`` if the model has no such class, or a list has the name twice. Equal lists give 0, 1,
+    2, ... in any case.
+    """
+    if list(names) == list(model_names):
+        return list(range(len(names)))
+    counts, model_counts = Counter(names), Counter(model_names)
+    index = {name: number for number, name in enumerate(model_names) if model_counts[name] == 1}
+    return [index.get(name) if counts[name] == 1 else None for name in names]
+
+
+def arranged(names: Sequence[str], model_names: Sequence[str]) -> list[str]:
+    """Puts class names in the order in which a model with as many classes has them.
+
+    A name that the model has keeps its index, so that weights of the model fit the class. The
+    others take the indices that are left, in their own order.
+
+    Args:
+        names: the names to arrange.
+        model_names: names by class index. If their number differs, the order stays as it is: the
+            weights do not fit then.
+    """
+    if len(names) != len(model_names):
+        return list(names)
+    others = iter([name for name in names if name not in model_names])
+    return [name if name in names else next(others) for name in model_names]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Returns the number of classes with their names, such as ``2 classes (cat, dog)``."""
+    return f"{len(names)} class{'es' if len(names) != 1 else ''} ({shortened(names)})"
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Returns names in one line, the first few of a long list, each cut if it is long."""
+    shown = [printable(name) for name in names[:SHOWN]]
+    shown = [name if len(name) <= WIDTH else f"{name[: WIDTH - 3]}..." for name in shown]
+    more = len(names) - SHOWN
+    return ", ".join([*shown, *([f"and {more} more"] if more > 0 else [])])

@@ -1,0 +1,147 @@
+"""The classes of a run: the names of the model's classes, compared with those of its data."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from detectron2.config import CfgNode
+
+from ..checkpoint import load_class_names
+from ..checkpoint.checkpoint_files import resumable_checkpoints
+from ..class_names import arranged, class_indices, listed, same_classes, shortened
+from ..data.custom import dataset_label, is_custom_dataset
+from ..data.dataset_classes import dataset_classes
+from ..errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+def class_names(cfg: CfgNode) -> list[str]:
+    """Returns the names of a config's classes by index; empty if they are unknown.
+
+    ``DATASETS.CLASS_NAMES``, or else the names of a dataset of the config, of those to train on
+    first, with ``MODEL.ROI_HEADS.NUM_CLASSES`` classes.
+    """
+    if cfg.DATASETS.CLASS_NAMES:
+        return list(cfg.DATASETS.CLASS_NAMES)
+    found = map(dataset_classes, (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
+    number = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    return next((names for names in found if len(names) == number), [])
+
+
+def use_class_names(
+    cfg: CfgNode, splits: Sequence[str], *, resume: bool = False, keep_classes: bool = False
+) -> None:
+    """Sets the names and the number of classes of a config, and compares them with its data.
+
+    A training takes the classes of its data, in the order of the weights that it starts from;
+    anything else takes those of the weights. The names of weights are in their file. If it has
+    none, they are those of the config, see :func:`class_names`.
+
+    Args:
+        cfg: modified in place.
+        splits: the datasets that the run uses: ``"TRAIN"``, ``"TEST"``.
+        resume: the run resumes from the last checkpoint of ``OUTPUT_DIR``, if there is one.
+        keep_classes: the classes are those of the weights, although the run uses ``"TRAIN"``.
+
+    Raises:
+        UserError: if the classes of datasets or weights do not belong together; it lists both.
+    """
+    weights, resumes = _weights(cfg, resume)
+    saved = load_class_names(Path(weights)) if weights else []
+    train, test = (
+        {name: dataset_classes(name) for name in cfg.DATASETS[split] if split in splits}
+        for split in ("TRAIN", "TEST")
+    )
+    trained = _classes_of_training(train)
+    if train and not keep_classes:
+        names = _arranged(cfg, trained, saved) if trained else list(cfg.DATASETS.CLASS_NAMES)
+        if resumes and saved and not same_classes(names, saved):
+            raise UserError(
+                f"the checkpoint '{weights}' has {listed(saved)}, but the run has {listed(names)}: "
+                "start from it as MODEL.WEIGHTS in a new OUTPUT_DIR"
+            )
+    else:
+        names = _classes_of_weights(cfg, weights, saved)
+    number = len(names)
+    if not names:  # unknown: those of the data, whose number is compared with the weights'
+        own = [found for name, found in {**train, **test}.items() if is_custom_dataset(name)]
+        names = own[0] if own else []
+        number = len(names) or cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    cfg.DATASETS.CLASS_NAMES, cfg.MODEL.ROI_HEADS.NUM_CLASSES = tuple(names), number
+    uses_model = bool(weights) or bool(train)
+    for name, found in (*train.items(), *test.items()):
+        _check_dataset(name, found, names, number if uses_model else None)
+
+
+def _weights(cfg: CfgNode, resume: bool) -> tuple[str, bool]:
+    """Returns the weights that the run starts with, and whether it resumes from them."""
+    found = resumable_checkpoints(Path(cfg.OUTPUT_DIR)) if resume else []
+    return (str(found[0]), True) if found else (cfg.MODEL.WEIGHTS, False)
+
+
+def _classes_of_training(train: dict[str, list[str]]) -> list[str]:
+    """Returns the classes of the training data, which all datasets must have; empty if unknown."""
+    (first, names), *others = [each for each in train.items() if each[1]] or [("", [])]
+    for name, found in others:
+        if not same_classes(names, found):
+            raise UserError(
+                f"DATASETS.TRAIN: {dataset_label(first)} has {listed(names)}, but "
+                f"{dataset_label(name)} has {listed(found)}: train on datasets with the same "
+                "classes"
+            )
+    return names
+
+
+def _arranged(cfg: CfgNode, names: list[str], saved: list[str]) -> list[str]:
+    """Returns the classes of the training data in the order of the weights that it starts from."""
+    first, number = cfg.DATASETS.TRAIN[0], cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    if len(names) != number and not is_custom_dataset(first):
+        raise UserError(
+            f"{dataset_label(first)} has {listed(names)}, but MODEL.ROI_HEADS.NUM_CLASSES is "
+            f"{number}: set it to {len(names)}"
+        )
+    if len(saved) == len(names) and not same_classes(saved, names):
+        logger.warning(
+            "The weights have %s, the training data %s: classes with a new name start from the "
+            "weights of those that they replace.",
+            *(listed(saved), listed(names)),
+        )
+    return arranged(names, saved or cfg.DATASETS.CLASS_NAMES)
+
+
+def _classes_of_weights(cfg: CfgNode, weights: str, saved: list[str]) -> list[str]:
+    if not weights:
+        return []
+    configured = list(cfg.DATASETS.CLASS_NAMES)
+    if saved and configured and not same_classes(saved, configured):
+        raise UserError(
+            f"'{weights}' has {listed(saved)}, but DATASETS.CLASS_NAMES of the config has "
+            f"{listed(configured)}: use the config that the weights were trained with"
+        )
+    return saved or class_names(cfg)
+
+
+def _check_dataset(name: str, found: list[str], names: list[str], number: int | None) -> None:
+    """Compares the classes of a dataset with those of the model.
+
+    Args:
+        name: name of the dataset.
+        found: its classes; empty if unknown.
+        names: the model's classes; empty if unknown.
+        number: their number; ``None`` if there is no model.
+    """
+    if not found:
+        return
+    if names:
+        missing = [n for n, i in zip(found, class_indices(found, names)) if i is None]
+        if missing:
+            raise UserError(
+                f"{dataset_label(name)} has {listed(found)}, but the model has {listed(names)}: "
+                f"give data and model the same names; the model has no {shortened(missing)}"
+            )
+    elif number not in (None, len(found)):
+        raise UserError(
+            f"{dataset_label(name)} has {listed(found)}, but MODEL.ROI_HEADS.NUM_CLASSES is "
+            f"{number}; the names of the model's classes are unknown: set DATASETS.CLASS_NAMES"
+        )
