@@ -1,6 +1,7 @@
 """The classes of datasets, and training images whose labels are the model's class indices."""
 
 import contextlib
+import functools
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -38,9 +39,15 @@ def dataset_classes(name: str) -> list[str]:
     path = metadata.get("json_file")
     if path is None or not Path(path).is_file():
         return []
-    content = read_coco(Path(path))
+    return list(_names_in(Path(path), Path(path).stat().st_mtime_ns))
+
+
+@functools.cache
+def _names_in(path: Path, modified: int) -> tuple[str, ...]:
+    """Reads the names of the categories in an annotation file, again if it was modified."""
+    content = read_coco(path)
     try:
-        return in_id_order(content["categories"])
+        return tuple(in_id_order(content["categories"]))
     except (KeyError, TypeError) as error:
         raise UserError(
             f"{path} is not in COCO format: 'categories' must be a list of objects with 'id' and "

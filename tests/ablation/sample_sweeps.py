@@ -41,7 +41,7 @@ def write_sweep(folder, **changes):
 def custom_data(shapes_root):
     """Returns the small synthetic dataset as arguments of `make_plan`."""
     return {
-        f"{split}_data": f"{shapes_root}/annotations/instances_{split}.json:{shapes_root}/{split}"
+        f"{split}_data": [f"{shapes_root}/annotations/instances_{split}.json:{shapes_root}/{split}"]
         for split in ("train", "val")
     }
 

@@ -149,7 +149,7 @@ def test_custom_data_are_identified_by_their_annotations(plan, shapes_root, tmp_
     for split in ("train", "val"):
         copy = tmp_path / "elsewhere" / f"{split}.json"
         copy.write_bytes((shapes_root / f"annotations/instances_{split}.json").read_bytes())
-        data[f"{split}_data"] = f"{copy}:{shapes_root / split}"
+        data[f"{split}_data"] = [f"{copy}:{shapes_root / split}"]
     assert folders(plan(data=data)) == folders(plan())
     copy.write_text(copy.read_text() + "\n")  # of the last, val
     assert folders(plan(data=data)) != folders(plan())
@@ -340,7 +340,7 @@ def test_missing_data_are_reported(plan):
 def test_a_sweep_evaluates_on_one_dataset(plan, shapes_root):
     train = f"{shapes_root}/annotations/instances_train.json:{shapes_root}/train"
     with pytest.raises(UserError, match="names 0 datasets, .*: give --val-data"):
-        plan(data={"train_data": train})
+        plan(data={"train_data": [train]})
 
 
 def test_costs_are_there_where_they_are_reported(plan):

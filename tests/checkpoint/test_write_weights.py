@@ -3,8 +3,9 @@ import os
 import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from exploits import Call
 
-from msrcnn.checkpoint import load_checkpoint_file, write_weights
+from msrcnn.checkpoint import load_checkpoint_file, load_class_names, write_weights
 from msrcnn.errors import UserError
 
 SUFFIXES = [".pth", ".safetensors"]
@@ -97,3 +98,25 @@ def test_file_permissions_follow_the_umask(suffix, tmp_path):
     path = write_weights(tmp_path / f"w{suffix}", {"w": torch.zeros(1)})
     (tmp_path / "plain").write_text("")
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_class_names(tmp_path, suffix):
+    names = ["猫", "", "a\n"]
+    path = write_weights(tmp_path / f"w{suffix}", {"w": torch.ones(3)}, names)
+    assert load_class_names(path) == names
+    assert load_checkpoint_file(path)["model"]["w"].tolist() == [1, 1, 1]
+    assert load_class_names(write_weights(tmp_path / f"none{suffix}", {"w": torch.ones(1)})) == []
+
+
+def test_files_without_class_names(tmp_path):
+    """None of them is an error here: weights are checked when they are loaded."""
+    (tmp_path / "empty.pth").touch()
+    torch.save({"model": {}, "class_names": [1, 2]}, tmp_path / "numbers.pth")
+    ran = tmp_path / "ran"
+    torch.save({"model": {}, "class_names": Call(os.system, f"touch {ran}")}, tmp_path / "code.pth")
+    write_weights(tmp_path / "cut.pth", {"w": torch.ones(99)}, ["a"])
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "cut.pth").read_bytes()[:200])
+    for name in ("empty.pth", "numbers.pth", "code.pth", "cut.pth", "nowhere.pth"):
+        assert load_class_names(tmp_path / name) == [], name
+    assert not ran.exists()

@@ -2,10 +2,11 @@ import json
 import os
 
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog
 
 from msrcnn.data.coco_rules import check_annotations
 from msrcnn.data.custom import use_custom_data
+from msrcnn.data.dataset_classes import dataset_classes
 from msrcnn.errors import UserError
 
 
@@ -14,13 +15,11 @@ def flag(root, split):
 
 
 def test_custom_data_in_one_flag(tiny_cfg, shapes_root):
-    tiny_cfg.MODEL.ROI_HEADS.NUM_CLASSES = 80
-    use_custom_data(tiny_cfg, train=flag(shapes_root, "train"), val=flag(shapes_root, "val"))
-    assert tiny_cfg.MODEL.ROI_HEADS.NUM_CLASSES == 6
+    use_custom_data(tiny_cfg, [flag(shapes_root, "train")], [flag(shapes_root, "val")])
     assert tiny_cfg.INPUT.MASK_FORMAT == "bitmask"
     (name,) = tiny_cfg.DATASETS.TRAIN
     assert len(DatasetCatalog.get(name)) == 12
-    assert MetadataCatalog.get(name).thing_classes[0] == "disc"
+    assert dataset_classes(name)[0] == "disc"
     assert len(DatasetCatalog.get(tiny_cfg.DATASETS.TEST[0])) == 6
 
 
@@ -36,27 +35,25 @@ def test_a_file_is_read_again_once_changed(tiny_cfg, shapes_root, tmp_path, monk
     content = json.loads((shapes_root / "annotations" / "instances_val.json").read_text())
     annotations.write_text(json.dumps(content))
     for _ in range(3):
-        use_custom_data(tiny_cfg, val=f"{annotations}:{shapes_root}/val")
+        use_custom_data(tiny_cfg, val=[f"{annotations}:{shapes_root}/val"])
     assert read == [6]
     content["categories"].append({"id": 99, "name": "new"})
     annotations.write_text(json.dumps(content))
     os.utime(annotations, ns=(0, annotations.stat().st_mtime_ns + 1))  # whatever the clock's steps
-    use_custom_data(tiny_cfg, val=f"{annotations}:{shapes_root}/val")
+    use_custom_data(tiny_cfg, val=[f"{annotations}:{shapes_root}/val"])
     assert read == [6, 7]
-    assert tiny_cfg.MODEL.ROI_HEADS.NUM_CLASSES == 7
+    assert dataset_classes(tiny_cfg.DATASETS.TEST[0])[-1] == "new"
 
 
 def test_rle_of_one_class(tiny_cfg, nuclei_root):
     val = f"{nuclei_root}/val.json:{nuclei_root}/val"
-    use_custom_data(tiny_cfg, val=val)
-    assert tiny_cfg.MODEL.ROI_HEADS.NUM_CLASSES == 1
+    use_custom_data(tiny_cfg, val=[val])
     assert tiny_cfg.INPUT.MASK_FORMAT == "bitmask"
     assert tiny_cfg.DATASETS.TRAIN == ("shapes_train",)  # untouched
 
 
 def test_polygons_of_coco(tiny_cfg, coco_root):
-    use_custom_data(tiny_cfg, train=flag(coco_root, "train2017"))
-    assert tiny_cfg.MODEL.ROI_HEADS.NUM_CLASSES == 80
+    use_custom_data(tiny_cfg, train=[flag(coco_root, "train2017")])
     assert tiny_cfg.INPUT.MASK_FORMAT == "polygon"
     assert tiny_cfg.DATASETS.TEST == ()
 
@@ -76,18 +73,18 @@ def test_no_flag_changes_nothing(tiny_cfg):
 )
 def test_bad_flag(tiny_cfg, value, message):
     with pytest.raises(UserError, match=message):
-        use_custom_data(tiny_cfg, train=value)
+        use_custom_data(tiny_cfg, train=[value])
 
 
 def test_missing_image_folder(tiny_cfg, shapes_root):
     with pytest.raises(UserError, match="image folder .* does not exist"):
-        use_custom_data(tiny_cfg, train=f"{shapes_root}/annotations/instances_val.json:/nowhere")
+        use_custom_data(tiny_cfg, train=[f"{shapes_root}/annotations/instances_val.json:/nowhere"])
 
 
 def test_file_that_is_not_json(tiny_cfg, tmp_path):
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(UserError, match=r"a\.json is not JSON"):
-        use_custom_data(tiny_cfg, train=f"{tmp_path}/a.json:{tmp_path}")
+        use_custom_data(tiny_cfg, train=[f"{tmp_path}/a.json:{tmp_path}"])
 
 
 def test_record_and_file_are_named(tiny_cfg, shapes_root, tmp_path):
@@ -95,16 +92,56 @@ def test_record_and_file_are_named(tiny_cfg, shapes_root, tmp_path):
     content["annotations"][1]["category_id"] = 99
     (tmp_path / "bad.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"bad\.json: annotation 2: category_id 99"):
-        use_custom_data(tiny_cfg, val=f"{tmp_path}/bad.json:{shapes_root}/val")
+        use_custom_data(tiny_cfg, val=[f"{tmp_path}/bad.json:{shapes_root}/val"])
 
 
-def test_different_categories(tiny_cfg, shapes_root, tmp_path):
-    content = json.loads((shapes_root / "annotations/instances_val.json").read_text())
-    content["categories"][0]["name"] = "circle"
-    (tmp_path / "other.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match="different categories: .*circle.*disc"):
-        use_custom_data(
-            tiny_cfg,
-            train=flag(shapes_root, "train"),
-            val=f"{tmp_path}/other.json:{shapes_root}/val",
-        )
+def test_paths_with_colons(tiny_cfg, shapes_root, tmp_path):
+    folder = tmp_path / "a:b" / "12:30"
+    folder.mkdir(parents=True)
+    source = shapes_root / "annotations" / "instances_val.json"
+    (folder / "ann:1.json").write_text(source.read_text())
+    (folder / "img:1").symlink_to(shapes_root / "val")
+    use_custom_data(tiny_cfg, val=[f"{folder}/ann:1.json:{folder}/img:1"])
+    (name,) = tiny_cfg.DATASETS.TEST
+    assert name == f"{folder}/ann:1.json:{shapes_root}/val"
+    assert len(DatasetCatalog.get(name)) == 6
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("a:b:c", "'a:b:c' could be 'a' and 'b:c' or 'a:b' and 'c': rename"),
+        ("a:c:", "'a:c:' is not of the form ANN.json:IMAGES"),
+        ("a:b:d", "no colon in it has an existing file before it"),
+    ],
+)
+def test_colons_that_cannot_be_split(tiny_cfg, tmp_path, monkeypatch, flag, message):
+    monkeypatch.chdir(tmp_path)
+    for file in ("a", "a:b"):
+        (tmp_path / file).touch()
+    for folder in ("c", "b:c"):
+        (tmp_path / folder).mkdir()
+    with pytest.raises(UserError, match=message):
+        use_custom_data(tiny_cfg, train=[flag])
+
+
+def test_several_datasets(tiny_cfg, shapes_root, nuclei_root):
+    """One needs bitmasks."""
+    flags = [flag(shapes_root, "train"), f"{nuclei_root}/val.json:{nuclei_root}/val"]
+    use_custom_data(tiny_cfg, train=flags)
+    assert [name.rpartition(":")[0] for name in tiny_cfg.DATASETS.TRAIN] == [
+        each.rpartition(":")[0] for each in flags
+    ]
+    assert tiny_cfg.INPUT.MASK_FORMAT == "bitmask"
+
+
+def test_datasets_of_a_saved_config(tiny_cfg, shapes_root):
+    """Only those that the run uses must be on this machine."""
+    annotations, images = flag(shapes_root, "val").split(":")
+    tiny_cfg.DATASETS.TEST = (f"{annotations}:{images}/../val",)
+    tiny_cfg.DATASETS.TRAIN = ("/nowhere/a.json:/nowhere/b",)
+    use_custom_data(tiny_cfg, splits=("TEST",))
+    assert len(DatasetCatalog.get(tiny_cfg.DATASETS.TEST[0])) == 6
+    assert tiny_cfg.DATASETS.TRAIN[0] not in DatasetCatalog.list()
+    with pytest.raises(UserError, match="annotation file '/nowhere/a.json' does not exist"):
+        use_custom_data(tiny_cfg, splits=("TRAIN", "TEST"))

@@ -9,7 +9,8 @@ from detectron2.data.datasets import register_coco_instances
 from msrcnn.config import config_beside
 from msrcnn.data.shapes import CATEGORIES
 from msrcnn.engine.export import export_model
-from msrcnn.engine.predictor import Predictor, class_names, load_model
+from msrcnn.engine.model_classes import class_names
+from msrcnn.engine.predictor import Predictor, load_model
 from msrcnn.errors import UserError
 from msrcnn.visualization import draw_detections, read_rgb
 
@@ -80,7 +81,9 @@ def test_class_names_of_a_dataset_that_is_not_loaded(tiny_cfg, shapes_root):
 
 
 def test_class_names_of_the_dataset(tiny_cfg):
-    tiny_cfg.DATASETS.TEST = ("coco_2017_val",)
+    tiny_cfg.DATASETS.TRAIN, tiny_cfg.DATASETS.TEST = ("not_registered_here",), ("coco_2017_val",)
+    assert class_names(tiny_cfg) == []  # those of another model
+    tiny_cfg.MODEL.ROI_HEADS.NUM_CLASSES = 80
     assert class_names(tiny_cfg)[:2] == ["person", "bicycle"]
     tiny_cfg.DATASETS.TEST = tiny_cfg.DATASETS.TRAIN = ("not_registered_here",)
     assert class_names(tiny_cfg) == []

@@ -35,9 +35,9 @@ def test_only_used_splits_must_exist(shapes_root):
     annotations = shapes_root / "annotations" / "instances_val.json"
     opts = ["DATASETS.TRAIN", "('nowhere',)"]
     val = f"{annotations}:{shapes_root}/val"
-    assert len(prepare_config(SMOKE, opts, val_data=val, splits=("TEST",)).DATASETS.TEST) == 1
+    assert len(prepare_config(SMOKE, opts, val_data=[val], splits=("TEST",)).DATASETS.TEST) == 1
     with pytest.raises(UserError, match="no dataset 'nowhere'"):
-        prepare_config(SMOKE, opts, val_data=val, splits=BOTH)
+        prepare_config(SMOKE, opts, val_data=[val], splits=BOTH)
 
 
 def test_missing_weights():

@@ -225,6 +225,16 @@ def test_different_optimizer_cannot_be_resumed(killed, tmp_path, shapes_root):
         Trainer(cfg).resume_or_load(resume=True)
 
 
+def test_other_number_of_classes_cannot_be_resumed(killed, tmp_path, shapes_root):
+    """Also from a checkpoint of an older version, which has no names to compare."""
+    register(shapes_root)
+    folder = shutil.copytree(killed, tmp_path / "run")
+    cfg = run_cfg(shapes_root, folder)
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 3
+    with pytest.raises(UserError, match="6 classes in the file, 3 in the model; start from it as"):
+        Trainer(cfg).resume_or_load(resume=True)
+
+
 def test_full_disk_during_training(tmp_path, shapes_root, caplog):
     """Training ends with a clear error, and does not evaluate."""
     register(shapes_root)

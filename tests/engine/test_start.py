@@ -21,8 +21,8 @@ def cfg(shapes_root, tmp_path):
     return prepare_config(
         SMOKE,
         ["OUTPUT_DIR", str(tmp_path), "SEED", "1"],
-        train_data=data["train"],
-        val_data=data["val"],
+        train_data=[data["train"]],
+        val_data=[data["val"]],
         splits=("TRAIN", "TEST"),
     )
 
@@ -63,8 +63,8 @@ def count_images(cfg, folder):
     assert cfg.DATASETS.TRAIN[0] not in DatasetCatalog.list()
     started = start_run(cfg)
     (name,) = started.DATASETS.TRAIN
-    assert MetadataCatalog.get(name).thing_classes[0] == "disc"
     (folder / "images").write_text(str(len(DatasetCatalog.get(name))))
+    assert MetadataCatalog.get(name).thing_classes[0] == "disc"
 
 
 def test_custom_data_in_a_spawned_process(cfg, tmp_path):

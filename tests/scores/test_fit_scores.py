@@ -517,9 +517,3 @@ def test_no_detection_matches(cfg, build, tmp_path):
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 1.0
     with pytest.raises(UserError, match="none of the 0 detections .* matches an instance"):
         fit_scores(cfg)
-
-
-def test_several_datasets(cfg):
-    cfg.DATASETS.TRAIN = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
-    with pytest.raises(UserError, match="one dataset; DATASETS.TRAIN names 2"):
-        fit_scores(cfg)
