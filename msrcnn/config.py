@@ -82,8 +82,8 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # "FrozenBN": all batch norms keep their statistics and parameters; "BN": they are trained.
     cfg.MODEL.TORCHVISION.NORM = "FrozenBN"
 
-    # Class names by index, used for visualization. Set for custom data and by `msrcnn export`;
-    # () uses the names of the dataset.
+    # Class names of the model by index, by which it is matched with its data. Set from the weights
+    # or the training data; () is unknown.
     cfg.DATASETS.CLASS_NAMES = ()
 
     # Library that computes AP: "hotcoco" or "pycocotools" (the slower reference).

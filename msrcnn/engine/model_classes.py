@@ -63,15 +63,14 @@ def use_class_names(
             )
     else:
         names = _classes_of_weights(cfg, weights, saved)
-    number = len(names)
-    if not names:  # unknown: those of the data, whose number is compared with the weights'
+    if not names:  # unknown: those of custom data, whose number is compared with the weights'
         own = [found for name, found in {**train, **test}.items() if is_custom_dataset(name)]
-        names = own[0] if own else []
-        number = len(names) or cfg.MODEL.ROI_HEADS.NUM_CLASSES
-    cfg.DATASETS.CLASS_NAMES, cfg.MODEL.ROI_HEADS.NUM_CLASSES = tuple(names), number
-    uses_model = bool(weights) or bool(train)
-    for name, found in (*train.items(), *test.items()):
-        _check_dataset(name, found, names, number if uses_model else None)
+        names = own[0] if own else list(cfg.DATASETS.CLASS_NAMES)
+    cfg.DATASETS.CLASS_NAMES = tuple(names)
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(names) or cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    if weights or train:  # otherwise there is no model, but saved predictions
+        for name, found in {**train, **test}.items():
+            _check_dataset(name, found, names, cfg.MODEL.ROI_HEADS.NUM_CLASSES)
 
 
 def _weights(cfg: CfgNode, resume: bool) -> tuple[str, bool]:
@@ -122,14 +121,14 @@ def _classes_of_weights(cfg: CfgNode, weights: str, saved: list[str]) -> list[st
     return saved or class_names(cfg)
 
 
-def _check_dataset(name: str, found: list[str], names: list[str], number: int | None) -> None:
+def _check_dataset(name: str, found: list[str], names: list[str], number: int) -> None:
     """Compares the classes of a dataset with those of the model.
 
     Args:
         name: name of the dataset.
         found: its classes; empty if unknown.
         names: the model's classes; empty if unknown.
-        number: their number; ``None`` if there is no model.
+        number: their number.
     """
     if not found:
         return
@@ -140,7 +139,7 @@ def _check_dataset(name: str, found: list[str], names: list[str], number: int | 
                 f"{dataset_label(name)} has {listed(found)}, but the model has {listed(names)}: "
                 f"give data and model the same names; the model has no {shortened(missing)}"
             )
-    elif number not in (None, len(found)):
+    elif number != len(found):
         raise UserError(
             f"{dataset_label(name)} has {listed(found)}, but MODEL.ROI_HEADS.NUM_CLASSES is "
             f"{number}; the names of the model's classes are unknown: set DATASETS.CLASS_NAMES"
