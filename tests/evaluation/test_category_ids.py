@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from detectron2.data import MetadataCatalog
 from detectron2.structures import Boxes, Instances
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from noisy_detections import noisy_detections
 from other_classes import NAMES, only, read, with_ids, with_names
 from pycocotools.coco import COCO
@@ -39,7 +39,7 @@ def replaced(detections: Detections, ids: np.ndarray) -> Detections:
     return Detections(**{**vars(detections), "category_id": ids})
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12, deadline=None, phases=[Phase.generate])  # shrinking takes minutes
 @given(model=st.permutations(NAMES), ids=IDS)
 def test_any_order_of_ids_and_names_gives_the_same_metrics(content, expected, model, ids):
     """A model that has the classes in any order, on data that have them under any ids."""
@@ -54,7 +54,7 @@ def test_any_order_of_ids_and_names_gives_the_same_metrics(content, expected, mo
     assert summary["maskiou"]["mae_all"] == pytest.approx(expected["maskiou"]["mae_all"])
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12, deadline=None, phases=[Phase.generate])  # shrinking takes minutes
 @given(ids=IDS)
 def test_saved_predictions_follow_the_names(tmp_path_factory, content, ids):
     truth, other = index(content), index(with_ids(content, ids))
