@@ -184,12 +184,14 @@ def test_classes_of_unnamed_weights_are_those_of_the_data(data, unnamed):
     assert classes(prepare(unnamed, opts, val_data=fewer, splits=("TEST",))) == NAMES[:2]
 
 
+@pytest.mark.usefixtures("without_data")
 def test_saved_predictions_need_no_model(data, tmp_path):
     cfg = prepare(val_data=data("same"), splits=("TEST",))
     (tmp_path / "config.yaml").write_text(cfg.dump())
     flags = {"val_data": data("renamed", renamed), "splits": ("TEST",)}
     assert "frisbee" in classes(prepare_config(tmp_path / "config.yaml", **flags))
-    assert classes(prepare_config(tmp_path / "config.yaml")) == NAMES
+    opts = ["DATASETS.TEST", "('coco_2017_val',)"]
+    assert classes(prepare_config(tmp_path / "config.yaml", opts, splits=("TEST",))) == NAMES
 
 
 def test_resuming_with_other_classes(data, weights, tmp_path):
