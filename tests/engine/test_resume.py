@@ -208,23 +208,6 @@ def test_checkpoints_are_ordered_by_time_not_by_iteration(small_run, tmp_path):
     assert small_run().resume_or_load("", resume=True)["iteration"] == 3
 
 
-def test_weights_without_training_state_cannot_be_resumed(tmp_path, shapes_root, build):
-    register(shapes_root)
-    cfg = run_cfg(shapes_root, tmp_path)
-    MaskScoringCheckpointer(build(cfg), str(tmp_path)).save("model_final")
-    with pytest.raises(UserError, match="holds only weights"):
-        Trainer(cfg).resume_or_load(resume=True)
-
-
-def test_different_optimizer_cannot_be_resumed(killed, tmp_path, shapes_root):
-    register(shapes_root)
-    folder = shutil.copytree(killed, tmp_path / "run")
-    cfg = run_cfg(shapes_root, folder)
-    cfg.SOLVER.TRAIN_ONLY = ("maskiou_head",)
-    with pytest.raises(UserError, match="optimizer has other parameters"):
-        Trainer(cfg).resume_or_load(resume=True)
-
-
 def test_full_disk_during_training(tmp_path, shapes_root, caplog):
     """Training ends with a clear error, and does not evaluate."""
     register(shapes_root)
