@@ -9,7 +9,6 @@ from msrcnn.engine.resume_check import check_resume
 from msrcnn.errors import UserError
 
 
-
 @pytest.fixture(scope="module")
 def folder(shapes_root, tmp_path_factory):
     """The output folder of a run with a checkpoint."""
