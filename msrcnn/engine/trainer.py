@@ -24,6 +24,7 @@ from ..evaluation import MaskScoringEvaluator, postprocess_to_rle, with_encoded_
 from ..modeling.test_time_augmentation import MaskScoringRCNNWithTTA
 from ..modeling.train_only import train_only
 from .device import on_available_device
+from .divergence import divergence_error
 from .evaluators import build_evaluator
 from .keep_best import KeepBest
 from .optimizer import build_optimizer
@@ -152,11 +153,11 @@ class Trainer(DefaultTrainer):
                     hook.after_train()
 
     def run_step(self) -> None:
-        # Each step has its own random numbers, whatever an evaluation has drawn before and
-        # wherever the run was interrupted.
-        key = (self.seed, comm.get_rank(), self.iter)
-        seed_all_rng(int(np.random.SeedSequence(key).generate_state(1)[0]))
-        super().run_step()
+        seed_step(self.seed, comm.get_rank(), self.iter)
+        try:
+            super().run_step()
+        except FloatingPointError as error:  # a loss or a proposal is not finite
+            raise divergence_error(self, error) from error
 
     def state_dict(self) -> dict:
         """Returns what a checkpoint holds besides the model.
@@ -192,6 +193,15 @@ class SameBatches(HookBase):
     def after_step(self) -> None:
         self._precise_bn._data_loader.seed = self.trainer.seed
         self._precise_bn._data_iter = None
+
+
+def seed_step(seed: int, rank: int, iteration: int) -> None:
+    """Seeds the random numbers of a step of training.
+
+    Each step has its own, whatever an evaluation has drawn before and wherever the run was
+    interrupted.
+    """
+    seed_all_rng(int(np.random.SeedSequence((seed, rank, iteration)).generate_state(1)[0]))
 
 
 def train(cfg, *, resume: bool = False, trust_weights: bool = False) -> OrderedDict:
