@@ -96,6 +96,7 @@ def _variant(plan: Plan, name: str, values: dict, records: dict[str, dict]) -> d
     """Returns the results of a variant."""
     variant, runs = plan.sweep.variants[name], plan.variants[name]
     trained = any(run.trains for run in runs.values())
+    distinct = list({runs[seed].digest: runs[seed] for seed in values[name]}.values())
     mean, std = {}, {}
     for column in plan.sweep.report:
         numbers = [run[column] for run in values[name].values() if run[column] is not None]
@@ -114,8 +115,8 @@ def _variant(plan: Plan, name: str, values: dict, records: dict[str, dict]) -> d
         "std": std,
         "difference": difference(plan, name, values),
         "breakdown": breakdown(
-            [records[runs[seed].digest]["evaluation"] for seed in values[name]],
-            [runs[seed].folder / PER_CLASS for seed in values[name]],
+            [records[run.digest]["evaluation"] for run in distinct],
+            [run.folder / PER_CLASS for run in distinct],
         ),
     }
 
@@ -130,9 +131,9 @@ def difference(plan: Plan, name: str, values: dict) -> dict | None:
 
     Returns:
         ``mean`` of the differences between runs with the same seed, and ``ci95``, its 95%
-        confidence interval ``over`` either ``"seeds"`` (Student's t) or, for a protocol with one
-        seed, ``"images"`` (paired bootstrap). Both are ``None`` if there is no interval. The result
-        is ``None`` for the baseline, and if no seed is finished for both.
+        confidence interval ``over`` either ``"seeds"`` (Student's t over distinct runs) or, for a
+        protocol with one seed, ``"images"`` (paired bootstrap). Both are ``None`` if there is no
+        interval. The result is ``None`` for the baseline, and if no seed is finished for both.
     """
     column, key = next(iter(plan.sweep.report.items()))
     baseline = plan.sweep.baseline
@@ -147,7 +148,10 @@ def difference(plan: Plan, name: str, values: dict) -> dict | None:
     if name == baseline or not differences:
         return None
     interval, over = None, None
-    if len(differences) > 1:
+    # An evaluation without training is the same run for every seed.
+    runs, bases = plan.variants[name], plan.variants[baseline]
+    pairs_of_runs = {(runs[seed].digest, bases[seed].digest) for seed in differences}
+    if len(pairs_of_runs) > 1:
         interval, over = student_interval(list(differences.values())), "seeds"
     elif len(plan.protocol.seeds) == 1 and key == "segm_mask_score/AP":
         (seed,) = differences

@@ -5,6 +5,8 @@ import io
 
 from tabulate import tabulate
 
+from ..evaluation.bootstrap import MIN_IMAGES
+
 MILLIONS = ("cost/parameters", "cost/multiply_adds")
 
 
@@ -68,7 +70,7 @@ def notes(results: dict) -> list[str]:
     elif None in over and len(protocol["seeds"]) == 1:
         lines.append(
             "No confidence interval: with one seed there is one only for AP by mask score, and it "
-            "needs inference/predictions.npz of the runs."
+            f"needs inference/predictions.npz of the runs and at least {MIN_IMAGES} images."
         )
     if results["missing"]:
         lines.append(f"Not finished: {', '.join(results['missing'])}.")

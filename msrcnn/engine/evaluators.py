@@ -6,7 +6,7 @@ from pathlib import Path
 from ..evaluation import MaskScoringEvaluator
 from ..modeling import ROI_MASKIOU_HEAD_REGISTRY
 from ..modeling.maskiou_head import MaskConfidenceHead
-from .publish import publish_evaluation
+from .publish import publish_evaluation, training_storage
 
 
 def evaluation_settings(cfg) -> dict:
@@ -24,14 +24,23 @@ def build_evaluator(cfg, dataset_name: str) -> MaskScoringEvaluator:
     output_dir = Path(cfg.OUTPUT_DIR)
     if len(cfg.DATASETS.TEST) > 1:
         output_dir = output_dir / dataset_name
+    settings = evaluation_settings(cfg)
+    if _is_periodic(cfg):
+        settings["bootstrap"] = 0  # slow, and only the final result needs an interval
     return MaskScoringEvaluator(
         dataset_name,
         str(output_dir),
         num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES,
         false_positives=_false_positives(cfg),
         report=partial(publish_evaluation, dataset_name=dataset_name),
-        **evaluation_settings(cfg),
+        **settings,
     )
+
+
+def _is_periodic(cfg) -> bool:
+    """Whether a training that goes on evaluates (``TEST.EVAL_PERIOD``)."""
+    storage = training_storage()
+    return storage is not None and storage.iter + 1 < cfg.SOLVER.MAX_ITER
 
 
 def _false_positives(cfg) -> str | None:

@@ -12,6 +12,7 @@ from pycocotools.coco import COCO
 
 from ..atomic_file import write_file
 from .agreement import agreement_table
+from .bootstrap import too_few_images
 from .coco_metrics import METRICS
 from .detections import Detections
 from .ground_truth import has_annotations
@@ -95,25 +96,29 @@ def evaluate_and_write(
     summary = evaluation.summary
     tables = "\n\n".join(filter(None, [metrics_table(summary), agreement_table(summary)]))
     logger.info("Evaluation results on %d images:\n%s", summary["images"], tables)
-    if bootstrap:  # slow, so it follows the table
+    if bootstrap and summary["delta"]["AP"] is not None:  # slow, so it follows the table
+        logger.info("Computing the confidence interval from %d bootstrap samples.", bootstrap)
         add_interval(evaluation, max_dets=max_dets, bootstrap=bootstrap)
     summary["seconds"] = {**(seconds or {}), **summary["seconds"]}
     path = output_dir / "evaluation.json"
     write_file(path, json.dumps(summary, indent=2) + "\n")
     write_per_class(evaluation, output_dir / PER_CLASS)
-    logger.info("%sResults saved to %s", _gain_line(summary["delta"]), path)
+    logger.info("%sResults saved to %s", _gain_line(summary), path)
     if report is not None:
         report(evaluation, output_dir)
     return logged_metrics(summary)
 
 
-def _gain_line(delta: dict) -> str:
+def _gain_line(summary: dict) -> str:
+    delta = summary["delta"]
     if delta["AP"] is None:
         return ""
     line = f"Mask score over box score: {delta['AP']:+.2f} mask AP"
     if delta["ci95"] is not None:
         low, high = delta["ci95"]
         line += f" (95% interval {low:+.2f} to {high:+.2f})"
+    elif reason := too_few_images(summary["images"]):
+        line += f" ({reason})"
     return f"{line}. "
 
 

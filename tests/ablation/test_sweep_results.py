@@ -48,6 +48,7 @@ def test_student_interval_by_its_published_quantiles():
         assert (high - low) / 2 == pytest.approx(half, rel=1e-3)
         assert (high + low) / 2 == pytest.approx(statistics.mean(values))
     assert student_interval([1.0, 1.0, 1.0]) == [1.0, 1.0]
+    assert student_interval([1.0]) is None
 
 
 def test_mean_deviation_and_difference(finished):
@@ -140,6 +141,16 @@ def test_what_does_not_apply_is_a_dash(plan):
     assert results["variants"]["concat"]["mean"]["AP"] is None
     assert table(results).splitlines()[-1].split()[1] == "-"
     assert draw_sweep(results) == {}
+
+
+def test_no_interval_over_the_same_run(finished):
+    """An evaluation without training is one run, whatever the number of seeds."""
+    planned, _ = finished
+    for name, runs in planned.variants.items():
+        planned.variants[name] = dict.fromkeys(runs, runs[1])
+    multiply = collect(planned)["variants"]["multiply"]
+    assert len(multiply["runs"]) == 3
+    assert multiply["difference"]["ci95"] is None
 
 
 def test_one_seed_has_an_interval_over_images(plan, shapes_root):

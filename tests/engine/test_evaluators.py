@@ -5,6 +5,7 @@ import torch
 from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
 
 from msrcnn.engine.evaluators import build_evaluator
 
@@ -50,3 +51,13 @@ def test_evaluation_states_what_the_head_was_trained_for(evaluated, settings, ex
 
 def test_evaluation_of_a_plain_mask_rcnn(evaluated):
     assert evaluated("MODEL.MASKIOU_ON", False) is None
+
+
+def test_interval_only_in_the_last_evaluation_of_a_training(tiny_cfg, evaluated, shapes_root):
+    name = f"evaluators_{shapes_root.name}"
+    tiny_cfg.TEST.BOOTSTRAP = 30
+    last = tiny_cfg.SOLVER.MAX_ITER
+    assert build_evaluator(tiny_cfg, name)._settings["bootstrap"] == 30
+    for iteration, expected in ((last - 2, 0), (last - 1, 30), (last, 30)):
+        with EventStorage(iteration):
+            assert build_evaluator(tiny_cfg, name)._settings["bootstrap"] == expected
