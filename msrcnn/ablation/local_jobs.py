@@ -97,7 +97,7 @@ class LocalLauncher(Launcher):
     def stop(self) -> str:
         for job in self._jobs.values():
             job.kill()
-        return "run the same command again to resume"
+        return ""
 
 
 def visible_gpus() -> list[int]:

@@ -3,7 +3,9 @@
 import contextlib
 import functools
 import logging
+import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -62,13 +64,18 @@ def launch_processes(main: Callable[[], object], processes: Processes) -> None:
         )
     # It says which processes it ends when one has failed, whose own error is enough.
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
-    launch(
-        main if num_gpus * num_machines <= 1 else functools.partial(_in_process, main),
-        num_gpus,
-        num_machines=num_machines,
-        machine_rank=processes.machine_rank,
-        dist_url=processes.dist_url,
-    )
+    try:
+        launch(
+            main if num_gpus * num_machines <= 1 else functools.partial(_in_process, main),
+            num_gpus,
+            num_machines=num_machines,
+            machine_rank=processes.machine_rank,
+            dist_url=processes.dist_url,
+        )
+    except KeyboardInterrupt:
+        for process in multiprocessing.active_children():  # a signal may have reached only us
+            process.terminate()
+        raise
 
 
 def _in_process(main: Callable[[], object]) -> None:
@@ -76,6 +83,7 @@ def _in_process(main: Callable[[], object]) -> None:
 
     Of errors in several processes, only that of the main process is shown, or else the first.
     """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the launcher says that it was interrupted
     try:
         main()
     except UserError as error:
