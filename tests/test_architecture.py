@@ -20,7 +20,7 @@ LEVELS = [
     ["evaluation", "checkpoint"],
     ["data"],
     ["modeling"],
-    ["config", "atomic_file"],
+    ["config", "atomic_file", "provenance"],
     ["errors", "version"],
 ]
 NAMES_WIDTH = 34  # characters per line of the drawing before the description

@@ -30,7 +30,8 @@ def collect(plan: Plan) -> dict:
         The content of ``results.json``: ``title``, ``protocol``, ``columns`` (the reported keys by
         heading), ``baseline``, ``detector`` (its evaluation, for head-only sweeps),
         ``learning_curves`` (of the detectors, by seed, see :func:`_learning_curve`), ``missing``
-        (titles of unfinished runs), ``hardware`` and ``versions`` of the runs, ``comparable``
+        (titles of unfinished runs), ``hardware`` of the runs, ``versions`` of one of them and
+        ``mixed_versions``, the names of those that are not the same for all, ``comparable``
         (whether the published numbers have the same protocol), and for each of the ``variants``
         its ``label``, ``set``, ``published`` numbers, ``runs`` (seed, values by column, steps),
         ``trained`` (``False`` if it is a single evaluation, independent of the seed), ``mean`` and
@@ -54,6 +55,7 @@ def collect(plan: Plan) -> dict:
         "sweep": sweep.path.stem,
         "hardware": ", ".join(sorted({record["hardware"] for record in records.values()})),
         "versions": next((record["versions"] for record in records.values()), None),
+        "mixed_versions": _mixed([record["versions"] for record in records.values()]),
         "protocol": {
             "name": plan.protocol_name,
             "label": f"{kind}, head only" if plan.head_only else kind,
@@ -73,6 +75,12 @@ def collect(plan: Plan) -> dict:
         "variants": {name: _variant(plan, name, values, records) for name in plan.variants},
         "missing": [run.title for run in plan.runs if run.digest not in records],
     }
+
+
+def _mixed(versions: list[dict]) -> list[str]:
+    """Returns what differs between the versions of the runs."""
+    names = dict.fromkeys(name for each in versions for name in each)
+    return [name for name in names if len({each.get(name) for each in versions}) > 1]
 
 
 def _read_record(path: Path) -> dict:

@@ -6,7 +6,10 @@ from pathlib import Path
 from ..evaluation import MaskScoringEvaluator
 from ..modeling import ROI_MASKIOU_HEAD_REGISTRY
 from ..modeling.maskiou_head import MaskConfidenceHead
+from ..provenance import file_record
 from .publish import publish_evaluation, training_storage
+
+FINAL_WEIGHTS = "model_final.pth"
 
 
 def evaluation_settings(cfg) -> dict:
@@ -32,9 +35,22 @@ def build_evaluator(cfg, dataset_name: str) -> MaskScoringEvaluator:
         str(output_dir),
         num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES,
         false_positives=_false_positives(cfg),
+        provenance=_provenance(cfg),
         report=partial(publish_evaluation, dataset_name=dataset_name),
         **settings,
     )
+
+
+def _provenance(cfg) -> dict:
+    """Returns the weights and the seed of the model; in a training, also the iteration."""
+    storage, weights = training_storage(), cfg.MODEL.WEIGHTS
+    if storage is not None:  # only the final weights are in a file
+        weights = "" if _is_periodic(cfg) else Path(cfg.OUTPUT_DIR) / FINAL_WEIGHTS
+    return {
+        "weights": file_record(weights),
+        "iteration": None if storage is None else storage.iter,
+        "seed": cfg.SEED,
+    }
 
 
 def _is_periodic(cfg) -> bool:

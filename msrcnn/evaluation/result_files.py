@@ -11,6 +11,7 @@ from pathlib import Path
 from pycocotools.coco import COCO
 
 from ..atomic_file import write_file
+from ..provenance import software
 from .agreement import agreement_table
 from .bootstrap import too_few_images
 from .coco_metrics import METRICS
@@ -51,6 +52,7 @@ def evaluate_and_write(
     output_dir: Path,
     *,
     seconds: dict[str, float] | None = None,
+    provenance: dict | None = None,
     report: Callable[[Evaluation, Path], None] | None = None,
     max_dets: int = 100,
     engine: str = "hotcoco",
@@ -66,6 +68,8 @@ def evaluate_and_write(
         detections: the detections to evaluate.
         output_dir: created if missing.
         seconds: time already spent, by stage; included in ``evaluation.json``.
+        provenance: what the detections come from; included in ``evaluation.json`` with the
+            software and the settings.
         report: called with the evaluation and the output folder.
         max_dets, engine, bootstrap, confidence_exponent, false_positives: see
             :func:`evaluate_detections`.
@@ -100,6 +104,13 @@ def evaluate_and_write(
         logger.info("Computing the confidence interval from %d bootstrap samples.", bootstrap)
         add_interval(evaluation, max_dets=max_dets, bootstrap=bootstrap)
     summary["seconds"] = {**(seconds or {}), **summary["seconds"]}
+    summary["provenance"] = {
+        "software": software(),
+        **(provenance or {}),
+        "max_dets": max_dets,
+        "engine": engine,
+        "bootstrap": bootstrap,
+    }
     path = output_dir / "evaluation.json"
     write_file(path, json.dumps(summary, indent=2) + "\n")
     write_per_class(evaluation, output_dir / PER_CLASS)
