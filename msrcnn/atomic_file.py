@@ -3,13 +3,19 @@
 import contextlib
 import os
 import re
+import secrets
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from .errors import UserError
 
-PART = re.compile(r"\..+\.\d+\.part")
+# Temporary files name the machine and the process that write them: machines can share a folder.
+PART = re.compile(r"\..+\.(?P<machine>[^.]+)\.(?P<process>\d+)\.[0-9a-f]{8}\.part")
+MACHINE = socket.gethostname().replace(".", "-") or "unknown"
+OLD_SECONDS = 24 * 60 * 60  # after which no other machine is still writing a file
 
 
 @contextlib.contextmanager
@@ -27,7 +33,8 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         OSError: if the file cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # same disk, for rename
+    unique = f"{MACHINE}.{os.getpid()}.{secrets.token_hex(4)}"
+    part = path.with_name(f".{path.name}.{unique}.part")  # same disk, for rename
     try:
         with part.open("wb") as file:
             yield file
@@ -66,9 +73,30 @@ def _sync_folder(folder: Path) -> None:
 def remove_parts(folder: Path) -> None:
     """Removes the temporary files of :func:`atomic_file` that killed processes left behind.
 
+    Those of other running processes stay; whether a process of another machine runs is not known,
+    so that its files stay for a day.
+
     Raises:
         OSError: if a file cannot be removed.
     """
     for path in folder.glob(".*.part"):
-        if PART.fullmatch(path.name):
+        if (part := PART.fullmatch(path.name)) and not _may_be_written(path, part):
             path.unlink(missing_ok=True)
+
+
+def _may_be_written(path: Path, part: re.Match) -> bool:
+    if part["machine"] != MACHINE:
+        try:
+            return time.time() - path.stat().st_mtime < OLD_SECONDS
+        except FileNotFoundError:
+            return False
+    process = int(part["process"])
+    if process == os.getpid():  # an earlier process with this number: this one is here
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        pass
+    return True

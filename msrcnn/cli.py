@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from types import ModuleType
 
 from torch.multiprocessing import ProcessExitedException
 
-from .errors import UserError
+from .errors import Interrupted, UserError
 from .version import __version__
 
 # Modules of msrcnn.commands, imported only when needed.
@@ -37,16 +38,28 @@ def main(command: str | None = None) -> None:
         command: one of ``COMMANDS``; by default the first argument of the process.
     """
     program, arguments = f"tools/{Path(sys.argv[0]).name}", sys.argv[1:]
+    start = [Path(sys.executable).name, sys.argv[0]]
     if command is None:
         if not arguments or arguments[0] not in COMMANDS:
             _top_parser().parse_args(arguments)
             return
         command, arguments = arguments[0], arguments[1:]
         program = f"msrcnn {command}"
+        start = ["msrcnn", command]
     module = _module(command)
     args = command_parser(command, program).parse_args(arguments)
     args.command_line = f"{program} {shlex.join(arguments)}"
-    report_errors(lambda: module.run(args))
+    # A training continues from its last checkpoint; all others find what they left on disk.
+    resume = getattr(args, "resume", None) is False and not (args.eval_only or args.replay)
+    again = shlex.join([*start, *(["--resume"] if resume else []), *arguments])
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
+            signal.signal(number, _interrupt)
+    report_errors(lambda: module.run(args), again)
+
+
+def _interrupt(number: int, _) -> None:
+    raise Interrupted(number)
 
 
 def command_parser(command: str, program: str) -> argparse.ArgumentParser:
@@ -84,15 +97,47 @@ def _top_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def report_errors(run: Callable[[], object]) -> None:
-    """Runs a function; a ``UserError`` ends the process with one line and exit status 1."""
+def report_errors(run: Callable[[], object], again: str = "") -> None:
+    """Runs a function; a ``UserError`` ends the process with one line and exit status 1.
+
+    So does Ctrl-C or another signal that asks it to end, with 128 and the signal's number.
+
+    Args:
+        run: the function.
+        again: the command line that continues after an interruption.
+    """
     try:
         run()
-    except UserError as error:
-        print(f"error: {_without_traceback(str(error))}", file=sys.stderr)
+    except (Exception, KeyboardInterrupt) as error:
+        if interruption := _interruption(error):
+            _end_interrupted(interruption, again)
+        if isinstance(error, UserError):
+            print(f"error: {_without_traceback(str(error))}", file=sys.stderr)
+        elif not isinstance(error, ProcessExitedException):  # which has printed its own error
+            raise
         sys.exit(1)
-    except ProcessExitedException:  # the process has printed its own error
-        sys.exit(1)
+
+
+def _interruption(error: BaseException) -> Interrupted | None:
+    """Returns the interruption that an error is, or that has caused it.
+
+    A signal that is sent to all processes of a run also ends those that load data, which raises an
+    error of its own in the main process.
+    """
+    if isinstance(error, ProcessExitedException):
+        by_signal = error.exit_code in (-signal.SIGINT, -signal.SIGTERM)
+        return Interrupted(-error.exit_code) if by_signal else None
+    chain = error
+    while chain is not None and not isinstance(chain, KeyboardInterrupt):
+        chain = chain.__context__
+    return chain if chain is None or isinstance(chain, Interrupted) else Interrupted()
+
+
+def _end_interrupted(error: Interrupted, again: str) -> None:
+    parts = ["interrupted", error.note, again and f"continue with: {again}"]
+    start = "\n" if sys.stderr.isatty() else ""  # after a line of progress
+    print(start + "; ".join(filter(None, parts)), file=sys.stderr)
+    sys.exit(128 + error.number)
 
 
 def _without_traceback(message: str) -> str:

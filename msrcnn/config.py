@@ -88,7 +88,8 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
 
     # Library that computes AP: "hotcoco" or "pycocotools" (the slower reference).
     cfg.TEST.COCO_ENGINE = "hotcoco"
-    # Bootstrap samples for the confidence interval of the mask score's gain; 0 disables it.
+    # Bootstrap samples for the confidence interval of the mask score's gain; 0 disables it. Not for
+    # the evaluations within a training (TEST.EVAL_PERIOD).
     cfg.TEST.BOOTSTRAP = 1000
 
     # Exponent of mask confidence in the ranking "mask AP by mask confidence".

@@ -13,7 +13,7 @@ from stand_ins import CASES, first_images, repeated, stand_in
 
 from msrcnn import get_config
 from msrcnn.data.shapes import make_split
-from msrcnn.evaluation import Evaluation, evaluate_detections
+from msrcnn.evaluation import Evaluation, bootstrap, evaluate_detections
 
 ROOT = Path(__file__).parent.parent
 
@@ -24,6 +24,7 @@ def pytest_configure():
     threads = max((os.cpu_count() or 1) // processes, 1)
     torch.set_num_threads(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    bootstrap.MIN_IMAGES = 6  # the datasets of the tests are small
 
 
 def _real_data(name: str) -> Path:

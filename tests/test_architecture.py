@@ -20,7 +20,8 @@ LEVELS = [
     ["evaluation", "checkpoint"],
     ["data"],
     ["modeling"],
-    ["config", "atomic_file", "class_names"],
+    ["config", "class_names", "provenance"],
+    ["atomic_file"],
     ["errors", "version"],
 ]
 NAMES_WIDTH = 34  # characters per line of the drawing before the description

@@ -1,8 +1,10 @@
 """Tests of the ``msrcnn`` command line."""
 
+import importlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import zipfile
@@ -10,9 +12,10 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from torch.multiprocessing import ProcessExitedException
 
 from msrcnn import cli
-from msrcnn.errors import UserError
+from msrcnn.errors import Interrupted, UserError
 from msrcnn.version import __version__
 
 MSRCNN = str(Path(sys.executable).parent / "msrcnn")
@@ -112,6 +115,70 @@ def test_user_error_ends_a_command_with_one_line(capsys):
         cli.report_errors(fail)
     assert stop.value.code == 1
     assert capsys.readouterr().err == "error: annotation 5 is bad: remove it\n"
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "line"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted; continue with: msrcnn x"),
+        (Interrupted(signal.SIGTERM), 143, "interrupted; continue with: msrcnn x"),
+        (Interrupted(note="jobs run"), 130, "interrupted; jobs run; continue with: msrcnn x"),
+        (
+            ProcessExitedException("", -1, 1, exit_code=-signal.SIGTERM),
+            143,
+            "interrupted; continue ",
+        ),
+    ],
+)
+def test_interruption_ends_a_command_with_one_line(capsys, raised, status, line):
+    def fail():
+        raise raised
+
+    with pytest.raises(SystemExit) as stop:
+        cli.report_errors(fail, "msrcnn x")
+    assert stop.value.code == status
+    (found,) = capsys.readouterr().err.splitlines()
+    assert found.startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "again"),
+    [
+        (["train", "--config-file", "a b"], "msrcnn train --resume --config-file 'a b'"),
+        (["train", "--resume", "--config-file", "x"], "msrcnn train --resume --config-file x"),
+        (
+            ["train", "--config-file", "x", "--eval-only"],
+            "msrcnn train --config-file x --eval-only",
+        ),
+        (["eval", "--weights", "w", "A", "(1, 2)"], "msrcnn eval --weights w A '(1, 2)'"),
+    ],
+)
+def test_interruption_says_how_to_continue(capsys, monkeypatch, arguments, again):
+    """A signal that asks the process to end is handled like Ctrl-C, in whatever it does."""
+    module = importlib.import_module(f"msrcnn.commands.{arguments[0]}")
+    monkeypatch.setattr(module, "run", lambda args: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(sys, "argv", ["msrcnn", *arguments])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert stop.value.code == 143
+    assert capsys.readouterr().err == f"interrupted; continue with: {again}\n"
+
+
+def test_interruption_that_ends_other_processes_first(capsys):
+    def fail():
+        try:
+            raise Interrupted(signal.SIGTERM)
+        finally:
+            raise RuntimeError("DataLoader worker is killed by signal: Terminated.")
+
+    with pytest.raises(SystemExit) as stop:
+        cli.report_errors(fail, "x")
+    assert stop.value.code == 143
+    assert capsys.readouterr().err == "interrupted; continue with: x\n"
 
 
 def test_other_errors_keep_their_traceback():

@@ -91,7 +91,7 @@ def _gain(gains: list[float]) -> dict:
     return {
         "mean": statistics.fmean(gains),
         "std": statistics.stdev(gains) if several else None,
-        "ci95": student_interval(gains) if several else None,
+        "ci95": student_interval(gains),
     }
 
 

@@ -30,7 +30,8 @@ def collect(plan: Plan) -> dict:
         The content of ``results.json``: ``title``, ``protocol``, ``columns`` (the reported keys by
         heading), ``baseline``, ``detector`` (its evaluation, for head-only sweeps),
         ``learning_curves`` (of the detectors, by seed, see :func:`_learning_curve`), ``missing``
-        (titles of unfinished runs), ``hardware`` and ``versions`` of the runs, ``comparable``
+        (titles of unfinished runs), ``hardware`` of the runs, ``versions`` of one of them and
+        ``mixed_versions``, the names of those that are not the same for all, ``comparable``
         (whether the published numbers have the same protocol), and for each of the ``variants``
         its ``label``, ``set``, ``published`` numbers, ``runs`` (seed, values by column, steps),
         ``trained`` (``False`` if it is a single evaluation, independent of the seed), ``mean`` and
@@ -54,6 +55,7 @@ def collect(plan: Plan) -> dict:
         "sweep": sweep.path.stem,
         "hardware": ", ".join(sorted({record["hardware"] for record in records.values()})),
         "versions": next((record["versions"] for record in records.values()), None),
+        "mixed_versions": _mixed([record["versions"] for record in records.values()]),
         "protocol": {
             "name": plan.protocol_name,
             "label": f"{kind}, head only" if plan.head_only else kind,
@@ -73,6 +75,12 @@ def collect(plan: Plan) -> dict:
         "variants": {name: _variant(plan, name, values, records) for name in plan.variants},
         "missing": [run.title for run in plan.runs if run.digest not in records],
     }
+
+
+def _mixed(versions: list[dict]) -> list[str]:
+    """Returns what differs between the versions of the runs."""
+    names = dict.fromkeys(name for each in versions for name in each)
+    return [name for name in names if len({each.get(name) for each in versions}) > 1]
 
 
 def _read_record(path: Path) -> dict:
@@ -96,6 +104,7 @@ def _variant(plan: Plan, name: str, values: dict, records: dict[str, dict]) -> d
     """Returns the results of a variant."""
     variant, runs = plan.sweep.variants[name], plan.variants[name]
     trained = any(run.trains for run in runs.values())
+    distinct = list({runs[seed].digest: runs[seed] for seed in values[name]}.values())
     mean, std = {}, {}
     for column in plan.sweep.report:
         numbers = [run[column] for run in values[name].values() if run[column] is not None]
@@ -114,8 +123,8 @@ def _variant(plan: Plan, name: str, values: dict, records: dict[str, dict]) -> d
         "std": std,
         "difference": difference(plan, name, values),
         "breakdown": breakdown(
-            [records[runs[seed].digest]["evaluation"] for seed in values[name]],
-            [runs[seed].folder / PER_CLASS for seed in values[name]],
+            [records[run.digest]["evaluation"] for run in distinct],
+            [run.folder / PER_CLASS for run in distinct],
         ),
     }
 
@@ -130,9 +139,9 @@ def difference(plan: Plan, name: str, values: dict) -> dict | None:
 
     Returns:
         ``mean`` of the differences between runs with the same seed, and ``ci95``, its 95%
-        confidence interval ``over`` either ``"seeds"`` (Student's t) or, for a protocol with one
-        seed, ``"images"`` (paired bootstrap). Both are ``None`` if there is no interval. The result
-        is ``None`` for the baseline, and if no seed is finished for both.
+        confidence interval ``over`` either ``"seeds"`` (Student's t over distinct runs) or, for a
+        protocol with one seed, ``"images"`` (paired bootstrap). Both are ``None`` if there is no
+        interval. The result is ``None`` for the baseline, and if no seed is finished for both.
     """
     column, key = next(iter(plan.sweep.report.items()))
     baseline = plan.sweep.baseline
@@ -147,7 +156,10 @@ def difference(plan: Plan, name: str, values: dict) -> dict | None:
     if name == baseline or not differences:
         return None
     interval, over = None, None
-    if len(differences) > 1:
+    # An evaluation without training is the same run for every seed.
+    runs, bases = plan.variants[name], plan.variants[baseline]
+    pairs_of_runs = {(runs[seed].digest, bases[seed].digest) for seed in differences}
+    if len(pairs_of_runs) > 1:
         interval, over = student_interval(list(differences.values())), "seeds"
     elif len(plan.protocol.seeds) == 1 and key == "segm_mask_score/AP":
         (seed,) = differences

@@ -65,5 +65,5 @@ class Launcher(ABC):
         """Stops the jobs of this machine; called when the sweep is interrupted.
 
         Returns:
-            What the user should know about the jobs.
+            What the user should know about the jobs that still run; empty if none does.
         """

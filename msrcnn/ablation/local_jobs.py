@@ -12,6 +12,7 @@ from pathlib import Path
 import cloudpickle
 import torch
 
+from ..atomic_file import write_file
 from ..errors import UserError
 from .launcher import Job, JobState, Launcher
 
@@ -77,10 +78,9 @@ class LocalLauncher(Launcher):
 
     def submit(self, function: Callable[[], object], folder: Path, name: str) -> LocalJob:
         slot = self._free_slots()[0]
-        folder.mkdir(parents=True, exist_ok=True)
         # Named after this process: another sweep may have a job for the same run, which waits.
         file = folder / f"{os.getpid()}.pkl"
-        file.write_bytes(cloudpickle.dumps(function))
+        write_file(file, cloudpickle.dumps(function))
         logs = file.with_suffix(".err"), file.with_suffix(".out")
         with logs[0].open("wb") as stderr, logs[1].open("wb") as stdout:
             process = subprocess.Popen(
@@ -97,7 +97,7 @@ class LocalLauncher(Launcher):
     def stop(self) -> str:
         for job in self._jobs.values():
             job.kill()
-        return "run the same command again to resume"
+        return ""
 
 
 def visible_gpus() -> list[int]:

@@ -1,12 +1,13 @@
 """Starts the runs of a plan one after the other until all are finished or have failed."""
 
+import signal
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from ..errors import UserError
+from ..errors import Interrupted
 from .job import RunJob, create_folder
 from .launcher import Job, JobState, Launcher
 from .plan import Plan, Run
@@ -63,7 +64,7 @@ def run_all(
         The final state of every run.
 
     Raises:
-        UserError: on Ctrl-C, or if the process is told to exit; it says what happened to the jobs.
+        Interrupted: on Ctrl-C, or if the process is told to exit; says what happened to the jobs.
     """
     states = [State(run) for run in plan.runs]
     try:
@@ -74,8 +75,9 @@ def run_all(
             if all(state.status in (Status.DONE, Status.FAILED) for state in states):
                 return states
             time.sleep(POLL_SECONDS)
-    except (KeyboardInterrupt, SystemExit) as error:
-        raise UserError(f"interrupted: {launcher.stop()}") from error
+    except KeyboardInterrupt as error:
+        number = error.number if isinstance(error, Interrupted) else signal.SIGINT
+        raise Interrupted(number, launcher.stop()) from error
     except BaseException:
         launcher.stop()
         raise

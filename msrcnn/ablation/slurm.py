@@ -124,12 +124,7 @@ class SlurmLauncher(Launcher):
 
     def stop(self) -> str:
         jobs = " ".join(job.job_id for job in self._jobs if not job.ended)
-        if not jobs:
-            return "run the same command again to resume"
-        return (
-            "the Slurm jobs keep running; run the same command again to wait for them, or stop "
-            f"them: scancel {jobs}"
-        )
+        return f"the Slurm jobs keep running (scancel {jobs})" if jobs else ""
 
 
 def _active_job(folder: Path) -> submitit.SlurmJob | None:

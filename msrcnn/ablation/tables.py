@@ -5,6 +5,8 @@ import io
 
 from tabulate import tabulate
 
+from ..evaluation.bootstrap import MIN_IMAGES
+
 MILLIONS = ("cost/parameters", "cost/multiply_adds")
 
 
@@ -17,10 +19,15 @@ def table(results: dict, tablefmt: str = "simple") -> str:
 
     Returns:
         The columns of the sweep (mean and standard deviation over seeds), the difference of the
-        first column from the baseline with its 95% interval, and the published numbers.
+        first column from the baseline with its 95% interval, and the published numbers if they are
+        for the same data and training.
     """
     columns, variants = results["columns"], results["variants"]
-    published = [c for c in columns if any(c in v["published"] for v in variants.values())]
+    published = [
+        column
+        for column in columns
+        if results["comparable"] and any(column in v["published"] for v in variants.values())
+    ]
     headers = ["", *columns]
     headers.append(f"{next(iter(columns))} over {variants[results['baseline']]['label']}")
     headers += [f"published {column}" for column in published]
@@ -43,11 +50,8 @@ def notes(results: dict) -> list[str]:
     """Returns the notes below the table."""
     protocol, variants = results["protocol"], results["variants"].values()
     lines = [protocol["description"]]
-    if any(variant["published"] for variant in variants):
-        source = f"Published numbers: {results['published_source']}."
-        if not results["comparable"]:
-            source += " They are for other data or training and cannot be compared with this table."
-        lines.append(source)
+    if results["comparable"] and any(variant["published"] for variant in variants):
+        lines.append(f"Published numbers: {results['published_source']}.")
     if results["detector"]:
         box, mask, best = (
             _number((results["detector"][task] or {}).get("AP"))
@@ -68,7 +72,12 @@ def notes(results: dict) -> list[str]:
     elif None in over and len(protocol["seeds"]) == 1:
         lines.append(
             "No confidence interval: with one seed there is one only for AP by mask score, and it "
-            "needs inference/predictions.npz of the runs."
+            f"needs inference/predictions.npz of the runs and at least {MIN_IMAGES} images."
+        )
+    if results.get("mixed_versions"):  # older records do not have them
+        lines.append(
+            "Warning: the runs come from different versions of "
+            f"{', '.join(results['mixed_versions'])} (see versions in their result.json)."
         )
     if results["missing"]:
         lines.append(f"Not finished: {', '.join(results['missing'])}.")
@@ -86,7 +95,9 @@ def heading(results: dict) -> str:
 
 
 def as_csv(results: dict) -> str:
-    """Returns a CSV table with a line per run, and per variant its mean, std and published numbers.
+    """Returns a CSV table with a line per run, and the mean and std of each variant.
+
+    If they are for the same data and training, a line has the published numbers.
 
     The column ``seed`` contains the seed, or ``mean``, ``std`` or ``published``. The difference
     from the baseline and its interval are in the line of the mean.
@@ -106,7 +117,10 @@ def as_csv(results: dict) -> str:
         if variant["difference"]:
             interval = variant["difference"]["ci95"] or [None, None]
             difference = [variant["difference"]["mean"], *interval]
-        for kind, extra in (("mean", difference), ("std", nothing), ("published", nothing)):
+        kinds = {"mean": difference, "std": nothing}
+        if results["comparable"]:
+            kinds["published"] = nothing
+        for kind, extra in kinds.items():
             values = [variant[kind].get(column) for column in columns]
             if any(value is not None for value in values):
                 writer.writerow([*start, kind, *values, *extra, None])

@@ -1,9 +1,18 @@
 """Finds the checkpoints of a training run in its output folder."""
 
+import logging
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
+from ..errors import UserError
+from .safe_load import DamagedFileError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 LAST_CHECKPOINT = "last_checkpoint"  # a text file with the name of the latest checkpoint
 PERIODIC = re.compile(r"model_\d{7,}\.pth")
 RESUMABLE = re.compile(r"model_(\d{7,}|final)\.pth")
@@ -44,3 +53,32 @@ def is_intact(path: Path) -> bool:
             return archive.testzip() is None
     except Exception:  # a damaged file can raise nearly anything
         return False
+
+
+def load_latest(folder: Path, load: Callable[[Path], T]) -> T | None:
+    """Loads the latest intact checkpoint to resume from.
+
+    Args:
+        folder: the output folder of the run.
+        load: loads a checkpoint; called with its path.
+
+    Returns:
+        What ``load`` returns, or ``None`` if there is no checkpoint.
+
+    Raises:
+        UserError: if there are checkpoints but all of them are damaged.
+    """
+    found = resumable_checkpoints(folder)
+    for checkpoint in found:
+        try:
+            if is_intact(checkpoint):
+                return load(checkpoint)
+        except DamagedFileError:  # in the zip directory, which has no checksum
+            pass
+        logger.warning("Checkpoint '%s' is damaged; trying the one before it.", checkpoint)
+    if found:
+        raise UserError(
+            f"all checkpoints in '{folder}' are damaged; without --resume, training starts again "
+            "from MODEL.WEIGHTS"
+        )
+    return None

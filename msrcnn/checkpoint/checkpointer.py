@@ -14,13 +14,13 @@ from ..atomic_file import atomic_file
 from ..errors import UserError
 from .checkpoint_files import (
     LAST_CHECKPOINT,
-    is_intact,
     is_resumable,
+    load_latest,
     periodic_checkpoints,
     resumable_checkpoints,
 )
 from .load_report import LoadReport, Mismatch, make_report
-from .safe_load import CLASS_NAMES, DamagedFileError, load_checkpoint_file
+from .safe_load import CLASS_NAMES, load_checkpoint_file
 from .torchvision_weights import (
     add_body_prefix,
     convert_torchvision_resnet,
@@ -135,20 +135,11 @@ class MaskScoringCheckpointer(DetectionCheckpointer):
             UserError: if there are checkpoints but all of them are damaged, or in the cases of
                 :meth:`load`.
         """
-        found = resumable_checkpoints(Path(self.save_dir)) if resume else []
-        for checkpoint in found:
-            try:
-                if is_intact(checkpoint):
-                    return self.load(str(checkpoint))
-            except DamagedFileError:  # in the zip directory, which has no checksum
-                pass
-            logger.warning("Checkpoint '%s' is damaged; trying the one before it.", checkpoint)
-        if found:
-            raise UserError(
-                f"all checkpoints in '{self.save_dir}' are damaged; without --resume, training "
-                "starts again from MODEL.WEIGHTS"
-            )
-        return self.load(path, checkpointables=[])
+        rest = load_latest(Path(self.save_dir), self._load_all) if resume else None
+        return self.load(path, checkpointables=[]) if rest is None else rest
+
+    def _load_all(self, path: Path) -> dict:
+        return self.load(str(path))
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
         """Loads weights, and logs one message about what was loaded.

@@ -109,6 +109,17 @@ class LoadReport:
             )
         return "\n".join(lines)
 
+    def difference(self) -> str:
+        """Says in one line in what way the file is of another model; empty if it is not."""
+        every = [*self.loaded, *self.fresh, *(n for names in self.remade.values() for n in names)]
+        parts = list(self.remade)
+        if self.fresh:
+            others = [name for name in every if name not in self.fresh]
+            parts.append(f"not in the file: {_name_by_part(self.fresh, others)}")
+        if self.ignored:
+            parts.append(f"not in the model: {_name_by_part(self.ignored, every)}")
+        return "; ".join(parts)
+
     def details(self) -> str:
         """Returns the names of all tensors that were not loaded."""
         groups = {"newly initialized": self.fresh, **self.remade, "ignored": self.ignored}
@@ -188,7 +199,8 @@ def _reason(mismatch: Mismatch, classes: tuple[float, float] | None) -> str | No
         return "{:g} anchors per location in the file, {:g} in the model".format(*anchors)
     count = _count(mismatch, CLASS_LAYERS)
     if classes and (count == classes or _sees_all_masks(mismatch, classes)):
-        return "{:g} classes in the file, {:g} in the model".format(*classes)
+        noun = "class" if classes[0] == 1 else "classes"
+        return f"{classes[0]:g} {noun} in the file, {classes[1]:g} in the model"
     if count and count[0] == 1:
         return "class-agnostic in the file, class-specific in the model"
     if count and count[1] == 1:

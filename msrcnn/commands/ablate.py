@@ -1,7 +1,6 @@
 """Train and evaluate every variant of a sweep, and print its table."""
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 
@@ -94,9 +93,6 @@ def _launcher(args: argparse.Namespace) -> Launcher:
 
 
 def _run(plan: Plan, launcher: Launcher, command: str) -> list[State]:
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
-            signal.signal(number, lambda *_: sys.exit())
     column, key = next(iter(plan.sweep.report.items()))
     with Display(column, key) as display:
         return run_all(plan, launcher, display, command)

@@ -9,6 +9,7 @@ from ..engine import Predictor, prepare_model_config
 from ..engine.run_log import silence_known_warnings
 from ..errors import UserError
 from ..visualization import draw_detections, read_rgb
+from ..visualization.images import write_image
 from .arguments import add_config, add_trust
 
 
@@ -34,7 +35,6 @@ def run(args: argparse.Namespace) -> None:
     silence_known_warnings()
     cfg = prepare_model_config(args.weights, args.config_file)
     predict = Predictor(cfg, trust_weights=args.trust_weights)
-    args.output.mkdir(parents=True, exist_ok=True)
     for path, output in outputs.items():
         pixels = read_rgb(path)
         try:
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
         except UserError as error:
             raise UserError(f"'{path}': {error}") from error
         picture = draw_detections(pixels, instances, predict.class_names, args.min_score)
-        picture.save(output)
+        write_image(output, picture)
         shown = int((instances.scores >= args.min_score).sum())
         print(f"{path}: drew {shown} of {len(instances)} detections in {output}")
 

@@ -3,7 +3,7 @@
 import argparse
 from functools import partial
 
-from ..engine import launch_processes, prepare_config
+from ..engine import launch_processes, prepare_config, replay
 from ..engine import run as run_in_process
 from ..scores import train_and_fit
 from .arguments import (
@@ -23,6 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="resume from the last checkpoint in OUTPUT_DIR"
     )
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS only")
+    parser.add_argument(
+        "--replay",
+        metavar="FILE",
+        help="run the step at which a training has diverged again, from its diverged.pth, and "
+        "print where the first value that is not finite appears",
+    )
     add_train_data(parser)
     add_val_data(parser)
     add_processes(parser)
@@ -36,11 +42,13 @@ def run(args: argparse.Namespace) -> None:
         args.opts,
         train_data=args.train_data,
         val_data=args.val_data,
-        splits=("TEST",) if args.eval_only else ("TRAIN", "TEST"),
+        splits=() if args.replay else ("TEST",) if args.eval_only else ("TRAIN", "TEST"),
         resume=args.resume,
     )
     settings = {"resume": args.resume, "trust_weights": args.trust_weights}
-    if args.eval_only:
+    if args.replay:
+        print(replay(cfg, args.replay))
+    elif args.eval_only:
         launch_processes(partial(run_in_process, cfg, eval_only=True, **settings), processes(args))
     else:
         train_and_fit(cfg, processes(args), **settings)

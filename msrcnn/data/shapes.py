@@ -18,6 +18,8 @@ from shapely import affinity
 from shapely.geometry import MultiPolygon, Point, Polygon, box
 from shapely.ops import unary_union
 
+from ..atomic_file import write_file
+
 CATEGORIES = ("disc", "box", "triangle", "star", "ring", "cross")
 SIZES = ((144, 120), (120, 144), (128, 128))  # width, height
 MIN_VISIBLE_AREA = 40  # pixels; less visible shapes are drawn but not annotated
@@ -209,7 +211,6 @@ def make_split(root: Path, split: str, num_images: int, seed: int) -> Path:
         for record in records:
             annotations.append({"id": len(annotations) + 1, "image_id": image_id, **record})
     path = root / "annotations" / f"instances_{split}.json"
-    path.parent.mkdir(exist_ok=True)
     content = {
         "info": {"description": "Made shapes of msrcnn", "seed": seed},
         "licenses": [],
@@ -220,5 +221,5 @@ def make_split(root: Path, split: str, num_images: int, seed: int) -> Path:
             for index, name in enumerate(CATEGORIES)
         ],
     }
-    path.write_text(json.dumps(content))
+    write_file(path, json.dumps(content))
     return path

@@ -110,6 +110,11 @@ class TrainLoader:
             generator=torch.Generator(),
         )
 
+    def images(self, batch: int) -> list[dict]:
+        """Returns the dataset dicts of the batch of this index."""
+        (keys,) = itertools.islice(self._batches(), batch, batch + 1)
+        return [self._dataset[index] for index, _ in keys]
+
     def _batches(self) -> Iterator[list[tuple[int, int]]]:
         """Yields batches of (image index, position in this process's sampling order)."""
         groups: dict[bool, list] = {True: [], False: []}

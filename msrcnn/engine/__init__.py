@@ -6,6 +6,7 @@ from .export import export_model
 from .launch import Processes, launch_processes
 from .predictor import Predictor
 from .prepare import prepare_config, prepare_model_config
+from .replay import replay
 from .run import run
 from .schedule import scale_schedule
 from .scoring_parts import use_scoring_parts
@@ -23,6 +24,7 @@ __all__ = [
     "launch_processes",
     "prepare_config",
     "prepare_model_config",
+    "replay",
     "run",
     "scale_schedule",
     "start_run",

@@ -9,6 +9,7 @@ from pathlib import Path
 from detectron2.utils import comm
 
 from ..atomic_file import write_file
+from ..checkpoint.checkpoint_files import load_latest
 from ..errors import UserError
 from ..evaluation import (
     Detections,
@@ -19,7 +20,8 @@ from ..evaluation import (
     load_predictions,
     write_results,
 )
-from ..evaluation.ground_truth import has_annotations
+from ..evaluation.ground_truth import dataset_record, has_annotations
+from ..provenance import file_record, software
 from .evaluators import evaluation_settings
 from .predictor import load_model
 from .publish import publish_evaluation
@@ -42,7 +44,12 @@ def evaluate(cfg, resume: bool = False, *, trust_weights: bool = False) -> Order
     Raises:
         UserError: if the weights cannot be loaded or do not fit the model.
     """
-    return Trainer.test(cfg, load_model(cfg, resume=resume, trust_weights=trust_weights))
+    model = load_model(cfg, resume=resume, trust_weights=trust_weights)
+    if resume and (found := load_latest(Path(cfg.OUTPUT_DIR), str)):  # what was loaded
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.WEIGHTS = found
+    return Trainer.test(cfg, model)
 
 
 def evaluate_predictions(cfg, paths: list[str]) -> OrderedDict:
@@ -69,10 +76,14 @@ def evaluate_predictions(cfg, paths: list[str]) -> OrderedDict:
     dataset_name, output_dir = cfg.DATASETS.TEST[0], Path(cfg.OUTPUT_DIR)
     ground_truth = load_ground_truth(dataset_name)
     files = {path: load_predictions(Path(path), ground_truth) for path in paths}
+    provenance = {
+        "dataset": dataset_record(dataset_name),
+        "predictions": [file_record(path) for path in paths],
+    }
     if len(files) > 1 and not has_annotations(ground_truth):
         raise UserError(f"dataset '{dataset_name}' has no annotations to compare predictions with")
     if len(files) > 1:
-        _compare(cfg, ground_truth, files, output_dir / "comparison.json")
+        _compare(cfg, ground_truth, files, output_dir / "comparison.json", provenance)
         return OrderedDict()
     (detections,) = files.values()
     write_results(detections, output_dir / "inference")
@@ -80,12 +91,17 @@ def evaluate_predictions(cfg, paths: list[str]) -> OrderedDict:
         ground_truth,
         detections,
         output_dir,
+        provenance=provenance,
         report=partial(publish_evaluation, dataset_name=dataset_name),
         **evaluation_settings(cfg),
     )
 
 
-def _compare(cfg, ground_truth, files: dict[str, Detections], output: Path) -> None:
-    comparison = compare_detections(ground_truth, files, **evaluation_settings(cfg))
+def _compare(
+    cfg, ground_truth, files: dict[str, Detections], output: Path, provenance: dict
+) -> None:
+    settings = evaluation_settings(cfg)
+    comparison = compare_detections(ground_truth, files, **settings)
+    comparison["provenance"] = {"software": software(), **provenance, **settings}
     write_file(output, json.dumps(comparison, indent=2) + "\n")
     logger.info("Results in %s\n%s", output, comparison_table(comparison))

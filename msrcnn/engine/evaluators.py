@@ -8,7 +8,10 @@ from ..data.custom import custom_annotations
 from ..evaluation import MaskScoringEvaluator
 from ..modeling import ROI_MASKIOU_HEAD_REGISTRY
 from ..modeling.maskiou_head import MaskConfidenceHead
-from .publish import publish_evaluation
+from ..provenance import file_record
+from .publish import publish_evaluation, training_storage
+
+FINAL_WEIGHTS = "model_final.pth"
 
 
 def evaluation_settings(cfg) -> dict:
@@ -23,14 +26,18 @@ def evaluation_settings(cfg) -> dict:
 
 def build_evaluator(cfg, dataset_name: str) -> MaskScoringEvaluator:
     """Builds the evaluator of a dataset; with several datasets, each has its own folder."""
+    settings = evaluation_settings(cfg)
+    if _is_periodic(cfg):
+        settings["bootstrap"] = 0  # slow, and only the final result needs an interval
     return MaskScoringEvaluator(
         dataset_name,
         str(Path(cfg.OUTPUT_DIR) / output_folder(dataset_name, cfg.DATASETS.TEST)),
         num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES,
         class_names=cfg.DATASETS.CLASS_NAMES,
         false_positives=_false_positives(cfg),
+        provenance=_provenance(cfg),
         report=partial(publish_evaluation, dataset_name=dataset_name),
-        **evaluation_settings(cfg),
+        **settings,
     )
 
 
@@ -47,6 +54,24 @@ def output_folder(dataset_name: str, dataset_names: Sequence[str]) -> str:
     same = [each for each, name in names.items() if name == names[dataset_name]]
     number = f"-{same.index(dataset_name) + 1}" if len(same) > 1 else ""
     return f"{names[dataset_name]}{number}"
+
+
+def _provenance(cfg) -> dict:
+    """Returns the weights and the seed of the model; in a training, also the iteration."""
+    storage, weights = training_storage(), cfg.MODEL.WEIGHTS
+    if storage is not None:  # only the final weights are in a file
+        weights = "" if _is_periodic(cfg) else Path(cfg.OUTPUT_DIR) / FINAL_WEIGHTS
+    return {
+        "weights": file_record(weights),
+        "iteration": None if storage is None else storage.iter,
+        "seed": cfg.SEED,
+    }
+
+
+def _is_periodic(cfg) -> bool:
+    """Whether a training that goes on evaluates (``TEST.EVAL_PERIOD``)."""
+    storage = training_storage()
+    return storage is not None and storage.iter + 1 < cfg.SOLVER.MAX_ITER
 
 
 def _false_positives(cfg) -> str | None:

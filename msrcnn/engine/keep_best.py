@@ -1,18 +1,65 @@
 """Keeps the best checkpoint of a run by an evaluation metric."""
 
+import difflib
 import logging
 import math
 from pathlib import Path
 
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 
 from ..checkpoint import load_checkpoint_file
 from ..errors import UserError
+from ..evaluation.agreement import AGREEMENT, SCOPES
+from ..evaluation.coco_metrics import FREQUENCIES, METRICS
+from ..evaluation.rankings import AP_LABELS
 
 logger = logging.getLogger(__name__)
 
 NAME = "model_best"
+
+
+def check_keep_best(cfg: CfgNode) -> None:
+    """Rejects a ``SOLVER.KEEP_BEST`` that a training could not follow.
+
+    Args:
+        cfg: the config of the training.
+
+    Raises:
+        UserError: if the training does not evaluate, or not this metric.
+    """
+    key = f"SOLVER.KEEP_BEST '{cfg.SOLVER.KEEP_BEST}'"
+    if not cfg.SOLVER.KEEP_BEST:
+        return
+    if not cfg.DATASETS.TEST:
+        raise UserError(f"{key} needs an evaluation, but DATASETS.TEST is empty")
+    if cfg.TEST.EVAL_PERIOD <= 0:
+        raise UserError(
+            f"{key} needs evaluations during training: set TEST.EVAL_PERIOD, the iterations "
+            "between two of them"
+        )
+    known = _metrics(cfg)
+    if cfg.SOLVER.KEEP_BEST not in known:
+        near = difflib.get_close_matches(cfg.SOLVER.KEEP_BEST, known, cutoff=0)
+        raise UserError(
+            f"{key} is not a metric of this training's evaluations; nearest: {', '.join(near)}"
+        )
+
+
+def _metrics(cfg: CfgNode) -> list[str]:
+    """Returns the names of the metrics that evaluations during training log."""
+    of_scores = cfg.MODEL.MASK_ON and cfg.MODEL.MASKIOU_ON
+    tasks = ["bbox"]
+    if cfg.MODEL.MASK_ON:
+        tasks = [task for task in AP_LABELS if of_scores or not task.endswith("_mask_score")]
+    names = [f"{task}/{metric}" for task in tasks for metric in (*METRICS, *FREQUENCIES)]
+    if of_scores:
+        names += ["delta/AP"]
+        names += [f"maskiou/{name}{scope.suffix}" for scope in SCOPES for name in AGREEMENT]
+    if len(cfg.DATASETS.TEST) == 1:
+        return names
+    return [f"{dataset}/{name}" for dataset in cfg.DATASETS.TEST for name in names]
 
 
 class KeepBest(HookBase):

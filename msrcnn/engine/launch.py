@@ -1,15 +1,25 @@
 """Processes of a run: one per GPU, on one or several machines."""
 
+import contextlib
 import functools
+import logging
+import multiprocessing
 import os
+import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from unittest import mock
 
 import torch
 from detectron2.engine import launch
+from detectron2.utils import comm
 
 from ..errors import UserError
+
+# Time for the launcher to end this process, whose error may only follow from that of another one.
+GRACE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -52,19 +62,42 @@ def launch_processes(main: Callable[[], object], processes: Processes) -> None:
         raise UserError(
             "--num-machines needs --dist-url tcp://HOST:PORT, the address of the first machine"
         )
-    launch(
-        main if num_gpus * num_machines <= 1 else functools.partial(_in_process, main),
-        num_gpus,
-        num_machines=num_machines,
-        machine_rank=processes.machine_rank,
-        dist_url=processes.dist_url,
-    )
+    # It says which processes it ends when one has failed, whose own error is enough.
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
+    try:
+        launch(
+            main if num_gpus * num_machines <= 1 else functools.partial(_in_process, main),
+            num_gpus,
+            num_machines=num_machines,
+            machine_rank=processes.machine_rank,
+            dist_url=processes.dist_url,
+        )
+    except KeyboardInterrupt:
+        for process in multiprocessing.active_children():  # a signal may have reached only us
+            process.terminate()
+        raise
 
 
 def _in_process(main: Callable[[], object]) -> None:
-    """Runs one of several processes; a user error ends it, and with it the others."""
+    """Runs one of several processes; an error ends it, and with it the others.
+
+    Of errors in several processes, only that of the main process is shown, or else the first.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the launcher says that it was interrupted
     try:
         main()
     except UserError as error:
+        if not comm.is_main_process():
+            time.sleep(GRACE_SECONDS)
         print(f"error: {error}", file=sys.stderr, flush=True)
         os._exit(1)  # immediately: the others may be waiting for this process
+    except Exception:  # such as a lost connection
+        time.sleep(2 * GRACE_SECONDS)
+        raise
+
+
+@contextlib.contextmanager
+def part_of_run(rank: int, processes: int) -> Iterator[None]:
+    """Within this context, data are divided as in one of several processes of a run."""
+    with mock.patch.multiple(comm, get_rank=lambda: rank, get_world_size=lambda: processes):
+        yield

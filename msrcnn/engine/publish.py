@@ -30,7 +30,7 @@ def publish_evaluation(evaluation: Evaluation, output_dir: Path, *, dataset_name
     try:
         _report(evaluation, output_dir, dataset_name, image_root)
     except Exception:
-        if _storage() is None:
+        if training_storage() is None:
             raise
         # A report is not worth ending the training for.
         logger.exception("The report of the evaluation could not be written:")
@@ -40,7 +40,7 @@ def _report(
     evaluation: Evaluation, output_dir: Path, dataset_name: str, image_root: Path | None
 ) -> None:
     plots = write_report(evaluation, output_dir, image_root, title=dataset_name)
-    storage = _storage()
+    storage = training_storage()
     if storage is None:
         return
     for name, png in plots.items():
@@ -53,7 +53,7 @@ def _report(
         _put(storage, f"{dataset_name}/predictions", picture)
 
 
-def _storage() -> EventStorage | None:
+def training_storage() -> EventStorage | None:
     """Returns the event storage of the training run; ``None`` outside of training."""
     try:
         return get_event_storage()

@@ -5,10 +5,10 @@ import platform
 import statistics
 from pathlib import Path
 
-import detectron2
 import torch
 
 from ..atomic_file import write_file
+from ..provenance import software
 from .training_log import read_training_log
 
 
@@ -32,11 +32,7 @@ def write_result(output: Path, command: str, **content) -> None:
     result = {
         "command": command,
         "hardware": hardware(),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "detectron2": detectron2.__version__,
-        },
+        "versions": software(),
         **content,
     }
     write_file(output, json.dumps(result, indent=2) + "\n")

@@ -1,8 +1,11 @@
 """A training run, or an evaluation, as every process of it executes it."""
 
 from detectron2.config import CfgNode
+from detectron2.utils import comm
 
 from .evaluate import evaluate
+from .keep_best import check_keep_best
+from .resume_check import check_resume
 from .start import start_run
 from .trainer import train
 
@@ -27,5 +30,9 @@ def run(
     Raises:
         UserError: for a mistake that only shows with the weights or the data at hand.
     """
+    if not eval_only and comm.is_main_process():
+        check_keep_best(cfg)
+        if resume:
+            check_resume(cfg, trust_weights=trust_weights)
     cfg = start_run(cfg, config_file=config_file, eval_only=eval_only)
     (evaluate if eval_only else train)(cfg, resume=resume, trust_weights=trust_weights)

@@ -24,11 +24,13 @@ from ..evaluation import MaskScoringEvaluator, postprocess_to_rle, with_encoded_
 from ..modeling.test_time_augmentation import MaskScoringRCNNWithTTA
 from ..modeling.train_only import train_only
 from .device import on_available_device
+from .divergence import divergence_error
 from .evaluators import build_evaluator
 from .keep_best import KeepBest
 from .model_classes import class_names
 from .optimizer import build_optimizer
 from .progress import ProgressLine
+from .resume_check import identity
 from .timed_checkpoints import TimedCheckpointer
 
 
@@ -50,7 +52,6 @@ class Trainer(DefaultTrainer):
         super().__init__(on_available_device(cfg))
         # Seeds all random numbers of the training; a resumed run uses the checkpoint's seed.
         self.seed = self._trainer.data_loader.seed
-        self._resumed = False
 
     @classmethod
     def build_model(cls, cfg):
@@ -115,26 +116,15 @@ class Trainer(DefaultTrainer):
     def resume_or_load(self, resume: bool = True) -> None:
         """Starts from ``MODEL.WEIGHTS``, or resumes from the last checkpoint.
 
-        A resumed run continues as if it had never stopped, bit for bit on the CPU.
+        A resumed run continues as if it had never stopped, bit for bit on the CPU. That the
+        checkpoint is of this run is checked by :func:`~.resume_check.check_resume`.
 
         Raises:
-            UserError: if the checkpoint has no training state, or processes resume from different
-                iterations.
+            UserError: if processes resume from different iterations.
         """
         if comm.is_main_process():
             remove_parts(Path(self.cfg.OUTPUT_DIR))
         super().resume_or_load(resume)
-        if self.start_iter > 0 and not self._resumed:
-            raise UserError(
-                f"the checkpoint in '{self.cfg.OUTPUT_DIR}' holds only weights, no training state "
-                "to resume: give it as MODEL.WEIGHTS, without --resume"
-            )
-        if self.start_iter > 0 and self.checkpointer.report.remade:
-            raise UserError(
-                f"the checkpoint in '{self.cfg.OUTPUT_DIR}' is of another model: "
-                f"{', '.join(self.checkpointer.report.remade)}; start from it as MODEL.WEIGHTS in "
-                "a new OUTPUT_DIR"
-            )
         if len(set(comm.all_gather(self.start_iter))) > 1:
             raise UserError(
                 f"the processes would resume from different iterations: '{self.cfg.OUTPUT_DIR}' "
@@ -165,11 +155,11 @@ class Trainer(DefaultTrainer):
                     hook.after_train()
 
     def run_step(self) -> None:
-        # Each step has its own random numbers, whatever an evaluation has drawn before and
-        # wherever the run was interrupted.
-        key = (self.seed, comm.get_rank(), self.iter)
-        seed_all_rng(int(np.random.SeedSequence(key).generate_state(1)[0]))
-        super().run_step()
+        seed_step(self.seed, comm.get_rank(), self.iter)
+        try:
+            super().run_step()
+        except FloatingPointError as error:  # a loss or a proposal is not finite
+            raise divergence_error(self, error) from error
 
     def state_dict(self) -> dict:
         """Returns what a checkpoint holds besides the model.
@@ -180,23 +170,16 @@ class Trainer(DefaultTrainer):
         state = super().state_dict()
         state["_trainer"] = self._trainer.state_dict()
         state["seed"] = self.seed
+        state["identity"] = identity(self.cfg, self.model, self.optimizer)
         return state
 
     def load_state_dict(self, state_dict: dict) -> None:
         # Skip DefaultTrainer's method: upstream's loads the inner trainer a second time.
         TrainerBase.load_state_dict(self, state_dict)
-        self._resumed = True
         if "seed" in state_dict:
             self.seed = self._trainer.data_loader.seed = state_dict["seed"]
         if "_trainer" in state_dict:
-            try:
-                self._trainer.load_state_dict(state_dict["_trainer"])
-            except (KeyError, ValueError) as error:
-                raise UserError(
-                    "the checkpoint's optimizer has other parameters or is of another type "
-                    f"({error}): was SOLVER.TRAIN_ONLY, SOLVER.OPTIMIZER or SOLVER.AMP changed? "
-                    "Start from it as MODEL.WEIGHTS in a new OUTPUT_DIR instead"
-                ) from error
+            self._trainer.load_state_dict(state_dict["_trainer"])
         else:
             logging.getLogger(__name__).warning(
                 "The checkpoint holds no optimizer state: momentum starts from zero."
@@ -212,6 +195,15 @@ class SameBatches(HookBase):
     def after_step(self) -> None:
         self._precise_bn._data_loader.seed = self.trainer.seed
         self._precise_bn._data_iter = None
+
+
+def seed_step(seed: int, rank: int, iteration: int) -> None:
+    """Seeds the random numbers of a step of training.
+
+    Each step has its own, whatever an evaluation has drawn before and wherever the run was
+    interrupted.
+    """
+    seed_all_rng(int(np.random.SeedSequence((seed, rank, iteration)).generate_state(1)[0]))
 
 
 def train(cfg, *, resume: bool = False, trust_weights: bool = False) -> OrderedDict:

@@ -1,6 +1,6 @@
 """COCO evaluation of boxes, and of masks under several rankings."""
 
-from .bootstrap import ap_interval
+from .bootstrap import ap_interval, too_few_images
 from .coco_evaluator import MaskScoringEvaluator
 from .coco_metrics import ENGINES, IOU_THRESHOLDS, METRICS, AveragePrecision
 from .comparison import compare_detections, comparison_table
@@ -35,6 +35,7 @@ __all__ = [
     "postprocess_to_rle",
     "save_predictions",
     "student_interval",
+    "too_few_images",
     "with_encoded_masks",
     "write_results",
 ]

@@ -11,7 +11,7 @@ from detectron2.utils import comm
 from ..errors import UserError
 from .category_ids import category_ids
 from .detections import Detections
-from .ground_truth import load_ground_truth
+from .ground_truth import dataset_record, load_ground_truth
 from .predictions_file import save_predictions
 from .rankings import Evaluation
 from .result_files import evaluate_and_write, write_results
@@ -36,6 +36,7 @@ class MaskScoringEvaluator(DatasetEvaluator):
         bootstrap: int = 1000,
         confidence_exponent: float = 1.0,
         false_positives: str | None = None,
+        provenance: dict | None = None,
         report: Callable[[Evaluation, Path], None] | None = None,
     ):
         """
@@ -51,6 +52,7 @@ class MaskScoringEvaluator(DatasetEvaluator):
                 only the numbers are compared.
             max_dets, engine, bootstrap, confidence_exponent, false_positives: see
                 :func:`evaluate_detections`.
+            provenance: what is known of the model, for ``evaluation.json``.
             report: called with the evaluation and the output folder, on the main process only.
 
         Raises:
@@ -73,6 +75,7 @@ class MaskScoringEvaluator(DatasetEvaluator):
             "confidence_exponent": confidence_exponent,
             "false_positives": false_positives,
         }
+        self._provenance = {"dataset": dataset_record(dataset_name), **(provenance or {})}
         self._report = report
 
     def reset(self) -> None:
@@ -109,6 +112,7 @@ class MaskScoringEvaluator(DatasetEvaluator):
             detections,
             self._output_dir,
             seconds=seconds,
+            provenance=self._provenance,
             report=self._report,
             **self._settings,
         )

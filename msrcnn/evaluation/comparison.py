@@ -4,7 +4,7 @@ from pycocotools.coco import COCO
 from tabulate import tabulate
 
 from ..errors import UserError
-from .bootstrap import gain_interval
+from .bootstrap import gain_interval, too_few_images
 from .coco_metrics import METRICS, HotcocoEngine
 from .detections import Detections
 from .rankings import (
@@ -41,7 +41,7 @@ def compare_detections(
         * ``baseline``: the name of the first set;
         * ``gains``: for each other name, ``rankings`` (the rankings of the first and of this set),
           ``AP`` (the gain in percentage points) and ``ci95`` (its 95% confidence interval, or
-          ``None`` without bootstrap).
+          ``None`` without bootstrap, or with too few images).
 
     Raises:
         UserError: if detections do not belong to this dataset, or lack some of its images.
@@ -127,7 +127,8 @@ def comparison_table(comparison: dict) -> str:
         colalign=alignment,
     )
     lines = [
-        f"{name}: {_signed(gain['AP'])} AP over {comparison['baseline']}{_interval(gain['ci95'])}: "
+        f"{name}: {_signed(gain['AP'])} AP over {comparison['baseline']}"
+        f"{_interval(gain['ci95'], comparison['evaluations'][name]['images'])}: "
         f"{' vs. '.join(dict.fromkeys(AP_LABELS[r] for r in reversed(gain['rankings'])))}"
         for name, gain in comparison["gains"].items()
         if gain["AP"] is not None
@@ -139,5 +140,8 @@ def _signed(value: float) -> str:
     return f"{value:+.2f}"
 
 
-def _interval(interval: list[float] | None) -> str:
-    return "" if interval is None else f" (95% interval {' to '.join(map(_signed, interval))})"
+def _interval(interval: list[float] | None, images: int) -> str:
+    if interval is None:
+        reason = too_few_images(images)
+        return f" ({reason})" if reason else ""
+    return f" (95% interval {' to '.join(map(_signed, interval))})"

@@ -4,10 +4,12 @@ import contextlib
 import io
 
 import pycocotools.mask as mask_util
+from detectron2.data import MetadataCatalog
 from pycocotools.coco import COCO
 
 from ..data.availability import check_datasets
 from ..data.registered import checked_dataset, dataset_content
+from ..provenance import file_record
 
 # Other keys may hold anything, which hotcoco does not accept.
 KEYS = {
@@ -59,6 +61,12 @@ def load_ground_truth(dataset_name: str) -> COCO:
         if "area" not in annotation:
             annotation["area"] = _area(ground_truth, annotation)
     return ground_truth
+
+
+def dataset_record(dataset_name: str) -> dict:
+    """Returns the name of a registered dataset, with the path and hash of its annotations."""
+    path = MetadataCatalog.get(dataset_name).get("json_file")
+    return {"name": dataset_name, "annotations": file_record(path or "")}
 
 
 def _area(ground_truth: COCO, annotation: dict) -> float:

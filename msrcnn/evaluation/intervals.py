@@ -8,7 +8,12 @@ from scipy import stats
 CONFIDENCE = 0.95
 
 
-def student_interval(values: list[float]) -> list[float]:
-    """Returns the 95% confidence interval of the mean of two or more values, by Student's t."""
+def student_interval(values: list[float]) -> list[float] | None:
+    """Returns the 95% confidence interval of the mean of independent values, by Student's t.
+
+    ``None`` for fewer than two values. The results of one run, given twice, are one value.
+    """
+    if len(values) < 2:
+        return None
     interval = np.array(stats.t.interval(CONFIDENCE, len(values) - 1))
     return (statistics.fmean(values) + interval * stats.sem(values)).tolist()

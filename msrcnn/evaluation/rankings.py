@@ -86,7 +86,8 @@ def evaluate_detections(
           score;
         * each of ``RANKINGS``: mask AP metrics in percent under this ranking;
         * ``delta``: ``AP``, mask AP by mask score minus mask AP by box score in percentage points,
-          and ``ci95``, its 95% confidence interval;
+          and ``ci95``, its 95% confidence interval (``None`` without bootstrap, or with too few
+          images);
         * ``maskiou``, ``box_score``, ``mask_confidence``: agreement of each score with the true
           MaskIoU, see :func:`~.agreement.quality_statistics`; ``maskiou`` also has
           ``false_positives``;
@@ -172,8 +173,8 @@ def check_detections(ground_truth: COCO, detections: Detections) -> None:
     """Checks that detections belong to a dataset.
 
     Raises:
-        UserError: if a detection has an unknown image id or category id, or a mask that differs
-            in size from its image.
+        UserError: if a detection has an unknown image id or category id, a score or box that is
+            not finite, or a mask that differs in size from its image.
     """
     for kind, ids, known in (
         ("image", detections.image_id, ground_truth.imgs),
@@ -185,6 +186,14 @@ def check_detections(ground_truth: COCO, detections: Detections) -> None:
                     f"detections have {kind}_id {value}, which is not in the annotations: "
                     "evaluate them on the dataset that they were predicted on"
                 )
+    for name in ("score", "bbox", "maskiou", "mask_score", "mask_confidence"):
+        values = getattr(detections, name)
+        if values is not None and not np.isfinite(values).all():
+            row = int(np.argwhere(~np.isfinite(values))[0, 0])
+            raise UserError(
+                f"a detection of image {detections.image_id[row]} has a {name} that is not finite: "
+                "have the model's weights diverged?"
+            )
     for image_id, rle in zip(detections.image_id.tolist(), detections.segmentation or ()):
         image = ground_truth.imgs[image_id]
         if list(rle["size"]) != [image["height"], image["width"]]:

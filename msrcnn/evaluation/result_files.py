@@ -11,7 +11,9 @@ from pathlib import Path
 from pycocotools.coco import COCO
 
 from ..atomic_file import write_file
+from ..provenance import software
 from .agreement import agreement_table
+from .bootstrap import too_few_images
 from .coco_metrics import METRICS
 from .detections import Detections
 from .ground_truth import has_annotations
@@ -50,6 +52,7 @@ def evaluate_and_write(
     output_dir: Path,
     *,
     seconds: dict[str, float] | None = None,
+    provenance: dict | None = None,
     report: Callable[[Evaluation, Path], None] | None = None,
     max_dets: int = 100,
     engine: str = "hotcoco",
@@ -65,6 +68,8 @@ def evaluate_and_write(
         detections: the detections to evaluate.
         output_dir: created if missing.
         seconds: time already spent, by stage; included in ``evaluation.json``.
+        provenance: what the detections come from; included in ``evaluation.json`` with the
+            software and the settings.
         report: called with the evaluation and the output folder.
         max_dets, engine, bootstrap, confidence_exponent, false_positives: see
             :func:`evaluate_detections`.
@@ -95,25 +100,36 @@ def evaluate_and_write(
     summary = evaluation.summary
     tables = "\n\n".join(filter(None, [metrics_table(summary), agreement_table(summary)]))
     logger.info("Evaluation results on %d images:\n%s", summary["images"], tables)
-    if bootstrap:  # slow, so it follows the table
+    if bootstrap and summary["delta"]["AP"] is not None:  # slow, so it follows the table
+        logger.info("Computing the confidence interval from %d bootstrap samples.", bootstrap)
         add_interval(evaluation, max_dets=max_dets, bootstrap=bootstrap)
     summary["seconds"] = {**(seconds or {}), **summary["seconds"]}
+    summary["provenance"] = {
+        "software": software(),
+        **(provenance or {}),
+        "max_dets": max_dets,
+        "engine": engine,
+        "bootstrap": bootstrap,
+    }
     path = output_dir / "evaluation.json"
     write_file(path, json.dumps(summary, indent=2) + "\n")
     write_per_class(evaluation, output_dir / PER_CLASS)
-    logger.info("%sResults saved to %s", _gain_line(summary["delta"]), path)
+    logger.info("%sResults saved to %s", _gain_line(summary), path)
     if report is not None:
         report(evaluation, output_dir)
     return logged_metrics(summary)
 
 
-def _gain_line(delta: dict) -> str:
+def _gain_line(summary: dict) -> str:
+    delta = summary["delta"]
     if delta["AP"] is None:
         return ""
     line = f"Mask score over box score: {delta['AP']:+.2f} mask AP"
     if delta["ci95"] is not None:
         low, high = delta["ci95"]
         line += f" (95% interval {low:+.2f} to {high:+.2f})"
+    elif reason := too_few_images(summary["images"]):
+        line += f" ({reason})"
     return f"{line}. "
 
 

@@ -41,10 +41,17 @@ class DeformConv2d(Conv2d):
                 weights of 1.
 
         Returns:
-            Tensor of shape (N, out_channels, H', W'), after normalization and activation.
+            Tensor of shape (N, out_channels, H', W'), after normalization and activation; NaN
+            where an offset is NaN.
         """
         # deform_conv2d supports few dtypes; under autocast, all but the weight are half precision.
         dtype = self.weight.dtype
+        nowhere = None
+        if offset.device.type == "cpu":
+            # On the CPU, deform_conv2d reads outside of the image for a NaN, and can crash.
+            nan = offset.isnan()
+            if nan.any():
+                nowhere, offset = nan.any(dim=1, keepdim=True), offset.masked_fill(nan, 0)
         y = deform_conv2d(
             x.to(dtype),
             offset.to(dtype),
@@ -55,6 +62,8 @@ class DeformConv2d(Conv2d):
             self.dilation,
             None if mask is None else mask.to(dtype),
         ).to(x.dtype)
+        if nowhere is not None:
+            y = y.masked_fill(nowhere, torch.nan)
         if self.norm is not None:
             y = self.norm(y)
         if self.activation is not None:

@@ -12,7 +12,13 @@ from ..engine import prepare_config
 from ..engine.hashing import flatten
 from ..engine.schedule import REFERENCE_BATCH, scale_schedule
 from ..errors import UserError
-from ..evaluation import ap_interval, load_ground_truth, load_predictions, student_interval
+from ..evaluation import (
+    ap_interval,
+    load_ground_truth,
+    load_predictions,
+    student_interval,
+    too_few_images,
+)
 from .numbers import DATASET, FOLDER, IMAGES, Published, load_published
 
 # Beginnings of config keys that do not make another training.
@@ -46,6 +52,7 @@ def compare_with_published(folders: list[Path], config: str | None = None) -> di
         UserError: if a folder has no finished training, or one that was not evaluated on COCO 2017
             val, or there is nothing published to compare with.
     """
+    folders = list({folder.resolve(): folder for folder in folders}.values())  # each run once
     cfgs = [load_config(_existing(folder / "config.yaml")) for folder in folders]
     evaluations = [_read_evaluation(folder, cfg) for folder, cfg in zip(folders, cfgs)]
     for folder, cfg in zip(folders[1:], cfgs[1:]):
@@ -69,15 +76,12 @@ def compare_with_published(folders: list[Path], config: str | None = None) -> di
             if value is None:
                 continue
             ap = statistics.fmean(each[rankings[metric]]["AP"] for each in evaluations)
-            low, high = intervals[metric]
-            verdict = (
-                "reproduced" if low <= value <= high else "lower" if high < value else "higher"
-            )
+            verdict = _verdict(intervals[metric], value)
             rows.append(
                 {
                     "metric": metric,
                     "AP": ap,
-                    "ci95": [low, high],
+                    "ci95": intervals[metric],
                     "published": value,
                     "source": result.source,
                     "verdict": verdict,
@@ -91,6 +95,13 @@ def compare_with_published(folders: list[Path], config: str | None = None) -> di
         "results": rows,
         "gain": statistics.fmean(each["delta"]["AP"] for each in evaluations) if scored else None,
     }
+
+
+def _verdict(interval: list[float] | None, published: float) -> str:
+    if interval is None:
+        return "unknown"
+    low, high = interval
+    return "reproduced" if low <= published <= high else "lower" if high < published else "higher"
 
 
 def _existing(path: Path) -> Path:
@@ -159,7 +170,9 @@ def _find_config(cfg: CfgNode, published: list[Published], config: str | None) -
     )
 
 
-def _interval(folders: list[Path], cfg: CfgNode, aps: list[float], ranking: str) -> list[float]:
+def _interval(
+    folders: list[Path], cfg: CfgNode, aps: list[float], ranking: str
+) -> list[float] | None:
     if len(folders) > 1:
         return student_interval(aps)
     path = _existing(folders[0] / "inference" / "predictions.npz")
@@ -180,7 +193,7 @@ def verdict_table(comparison: dict) -> str:
         [
             row["metric"],
             f"{row['AP']:.1f}",
-            "{:.1f} to {:.1f}".format(*row["ci95"]),
+            "{:.1f} to {:.1f}".format(*row["ci95"]) if row["ci95"] else "-",
             f"{row['published']:.1f}",
             row["source"],
             row["verdict"],
@@ -192,7 +205,9 @@ def verdict_table(comparison: dict) -> str:
     lines = [f"{comparison['config']}, {comparison['images']:,} images", ""]
     lines.append(tabulate(rows, headers, disable_numparse=True, colalign=alignment))
     lines.append("")
-    if comparison["over"] == "images":
+    if reason := comparison["over"] == "images" and too_few_images(comparison["images"]):
+        lines.append(f"{reason[0].upper()}{reason[1:]}.")
+    elif comparison["over"] == "images":
         lines.append(
             "Interval by bootstrap over images, for one training. Trainings with other seeds "
             "differ as well: give several runs for an interval over runs."

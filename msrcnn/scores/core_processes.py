@@ -61,6 +61,8 @@ def _in_process(work: Callable[..., object], rank: int, world_size: int) -> None
         status = 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:  # the parent says so
+        pass
     except BaseException:
         traceback.print_exc()
     finally:

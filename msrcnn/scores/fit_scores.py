@@ -20,6 +20,8 @@ from ..engine import Trainer
 from ..engine.device import on_available_device
 from ..engine.predictor import load_model
 from ..errors import UserError
+from ..evaluation.ground_truth import dataset_record
+from ..provenance import file_record, software
 from .cache_key import HEAD, cache_key
 from .core_processes import share_among_cores
 from .exponents import Exponents, choose_exponents, choose_free_exponent
@@ -167,7 +169,15 @@ class ScoreFit:
             "Exponents: MaskIoU %g, mask confidence %g; of mask confidence alone %g.", *best, free
         )
         _write(cfg, self._model, best, free, self._output_dir)
-        record = _record(result, best, free, aps, images)
+        record = {
+            **_record(result, best, free, aps, images),
+            "provenance": {
+                "software": software(),
+                "datasets": [dataset_record(name) for name in cfg.DATASETS.TRAIN],
+                "weights": file_record(cfg.MODEL.WEIGHTS),
+                "seed": fit_seed(cfg),
+            },
+        }
         write_file(self._output_dir / RECORD, json.dumps(record, indent=2) + "\n")
 
 

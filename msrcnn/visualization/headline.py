@@ -1,6 +1,6 @@
 """A summary of an evaluation in one or two sentences."""
 
-from ..evaluation import Evaluation
+from ..evaluation import Evaluation, too_few_images
 from .text import number, signed
 
 
@@ -28,7 +28,8 @@ def headline(evaluation: Evaluation) -> str:
     change = f"Ranking masks by mask score instead of box score changes mask AP by {signed(gain)}"
     bounds = "" if interval is None else " to ".join(signed(bound) for bound in interval)
     if interval is None:
-        sentence = f"{change} points; its confidence interval was not computed."
+        reason = too_few_images(summary["images"]) or "its confidence interval was not computed"
+        sentence = f"{change} points; {reason}."
     elif interval[0] <= 0 <= interval[1]:
         sentence = (
             f"{change} points (95% interval {bounds}). On this dataset, the difference is not "

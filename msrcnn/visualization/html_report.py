@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..atomic_file import write_file
 from ..evaluation import METRICS, ORACLES, Evaluation
 from ..evaluation.agreement import AGREEMENT, SCORES, Scope, compared_scopes, compared_scores
 from ..evaluation.rankings import AP_LABELS, RANKINGS
@@ -57,9 +58,8 @@ def write_report(
     """
     output_dir = Path(output_dir)
     plots = {name: to_png(figure) for name, figure in draw_figures(evaluation).items()}
-    (output_dir / "plots").mkdir(parents=True, exist_ok=True)
     for name, content in plots.items():
-        (output_dir / "plots" / f"{name}.png").write_bytes(content)
+        write_file(output_dir / "plots" / f"{name}.png", content)
     main = element(
         "main",
         element("h1", title),
@@ -72,7 +72,7 @@ def write_report(
         *_seconds(evaluation.summary["seconds"]),
     )
     content = page(title, STYLE.read_text(encoding="utf-8"), element("body", main))
-    (output_dir / "report.html").write_bytes(content)
+    write_file(output_dir / "report.html", content)
     return plots
 
 

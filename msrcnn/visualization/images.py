@@ -1,11 +1,13 @@
-"""Loads images in the orientation in which the model sees them."""
+"""Loads images in the orientation in which the model sees them; writes pictures."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 
+from ..atomic_file import write_file
 from ..data.coco_schema import image_name
 from ..errors import UserError
 
@@ -47,3 +49,17 @@ def read_rgb(path: Path) -> np.ndarray:
         return read_image(str(path), "RGB")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"cannot read image '{path}': {error}") from error
+
+
+def write_image(path: Path, picture: Image.Image) -> None:
+    """Writes a picture in the format of the file's extension, atomically.
+
+    Raises:
+        UserError: if the extension is unknown, or the file cannot be written.
+    """
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind is None:
+        raise UserError(f"'{path}': the file name must end in that of an image, such as .png")
+    content = io.BytesIO()
+    picture.save(content, kind)
+    write_file(path, content.getvalue())

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pycocotools.coco import COCO
 
 from ..evaluation import Detections
-from .images import load_image
+from .images import load_image, write_image
 from .overlay import COLORS, Overlay, draw_overlays
 
 MARGIN, TITLE = 8, 24  # pixels
@@ -25,8 +25,7 @@ def draw_prediction_grid(
         **layout: keyword arguments of :func:`prediction_grid`.
     """
     picture = prediction_grid(ground_truth, image_root, detections, **layout)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(output)
+    write_image(output, picture)
 
 
 def prediction_grid(

@@ -1,5 +1,7 @@
 """What a sweep with fits says about its work, before and while it is done."""
 
+from types import SimpleNamespace
+
 import pytest
 from sample_sweeps import FITS, PROPOSALS, custom_data, finish, write_sweep
 
@@ -57,3 +59,14 @@ def test_progress_of_a_fit_is_what_it_does(plan):
     assert training_cells(run) == ("fit", "", "")
     (run.folder / "fit.json").touch()
     assert training_cells(run) == ("evaluation", "", "")
+
+
+def test_timed_steps_do_not_change_the_weights(tiny_cfg, monkeypatch):
+    """From random weights, training with a learning rate could diverge."""
+    rates = []
+    monkeypatch.setattr(
+        estimate_module, "_time_step", lambda cfg: rates.append(cfg.SOLVER.BASE_LR) or 1.0
+    )
+    monkeypatch.setattr(estimate_module, "progress", lambda run: {})
+    estimate_module.seconds_per_step(SimpleNamespace(cfg=tiny_cfg), 0)
+    assert rates == [0.0]

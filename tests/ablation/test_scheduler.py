@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import math
+import signal
 
 import pytest
 from rich.console import Console
@@ -13,7 +14,7 @@ from msrcnn.ablation.display import Display
 from msrcnn.ablation.job import create_folder
 from msrcnn.ablation.launcher import Job, JobState, Launcher
 from msrcnn.ablation.scheduler import Status
-from msrcnn.errors import UserError
+from msrcnn.errors import Interrupted
 
 
 class FakeJob(Job):
@@ -202,9 +203,10 @@ def test_without_a_detector_no_head_is_trained(plan):
 def test_an_interrupted_sweep_stops_its_jobs(plan):
     planned = plan()
     launcher = FakeLauncher(planned, places=3, interrupt_at="concat seed 2")
-    with pytest.raises(UserError, match="interrupted: sample"):
+    with pytest.raises(Interrupted) as raised:
         run_all(planned, launcher, lambda states: None, "sample")
     assert launcher.stopped
+    assert (raised.value.number, raised.value.note) == (signal.SIGINT, launcher.stop())
 
 
 def test_display_off_a_terminal_is_a_line_for_each_change(plan):

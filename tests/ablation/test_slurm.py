@@ -128,7 +128,7 @@ def test_slurm_job_of_an_interrupted_sweep_is_found_again(slurm, sleeper, tmp_pa
     first = SlurmLauncher(gpus=0)
     job = first.submit(function, tmp_path / "job", "x")
     wait_for(lambda: written(pid_file))
-    assert first.stop().endswith(f"scancel {job.job_id}")
+    assert first.stop().endswith(f"(scancel {job.job_id})")
     second = SlurmLauncher(gpus=0)
     again = second.submit(function, tmp_path / "job", "x")
     assert again.job_id == job.job_id

@@ -48,6 +48,7 @@ def test_student_interval_by_its_published_quantiles():
         assert (high - low) / 2 == pytest.approx(half, rel=1e-3)
         assert (high + low) / 2 == pytest.approx(statistics.mean(values))
     assert student_interval([1.0, 1.0, 1.0]) == [1.0, 1.0]
+    assert student_interval([1.0]) is None
 
 
 def test_mean_deviation_and_difference(finished):
@@ -63,6 +64,7 @@ def test_mean_deviation_and_difference(finished):
 
 
 def test_table_as_a_reader_sees_it(finished):
+    finished[1]["comparable"] = True
     lines = table(finished[1]).splitlines()
     assert lines[0].split("  ")[-1].strip() == "published AP"
     concat, multiply = lines[2:]
@@ -79,7 +81,21 @@ def test_notes_say_what_kind_of_runs_these_are(finished):
     ) in text
     assert "4 steps of 2 images, 3 seeds; the whole model is trained." in text
     assert "Student's t" in text
-    assert "cannot be compared" in text  # published numbers are not for custom data
+    assert "ublished" not in text  # published numbers are not for custom data
+    assert "published" not in table(finished[1])
+    assert "29.3" not in as_csv(finished[1])
+
+
+def test_runs_of_different_versions_are_warned_of(finished):
+    planned, results = finished
+    assert results["mixed_versions"] == []
+    assert "Warning" not in "\n".join(notes(results))
+    path = planned.variants["concat"][2].folder / "result.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "versions": {**record["versions"], "commit": "abc"}}))
+    results = collect(planned)
+    assert results["mixed_versions"] == ["commit"]
+    assert "Warning: the runs come from different versions of commit" in "\n".join(notes(results))
 
 
 def test_only_the_published_protocol_is_comparable(tmp_path, without_data):
@@ -90,7 +106,7 @@ def test_only_the_published_protocol_is_comparable(tmp_path, without_data):
         for run in planned.runs:
             finish(run, 30.0)
         results = collect(planned)
-        assert ("cannot be compared" in "\n".join(notes(results))) != results["comparable"]
+        assert ("Published numbers" in "\n".join(notes(results))) == results["comparable"]
         return results["comparable"]
 
     assert comparable()
@@ -104,7 +120,7 @@ def test_quick_and_head_only_are_labelled_as_such(plan, tmp_path):
     finish(planned.variants["concat"][1], 30.0)
     text = "\n".join(notes(collect(planned)))
     assert "head only" in text
-    assert "cannot be compared" in text
+    assert "ublished" not in text
     assert "the same boxes and masks, with box AP 50.00 and mask AP 40.00 by box score" in text
     assert "would reach 60.00" in text
 
@@ -142,6 +158,16 @@ def test_what_does_not_apply_is_a_dash(plan):
     assert draw_sweep(results) == {}
 
 
+def test_no_interval_over_the_same_run(finished):
+    """An evaluation without training is one run, whatever the number of seeds."""
+    planned, _ = finished
+    for name, runs in planned.variants.items():
+        planned.variants[name] = dict.fromkeys(runs, runs[1])
+    multiply = collect(planned)["variants"]["multiply"]
+    assert len(multiply["runs"]) == 3
+    assert multiply["difference"]["ci95"] is None
+
+
 def test_one_seed_has_an_interval_over_images(plan, shapes_root):
     planned = plan(seeds=[1])
     ground_truth = COCO(str(shapes_root / "annotations" / "instances_val.json"))
@@ -160,6 +186,7 @@ def test_one_seed_has_an_interval_over_images(plan, shapes_root):
 
 
 def test_csv_has_a_line_for_each_run(finished):
+    finished[1]["comparable"] = True
     rows = list(csv.DictReader(io.StringIO(as_csv(finished[1]))))
     by_seed = {(row["variant"], row["seed"]): row for row in rows}
     assert [float(by_seed["multiply", str(seed)]["AP"]) for seed in (1, 2, 3)] == AP["multiply"]

@@ -5,8 +5,10 @@ import torch
 from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
 
 from msrcnn.engine.evaluators import build_evaluator
+from msrcnn.provenance import file_record, software
 
 
 @pytest.fixture
@@ -50,3 +52,31 @@ def test_evaluation_states_what_the_head_was_trained_for(evaluated, settings, ex
 
 def test_evaluation_of_a_plain_mask_rcnn(evaluated):
     assert evaluated("MODEL.MASKIOU_ON", False) is None
+
+
+def test_interval_only_in_the_last_evaluation_of_a_training(tiny_cfg, evaluated, shapes_root):
+    name = f"evaluators_{shapes_root.name}"
+    tiny_cfg.TEST.BOOTSTRAP = 30
+    last = tiny_cfg.SOLVER.MAX_ITER
+    assert build_evaluator(tiny_cfg, name)._settings["bootstrap"] == 30
+    for iteration, expected in ((last - 2, 0), (last - 1, 30), (last, 30)):
+        with EventStorage(iteration):
+            evaluator = build_evaluator(tiny_cfg, name)
+        assert evaluator._settings["bootstrap"] == expected
+        assert evaluator._provenance["iteration"] == iteration
+        # The weights of an iteration before the last one are in no file.
+        assert (evaluator._provenance["weights"] is None) == (expected == 0)
+
+
+def test_evaluation_says_what_made_it(tiny_cfg, evaluated, shapes_root, tmp_path):
+    weights = tmp_path / "w.pth"
+    weights.write_bytes(b"weights")
+    evaluated("MODEL.WEIGHTS", str(weights), "SEED", "5")
+    found = json.loads((tmp_path / "evaluation.json").read_text())["provenance"]
+    assert found["software"] == software()
+    assert found["weights"] == file_record(weights)
+    annotations = shapes_root / "annotations" / "instances_val.json"
+    name = f"evaluators_{shapes_root.name}"
+    assert found["dataset"] == {"name": name, "annotations": file_record(annotations)}
+    settings = {key: found[key] for key in ("seed", "max_dets", "engine", "bootstrap")}
+    assert settings == {"seed": 5, "max_dets": 100, "engine": "hotcoco", "bootstrap": 0}

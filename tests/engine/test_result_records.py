@@ -2,6 +2,7 @@ import json
 
 from msrcnn.engine.result_records import record_result
 from msrcnn.engine.training_log import read_evaluations, read_training_log
+from msrcnn.provenance import software
 
 
 def test_record_has_the_evaluation_with_command_hardware_and_versions(tmp_path):
@@ -12,7 +13,7 @@ def test_record_has_the_evaluation_with_command_hardware_and_versions(tmp_path):
     assert result["command"] == "make demo"
     assert result["evaluation"] == evaluation
     assert result["hardware"]
-    assert set(result["versions"]) == {"python", "torch", "detectron2"}
+    assert result["versions"] == software()
     assert "training" not in result
 
 

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 from noisy_detections import noisy_detections
 from pycocotools.coco import COCO
+from stand_ins import first_images, stand_in
 
 from msrcnn.data.shapes import make_split
-from msrcnn.evaluation import ENGINES
-from msrcnn.evaluation.bootstrap import gain_interval
+from msrcnn.evaluation import ENGINES, bootstrap, evaluate_detections
+from msrcnn.evaluation.bootstrap import ap_interval, average_precision, draw, gain_interval
 from msrcnn.evaluation.mask_quality import true_maskiou
-
-SAMPLES = 250
+from msrcnn.evaluation.result_files import _gain_line
+from msrcnn.visualization.headline import headline
 
 
 @pytest.fixture(scope="module", params=["shapes", "coco"])
@@ -58,26 +59,48 @@ def resample(dataset, detections, images):
     return sample, replace(selected, image_id=np.concatenate(ids)), rows
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("dataset", ["shapes"], indirect=True)
-def test_agrees_with_resampling_images_by_hand(dataset, capsys):
-    detections, before, after = rankings(dataset)
-    rng = np.random.default_rng(0)
-    gains = []
-    for _ in range(SAMPLES):
-        images = rng.choice(sorted(dataset.imgs), size=len(dataset.imgs)).tolist()
-        sample, found, rows = resample(dataset, detections, images)
-        engine = ENGINES["hotcoco"](sample)
-        low, high = (
-            engine.average_precision(found, "segm", ranking[rows], 100).metrics["AP"]
-            for ranking in (before, after)
-        )
-        gains.append(high - low)
-    by_hand = np.quantile(gains, [0.025, 0.975])
-    width = by_hand[1] - by_hand[0]
-    # Both are random: with this many samples, bounds vary by a few percent of the width.
-    assert np.allclose(interval(dataset, 2000), by_hand, atol=0.2 * width)
-    assert by_hand[0] > 0
+def test_samples_are_the_same_as_datasets_of_these_images(dataset):
+    """AP of a sample is that of a dataset in which images are repeated, for each ranking."""
+    detections, *scores = rankings(dataset)
+    counts = draw(len(dataset.imgs), 4)
+    assert counts.max() > 1  # with repeated images
+    for ranking in scores:
+        # Without ties: those of an image that is repeated have no order of their own.
+        ranking = ranking + np.random.default_rng(0).random(len(ranking)) * 1e-9
+        engine = ENGINES["hotcoco"](dataset)
+        matched = engine.match(detections, "segm", ranking, 100, all_areas=False)
+        found = average_precision(matched, counts)
+        for drawn, ap in zip(counts.T, found):
+            images = np.repeat(sorted(dataset.imgs), drawn).tolist()
+            sample, taken, rows = resample(dataset, detections, images)
+            engine = ENGINES["hotcoco"](sample)
+            expected = engine.average_precision(taken, "segm", ranking[rows], 100).metrics["AP"]
+            assert ap * 100 == pytest.approx(expected, abs=1e-9)
+
+
+def test_interval_is_that_of_the_gains_of_the_samples(dataset):
+    detections, *scores = rankings(dataset)
+    engine = ENGINES["hotcoco"](dataset)
+    matched = [engine.match(detections, "segm", each, 100, all_areas=False) for each in scores]
+    before, after = (average_precision(each, draw(len(dataset.imgs), 60)) for each in matched)
+    expected = np.quantile(after - before, [0.025, 0.975]) * 100
+    assert np.allclose(gain_interval(*matched, 60), expected)
+    assert 0 < expected[0] < expected[1]
+    ap = ap_interval(dataset, detections, "segm", scores[1], max_dets=100, samples=60)
+    assert np.allclose(ap, np.quantile(after, [0.025, 0.975]) * 100)
+
+
+@pytest.mark.parametrize(("images", "too_few"), [(1, True), (19, True), (20, False)])
+def test_no_interval_from_few_images(dataset, monkeypatch, images, too_few):
+    monkeypatch.setattr(bootstrap, "MIN_IMAGES", 20)
+    dataset = first_images(dataset, images)
+    assert (interval(dataset, 10) is None) == too_few
+    evaluation = evaluate_detections(dataset, stand_in(dataset), bootstrap=10)
+    assert (evaluation.summary["delta"]["ci95"] is None) == too_few
+    reason = f"no interval: {images} image{'' if images == 1 else 's'}, at least 20 needed"
+    for text in (headline(evaluation), _gain_line(evaluation.summary)):
+        assert (reason in text) == too_few
+        assert ("95% interval" in text) != too_few
 
 
 def test_is_reproducible(dataset):
@@ -86,5 +109,6 @@ def test_is_reproducible(dataset):
 
 def test_interval_of_no_gain_is_zero(dataset):
     detections, before, _ = rankings(dataset)
-    matched = ENGINES["hotcoco"](dataset).match(detections, "segm", before, 100)
+    engine = ENGINES["hotcoco"](dataset)
+    matched = engine.match(detections, "segm", before, 100, all_areas=False)
     assert gain_interval(matched, matched, 50) == [0, 0]

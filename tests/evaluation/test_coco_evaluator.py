@@ -291,6 +291,16 @@ def test_detections_of_another_dataset_are_rejected(dataset, tmp_path, column, v
         evaluate_detections(dataset[1], detections)
 
 
+@pytest.mark.parametrize("column", ["score", "mask_score", "bbox"])
+def test_values_that_are_not_finite_are_rejected(evaluation, column):
+    values = getattr(evaluation.detections, column).copy()
+    values[3] = np.nan
+    detections = replace(evaluation.detections, **{column: values})
+    image_id = detections.image_id[3]
+    with pytest.raises(UserError, match=f"image {image_id} has a {column} that is not finite"):
+        evaluate_detections(evaluation.ground_truth, detections)
+
+
 def test_masks_of_another_size_are_rejected(dataset, tmp_path):
     run(dataset, tmp_path)
     detections = load_predictions(tmp_path / "inference" / "predictions.npz")

@@ -391,3 +391,19 @@ def test_imagenet_weights_start_without_deformation(tmp_path):
     found = deformable.state_dict()
     assert all(torch.equal(found[key], state[key]) for key in state if "running" not in key)
     assert_equal_features(stock, deformable)
+
+
+@pytest.mark.parametrize("kind", [torch.nan, torch.inf, 1e30])
+def test_offsets_that_are_not_finite_stay_where_they_are(kind):
+    """Native code crashes on a NaN offset on the CPU; points at infinity are outside and 0."""
+    torch.manual_seed(0)
+    layer = DeformConv2d(2, 3, kernel_size=3, padding=1, bias=False)
+    x, offset = torch.randn(1, 2, 6, 6), torch.zeros(1, 18, 6, 6)
+    expected = layer(x, offset)
+    offset[0, 5, 2, 3] = kind
+    output = layer(x, offset)
+    there = torch.zeros(6, 6, dtype=torch.bool)
+    there[2, 3] = True
+    assert torch.equal(output[..., ~there], expected[..., ~there])
+    assert output[..., there].isnan().all() == (kind != kind)
+    assert not torch.equal(output[..., there], expected[..., there])

@@ -244,8 +244,8 @@ def test_interrupted_sweep_leaves_nothing_running(start, hold, tmp_path):
     assert trainings(output, "concat")
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate()
-    assert process.returncode == 1
-    assert stderr == "error: interrupted: run the same command again to resume\n"
+    assert process.returncode == 128 + signal.SIGTERM
+    assert re.fullmatch(r"interrupted; continue with: \S+ \S*ablate.py --sweep .+\n", stderr)
     assert not trainings(output, "concat")
 
 

@@ -107,9 +107,8 @@ def convert_checkpoint(
         What was written.
 
     Raises:
-        UserError: if ``path`` cannot be loaded or converted, or if ``output`` is not a valid file
-            name. Nothing is written.
-        OSError, RuntimeError: if the checkpoint or the config cannot be written.
+        UserError: if ``path`` cannot be loaded or converted, if ``output`` is not a valid file
+            name, or if the checkpoint or the config cannot be written.
     """
     if output.suffix != ".pth":
         raise UserError(f"'{output}': the output file name must end in .pth")

@@ -1,5 +1,6 @@
 """Reads checkpoints of other libraries, and writes checkpoints and configs for Detectron2."""
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from ...atomic_file import atomic_file
+from ...atomic_file import write_file
 from ..safe_load import read_safely
 
 
@@ -64,11 +65,11 @@ def write_checkpoint(path: Path, parameters: dict[str, Tensor], author: str) -> 
     """Writes weights in the format of Detectron2's checkpointer, with the model's exact names.
 
     Raises:
-        OSError, RuntimeError: if the file cannot be written.
+        UserError: if the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as file:
-        torch.save({"model": parameters, "__author__": author}, file)
+    content = io.BytesIO()
+    torch.save({"model": parameters, "__author__": author}, content)
+    write_file(path, content.getvalue())
 
 
 def write_config(path: Path, config: dict, comment: str) -> None:
@@ -80,7 +81,7 @@ def write_config(path: Path, config: dict, comment: str) -> None:
         comment: lines to write at the top of the file.
 
     Raises:
-        OSError: if the file cannot be written.
+        UserError: if the file cannot be written.
     """
     lines = "".join(f"# {line}\n" for line in comment.splitlines())
-    path.write_text(lines + yaml.safe_dump(config, sort_keys=False, default_flow_style=None))
+    write_file(path, lines + yaml.safe_dump(config, sort_keys=False, default_flow_style=None))

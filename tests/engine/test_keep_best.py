@@ -1,0 +1,46 @@
+"""SOLVER.KEEP_BEST is checked before training; tests/engine/test_resume.py follows it."""
+
+import pytest
+
+from msrcnn.engine.keep_best import _metrics, check_keep_best
+from msrcnn.errors import UserError
+from msrcnn.evaluation.result_files import logged_metrics
+
+
+@pytest.fixture
+def cfg(tiny_cfg):
+    tiny_cfg.TEST.EVAL_PERIOD, tiny_cfg.DATASETS.TEST = 2, ("a",)
+    return tiny_cfg
+
+
+@pytest.mark.parametrize(
+    ("metric", "changes", "message"),
+    [
+        ("segm_mask_score/AP", {}, None),
+        ("a/segm_mask_score/AP", {"DATASETS.TEST": ("a", "b")}, None),
+        ("segm_mask_score/AP", {"DATASETS.TEST": ("a", "b")}, "nearest: ./segm_mask_score/AP"),
+        ("a/segm_mask_score/AP", {}, "nearest: segm_mask_score/AP"),
+        ("segm/AP", {}, "not a metric of this training's evaluations; nearest: segm"),
+        ("segm_mask_score/AP", {"MODEL.MASKIOU_ON": False}, "nearest: segm_box_score/AP"),
+        ("segm_box_score/AP", {"MODEL.MASKIOU_ON": False}, None),
+        ("segm_box_score/AP", {"MODEL.MASKIOU_ON": False, "MODEL.MASK_ON": False}, "nearest: bbox"),
+        ("bbox/AP", {"DATASETS.TEST": ()}, "DATASETS.TEST is empty"),
+        ("bbox/AP", {"TEST.EVAL_PERIOD": 0}, "set TEST.EVAL_PERIOD"),
+        ("", {"DATASETS.TEST": ()}, None),
+    ],
+)
+def test_metric_must_be_evaluated(cfg, metric, changes, message):
+    cfg.SOLVER.KEEP_BEST = metric
+    cfg.merge_from_list([each for pair in changes.items() for each in pair])
+    if message is None:
+        check_keep_best(cfg)
+    else:
+        with pytest.raises(UserError, match=message):
+            check_keep_best(cfg)
+
+
+def test_every_logged_metric_is_known(cfg, evaluation):
+    logged = logged_metrics(evaluation.summary)
+    names = {f"{task}/{metric}" for task, metrics in logged.items() for metric in metrics}
+    assert "maskiou/pearson_all" in names
+    assert names <= set(_metrics(cfg))
