@@ -84,4 +84,4 @@ def maskiou_targets(
     full_area = torch.maximum(full_area, crop_area)
     union = pred_area + full_area - intersection
     iou = intersection / union.clamp(min=1e-6)
-    return torch.where(box_area > 0, iou, torch.zeros_like(iou)).clamp(0, 1)
+    return torch.where(box_area > 0, iou, torch.zeros_like(iou))

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pretend_device import DEVICE, PretendDevice
 
+from msrcnn.config import get_msrcnn_cfg
 from msrcnn.modeling import SoftNMS
 from msrcnn.modeling.soft_nms import soft_nms_inference
 
@@ -143,6 +144,12 @@ def test_the_host_waits_once_for_all_steps():
     with PretendDevice() as device:
         SoftNMS("soft_gaussian")(*(x.to(DEVICE) for x in candidates(30, 2, 0)), 20)
     assert len(device.reads) == 1, device.reads
+
+
+def test_defaults_are_those_of_the_config():
+    cfg = get_msrcnn_cfg()
+    cfg.MODEL.ROI_HEADS.NMS_TYPE = "soft_gaussian"
+    assert vars(SoftNMS.from_config(cfg)) == vars(SoftNMS("soft_gaussian"))
 
 
 def test_unknown_type():
