@@ -55,8 +55,15 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # MaskIoU of 0, so that the score also tells whether there is an object. Only for SAMPLES
     # "detections".
     head.FALSE_POSITIVES = "ignore"
+    # Of several detections that match the same instance, count all but the one with the highest box
+    # score as detections without an instance, as COCO's evaluation does. Only for SAMPLES
+    # "detections".
+    head.ONE_PER_INSTANCE = False
     # Also input the size of the box and statistics of the mask, see modeling/mask_scalars.py.
     head.INPUT_SCALARS = False
+    # Also input the overlaps with detections of the image that have a higher box score, see
+    # modeling/detection_context.py. Only for a fit.
+    head.INPUT_CONTEXT = False
     # mask score = box score * MaskIoU ** SCORE_EXPONENT * mask confidence ** CONFIDENCE_EXPONENT;
     # 1 and 0 are the paper.
     head.SCORE_EXPONENT = 1.0

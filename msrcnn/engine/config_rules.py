@@ -134,6 +134,13 @@ def _check_maskiou_head(cfg: CfgNode) -> None:
             "MODEL.ROI_MASKIOU_HEAD.FALSE_POSITIVES 'zero' needs SAMPLES 'detections': foreground "
             "proposals all have an instance"
         )
+    if head.ONE_PER_INSTANCE and head.SAMPLES != "detections":
+        raise UserError("MODEL.ROI_MASKIOU_HEAD.ONE_PER_INSTANCE needs SAMPLES 'detections'")
+    if head.INPUT_CONTEXT and not (cfg.SOLVER.FIT_SCORES and head.SAMPLES == "detections"):
+        raise UserError(
+            "MODEL.ROI_MASKIOU_HEAD.INPUT_CONTEXT needs SOLVER.FIT_SCORES True and SAMPLES "
+            "'detections': only detections have a context"
+        )
     if trains_on_detections(cfg) and not 0 <= head.DETECTIONS_FROM < cfg.SOLVER.MAX_ITER:
         raise UserError(
             f"MODEL.ROI_MASKIOU_HEAD.DETECTIONS_FROM is {head.DETECTIONS_FROM}; it must be an "

@@ -44,10 +44,7 @@ def true_maskiou(ground_truth: COCO, detections: Detections) -> TrueMaskIoU:
         ground_truth: the dataset, with instance masks.
         detections: detections with masks.
     """
-    instances = defaultdict(list)
-    for annotation in ground_truth.dataset["annotations"]:
-        if not annotation["iscrowd"]:
-            instances[annotation["image_id"], annotation["category_id"]].append(annotation)
+    instances = instances_by_class(ground_truth)
     size = len(detections)
     found = TrueMaskIoU(
         best=np.zeros(size),
@@ -63,16 +60,57 @@ def true_maskiou(ground_truth: COCO, detections: Detections) -> TrueMaskIoU:
         crowd = [0] * len(annotations)
         masks = [ground_truth.annToRLE(annotation) for annotation in annotations]
         mask_iou = mask_util.iou([detections.segmentation[i] for i in rows], masks, crowd)
-        boxes = np.array([annotation["bbox"] for annotation in annotations], dtype=float)
-        box_iou = mask_util.iou(detections.bbox[rows].astype(float), boxes, crowd)
         found.best[rows] = mask_iou.max(axis=1)
-        nearest = box_iou.argmax(axis=1)
-        good = box_iou[np.arange(len(rows)), nearest] >= MIN_BOX_IOU
+        nearest, good = _nearest(detections.bbox[rows], annotations)
         rows, nearest = rows[good], nearest[good]
         found.matched[rows] = found.matched_or_zero[rows] = mask_iou[good, nearest]
         found.instance[rows] = np.array([a["id"] for a in annotations])[nearest]
         found.area[rows] = np.array([a["area"] for a in annotations])[nearest]
     return found
+
+
+def instances_by_class(ground_truth: COCO) -> dict[tuple[int, int], list[dict]]:
+    """Returns the annotations that are not crowds by image id and category id."""
+    instances = defaultdict(list)
+    for annotation in ground_truth.dataset["annotations"]:
+        if not annotation["iscrowd"]:
+            instances[annotation["image_id"], annotation["category_id"]].append(annotation)
+    return instances
+
+
+def duplicates(instances: dict[tuple[int, int], list[dict]], detections: Detections) -> np.ndarray:
+    """Finds detections whose instance matches another detection with a higher box score.
+
+    Args:
+        instances: see :func:`instances_by_class`.
+        detections: all N detections of some images.
+
+    Returns:
+        Bool array of shape (N,). Of equal scores, the first detection is the higher one.
+    """
+    found = np.zeros(len(detections), dtype=bool)
+    for key, rows in detections.by_image_and_category():
+        if key in instances:
+            nearest, good = _nearest(detections.bbox[rows], instances[key])
+            rows, nearest = rows[good], nearest[good]
+            order = np.argsort(-detections.score[rows], kind="stable")
+            _, first = np.unique(nearest[order], return_index=True)
+            found[rows] = True
+            found[rows[order[first]]] = False
+    return found
+
+
+def _nearest(boxes: np.ndarray, annotations: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the annotation with the largest box IoU, and whether that is large enough to match.
+
+    Args:
+        boxes: (x, y, width, height), of shape (n, 4).
+        annotations: at least one.
+    """
+    others = np.array([annotation["bbox"] for annotation in annotations], dtype=float)
+    iou = mask_util.iou(boxes.astype(float), others, [0] * len(others))
+    nearest = iou.argmax(axis=1)
+    return nearest, iou[np.arange(len(boxes)), nearest] >= MIN_BOX_IOU
 
 
 def on_incomplete(ground_truth: COCO, detections: Detections) -> np.ndarray:

@@ -30,15 +30,24 @@ def trains_on_detections(cfg: CfgNode) -> bool:
 class DetectionSampler:
     """Matches the detections of a batch with instances, and draws those to train on."""
 
-    def __init__(self, *, num_proposals: int, limit: int, false_positives: bool):
+    def __init__(
+        self,
+        *,
+        num_proposals: int,
+        limit: int,
+        false_positives: bool,
+        one_per_instance: bool = False,
+    ):
         """
         Args:
             num_proposals: number of proposals per image that detections are made from.
             limit: largest number of detections to train on per image.
             false_positives: whether to train on detections without an instance, too.
+            one_per_instance: whether only the detection with the highest box score matches an
+                instance.
         """
         self.num_proposals, self.limit = num_proposals, limit
-        self.false_positives = false_positives
+        self.false_positives, self.one_per_instance = false_positives, one_per_instance
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "DetectionSampler | None":
@@ -51,12 +60,14 @@ class DetectionSampler:
             # As many as there can be foreground proposals.
             limit=int(heads.BATCH_SIZE_PER_IMAGE * heads.POSITIVE_FRACTION),
             false_positives=cfg.MODEL.ROI_MASKIOU_HEAD.FALSE_POSITIVES == "zero",
+            one_per_instance=cfg.MODEL.ROI_MASKIOU_HEAD.ONE_PER_INSTANCE,
         )
 
     def __call__(self, detections: list[Instances], targets: list[Instances]) -> list[Instances]:
         """
         Args:
-            detections: of each image, with ``pred_boxes`` and ``pred_classes``.
+            detections: of each image, with ``pred_boxes`` and ``pred_classes``, by decreasing
+                score.
             targets: instances of each image, with ``gt_boxes`` and ``gt_classes``.
 
         Returns:
@@ -65,6 +76,8 @@ class DetectionSampler:
             CPU.
         """
         matches = [match_instances(*image) for image in zip(detections, targets)]
+        if self.one_per_instance:
+            matches = [without_duplicates(match) for match in matches]
         # Read once, because the host waits for the device each time.
         matches = torch.cat(matches).cpu().split([len(match) for match in matches])
         _log_numbers(matches)
@@ -92,6 +105,12 @@ def match_instances(detections: Instances, targets: Instances) -> torch.Tensor:
     other_class = detections.pred_classes[:, None] != targets.gt_classes
     best, instance = iou.masked_fill(other_class, -1).max(dim=1)
     return instance.masked_fill(best < MIN_BOX_IOU, -1)
+
+
+def without_duplicates(match: torch.Tensor) -> torch.Tensor:
+    """Sets all but the first match of each instance to -1; takes and returns (N,) indices."""
+    earlier = (match == match[:, None]).tril(diagonal=-1)
+    return match.masked_fill(earlier.any(dim=1), -1)
 
 
 def draw_detections(

@@ -19,6 +19,7 @@ from detectron2.utils.events import get_event_storage
 from torch import nn
 
 from .cropped_masks import with_cropped_masks
+from .detection_context import detection_context
 from .detection_samples import trains_on_detections, with_instance_masks
 from .mask_confidence import mask_confidence
 from .mask_scalars import mask_scalars
@@ -51,6 +52,7 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
         maskiou_target: str = "target_class",
         maskiou_thresh: float = 0.0,
         maskiou_scalars: bool = False,
+        maskiou_context: bool = False,
         score_exponent: float = 1.0,
         confidence_exponent: float = 0.0,
         detections_from: int | None = None,
@@ -65,7 +67,8 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
             maskiou_loss_weight: weight of ``loss_maskiou``.
             maskiou_target: which outputs are trained, a key of ``TARGETS``.
             maskiou_thresh: samples whose true MaskIoU is not above it are not trained on.
-            maskiou_scalars: whether the MaskIoU head also takes the scalars of each mask.
+            maskiou_scalars: whether the MaskIoU head also takes :func:`mask_scalars`.
+            maskiou_context: whether it takes :func:`detection_context`, which only detections have.
             score_exponent, confidence_exponent: exponents of :func:`mask_score`; the paper's are 1
                 and 0.
             detections_from: iteration from which the ROI heads train the MaskIoU head on
@@ -78,7 +81,7 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
         self.maskiou_loss_weight = maskiou_loss_weight
         self.maskiou_samples = TARGETS[maskiou_target]()
         self.maskiou_thresh = maskiou_thresh
-        self.maskiou_scalars = maskiou_scalars
+        self.maskiou_scalars, self.maskiou_context = maskiou_scalars, maskiou_context
         self.score_exponent, self.confidence_exponent = score_exponent, confidence_exponent
         self.detections_from = detections_from
 
@@ -188,7 +191,10 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
     def _score(self, features, mask_logits, instances: list[Instances]) -> None:
         classes = torch.cat([i.pred_classes for i in instances])
         boxes = torch.cat([i.pred_boxes.tensor for i in instances])
-        maskiou = self._maskiou(features, mask_logits, classes, boxes)
+        context = (
+            torch.cat([detection_context(i) for i in instances]) if self.maskiou_context else None
+        )
+        maskiou = self._maskiou(features, mask_logits, classes, boxes, context)
         maskiou = maskiou.gather(1, classes[:, None])[:, 0].float().clamp(0, 1)
         for detections, pred in zip(instances, maskiou.split([len(i) for i in instances])):
             detections.pred_maskiou = pred
@@ -201,12 +207,13 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
                     confidence_exponent=self.confidence_exponent,
                 )
 
-    def _maskiou(self, features, mask_logits, classes, boxes) -> torch.Tensor:
+    def _maskiou(self, features, mask_logits, classes, boxes, context=None) -> torch.Tensor:
         """Predicts the MaskIoU of every class, of shape (N, num_classes)."""
-        if not self.maskiou_scalars:
-            return self.maskiou_head(features, mask_logits, classes)
-        scalars = mask_scalars(select_class_masks(mask_logits, classes), boxes)
-        return self.maskiou_head(features, mask_logits, classes, scalars)
+        scalars = [] if context is None else [context]
+        if self.maskiou_scalars:
+            scalars.insert(0, mask_scalars(select_class_masks(mask_logits, classes), boxes))
+        scalars = [torch.cat(scalars, dim=1)] if scalars else []
+        return self.maskiou_head(features, mask_logits, classes, *scalars)
 
     def layers(self, x: torch.Tensor) -> torch.Tensor:
         """Runs the stock mask layers; the base class would run every child, the scorer too."""
@@ -235,6 +242,7 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
             maskiou_target=head.TARGET,
             maskiou_thresh=head.MASKIOU_THRESH,
             maskiou_scalars=head.INPUT_SCALARS,
+            maskiou_context=head.INPUT_CONTEXT,
             score_exponent=head.SCORE_EXPONENT,
             confidence_exponent=head.CONFIDENCE_EXPONENT,
             detections_from=head.DETECTIONS_FROM if trains_on_detections(cfg) else None,

@@ -8,6 +8,7 @@ from detectron2.utils.registry import Registry
 from torch import nn
 from torch.nn import functional as F
 
+from .detection_context import CONTEXT
 from .mask_confidence import mask_confidence
 from .mask_scalars import SCALARS
 from .maskiou_input import INPUT_DESIGNS, pool_class_masks, select_class_masks
@@ -18,28 +19,45 @@ Registry for MaskIoU heads, which predict one MaskIoU per class for every predic
 
 The registered object is called with ``obj(cfg, input_shape, mask_shape)``: the shapes of its
 input feature and of the mask logits. Its ``forward`` takes the features, the mask logits and the
-class of each mask, and with ``MODEL.ROI_MASKIOU_HEAD.INPUT_SCALARS`` scalars of each mask (see
-:class:`MaskIoUHead`). Two class attributes describe it: ``inputs``, the
-values of ``MODEL.ROI_MASKIOU_HEAD.INPUT`` that it supports, and ``uses_mask_features``, whether it
-takes the mask head's last feature before upsampling instead of the RoI feature.
+class of each mask, and with ``MODEL.ROI_MASKIOU_HEAD.INPUT_SCALARS`` or ``INPUT_CONTEXT`` scalars
+of each mask (see :class:`MaskIoUHead`). Two class attributes describe it: ``inputs``, the values of
+``MODEL.ROI_MASKIOU_HEAD.INPUT`` that it supports, and ``uses_mask_features``, whether it takes the
+mask head's last feature before upsampling instead of the RoI feature.
 """
+
+ALL_SCALARS = (*SCALARS, *CONTEXT)
+
+
+def scalar_columns(cfg) -> slice | None:
+    """Returns which of ``ALL_SCALARS`` a config's MaskIoU head uses; ``None`` if it uses none."""
+    head = cfg.MODEL.ROI_MASKIOU_HEAD
+    start = 0 if head.INPUT_SCALARS else len(SCALARS)
+    stop = len(ALL_SCALARS) if head.INPUT_CONTEXT else len(SCALARS)
+    return slice(start, stop) if start < stop else None
 
 
 class ScalarNorm(nn.Module):
-    """Normalizes the scalars of :func:`~.mask_scalars.mask_scalars` by mean and deviation.
+    """Normalizes the scalars of :data:`ALL_SCALARS` that a head uses by mean and deviation.
 
     Both are buffers, so that they are part of a checkpoint. Fitting the head sets them to those of
     its samples; the initial values are typical ones.
     """
 
-    def __init__(self):
+    def __init__(self, columns: slice):
+        """
+        Args:
+            columns: the scalars that the head uses, see :func:`scalar_columns`.
+        """
         super().__init__()
-        self.register_buffer("mean", torch.tensor([4.0, 4.0, 0.9, 0.2, 0.5]))
-        self.register_buffer("std", torch.tensor([1.0, 1.0, 0.1, 0.2, 0.2]))
-        assert len(self.mean) == len(SCALARS)
+        mean = (4.0, 4.0, 0.9, 0.2, 0.5, 0.2, 0.2, 0.2, 0.2)
+        std = (1.0, 1.0, 0.1, 0.2, 0.2, 0.2, 0.2, 0.3, 0.3)
+        assert len(mean) == len(std) == len(ALL_SCALARS)
+        self.columns = columns
+        self.register_buffer("mean", torch.tensor(mean[columns]))
+        self.register_buffer("std", torch.tensor(std[columns]))
 
     def forward(self, scalars: torch.Tensor) -> torch.Tensor:
-        """Takes and returns a tensor of shape (N, 5)."""
+        """Takes and returns a tensor of shape (N, K), the columns that the head uses."""
         return (scalars - self.mean) / self.std
 
 
@@ -61,7 +79,7 @@ class MaskIoUHead(nn.Module):
         fc_dims: list[int],
         conv_norm: str = "",
         input_design: str = "concat",
-        use_scalars: bool = False,
+        scalars: slice | None = None,
     ):
         """
         Args:
@@ -72,7 +90,8 @@ class MaskIoUHead(nn.Module):
             fc_dims: output sizes of the hidden fully connected layers.
             conv_norm: normalization of the convolutions, see ``detectron2.layers.get_norm``.
             input_design: how feature and mask are combined, a key of ``INPUT_DESIGNS``.
-            use_scalars: whether the first fully connected layer also takes the mask's scalars.
+            scalars: the scalars that the first fully connected layer also takes, see
+                :func:`scalar_columns`.
 
         Raises:
             ValueError: if the mask's size is not a multiple of the feature's.
@@ -104,8 +123,8 @@ class MaskIoUHead(nn.Module):
             channels = dim
             height, width = -(-height // stride), -(-width // stride)
 
-        self.scalar_norm = ScalarNorm() if use_scalars else None
-        size = channels * height * width + len(SCALARS) * use_scalars
+        self.scalar_norm = scalars and ScalarNorm(scalars)
+        size = channels * height * width + num_scalars(self.scalar_norm)
         self.fcs = add_fcs(self, size, fc_dims, num_classes)
 
     @classmethod
@@ -119,7 +138,7 @@ class MaskIoUHead(nn.Module):
             "fc_dims": [head.FC_DIM] * head.NUM_FC,
             "conv_norm": head.NORM,
             "input_design": head.INPUT,
-            "use_scalars": head.INPUT_SCALARS,
+            "scalars": scalar_columns(cfg),
         }
 
     def forward(
@@ -135,7 +154,7 @@ class MaskIoUHead(nn.Module):
             mask_logits: predicted masks, (N, C, M, M), or (N, 1, M, M) if class-agnostic.
             classes: int64 tensor of shape (N,): the matched ground-truth classes in training, the
                 predicted classes at test time.
-            scalars: geometry and statistics of each mask, of shape (N, 5), if the head uses them.
+            scalars: those of each mask that the head uses, of shape (N, K).
 
         Returns:
             Predicted MaskIoU of every class, of shape (N, num_classes), not clamped.
@@ -178,7 +197,7 @@ class MaskIoULiteHead(nn.Module):
         *,
         num_classes: int,
         fc_dims: list[int],
-        use_scalars: bool = False,
+        scalars: slice | None = None,
     ):
         """
         Args:
@@ -186,15 +205,16 @@ class MaskIoULiteHead(nn.Module):
             mask_shape: channels, height and width of the mask logits.
             num_classes: number of foreground classes.
             fc_dims: output sizes of the hidden fully connected layers.
-            use_scalars: whether the first fully connected layer also takes the mask's scalars.
+            scalars: the scalars that the first fully connected layer also takes, see
+                :func:`scalar_columns`.
 
         Raises:
             ValueError: if the mask's size is not a multiple of the feature's.
         """
         super().__init__()
         check_pooling(input_shape, mask_shape)
-        self.scalar_norm = ScalarNorm() if use_scalars else None
-        size = 2 * input_shape.channels + 1 + len(SCALARS) * use_scalars
+        self.scalar_norm = scalars and ScalarNorm(scalars)
+        size = 2 * input_shape.channels + 1 + num_scalars(self.scalar_norm)
         self.fcs = add_fcs(self, size, fc_dims, num_classes)
 
     @classmethod
@@ -205,7 +225,7 @@ class MaskIoULiteHead(nn.Module):
             "mask_shape": mask_shape,
             "num_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES,
             "fc_dims": [head.FC_DIM] * head.NUM_FC,
-            "use_scalars": head.INPUT_SCALARS,
+            "scalars": scalar_columns(cfg),
         }
 
     def forward(
@@ -267,10 +287,14 @@ class MaskConfidenceHead(nn.Module):
         return mask_confidence(masks)[:, None].expand(-1, self.num_classes)
 
 
+def num_scalars(norm: ScalarNorm | None) -> int:
+    return 0 if norm is None else len(norm.mean)
+
+
 def with_scalars(
     x: torch.Tensor, scalars: torch.Tensor | None, norm: ScalarNorm | None
 ) -> torch.Tensor:
-    """Appends normalized scalars (N, 5) to vectors (N, K), if the head uses scalars."""
+    """Appends normalized scalars to vectors (N, C), if the head uses scalars."""
     return x if norm is None else torch.cat([x, norm(scalars).to(x.dtype)], dim=1)
 
 

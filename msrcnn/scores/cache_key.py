@@ -9,6 +9,7 @@ from torch import nn
 from ..engine.hashing import flatten, json_digest
 from ..modeling import ROI_MASKIOU_HEAD_REGISTRY
 from .fit import fit_seed
+from .sample_cache import SMALL
 
 HEAD = "roi_heads.mask_head.maskiou_head."
 
@@ -27,6 +28,7 @@ def cache_key(cfg: CfgNode, model: nn.Module, ground_truth: COCO) -> dict[str, s
             weights.update(name.encode())
             weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return {
+        "columns": json_digest(SMALL),  # of this version of msrcnn
         "weights": weights.hexdigest(),
         "config": json_digest(_settings(cfg)),
         "data": json_digest(ground_truth.dataset),

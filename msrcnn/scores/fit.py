@@ -48,8 +48,9 @@ def fit_seed(cfg) -> int:
 class SampleRows:
     """Which cached samples make up an epoch, as rows of the cache.
 
-    Matched detections all take part. With ``FALSE_POSITIVES "zero"``, twice as many without an
-    instance are drawn, with a target of 0; with ``"ignore"``, none.
+    Matched detections all take part; with ``ONE_PER_INSTANCE``, duplicates do not match. With
+    ``FALSE_POSITIVES "zero"``, twice as many without an instance are drawn, with a target of 0;
+    with ``"ignore"``, none.
     """
 
     def __init__(self, cache: SampleCache, cfg, among: np.ndarray):
@@ -61,6 +62,8 @@ class SampleRows:
         """
         head, small = cfg.MODEL.ROI_MASKIOU_HEAD, cache.small
         matched = ~np.isnan(small["target"])
+        if head.ONE_PER_INSTANCE:
+            matched &= ~small["duplicate"]
         # As in training on proposals, a matched mask without any overlap is not a sample.
         good = matched & (np.nan_to_num(small["target"]) > head.MASKIOU_THRESH)
         self.matched = np.flatnonzero(among & good)
@@ -175,15 +178,18 @@ def predict_maskiou(head: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Te
     """Predicts the MaskIoU of each sample's class, of shape (K,), not clamped."""
     inputs = [batch["features"], batch["mask_logits"], batch["classes"]]
     if getattr(head, "scalar_norm", None) is not None:
-        inputs.append(batch["scalars"])
+        inputs.append(batch["scalars"][:, head.scalar_norm.columns])
     return head(*inputs).gather(1, batch["classes"][:, None])[:, 0]
 
 
 def _loss(head: nn.Module, batch: dict[str, torch.Tensor], cfg) -> torch.Tensor:
     settings = cfg.MODEL.ROI_MASKIOU_HEAD
+    target = batch["target"].nan_to_num(0.0)
+    if settings.ONE_PER_INSTANCE:
+        target = target.masked_fill(batch["duplicate"], 0.0)
     return maskiou_loss(
         predict_maskiou(head, batch),
-        batch["target"].nan_to_num(0.0),
+        target,
         loss_type=settings.LOSS_TYPE,
         threshold=-1.0 if settings.FALSE_POSITIVES == "zero" else settings.MASKIOU_THRESH,
         area=batch["area"].nan_to_num(NEUTRAL_AREA),
@@ -207,7 +213,7 @@ def _set_scalar_norm(head: nn.Module, cache: SampleCache, rows: np.ndarray) -> N
     """Sets mean and deviation of the scalars to those of the samples."""
     norm = getattr(head, "scalar_norm", None)
     if norm is not None and len(rows):
-        scalars = torch.from_numpy(cache.small["scalars"][rows])
+        scalars = torch.from_numpy(cache.small["scalars"][rows, norm.columns])
         norm.mean.copy_(scalars.mean(dim=0))
         norm.std.copy_(scalars.std(dim=0, unbiased=False).clamp(min=1e-3))
 

@@ -30,12 +30,13 @@ class Samples:
         features: the head's features, float16, (N, channels, H, W).
         mask_logits: float16, (N, C, M, M); C is 1, the mask of the predicted class, unless the head
             takes the masks of all classes.
-        scalars: see :func:`msrcnn.modeling.mask_scalars.mask_scalars`, float32, (N, 5).
+        scalars: :data:`msrcnn.modeling.maskiou_head.ALL_SCALARS`, float32, (N, 9).
         classes: predicted classes, int64, (N,).
         target: true MaskIoU with the matched instance, NaN without one, float32, (N,).
         area: area of the matched instance in pixels of the image, NaN without one, float32, (N,).
         view: view of the image, see :class:`~.view_mapper.ViewMapper`, int64, (N,).
         usable: whether the detection may be a sample: one on a crowd may not, bool, (N,).
+        duplicate: see :func:`msrcnn.evaluation.mask_quality.duplicates`, bool, (N,).
     """
 
     features: np.ndarray
@@ -46,6 +47,7 @@ class Samples:
     area: np.ndarray
     view: np.ndarray
     usable: np.ndarray
+    duplicate: np.ndarray
 
     def __len__(self) -> int:
         return len(self.classes)

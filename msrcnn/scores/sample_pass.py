@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from detectron2.data import build_detection_test_loader
 from detectron2.modeling import GeneralizedRCNN
-from detectron2.structures import Instances
 from pycocotools.coco import COCO
 from torch import nn
 from torch.utils.data import SequentialSampler
@@ -14,8 +13,9 @@ from tqdm import tqdm
 
 from ..evaluation import Detections, postprocess_to_rle
 from ..evaluation.category_ids import ABSENT, category_ids
-from ..evaluation.mask_quality import true_maskiou
+from ..evaluation.mask_quality import duplicates, instances_by_class, true_maskiou
 from ..modeling import MaskScoringHead
+from ..modeling.detection_context import detection_context
 from ..modeling.mask_scalars import mask_scalars
 from ..modeling.maskiou_input import select_class_masks
 from .progress_bar import progress_bar
@@ -75,6 +75,7 @@ class _Collector:
         self._category_ids = category_ids(
             ground_truth, cfg.DATASETS.TRAIN[0], cfg.DATASETS.CLASS_NAMES
         )
+        self._instances = instances_by_class(ground_truth)
         self._num_classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
         self._all_masks = cfg.MODEL.ROI_MASKIOU_HEAD.INPUT == "all_masks"
 
@@ -95,25 +96,30 @@ class _Collector:
                 features, mask_logits, classes = recorder.inputs
                 boxes = instances.pred_boxes.tensor.clone()
                 class_masks = select_class_masks(mask_logits, classes)
+                scalars = torch.cat(
+                    [mask_scalars(class_masks, boxes), detection_context(instances)], dim=1
+                )
                 instances.row = torch.arange(len(instances), device=boxes.device)
                 if mapper.mirrors:
                     mirror(instances)
                 instances = postprocess_to_rle(instances, image["height"], image["width"])
-                rows = instances.row  # postprocessing drops empty boxes
+                found = Detections.from_instances(instances, image["image_id"], self._category_ids)
+                known = self._category_ids[instances.pred_classes.cpu().numpy()] != ABSENT
+                rows = instances.row.cpu().numpy()[known]  # postprocessing drops empty boxes
+                duplicate = duplicates(self._instances, found)
                 stored_masks = mask_logits if self._all_masks else class_masks[:, None]
                 size = 2 * (features.shape[1:].numel() + stored_masks.shape[1:].numel())
-                rows, instances = self._of_dataset(rows, instances)
-                rows, instances = self._draw(rows, instances, [image["image_id"], view], size)
+                kept = self._draw(len(rows), [image["image_id"], view], size)
+                detections.append(found.take(kept, found.images))
+                rows = torch.from_numpy(rows[kept]).to(boxes.device)
                 columns.append(
                     {
                         "features": _half(features[rows]),
                         "mask_logits": _half(stored_masks[rows]),
-                        "scalars": mask_scalars(class_masks[rows], boxes[rows]).cpu().numpy(),
+                        "scalars": scalars[rows].cpu().numpy(),
                         "classes": classes[rows].cpu().numpy(),
+                        "duplicate": duplicate[kept],
                     }
-                )
-                detections.append(
-                    Detections.from_instances(instances, image["image_id"], self._category_ids)
                 )
                 bar.update()
         found = Detections.stack(detections)
@@ -127,36 +133,23 @@ class _Collector:
         )
         return samples, found
 
-    def _of_dataset(self, rows: torch.Tensor, instances: Instances):
-        """Leaves out detections of classes that the dataset does not have."""
-        known = self._category_ids[instances.pred_classes.cpu().numpy()] != ABSENT
-        return (rows, instances) if known.all() else _take(np.flatnonzero(known), rows, instances)
-
-    def _draw(self, rows: torch.Tensor, instances: Instances, seed: list[int], size: int):
+    def _draw(self, number: int, seed: list[int], size: int) -> np.ndarray:
         """Draws detections of an image if its share of the cache cannot hold all of them.
 
         Args:
-            rows: index of each detection, (n,).
-            instances: the n detections.
+            number: of the detections.
             seed: seeds the draw; fits with different seeds share a cache.
             size: bytes per detection.
+
+        Returns:
+            Their indices, in order.
         """
         rng = np.random.default_rng(seed)
         share = self._bytes_per_image / size
         limit = int(share) + (rng.random() < share % 1)  # a share below 1 leaves images out
-        if len(rows) <= limit:
-            return rows, instances
-        return _take(np.sort(rng.choice(len(rows), limit, replace=False)), rows, instances)
-
-
-def _take(kept: np.ndarray, rows: torch.Tensor, instances: Instances):
-    """Selects detections by index."""
-    kept = torch.from_numpy(kept).to(rows.device)
-    rles = [instances.pred_masks_rle[i] for i in kept.tolist()]
-    instances.remove("pred_masks_rle")
-    instances = instances[kept]
-    instances.pred_masks_rle = rles
-    return rows[kept], instances
+        if number <= limit:
+            return np.arange(number)
+        return np.sort(rng.choice(number, limit, replace=False))
 
 
 class _Recorder(nn.Module):

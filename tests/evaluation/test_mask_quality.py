@@ -8,7 +8,12 @@ from pycocotools.coco import COCO
 from stand_ins import index, stand_in
 
 from msrcnn.evaluation import Detections
-from msrcnn.evaluation.mask_quality import on_incomplete, true_maskiou
+from msrcnn.evaluation.mask_quality import (
+    duplicates,
+    instances_by_class,
+    on_incomplete,
+    true_maskiou,
+)
 
 SIZE = 20
 
@@ -83,6 +88,25 @@ def test_true_maskiou(ground_truth, order):
     }
     for name, values in expected.items():
         np.testing.assert_array_equal(getattr(found, name), np.array(values)[order], name)
+
+
+def test_of_the_detections_of_an_instance_the_best_scored_is_no_duplicate(ground_truth):
+    records = [
+        (detection((0, 0, 10, 8)), 0.6),  # the first instance a second time
+        (detection((0, 0, 10, 10)), 0.7),
+        (detection((10, 0, 20, 10)), 0.5),  # the second instance
+        (detection((0, 0, 10, 9)), 0.6),  # the first instance a third time
+        (detection((0, 0, 10, 4)), 0.9),  # of an IoU too small to match
+        (detection((0, 10, 10, 20)), 0.4),  # on an instance of another class
+        (detection((0, 10, 10, 20), category_id=2), 0.3),
+        (detection((0, 10, 10, 20), category_id=2), 0.3),  # the same score: the first counts
+        (detection((10, 10, 20, 20), category_id=3), 0.2),  # on the crowd
+        (detection((0, 0, 10, 10), image_id=2), 0.8),
+    ]
+    found = columns([record for record, _ in records])
+    found.score[:] = [score for _, score in records]
+    expected = [True, False, False, True, False, False, False, True, False, False]
+    assert duplicates(instances_by_class(ground_truth), found).tolist() == expected
 
 
 def test_no_detections(ground_truth):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
 from rectangles import SIZE, batch, empty_ground_truth, ground_truth, losses_of
 from zoo_configs import framework_cfg
 
@@ -14,6 +15,7 @@ from msrcnn.modeling.detection_samples import (
     draw_detections,
     evaluation_mode,
     match_instances,
+    without_duplicates,
 )
 from msrcnn.modeling.maskiou_loss import area_weights
 from msrcnn.modeling.maskiou_samples import NEUTRAL_AREA
@@ -43,6 +45,20 @@ def test_matched_with_the_nearest_instance_of_the_class(images):
     first, second = (match_instances(*image) for image in zip(*images))
     assert first.tolist() == [0, -1, 1, 0, -1]  # an IoU of 0.5 is enough
     assert second.tolist() == [-1]
+
+
+def test_first_detection_of_an_instance_counts(images):
+    """Detections come by decreasing score."""
+    match = torch.tensor([2, -1, 0, 2, -1, 0, 1, 2])
+    assert without_duplicates(match).tolist() == [2, -1, 0, -1, -1, -1, 1, -1]
+    assert without_duplicates(match[:0]).shape == (0,)
+    sampler = DetectionSampler(
+        num_proposals=10, limit=10, false_positives=True, one_per_instance=True
+    )
+    with EventStorage():
+        samples, _ = sampler(*images)
+    # HALF_A matches the same instance as A.
+    assert sorted(samples.gt_instance.tolist()) == [-1, -1, -1, 0, 1]
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,8 @@ def test_norm_is_part_of_the_checkpoint():
 
     shapes = ShapeSpec(channels=4, height=4, width=4), ShapeSpec(channels=2, height=8, width=8)
     sizes = {"num_classes": 2, "conv_dims": [4], "fc_dims": [8]}
-    with_scalars = MaskIoUHead(*shapes, use_scalars=True, **sizes).state_dict()
+    columns = slice(0, 5)
+    with_scalars = MaskIoUHead(*shapes, scalars=columns, **sizes).state_dict()
     plain = MaskIoUHead(*shapes, **sizes).state_dict()
     assert with_scalars.keys() - plain.keys() == {"scalar_norm.mean", "scalar_norm.std"}
     assert with_scalars["maskiou_fc1.weight"].shape[1] == plain["maskiou_fc1.weight"].shape[1] + 5

@@ -11,7 +11,6 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, get_detection_dataset_dicts
 from detectron2.data.datasets import register_coco_instances
-from detectron2.structures import Instances
 
 from msrcnn.checkpoint import MaskScoringCheckpointer
 from msrcnn.config import load_config
@@ -313,12 +312,8 @@ def test_a_full_cache_has_the_same_detections_for_every_seed(tiny_cfg, shapes_ro
     ground_truth, drawn = index(json.loads(path.read_text())), []
     for seed in (1, 2):
         tiny_cfg.SEED = seed
-        rows = torch.arange(40)
-        instances = Instances((8, 8), row=rows, pred_masks_rle=list(range(40)))
         collector = _Collector(tiny_cfg, None, ground_truth, 50)
-        rows, instances = collector._draw(rows, instances, seed=[3, 0], size=10)
-        assert instances.pred_masks_rle == rows.tolist() == instances.row.tolist()
-        drawn.append(rows.tolist())
+        drawn.append(collector._draw(40, seed=[3, 0], size=10).tolist())
     assert len(drawn[0]) == 5
     assert drawn[0] == drawn[1]
 
@@ -329,11 +324,7 @@ def test_a_full_cache_keeps_to_its_size(tiny_cfg, shapes_root, share):
 
     path = shapes_root / "annotations" / "instances_train.json"
     collector = _Collector(tiny_cfg, None, index(json.loads(path.read_text())), 10 * share)
-    kept = []
-    for image_id in range(300):
-        instances = Instances((8, 8), row=torch.arange(40), pred_masks_rle=list(range(40)))
-        rows, _ = collector._draw(torch.arange(40), instances, seed=[image_id, 0], size=10)
-        kept.append(len(rows))
+    kept = [len(collector._draw(40, seed=[image_id, 0], size=10)) for image_id in range(300)]
     assert abs(sum(kept) / len(kept) - share) < 0.1
     assert max(kept) - min(kept) <= 1
 
@@ -380,8 +371,9 @@ def test_only_detections_on_crowds_are_unusable(tiny_cfg, build, shapes_root, tm
 
 
 class FakeCache:
-    def __init__(self, target, usable):
-        self.small = {"target": np.array(target), "usable": np.array(usable)}
+    def __init__(self, target, usable, duplicate=None):
+        duplicate = np.zeros(len(target), dtype=bool) if duplicate is None else duplicate
+        self.small = {"target": target, "usable": usable, "duplicate": duplicate}
 
 
 @pytest.mark.parametrize("kind", ["zero", "ignore"])
@@ -406,6 +398,18 @@ def test_samples_of_an_epoch(tiny_cfg, kind):
     assert sorted(again) != sorted(epoch) or kind == "ignore"
 
 
+def test_duplicates_count_as_false_positives(tiny_cfg):
+    tiny_cfg.MODEL.ROI_MASKIOU_HEAD.FALSE_POSITIVES = "zero"
+    target = np.array([0.9, 0.8, 0.7, np.nan])
+    duplicate = np.array([False, True, False, False])
+    cache = FakeCache(target, np.ones(4, dtype=bool), duplicate)
+    for one_per_instance, expected in ((False, [0, 1, 2]), (True, [0, 2])):
+        tiny_cfg.MODEL.ROI_MASKIOU_HEAD.ONE_PER_INSTANCE = one_per_instance
+        rows = SampleRows(cache, tiny_cfg, np.ones(4, dtype=bool))
+        assert rows.matched.tolist() == expected
+        assert sorted([*rows.matched, *rows.false_positives]) == [0, 1, 2, 3]
+
+
 class TinyHead(torch.nn.Linear):
     """Predicts the MaskIoU of 2 classes from 3 features."""
 
@@ -417,7 +421,7 @@ class TinyCache(FakeCache):
     """Samples whose target is their first feature."""
 
     def __init__(self, target):
-        super().__init__(target, np.ones(len(target), dtype=bool))
+        super().__init__(target, np.ones(len(target), dtype=bool), np.arange(len(target)) % 2 == 1)
         self.features = np.nan_to_num(target)[:, None] * [1.0, 0.0, 0.0]
 
     def batch(self, rows, device):
@@ -428,6 +432,7 @@ class TinyCache(FakeCache):
             "classes": torch.zeros(len(rows), dtype=torch.int64),
             "target": target,
             "area": torch.full_like(target, 100.0),
+            "duplicate": torch.from_numpy(self.small["duplicate"][rows]),
         }
 
     def batches(self, rows, size, device):
@@ -464,6 +469,15 @@ def test_fit_keeps_the_head_with_the_lowest_held_out_loss(tiny_fit):
     _, after, result = tiny_fit(held_out)
     assert result.held_out_loss[result.best_iteration] == min(result.held_out_loss.values())
     assert abs(after(torch.tensor([[0.5, 0, 0]]), None, None)[0, 0].item() - 0.5) < 0.2
+
+
+def test_duplicates_are_fitted_to_a_maskiou_of_zero(tiny_fit):
+    """Every second sample is a duplicate, so that the same feature has a target of 0 as often."""
+    tiny_fit.cfg.MODEL.ROI_MASKIOU_HEAD.ONE_PER_INSTANCE = True
+    _, after, _ = tiny_fit(np.arange(40) % 8 > 5)
+    assert after(torch.tensor([[0.6, 0, 0]]), None, None)[0, 0].item() == pytest.approx(
+        0.3, abs=0.1
+    )
 
 
 def test_fit_with_all_samples_held_out_is_an_error(tiny_fit):

@@ -28,11 +28,12 @@ def images(shapes_root):
 @pytest.mark.parametrize(
     ("framework", "head", "changes"),
     [
-        ("fpn", {"INPUT_SCALARS": True}, {}),
+        ("fpn", {"INPUT_SCALARS": True, "INPUT_CONTEXT": True}, {}),
         ("fpn", {"INPUT": "all_masks"}, {}),
         ("fpn", {"INPUT": "high_res"}, {}),
         ("fpn", LITE, {"ROI_MASK_HEAD.CLS_AGNOSTIC_MASK": True}),
         ("c4", {"INPUT_SCALARS": True}, {"ROI_HEADS.NMS_TYPE": "soft_linear"}),
+        ("cascade", {**LITE, "INPUT_CONTEXT": True}, {}),
         ("cascade", {}, {"ROI_HEADS.NMS_TYPE": "soft_gaussian"}),
     ],
 )

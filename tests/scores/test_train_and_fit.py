@@ -38,6 +38,21 @@ def test_false_positives_are_detections(cfg):
         check_config(cfg)
 
 
+def test_only_a_fit_to_detections_has_context_and_duplicates(cfg):
+    head = cfg.MODEL.ROI_MASKIOU_HEAD
+    head.INPUT_CONTEXT = head.ONE_PER_INSTANCE = True
+    check_config(cfg)
+    cfg.SOLVER.FIT_SCORES = False
+    cfg.MODEL.ROI_HEADS.NAME = "MaskScoringROIHeads"
+    with pytest.raises(UserError, match="INPUT_CONTEXT needs SOLVER.FIT_SCORES True"):
+        check_config(cfg)
+    head.INPUT_CONTEXT = False
+    check_config(cfg)
+    head.SAMPLES, head.FALSE_POSITIVES = "proposals", "ignore"
+    with pytest.raises(UserError, match="ONE_PER_INSTANCE needs SAMPLES 'detections'"):
+        check_config(cfg)
+
+
 def test_detections_train_the_target_class(cfg):
     cfg.MODEL.ROI_HEADS.NAME = "MaskScoringROIHeads"
     cfg.MODEL.ROI_MASKIOU_HEAD.TARGET = "all_classes"
