@@ -1,5 +1,6 @@
 """Annotation files, read and checked once: the runs of a sweep ask for them many times."""
 
+import contextlib
 import functools
 import json
 import logging
@@ -46,17 +47,25 @@ class Summary:
 def read_coco(annotations: Path) -> object:
     """Reads an annotation file, whose content need not be in COCO's format.
 
+    Annotations of COCO 2014's minival and valminusminival, some of whose ids are not unique, are
+    numbered again; Detectron2 makes the same exception.
+
     Raises:
         UserError: if it cannot be read, or is not JSON.
     """
     try:
-        return json.loads(annotations.read_text(encoding="utf-8"))
+        content = json.loads(annotations.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read '{annotations}': {error.strerror}") from error
     except RecursionError as error:
         raise UserError(f"{annotations} is nested too deeply to be an annotation file") from error
     except ValueError as error:  # also of the encoding, and of numbers with thousands of digits
         raise UserError(f"{annotations} is not JSON in UTF-8: {error}") from error
+    if "minival" in annotations.name:
+        with contextlib.suppress(AttributeError, TypeError):  # not in COCO's format
+            for number, annotation in enumerate(content["annotations"], start=1):
+                annotation["id"] = number
+    return content
 
 
 class CheckedData:

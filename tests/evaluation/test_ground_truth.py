@@ -18,10 +18,10 @@ def content(shapes_root):
 def load(tmp_path):
     """Writes a dataset, registers it and loads it."""
 
-    def load(content):
+    def load(content, file="a.json"):
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         folder.mkdir()
-        path = folder / "a.json"
+        path = folder / file
         path.write_text(content if isinstance(content, str) else json.dumps(content))
         name = f"ground_truth {folder}"
         register_coco_instances(name, {}, str(path), str(tmp_path))
@@ -84,6 +84,15 @@ def test_area_without_a_mask_is_that_of_the_box(content, load):
 def test_the_rules_of_training_data_apply(content, load, change, message):
     with pytest.raises(UserError, match=message):
         load(change(content) or content)
+
+
+def test_ids_of_minival_need_not_be_unique(content, load):
+    """As in the files of COCO 2014; Detectron2 accepts them by their name, too."""
+    content["annotations"][3]["id"] = content["annotations"][0]["id"]
+    found = load(content, "instances_minival2014.json")
+    assert len(found.anns) == len(content["annotations"])
+    with pytest.raises(UserError, match="expected a JSON object"):
+        load("[1]", "instances_minival2014.json")
 
 
 def test_dataset_that_is_not_registered():
