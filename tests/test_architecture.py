@@ -22,7 +22,7 @@ LEVELS = [
     ["modeling"],
     ["config", "class_names", "provenance"],
     ["atomic_file"],
-    ["errors", "version"],
+    ["errors", "version", "escaping"],
 ]
 NAMES_WIDTH = 34  # characters per line of the drawing before the description
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

@@ -22,7 +22,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..errors import UserError, printable
+from ..errors import UserError
+from ..escaping import printable
 from .restricted_pickle import PickledArray, UnsafeFileError, load_pickle
 
 logger = logging.getLogger(__name__)

@@ -87,7 +87,7 @@ def test_error_names_what_was_found(name, what, malicious):
         load_checkpoint_file(malicious(name)[0])
 
 
-def test_control_characters_in_names_are_removed(tmp_path):
+def test_control_characters_in_names_are_escaped(tmp_path):
     (tmp_path / "w.pkl").write_bytes(b"c\x1b[2Jos\nsys\rtem\n.")
     with pytest.raises(UserError) as error:
         load_checkpoint_file(tmp_path / "w.pkl")
