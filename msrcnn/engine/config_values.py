@@ -23,10 +23,11 @@ POOLERS = ("ROIAlignV2", "ROIAlign", "ROIPool", "ROIAlignRotated")
 CHANNELS = {"BGR": 3, "RGB": 3, "YUV-BT.601": 3, "L": 1}  # of INPUT.FORMAT
 DEVICES = ("cuda", "cpu", "mps", "meta")
 INFINITY = math.inf
+BASIC_BLOCKS = (18, 34)  # depths of ResNets without bottlenecks
 
 # Config keys whose value is one of a list, with a function that returns the list: other projects
 # can register parts of their own.
-CHOICES: dict[str, Callable[[], Iterable[str]]] = {
+CHOICES: dict[str, Callable[[], Iterable]] = {
     "DATALOADER.SAMPLER_TRAIN": lambda: (
         *("TrainingSampler", "RepeatFactorTrainingSampler", "RandomSubsetTrainingSampler"),
     ),
@@ -43,6 +44,7 @@ CHOICES: dict[str, Callable[[], Iterable[str]]] = {
         *dict(modeling.PROPOSAL_GENERATOR_REGISTRY),
         "PrecomputedProposals",
     ),
+    "MODEL.RESNETS.DEPTH": lambda: (*BASIC_BLOCKS, 50, 101, 152),
     "MODEL.ROI_BOX_HEAD.NAME": lambda: (*dict(modeling.ROI_BOX_HEAD_REGISTRY), ""),
     "MODEL.ROI_BOX_HEAD.POOLER_TYPE": lambda: POOLERS,
     "MODEL.ROI_HEADS.NAME": lambda: dict(modeling.ROI_HEADS_REGISTRY),
@@ -202,7 +204,7 @@ def value_of(cfg: CfgNode, key: str) -> object:
     return cfg
 
 
-def check_choice(key: str, value: str, allowed: Iterable[str]) -> None:
+def check_choice(key: str, value: object, allowed: Iterable) -> None:
     """Rejects an unknown value of a config key.
 
     Raises:
@@ -210,7 +212,7 @@ def check_choice(key: str, value: str, allowed: Iterable[str]) -> None:
     """
     allowed = list(allowed)
     if value not in allowed:
-        raise UserError(f"{key} is '{value}'; allowed: {', '.join(map(repr, allowed))}")
+        raise UserError(f"{key} is {value!r}; allowed: {', '.join(map(repr, allowed))}")
 
 
 def _leaves(cfg: CfgNode, above: str = "") -> Iterator[tuple[str, object]]:
@@ -264,6 +266,16 @@ def _check_combinations(cfg: CfgNode) -> None:
         raise UserError("OUTPUT_DIR is ''; name a folder")
     if cfg.SEED >= 2**31:
         raise UserError(f"SEED is {cfg.SEED}; it must be below 2147483648")
+    resnet = cfg.MODEL.RESNETS
+    if (
+        "resnet" in cfg.MODEL.BACKBONE.NAME
+        and resnet.DEPTH in BASIC_BLOCKS
+        and resnet.RES2_OUT_CHANNELS != 64
+    ):
+        raise UserError(
+            f"MODEL.RESNETS.DEPTH {resnet.DEPTH} needs MODEL.RESNETS.RES2_OUT_CHANNELS 64, not "
+            f"{resnet.RES2_OUT_CHANNELS}"
+        )
     steps = list(cfg.SOLVER.STEPS)
     if steps != sorted(set(steps)):
         raise UserError(f"SOLVER.STEPS is {tuple(steps)}; iterations must increase")

@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msrcnn.config import load_config
@@ -49,8 +49,9 @@ def test_value_below_its_range(cfg, key):
 
 @pytest.mark.parametrize("key", CHOICES)
 def test_unknown_name(cfg, key):
-    assign(cfg, key, "nonsense")
-    with pytest.raises(UserError, match=f"^{key} is 'nonsense'; allowed: "):
+    wrong = "nonsense" if isinstance(value_of(cfg, key), str) else -1
+    assign(cfg, key, wrong)
+    with pytest.raises(UserError, match=f"^{key} is {wrong!r}; allowed: "):
         check_config(cfg)
 
 
@@ -85,6 +86,8 @@ def test_unknown_norm(cfg, key):
         ("SOLVER.STEPS", "('a',)", r"SOLVER.STEPS is \('a',\); its default is"),
         ("SOLVER.MAX_ITER", "many", "SOLVER.MAX_ITER is many, which is of another type than"),
         ("SOLVER.FIT_HELD_OUT", "1.0", "SOLVER.FIT_HELD_OUT is 1.0; it must be between 0 and 1"),
+        ("MODEL.RESNETS.DEPTH", "42", "MODEL.RESNETS.DEPTH is 42; allowed: 18, 34, 50"),
+        ("MODEL.RESNETS.RES2_OUT_CHANNELS", "256", "DEPTH 18 needs .*RES2_OUT_CHANNELS 64"),
         ("SEED", str(2**31), "SEED is 2147483648; it must be below"),
         ("OUTPUT_DIR", "", "OUTPUT_DIR is ''; name a folder"),
         ("MODEL", "{}", r"command line: MODEL is a section; give one of its keys, .* MODEL\.A"),
@@ -119,6 +122,7 @@ VALUES = st.one_of(
 ).map(repr)
 
 
+@settings(max_examples=40)
 @given(st.sampled_from(KEYS), st.one_of(VALUES, st.text(max_size=12)))
 def test_any_value_is_valid_or_one_error(key, value):
     with contextlib.suppress(UserError):
