@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msrcnn.config import load_config
-from msrcnn.engine import check_config
+from msrcnn.engine import Trainer, check_config
 from msrcnn.engine.config_values import ABOVE_0, CHOICES, NORMS, RANGES, _leaves, _numbers, value_of
+from msrcnn.engine.predictor import load_model
 from msrcnn.errors import UserError
 
 SMOKE = "quick/smoke_ms_rcnn_R_18_FPN.yaml"
@@ -127,3 +128,10 @@ VALUES = st.one_of(
 def test_any_value_is_valid_or_one_error(key, value):
     with contextlib.suppress(UserError):
         check(key, value)
+
+
+@pytest.mark.parametrize("build", [Trainer.build_model, load_model])
+def test_parts_that_do_not_fit_each_other(build):
+    cfg = load_config(SMOKE, ["MODEL.DEVICE", "cpu", "MODEL.RPN.IN_FEATURES", "['p2', 'q3']"])
+    with pytest.raises(UserError, match="model cannot be built from this config: KeyError 'q3'"):
+        build(cfg)
