@@ -80,6 +80,13 @@ def named(categories: str) -> dict:
     return {"categories": np.frombuffer(categories.encode(), dtype=np.uint8)}
 
 
+def unfinished(place: int) -> dict:
+    """Sets the bit of a character that says that its number goes on."""
+    counts = COLUMNS["mask_counts"].copy()
+    counts[place] = ((counts[place] - 48) | 32) + 48
+    return {"mask_counts": counts}
+
+
 def test_sound_files(tmp_path):
     assert len(load(tmp_path, npz())) == 2
     assert len(load(tmp_path, json.dumps([RESULT]).encode())) == 1
@@ -102,6 +109,7 @@ def test_sound_files(tmp_path):
         (second("mask_length", 99), "the lengths of its masks do not add up"),
         ({"mask_length": np.array([-1, 2 * len(RLE["counts"]) + 1])}, "do not add up"),
         ({"mask_counts": COLUMNS["mask_counts"] + 32}, "detection 0 of image 7 has a damaged RLE"),
+        (unfinished(len(RLE["counts"]) - 1), "detection 0 of image 7 has a damaged RLE"),
         ({"mask_counts": COLUMNS["mask_counts"] & 15}, "detection 0 of image 7 has a damaged RLE"),
         ({"mask_counts": None}, "it lacks mask_counts"),
         ({"score": np.ones(3)}, "columns differ in length"),
