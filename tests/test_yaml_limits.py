@@ -10,7 +10,8 @@ from msrcnn import yaml_limits
 from msrcnn.config import CONFIG_ROOT, load_config
 from msrcnn.errors import UserError
 
-SMOKE = (CONFIG_ROOT / "quick" / "shapes_mask_rcnn_R_18_FPN.yaml").read_text()
+QUICK = CONFIG_ROOT / "quick"
+WHOLE = (QUICK / "shapes_mask_rcnn_R_18_FPN.yaml").read_text().replace('"../', f'"{CONFIG_ROOT}/')
 BOMB = "a: &a [x, x]\n" + "".join(
     f"{new}: &{new} [*{old}, *{old}, *{old}]\n" for old, new in zip("abcdefghijk", "bcdefghijkl")
 )
@@ -91,9 +92,14 @@ def test_aliases_count_as_often_as_they_are_used(tmp_path, monkeypatch):
         load_config(tmp_path / "a.yaml")
 
 
-@given(st.lists(st.tuples(st.integers(0, len(SMOKE)), st.text(max_size=3)), max_size=3))
+def test_file_before_it_is_mutated(tmp_path):
+    (tmp_path / "a.yaml").write_text(WHOLE)
+    assert load_config(tmp_path / "a.yaml").INPUT.MIN_SIZE_TEST == 144
+
+
+@given(st.lists(st.tuples(st.integers(0, len(WHOLE)), st.text(max_size=3)), max_size=3))
 def test_mutated_file_loads_or_is_one_error(tmp_path_factory, changes):
-    text = SMOKE
+    text = WHOLE
     for place, new in changes:
         text = text[:place] + new + text[place + 1 :]
     path = tmp_path_factory.getbasetemp() / "mutated.yaml"
