@@ -100,16 +100,17 @@ def check_images(images: list[dict], folder: Path, *, decode: bool = False) -> l
 
     Args:
         images: records of a COCO-format file.
-        folder: the directory that ``file_name`` is relative to.
+        folder: the directory that ``file_name`` is relative to; ``Path()`` for datasets of Python
+            functions, whose file names are whole paths.
         decode: decode the images instead of reading their headers.
     """
     outside = [
         f"image {record['id']}: its file name {image_name(record)!r} leads out of the image "
         "directory; give the folder that holds all images, and file names below it"
         for record in images
-        if leaves_folder(record, folder)
+        if leaves_folder(record)
     ]
-    if outside:
+    if outside and Path(folder) != Path():
         return [Finding(True, outside)]
     listed: dict[str, set[str]] = {}  # one directory listing instead of one stat per image
     missing = []

@@ -54,7 +54,7 @@ def image_problems(images: list[dict], folder: Path, *, decode: bool = False) ->
     return problems
 
 
-def leaves_folder(image: dict, folder: Path) -> bool:
+def leaves_folder(image: dict) -> bool:
     """Whether the file name of an image may lead out of the image folder, on any system.
 
     Data from others could otherwise show private files in pictures and reports. Links in the folder
@@ -62,11 +62,9 @@ def leaves_folder(image: dict, folder: Path) -> bool:
 
     Args:
         image: the record of a COCO-format file.
-        folder: the image folder. ``Path()`` is for datasets of Python functions, whose file names
-            are whole paths.
     """
     path = PureWindowsPath(image_name(image))  # splits at slashes and backslashes
-    return folder != Path() and (bool(path.root) or ".." in path.parts)
+    return bool(path.root) or ".." in path.parts
 
 
 def image_path(image: dict, folder: Path) -> str:

@@ -10,7 +10,8 @@ from detectron2.layers import get_norm
 from detectron2.modeling.roi_heads import ROI_MASK_HEAD_REGISTRY
 
 from ..config import get_msrcnn_cfg
-from ..errors import UserError, shortened
+from ..data.coco_schema import shown
+from ..errors import UserError
 from ..evaluation import ENGINES
 from ..modeling import ROI_MASKIOU_HEAD_REGISTRY
 from ..modeling.maskiou_input import INPUT_DESIGNS
@@ -226,17 +227,17 @@ def _leaves(cfg: CfgNode, above: str = "") -> Iterator[tuple[str, object]]:
 def _check_type(key: str, value: object, default: object) -> None:
     """Rejects what yacs lets pass: ``None``, infinite numbers, elements of another type."""
     if value is None and default is not None:
-        raise UserError(f"{key} is None; its default is {shortened(default)}")
+        raise UserError(f"{key} is None; its default is {shown(default)}")
     numbers = [number for number in _numbers(value) if isinstance(number, int | float)]
     if not all(map(math.isfinite, numbers)):
-        raise UserError(f"{key} is {shortened(value)}; it must be finite")
+        raise UserError(f"{key} is {shown(value)}; it must be finite")
     usual = [type(element) for element in _numbers(default)]
     if isinstance(default, list | tuple) and usual and isinstance(value, list | tuple):
         allowed = (int, float) if float in usual else tuple(set(usual))
         elements = list(_numbers(value))
         empty = not elements and key not in MAY_BE_EMPTY
         if empty or not all(type(element) in allowed for element in elements):
-            raise UserError(f"{key} is {shortened(value)}; its default is {shortened(default)}")
+            raise UserError(f"{key} is {shown(value)}; its default is {shown(default)}")
 
 
 def _numbers(value: object) -> Iterator:
@@ -249,7 +250,7 @@ def _numbers(value: object) -> Iterator:
 
 
 def _shown(cfg: CfgNode, key: str) -> str:
-    return shortened(value_of(cfg, key))
+    return shown(value_of(cfg, key))
 
 
 def _check_device(name: str) -> None:

@@ -101,9 +101,8 @@ def _overlay(annotation: dict, size: tuple[int, int]) -> Overlay | None:
     far = FAR * max(size)
     if bbox.shape != (4,) or not np.isfinite(bbox).all() or np.abs(bbox).max() > far:
         return None
-    return Overlay(
-        _mask(annotation, size, far), bbox, str(annotation.get("category_id")), COLORS[0]
-    )
+    name = str(annotation.get("category_id"))
+    return Overlay(_mask(annotation, size, far), bbox, name, "", COLORS[0])
 
 
 def _mask(annotation: dict, size: tuple[int, int], far: float) -> np.ndarray | None:

@@ -28,7 +28,7 @@ def load_image(info: dict, image_root: Path) -> np.ndarray:
             annotated size.
     """
     name = image_name(info)
-    if leaves_folder(info, Path(image_root)):
+    if leaves_folder(info):
         raise UserError(
             f"file_name {name!r} of image {info['id']} leads out of '{image_root}': give the "
             "folder that holds all images as the image folder, and file names below it"

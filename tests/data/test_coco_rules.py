@@ -15,8 +15,10 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from msrcnn.data.coco_rules import check_coco, mask_format
+from msrcnn.data.custom import parse_data_flag
 from msrcnn.data.mapper import MaskScoringDatasetMapper
 from msrcnn.data.mask_extents import mask_extents
+from msrcnn.data.registered import image_root
 from msrcnn.data.repair import repaired
 from msrcnn.data.rle_counts import rle_counts
 from msrcnn.errors import UserError
@@ -180,6 +182,19 @@ def test_systematic_mistakes_stop_with_their_cause(images, content, message):
     (finding,) = check_coco(content, images)
     assert finding.stops
     assert re.search(message, finding.messages[0])
+
+
+@pytest.mark.parametrize("flag", [".", "./"])
+def test_the_working_directory_is_an_image_folder_like_any_other(images, flag, monkeypatch):
+    (images / "a.json").touch()
+    monkeypatch.chdir(images)
+    content = changed(("images", 0, "file_name"), str(images / "a.png"))
+    MetadataCatalog.get("in_working_directory").image_root = "."
+    for folder in (parse_data_flag(f"a.json:{flag}")[1], image_root("in_working_directory")):
+        (finding,) = check_coco(content, folder)
+        assert "leads out" in finding.messages[0]
+    MetadataCatalog.pop("in_working_directory")
+    assert check_coco(content, Path()) == []  # of a Python function
 
 
 def test_links_and_folders_in_the_image_folder_are_followed(images):
