@@ -7,7 +7,7 @@ data and models are matched by name.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from .errors import printable
+from .escaping import printable
 
 SHOWN = 6  # names in a message
 WIDTH = 40  # characters of a name in a message

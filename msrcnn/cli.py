@@ -12,6 +12,7 @@ from types import ModuleType
 from torch.multiprocessing import ProcessExitedException
 
 from .errors import Interrupted, UserError
+from .escaping import one_line
 from .version import __version__
 
 # Modules of msrcnn.commands, imported only when needed.
@@ -112,7 +113,7 @@ def report_errors(run: Callable[[], object], again: str = "") -> None:
         if interruption := _interruption(error):
             _end_interrupted(interruption, again)
         if isinstance(error, UserError):
-            print(f"error: {_without_traceback(str(error))}", file=sys.stderr)
+            print(f"error: {one_line(_without_traceback(str(error)))}", file=sys.stderr)
         elif not isinstance(error, ProcessExitedException):  # which has printed its own error
             raise
         sys.exit(1)

@@ -1,16 +1,23 @@
 """Every config key of msrcnn, with its default and meaning; the configs by name."""
 
 import difflib
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 from detectron2.config import CfgNode, get_cfg
 
 from .errors import UserError
+from .yaml_limits import check_yaml
 
 CONFIG_ROOT = Path(__file__).parent / "configs"
-# What yacs raises for a key or value that does not fit.
-MERGE_ERRORS = (AssertionError, KeyError, TypeError, ValueError)
+# What yacs raises for a key or value that does not fit, and Python for one that is nested too deep.
+MERGE_ERRORS = (
+    *(AssertionError, AttributeError, KeyError, TypeError, ValueError),
+    *(MemoryError, RecursionError),
+)
+MISMATCH = re.compile(r"Type mismatch \(.*\) with values \((.*) vs. (.*)\) for config key: (\S+)")
 
 
 def add_msrcnn_config(cfg: CfgNode) -> None:
@@ -216,17 +223,37 @@ def load_config(config_file: str | Path, opts: list[str] = ()) -> CfgNode:
     path = find_config(str(config_file))
     cfg = get_msrcnn_cfg()
     try:
+        check_yaml(path)
         # Configs are untrusted data: with allow_unsafe, YAML could construct any Python object.
         cfg.merge_from_file(str(path), allow_unsafe=False)
-    except (*MERGE_ERRORS, AttributeError, OSError, yaml.YAMLError) as error:
+    except (*MERGE_ERRORS, OSError, yaml.YAMLError) as error:
         raise UserError(f"config {path}: {_message(error)}") from error
     try:
+        _check_sections(cfg, opts[::2])
         cfg.merge_from_list(list(opts))
     except MERGE_ERRORS as error:
         raise UserError(f"command line: {_message(error)}") from error
     return cfg
 
 
+def _check_sections(cfg: CfgNode, keys: Sequence[str]) -> None:
+    """Rejects a section as a key: yacs would replace all of it."""
+    for key in keys:
+        section: object = cfg
+        for part in key.split("."):
+            section = section.get(part) if isinstance(section, CfgNode) else None
+        if isinstance(section, CfgNode):
+            raise KeyError(
+                f"{key} is a section; give one of its keys, such as {key}.{min(section)}"
+            )
+
+
 def _message(error: Exception) -> str:
+    if isinstance(error, RecursionError | MemoryError):
+        return "a value is nested too deep"
     # str() of a KeyError is quoted; the first argument of an OSError is a number.
-    return str(error.args[0]) if isinstance(error, KeyError) else str(error)
+    message = str(error.args[0]) if isinstance(error, KeyError) else str(error)
+    if match := MISMATCH.search(message):
+        default, value, key = match.groups()
+        return f"{key} is {value}, which is of another type than its default, {default}"
+    return message or type(error).__name__

@@ -17,8 +17,3 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, number: int = signal.SIGINT, note: str = ""):
         self.number, self.note = number, note
-
-
-def printable(text: str) -> str:
-    """Removes control characters, with which text from a file could manipulate a terminal."""
-    return "".join(character for character in text if character.isprintable())

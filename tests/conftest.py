@@ -8,6 +8,7 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
+from hypothesis import settings
 from pycocotools.coco import COCO
 from stand_ins import CASES, first_images, repeated, stand_in
 
@@ -19,7 +20,12 @@ ROOT = Path(__file__).parent.parent
 
 
 def pytest_configure():
-    """Divides the CPU cores among the processes of pytest-xdist and their subprocesses."""
+    """Divides the CPU cores among the processes of pytest-xdist and their subprocesses.
+
+    Examples of hypothesis have no time limit: the machine may be busy.
+    """
+    settings.register_profile("busy", deadline=None)
+    settings.load_profile("busy")
     processes = int(os.getenv("PYTEST_XDIST_WORKER_COUNT", "1"))
     threads = max((os.cpu_count() or 1) // processes, 1)
     torch.set_num_threads(threads)

@@ -174,8 +174,8 @@ def _image_interval(baseline: Run, run: Run) -> list[float] | None:
     files = {name: each.folder / "inference" / "predictions.npz" for name, each in runs.items()}
     if not all(file.is_file() for file in files.values()):
         return None
-    detections = {name: load_predictions(file) for name, file in files.items()}
     ground_truth = load_ground_truth(run.cfg.DATASETS.TEST[0])
+    detections = {name: load_predictions(file, ground_truth) for name, file in files.items()}
     comparison = compare_detections(ground_truth, detections, **evaluation_settings(run.cfg))
     return comparison["gains"]["variant"]["ci95"]
 

@@ -6,8 +6,10 @@ import time
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
+from ..escaping import printable
 from .job import fit_phase, progress
 from .plan import RESULT, Run
 from .scheduler import State, Status
@@ -62,11 +64,12 @@ class Display:
                     self._print(state, f"step {step}, loss {loss}, {left} left" if loss else step)
 
     def _print(self, state: State, text: str) -> None:
-        line = f"{state.run.title}: {text}"
+        line = printable(f"{state.run.title}: {text}")
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _table(self, states: list[State], caption: str) -> Table:
-        table = Table("run", "", "step", "loss", "left", self._column, box=None, pad_edge=False)
+        column = escape(printable(self._column))
+        table = Table("run", "", "step", "loss", "left", column, box=None, pad_edge=False)
         table.caption = caption
         for state in states:
             cells = ["", "", "", ""]
@@ -75,7 +78,7 @@ class Display:
             elif state.status is Status.DONE:
                 cells[3] = result_text(state.run, self._key)
             status = f"[{COLORS[state.status]}]{state.status.value}[/]"
-            table.add_row(state.run.title, status, *cells)
+            table.add_row(escape(printable(state.run.title)), status, *cells)
         return table
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from ..atomic_file import write_file
 from ..engine.result_records import write_result
 from ..errors import UserError
+from ..escaping import printable
 from ..visualization.ablation_plot import FIGURES, draw_sweep
 from ..visualization.plots import to_png
 from .collect import collect
@@ -39,7 +40,8 @@ def write_outputs(plan: Plan, output_dir: Path, command: str) -> str:
         (output_dir / f"{name}.png").unlink(missing_ok=True)
     for name, figure in draw_sweep(results).items():
         write_file(output_dir / f"{name}.png", to_png(figure))
-    return "\n\n".join([heading(results), table(results), *notes(results)])
+    lines = map(printable, (heading(results), *notes(results)))
+    return "\n\n".join([next(lines), table(results), *lines])
 
 
 def samples_note(plan: Plan) -> str:

@@ -60,7 +60,6 @@ def _check_reportable(key: str) -> str:
 
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+-]*$")]  # becomes part of a folder's name
-Label = Annotated[str, Field(pattern=r"^[^|\n]*$")]  # becomes a cell of a Markdown table
 Settings = Annotated[dict[str, Any], AfterValidator(_check_settings)]
 Seeds = Annotated[list[NonNegativeInt], Field(min_length=1), AfterValidator(_check_seeds)]
 ReportKey = Annotated[str, AfterValidator(_check_reportable)]
@@ -113,7 +112,7 @@ class Variant(_Entry):
         published: published numbers by column, shown for comparison.
     """
 
-    label: Label = ""
+    label: str = ""
     overrides: Settings = Field({}, alias="set")
     bases: dict[str, str] = Field({}, alias="base")
     published: dict[str, FiniteFloat] = {}

@@ -5,6 +5,7 @@ import io
 
 from tabulate import tabulate
 
+from ..escaping import for_csv, for_markdown, printable
 from ..evaluation.bootstrap import MIN_IMAGES
 
 MILLIONS = ("cost/parameters", "cost/multiply_adds")
@@ -22,6 +23,7 @@ def table(results: dict, tablefmt: str = "simple") -> str:
         first column from the baseline with its 95% interval, and the published numbers if they are
         for the same data and training.
     """
+    escape = for_markdown if tablefmt == "pipe" else printable
     columns, variants = results["columns"], results["variants"]
     published = [
         column
@@ -36,12 +38,13 @@ def table(results: dict, tablefmt: str = "simple") -> str:
         done, seeds = len(variant["runs"]), len(results["protocol"]["seeds"])
         rows.append(
             [
-                variant["label"] + ("" if done == seeds else f" ({done} of {seeds} seeds)"),
+                escape(variant["label"]) + ("" if done == seeds else f" ({done} of {seeds} seeds)"),
                 *(_cell(variant, column, key) for column, key in columns.items()),
                 _difference(variant["difference"]),
                 *(str(variant["published"].get(column, "-")) for column in published),
             ]
         )
+    headers = [escape(header) for header in headers]
     alignment = ("left", *("right" for _ in headers[1:]))
     return tabulate(rows, headers, tablefmt=tablefmt, disable_numparse=True, colalign=alignment)
 
@@ -86,7 +89,9 @@ def notes(results: dict) -> list[str]:
 
 def markdown(results: dict) -> str:
     """Returns title, table and notes in Markdown."""
-    return "\n\n".join([f"### {heading(results)}", table(results, "pipe"), *notes(results)]) + "\n"
+    title = f"### {for_markdown(heading(results))}"
+    lines = map(for_markdown, notes(results))
+    return "\n\n".join([title, table(results, "pipe"), *lines]) + "\n"
 
 
 def heading(results: dict) -> str:
@@ -105,10 +110,10 @@ def as_csv(results: dict) -> str:
     protocol, columns = results["protocol"], results["columns"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    names = ("protocol", "head_only", "variant", "label", "seed", *columns)
+    names = ("protocol", "head_only", "variant", "label", "seed", *map(for_csv, columns))
     writer.writerow([*names, "difference", "ci95_low", "ci95_high", "steps"])
     for name, variant in results["variants"].items():
-        start = [protocol["name"], protocol["head_only"], name, variant["label"]]
+        start = [protocol["name"], protocol["head_only"], name, for_csv(variant["label"])]
         nothing = [None, None, None]
         for run in variant["runs"]:
             values = map(run["values"].get, columns)

@@ -168,7 +168,8 @@ class MaskScoringCheckpointer(DetectionCheckpointer):
         return super().load(file, checkpointables)
 
     def _load_file(self, filename: str) -> dict:
-        checkpoint = load_checkpoint_file(filename, trusted=self.trusted)
+        own = bool(self.save_dir) and Path(filename).parent.samefile(self.save_dir)
+        checkpoint = load_checkpoint_file(filename, trusted=self.trusted, own=own)
         model_names = self.model.state_dict().keys()
         if has_torchvision_backbone(model_names):
             checkpoint["model"] = add_body_prefix(checkpoint["model"], model_names)

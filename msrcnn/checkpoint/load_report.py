@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..errors import UserError, printable
+from ..errors import UserError
+from ..escaping import printable
 from .class_layers import CLASS_LAYERS, CLASSIFIER, Outputs
 
 # By name prefix; the longest matching prefix decides. In the order of the report.

@@ -7,7 +7,9 @@ reconstruction is not called, since it is not safe on untrusted data: a file can
 dtype, and with forged flags NumPy interprets raw bytes of the file as pointers to objects.
 """
 
+import io
 import pickle
+import pickletools
 from collections import OrderedDict
 from typing import IO, Any
 
@@ -44,21 +46,27 @@ class _PickledDtype:
 class PickledArray:
     """The content of a pickled NumPy array, see :meth:`array`."""
 
-    __slots__ = ("state",)
+    __slots__ = ("_array", "state")
 
     def __init__(self, *state):
         self.state = state  # version, shape, dtype, whether in Fortran order, bytes
+        self._array = None
 
     def __setstate__(self, state) -> None:
         self.state = state
 
     def array(self) -> np.ndarray:
-        """Returns the array in native byte order.
+        """Returns the array in native byte order, the same at every call.
 
         Raises:
             UnsafeFileError: if the array is not numeric.
             TypeError, ValueError: if shape, dtype and bytes do not form an array.
         """
+        if self._array is None:  # a file can name one array many times
+            self._array = self._made()
+        return self._array
+
+    def _made(self) -> np.ndarray:
         _, shape, dtype, fortran, data = self.state
         if not isinstance(dtype, _PickledDtype):
             raise TypeError("an array without a dtype")
@@ -91,19 +99,12 @@ def _scalar(dtype, data):
     return _frombuffer(data, dtype, (), "C")
 
 
-def _encode(text, encoding):
-    if encoding != "latin1":
-        raise UnsafeFileError(f"text in '{encoding}'")
-    return text.encode("latin1")  # this is how protocol 2 stores bytes
-
-
 def _empty_bytes():
     return b""
 
 
 ALLOWED_NAMES = {
     ("collections", "OrderedDict"): OrderedDict,
-    ("_codecs", "encode"): _encode,
     ("numpy", "dtype"): _dtype,
     ("numpy", "ndarray"): "numpy.ndarray",  # only an argument of _reconstruct, never called
     **{(module, "bytes"): _empty_bytes for module in ("builtins", "__builtin__")},
@@ -120,7 +121,21 @@ ALLOWED_NAMES = {
 
 
 class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: IO[bytes], size: int):
+        super().__init__(file, encoding="latin1")  # Python 2 pickles arrays as str
+        self._left = size
+
+    def _encode(self, text, encoding):
+        if encoding != "latin1":
+            raise UnsafeFileError(f"text in '{encoding}'")
+        self._left -= len(text)
+        if self._left < 0:  # it has the same text encoded many times
+            raise ValueError("it would unpack to more than its size")
+        return text.encode("latin1")  # this is how protocol 2 stores bytes
+
     def find_class(self, module: str, name: str):
+        if (module, name) == ("_codecs", "encode"):
+            return self._encode
         if (module, name) in ALLOWED_NAMES:
             return ALLOWED_NAMES[module, name]
         hint = (
@@ -148,4 +163,13 @@ def load_pickle(file: IO[bytes]) -> Any:
             arrays.
         Exception: of many types, if the file is damaged or not a pickle.
     """
-    return _Unpickler(file, encoding="latin1").load()  # Python 2 pickles arrays as str
+    content = file.read()
+    _check_memo(content)
+    return _Unpickler(io.BytesIO(content), len(content)).load()
+
+
+def _check_memo(content: bytes) -> None:
+    """Rejects high numbers of stored objects: Python fills a list up to them."""
+    for opcode, number, _ in pickletools.genops(content):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and number > len(content):
+            raise ValueError(f"it stores an object as number {number}")

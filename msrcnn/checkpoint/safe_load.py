@@ -22,7 +22,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..errors import UserError, printable
+from ..errors import UserError
+from ..escaping import printable
 from .restricted_pickle import PickledArray, UnsafeFileError, load_pickle
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class DamagedFileError(UserError):
     """Raised for a file that is damaged, or that is not a checkpoint."""
 
 
-def load_checkpoint_file(path: str | Path, *, trusted: bool = False) -> dict:
+def load_checkpoint_file(path: str | Path, *, trusted: bool = False, own: bool = False) -> dict:
     """Loads a checkpoint; its format is detected by content, not by file extension.
 
     Supported are PyTorch files, safetensors files, and pickles of NumPy arrays such as those in
@@ -51,6 +52,8 @@ def load_checkpoint_file(path: str | Path, *, trusted: bool = False) -> dict:
         path: a local file.
         trusted: also load files that contain more than data. They are read with Python's own
             unpickler, which runs any code in the file.
+        own: the file is from a run of the user, so that it is read as data even by a PyTorch that
+            does not read files of others safely.
 
     Returns:
         A dict in the format of Detectron2's checkpointer: ``model`` with tensors by name, and the
@@ -62,7 +65,7 @@ def load_checkpoint_file(path: str | Path, *, trusted: bool = False) -> dict:
         UserError: if the file does not exist, contains more than data, is damaged, or is not a
             checkpoint.
     """
-    return read_safely(path, _named_weights, trusted=trusted)
+    return read_safely(path, _named_weights, trusted=trusted, own=own)
 
 
 def load_class_names(path: Path) -> list[str]:
@@ -93,13 +96,15 @@ def load_class_names(path: Path) -> list[str]:
     return names if is_list else []
 
 
-def read_safely(path: str | Path, parse: Callable[[Any], T], *, trusted: bool = False) -> T:
+def read_safely(
+    path: str | Path, parse: Callable[[Any], T], *, trusted: bool = False, own: bool = False
+) -> T:
     """Loads a file of any library as data, and parses its content.
 
     Args:
         path: a local file.
         parse: converts the content of the file, or raises if it is not as expected.
-        trusted: see :func:`load_checkpoint_file`.
+        trusted, own: see :func:`load_checkpoint_file`.
 
     Returns:
         What ``parse`` returns.
@@ -113,7 +118,7 @@ def read_safely(path: str | Path, parse: Callable[[Any], T], *, trusted: bool = 
     if trusted:
         logger.warning("Loading %s as a trusted file: any code in it is run.", path)
     try:
-        return parse(_read(path, trusted))
+        return parse(_read(path, trusted, own))
     except UserError:
         raise
     except UnsafeFileError as error:
@@ -133,7 +138,7 @@ def _one_line(error: Exception) -> str:
     return printable(str(error).strip().split("\n")[0]) or type(error).__name__
 
 
-def _read(path: Path, trusted: bool) -> Any:
+def _read(path: Path, trusted: bool, own: bool) -> Any:
     with path.open("rb") as file:
         head = file.read(32)
         if _is_safetensors(head, path.stat().st_size):
@@ -143,7 +148,7 @@ def _read(path: Path, trusted: bool) -> Any:
             if trusted:
                 return torch.load(path, map_location="cpu", weights_only=False)
             _check_archive(path, is_zip)
-            return _torch_load(path)
+            return _torch_load(path, own=own)
         file.seek(0)
         return pickle.load(file, encoding="latin1") if trusted else _weights_in_pickle(file)
 
@@ -175,12 +180,14 @@ def _check_archive(path: Path, is_zip: bool) -> None:
         raise ValueError(f"it would unpack to {size} bytes, more than the size of the file")
 
 
-def _torch_load(path: Path, *, mmap: bool = False) -> Any:
+def _torch_load(path: Path, *, own: bool = False, mmap: bool = False) -> Any:
     """Loads a PyTorch file with ``weights_only``; ``mmap`` reads a tensor when it is used."""
-    if torch.__version__ < SAFE_TORCH_VERSION:
-        logger.warning(
-            "PyTorch %s does not load untrusted .pth files safely; use PyTorch %d.%d or newer.",
-            *(torch.__version__, *SAFE_TORCH_VERSION),
+    if not own and torch.__version__ < SAFE_TORCH_VERSION:
+        major, minor = SAFE_TORCH_VERSION
+        raise UserError(
+            f"'{path}' is refused: PyTorch {torch.__version__} does not load .pth files of others "
+            f"safely. Use PyTorch {major}.{minor} or newer, or .safetensors; if you trust the "
+            "source of the file, load it with --trust-weights"
         )
     try:
         with warnings.catch_warnings():
@@ -245,4 +252,6 @@ def _tensor(name: str, value: Any) -> Tensor:
         value = torch.from_numpy(value)
     if not isinstance(value, Tensor):
         raise TypeError(f"its entry '{name}' is a {type(value).__name__}, not a tensor")
+    if value.device.type != "cpu" or value.nbytes > value.untyped_storage().nbytes():
+        raise ValueError(f"its entry '{name}' declares more values than the file has")
     return value

@@ -15,6 +15,7 @@ from ..data.health import health_findings
 from ..data.other_formats import READERS, UNSUPPORTED, read_other
 from ..data.repair import repaired, write_target
 from ..errors import UserError
+from ..escaping import one_line
 from ..visualization.check_report import check_report
 
 
@@ -96,7 +97,7 @@ def _converted(args: argparse.Namespace) -> tuple[Path, dict]:
         raise UserError(f"image folder '{args.images}' does not exist")
     content, left_out = read_other(args.convert, Path(args.annotations), Path(args.images))
     for each in left_out:
-        print(f"warning: {each}")
+        print(one_line(f"warning: {each}"))
     return Path(args.annotations), content
 
 
@@ -106,7 +107,7 @@ def _fix(annotations: Path, content: object, images: Path, target: Path) -> dict
     except UserError as error:
         raise UserError(f"{annotations} {error}") from error
     for change in changes:
-        print(change)
+        print(one_line(change))
     write_file(target, json.dumps(content))
     print(f"Wrote {target}: {len(changes)} change{'' if len(changes) == 1 else 's'}")
     return content
@@ -117,7 +118,7 @@ def _table(findings: list[Finding], examples: int) -> str:
         [
             "error" if finding.stops else "warning",
             len(finding.messages),
-            "\n".join(finding.messages[: examples if examples >= 0 else None]),
+            "\n".join(map(one_line, finding.messages[: examples if examples >= 0 else None])),
         ]
         for finding in findings
     ]

@@ -3,10 +3,8 @@
 import argparse
 from pathlib import Path
 
-from detectron2.utils.logger import setup_logger
-
 from ..engine import export_model, prepare_model_config
-from ..engine.run_log import silence_known_warnings
+from ..engine.run_log import silence_known_warnings, start_console_log
 from .arguments import add_config, add_trust
 
 
@@ -20,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    setup_logger(name="msrcnn")
+    start_console_log()
     silence_known_warnings()
     cfg = prepare_model_config(args.weights, args.config_file)
     config = export_model(cfg, args.output, trust_weights=args.trust_weights)

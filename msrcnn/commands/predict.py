@@ -3,11 +3,10 @@
 import argparse
 from pathlib import Path
 
-from detectron2.utils.logger import setup_logger
-
 from ..engine import Predictor, prepare_model_config
-from ..engine.run_log import silence_known_warnings
+from ..engine.run_log import silence_known_warnings, start_console_log
 from ..errors import UserError
+from ..escaping import printable
 from ..visualization import draw_detections, read_rgb
 from ..visualization.images import write_image
 from .arguments import add_config, add_trust
@@ -31,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     outputs = {path: args.output / f"{path.stem}.png" for path in args.images}
     check_outputs(outputs)
-    setup_logger(name="msrcnn")
+    start_console_log()
     silence_known_warnings()
     cfg = prepare_model_config(args.weights, args.config_file)
     predict = Predictor(cfg, trust_weights=args.trust_weights)
@@ -44,7 +43,8 @@ def run(args: argparse.Namespace) -> None:
         picture = draw_detections(pixels, instances, predict.class_names, args.min_score)
         write_image(output, picture)
         shown = int((instances.scores >= args.min_score).sum())
-        print(f"{path}: drew {shown} of {len(instances)} detections in {output}")
+        line = f"{path}: drew {shown} of {len(instances)} detections in {output}"
+        print(printable(line))
 
 
 def check_outputs(outputs: dict[Path, Path]) -> None:

@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from .coco_schema import KINDS, POLYGONS, schema_problems
+from .coco_schema import KINDS, POLYGONS, image_name, schema_problems
 from .finding import Finding
-from .image_files import image_path, image_problems
+from .image_files import image_path, image_problems, leaves_folder
 from .mask_rules import mask_findings
 
 
@@ -96,13 +96,22 @@ def check_trainable(content: dict, *, masks: bool = True) -> list[Finding]:
 
 
 def check_images(images: list[dict], folder: Path, *, decode: bool = False) -> list[Finding]:
-    """Finds image files that are missing or damaged, or not of the size that was annotated.
+    """Finds image files that are not in the folder, missing, damaged, or not of the annotated size.
 
     Args:
         images: records of a COCO-format file.
-        folder: the directory that ``file_name`` is relative to.
+        folder: the directory that ``file_name`` is relative to; ``Path()`` for datasets of Python
+            functions, whose file names are whole paths.
         decode: decode the images instead of reading their headers.
     """
+    outside = [
+        f"image {record['id']}: its file name {image_name(record)!r} leads out of the image "
+        "directory; give the folder that holds all images, and file names below it"
+        for record in images
+        if leaves_folder(record)
+    ]
+    if outside and Path(folder) != Path():
+        return [Finding(True, outside)]
     listed: dict[str, set[str]] = {}  # one directory listing instead of one stat per image
     missing = []
     for record in images:

@@ -33,7 +33,9 @@ def _splits(flag: str) -> list[tuple[Path, Path]]:
     """Splits ``ANN.json:IMAGES`` at every colon that leaves an existing file and folder."""
     colons = (index for index, character in enumerate(flag) if character == SEPARATOR)
     pairs = ((flag[:colon], flag[colon + 1 :]) for colon in colons)
-    return [(Path(a), Path(b)) for a, b in pairs if a and b and not missing_path(Path(a), Path(b))]
+    # Path() as an image folder means that file names are whole paths, in Python functions only.
+    paths = ((Path(a), Path(b) if Path(b) != Path() else Path.cwd()) for a, b in pairs if a and b)
+    return [each for each in paths if not missing_path(*each)]
 
 
 def missing_path(annotations: Path, images: Path) -> str:

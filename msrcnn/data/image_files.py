@@ -3,7 +3,7 @@
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
 from PIL import Image
@@ -52,6 +52,19 @@ def image_problems(images: list[dict], folder: Path, *, decode: bool = False) ->
         ]
     cache.save()
     return problems
+
+
+def leaves_folder(image: dict) -> bool:
+    """Whether the file name of an image may lead out of the image folder, on any system.
+
+    Data from others could otherwise show private files in pictures and reports. Links in the folder
+    are the user's own and are followed.
+
+    Args:
+        image: the record of a COCO-format file.
+    """
+    path = PureWindowsPath(image_name(image))  # splits at slashes and backslashes
+    return bool(path.root) or ".." in path.parts
 
 
 def image_path(image: dict, folder: Path) -> str:

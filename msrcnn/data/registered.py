@@ -67,7 +67,7 @@ def image_root(name: str) -> Path | None:
     folder = MetadataCatalog.get(name).get("image_root", "")
     if "://" in folder:
         return None
-    return Path(folder)
+    return Path(folder).absolute() if folder else Path()
 
 
 def _annotation_file(name: str) -> Path | None:

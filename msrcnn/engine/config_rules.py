@@ -1,45 +1,16 @@
 """Every rule that a config must follow, checked before anything is built."""
 
-from collections.abc import Callable, Iterable
-
 import torchvision
 from detectron2.config import CfgNode
 from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, ROI_MASK_HEAD_REGISTRY
 
 from ..errors import UserError
-from ..evaluation import ENGINES
 from ..modeling import ROI_MASKIOU_HEAD_REGISTRY, MaskScoringHead
 from ..modeling.detection_samples import trains_on_detections
-from ..modeling.maskiou_input import INPUT_DESIGNS
-from ..modeling.maskiou_loss import LOSSES
 from ..modeling.maskiou_samples import TARGETS
-from ..modeling.soft_nms import NMS_TYPES
 from ..modeling.torchvision_backbone import NORMS
-from .optimizer import OPTIMIZERS
+from .config_values import check_choice, check_values
 from .scoring_parts import is_res5, required_features
-
-# Config keys whose value is one of a list, with a function that returns the list: other projects
-# can register heads of their own.
-CHOICES: dict[str, Callable[[], Iterable[str]]] = {
-    "MODEL.ROI_HEADS.NAME": lambda: dict(ROI_HEADS_REGISTRY),
-    "MODEL.ROI_HEADS.NMS_TYPE": lambda: NMS_TYPES,
-    "MODEL.ROI_MASKIOU_HEAD.NAME": lambda: dict(ROI_MASKIOU_HEAD_REGISTRY),
-    "MODEL.ROI_MASKIOU_HEAD.INPUT": lambda: INPUT_DESIGNS,
-    "MODEL.ROI_MASKIOU_HEAD.TARGET": lambda: TARGETS,
-    "MODEL.ROI_MASKIOU_HEAD.LOSS_TYPE": lambda: LOSSES,
-    "MODEL.ROI_MASKIOU_HEAD.SAMPLES": lambda: ("proposals", "detections"),
-    "MODEL.ROI_MASKIOU_HEAD.FALSE_POSITIVES": lambda: ("ignore", "zero"),
-    "SOLVER.OPTIMIZER": lambda: OPTIMIZERS,
-    "TEST.COCO_ENGINE": lambda: ENGINES,
-}
-
-POSITIVE = (
-    "SOLVER.IMS_PER_BATCH",
-    "MODEL.ROI_HEADS.NUM_CLASSES",
-    "SOLVER.FIT_VIEWS",
-    "SOLVER.FIT_MAX_ITER",
-    "SOLVER.FIT_BATCH",
-)
 
 
 def check_config(cfg: CfgNode) -> None:
@@ -48,36 +19,13 @@ def check_config(cfg: CfgNode) -> None:
     Raises:
         UserError: naming the key to change.
     """
-    for key, allowed in CHOICES.items():
-        check_choice(key, _value(cfg, key), allowed())
-    for key in POSITIVE:
-        if _value(cfg, key) < 1:
-            raise UserError(f"{key} is {_value(cfg, key)}; it must be at least 1")
-    if cfg.TEST.BOOTSTRAP < 0:
-        raise UserError(f"TEST.BOOTSTRAP is {cfg.TEST.BOOTSTRAP}; 0 disables it, 1000 is usual")
+    check_values(cfg)
     if cfg.MODEL.BACKBONE.NAME == "build_torchvision_fpn_backbone":
         _check_torchvision(cfg)
     _check_roi_heads(cfg)
     if cfg.MODEL.MASKIOU_ON:
         _check_mask_head(cfg)
         _check_maskiou_head(cfg)
-
-
-def check_choice(key: str, value: str, allowed: Iterable[str]) -> None:
-    """Rejects an unknown value of a config key.
-
-    Raises:
-        UserError: naming the key, the value and the allowed values.
-    """
-    allowed = list(allowed)
-    if value not in allowed:
-        raise UserError(f"{key} is '{value}'; allowed: {', '.join(map(repr, allowed))}")
-
-
-def _value(cfg: CfgNode, key: str) -> object:
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg
 
 
 def _supports(roi_heads: type) -> frozenset[str]:
@@ -105,7 +53,6 @@ def _check_mask_head(cfg: CfgNode) -> None:
     if not cfg.MODEL.MASK_ON:
         raise UserError("MODEL.MASKIOU_ON needs masks to score: set MODEL.MASK_ON True")
     name = cfg.MODEL.ROI_MASK_HEAD.NAME
-    check_choice("MODEL.ROI_MASK_HEAD.NAME", name, dict(ROI_MASK_HEAD_REGISTRY))
     head = ROI_MASK_HEAD_REGISTRY.get(name)
     res5 = is_res5(cfg.MODEL.ROI_HEADS.NAME)
     right = "MaskScoringRes5Head" if res5 else "MaskScoringHead"

@@ -17,6 +17,7 @@ from detectron2.engine import launch
 from detectron2.utils import comm
 
 from ..errors import UserError
+from ..escaping import one_line
 
 # Time for the launcher to end this process, whose error may only follow from that of another one.
 GRACE_SECONDS = 5.0
@@ -89,7 +90,7 @@ def _in_process(main: Callable[[], object]) -> None:
     except UserError as error:
         if not comm.is_main_process():
             time.sleep(GRACE_SECONDS)
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"error: {one_line(str(error))}", file=sys.stderr, flush=True)
         os._exit(1)  # immediately: the others may be waiting for this process
     except Exception:  # such as a lost connection
         time.sleep(2 * GRACE_SECONDS)

@@ -11,6 +11,7 @@ from PIL import Image
 from ..checkpoint import MaskScoringCheckpointer
 from ..checkpoint.load_report import LoadReport
 from ..errors import UserError
+from .build_errors import config_errors
 from .device import on_available_device
 from .model_classes import class_names
 
@@ -29,7 +30,8 @@ def load_model(cfg, *, resume: bool = False, trust_weights: bool = False) -> tor
     Raises:
         UserError: if there are no weights, or they cannot be loaded or do not fit the whole model.
     """
-    model = build_model(on_available_device(cfg))
+    with config_errors():
+        model = build_model(on_available_device(cfg))
     checkpointer = MaskScoringCheckpointer(model, cfg.OUTPUT_DIR, trusted=trust_weights)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     if checkpointer.report is None:

@@ -9,6 +9,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.utils.events import EventStorage, get_event_storage
 from PIL import Image
 
+from ..escaping import printable
 from ..evaluation import Evaluation
 from ..visualization import prediction_grid, write_report
 
@@ -43,14 +44,15 @@ def _report(
     storage = training_storage()
     if storage is None:
         return
+    tag = printable(dataset_name)  # TensorBoard's files cannot hold undecodable bytes of paths
     for name, png in plots.items():
-        _put(storage, f"{dataset_name}/{name}", Image.open(io.BytesIO(png)))
+        _put(storage, f"{tag}/{name}", Image.open(io.BytesIO(png)))
     if image_root is not None:
         layout = {"num_images": NUM_PICTURES, "columns": 1, "height": 240}
         picture = prediction_grid(
             evaluation.ground_truth, image_root, evaluation.detections, **layout
         )
-        _put(storage, f"{dataset_name}/predictions", picture)
+        _put(storage, f"{tag}/predictions", picture)
 
 
 def training_storage() -> EventStorage | None:

@@ -9,6 +9,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from ..errors import UserError
+from ..escaping import printable_log
 
 # Loggers whose INFO messages the terminal shows.
 CONSOLE_LOGGERS = ("msrcnn", "detectron2.evaluation.evaluator")
@@ -31,9 +32,16 @@ def start_log(output_dir: str) -> None:
     setup_logger(output_dir, distributed_rank=rank, name="msrcnn")
     for name in ("fvcore", "detectron2", "msrcnn"):
         for handler in logging.getLogger(name).handlers:
+            handler.addFilter(_escape)
             if handler.stream is sys.stdout:  # the handler of log.txt has a stream too
                 handler.addFilter(_for_console)
     silence_known_warnings()
+
+
+def start_console_log() -> None:
+    """Sets up the logger of a command that keeps no log file."""
+    for handler in setup_logger(name="msrcnn").handlers:
+        handler.addFilter(_escape)
 
 
 def silence_known_warnings() -> None:
@@ -43,6 +51,11 @@ def silence_known_warnings() -> None:
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     # Detectron2 asks PyTorch for its compilers when it lists the environment.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+
+
+def _escape(record: logging.LogRecord) -> bool:
+    record.msg, record.args = printable_log(record.getMessage()), None
+    return True
 
 
 def _for_console(record: logging.LogRecord) -> bool:

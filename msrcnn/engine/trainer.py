@@ -23,6 +23,7 @@ from ..errors import UserError
 from ..evaluation import MaskScoringEvaluator, postprocess_to_rle, with_encoded_masks
 from ..modeling.test_time_augmentation import MaskScoringRCNNWithTTA
 from ..modeling.train_only import train_only
+from .build_errors import config_errors
 from .device import on_available_device
 from .divergence import divergence_error
 from .evaluators import build_evaluator
@@ -55,7 +56,8 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_model(cls, cfg):
-        model = super().build_model(cfg)
+        with config_errors():
+            model = super().build_model(cfg)
         train_only(model, cfg.SOLVER.TRAIN_ONLY)
         return model
 

@@ -5,7 +5,6 @@ import io
 import json
 import logging
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +15,20 @@ from ..atomic_file import write_file
 from ..class_names import listed, shortened
 from ..errors import UserError
 from .category_ids import ABSENT
+from .detection_rules import check_detections, check_values
 from .detections import OPTIONAL_SCORES, Detections
+from .npz_file import read_npz
+from .results_schema import results_problem
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 2  # increase it for any change that older versions cannot read
 READABLE = (1, 2)  # 1 has no names of categories
-COLUMNS = ("images", "image_id", "category_id", "bbox", "score")
+IDS = ("images", "image_id", "category_id")
+NUMBERS = ("bbox", "score", *OPTIONAL_SCORES)
+MASKS = ("mask_counts", "mask_length", "mask_size")
+NEEDED = {"image_id", "category_id", "bbox", "score"}
+NAMES = "categories"  # JSON: the names of the categories by id
 
 
 def save_predictions(detections: Detections, path: Path, ground_truth: COCO | None = None) -> None:
@@ -36,7 +42,7 @@ def save_predictions(detections: Detections, path: Path, ground_truth: COCO | No
         path: the ``.npz`` file to write; its folder is created if missing.
         ground_truth: the dataset, to save the names of its categories, too.
     """
-    columns = {name: getattr(detections, name) for name in (*COLUMNS, *OPTIONAL_SCORES)}
+    columns = {name: getattr(detections, name) for name in (*IDS, *NUMBERS)}
     columns = {name: column for name, column in columns.items() if column is not None}
     if detections.segmentation is not None:
         counts = [rle["counts"] for rle in detections.segmentation]
@@ -47,7 +53,7 @@ def save_predictions(detections: Detections, path: Path, ground_truth: COCO | No
     if ground_truth is not None:
         names = {each["id"]: each["name"] for each in ground_truth.cats.values()}
         # Not as an array of strings, in which the longest name sets the size of all.
-        columns["categories"] = np.frombuffer(json.dumps(names).encode(), dtype=np.uint8)
+        columns[NAMES] = np.frombuffer(json.dumps(names).encode(), dtype=np.uint8)
     content = io.BytesIO()
     np.savez_compressed(content, format=np.array(FORMAT), **columns)
     write_file(path, content.getvalue())
@@ -63,45 +69,41 @@ def load_predictions(path: Path, ground_truth: COCO | None = None) -> Detections
     Args:
         path: a ``predictions.npz``, or a JSON file with a list of COCO results that have a box, a
             mask or both. Boxes that are missing are computed from the masks.
-        ground_truth: the dataset to evaluate on.
+        ground_truth: the dataset to evaluate on, which the detections must belong to.
 
     Raises:
-        UserError: if the file cannot be read, is damaged or has another format, or the dataset has
-            categories that those of the file do not include.
+        UserError: naming the file and the record, if the file cannot be read, is damaged, has
+            another format, would unpack to far more than its size, or is of another dataset.
     """
     try:
         with path.open("rb") as file:
             is_npz = zipfile.is_zipfile(file)
-        return _load_npz(path, ground_truth) if is_npz else _load_results(path)
+        if is_npz:
+            columns = read_npz(path)
+            names = _names(columns)
+            detections = _from_columns(columns)
+        else:
+            names, detections = {}, _load_results(path)
+        if ground_truth is not None:
+            if names:
+                detections = _with_categories_of(ground_truth, detections, names, path)
+            check_detections(ground_truth, detections)
     except OSError as error:
         raise UserError(f"cannot read predictions '{path}': {error.strerror or error}") from error
+    except UserError as error:
+        raise UserError(f"predictions '{path}': {error}") from error
+    return detections
 
 
-def _load_npz(path: Path, ground_truth: COCO | None) -> Detections:
+def _names(columns: dict[str, np.ndarray]) -> dict[int, str]:
+    """Removes the names of the categories from ``columns`` and returns them by id."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            columns = dict(file)
-        if int(columns.pop("format")) not in READABLE:
-            raise UserError(
-                f"predictions '{path}' were saved by another version of msrcnn: evaluate the model "
-                "again"
-            )
-        names = json.loads(columns.pop("categories", np.zeros(0, np.uint8)).tobytes() or "{}")
-        if "mask_counts" in columns:
-            columns["segmentation"] = _split_masks(columns)
-        detections = Detections(**{"images": None, **columns})
-        lengths = {name: len(column) for name, column in columns.items() if name != "images"}
-    except (KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise UserError(
-            f"predictions '{path}' are damaged or not saved by msrcnn: {error}"
-        ) from error
-    if len(set(lengths.values())) > 1:
-        raise UserError(f"predictions '{path}' are damaged: columns differ in length: {lengths}")
-    if ground_truth is None or not names:
-        return detections
-    return _with_categories_of(
-        ground_truth, detections, {int(number): name for number, name in names.items()}, path
-    )
+        names = json.loads(columns.pop(NAMES, np.zeros(0, np.uint8)).tobytes() or "{}")
+        if not all(isinstance(name, str) for name in names.values()):
+            raise TypeError("a name is not a string")
+        return {int(number): name for number, name in names.items()}
+    except (AttributeError, RecursionError, TypeError, ValueError) as error:
+        raise UserError(f"damaged: {NAMES}: {error}") from error
 
 
 def _with_categories_of(
@@ -120,8 +122,15 @@ def _with_categories_of(
     wanted = {each["name"]: each["id"] for each in ground_truth.cats.values()}
     if not wanted.keys() <= set(names.values()):
         raise UserError(
-            f"predictions '{path}' are of {listed(list(names.values()))}, but the dataset has "
+            f"they are of {listed(list(names.values()))}, but the dataset has "
             f"{listed(list(wanted))}: evaluate them on a dataset of these classes"
+        )
+    unnamed = np.flatnonzero(~np.isin(detections.category_id, list(names)))
+    if len(unnamed):
+        row = unnamed[0]
+        raise UserError(
+            f"damaged: detection {row} has category_id {detections.category_id[row]}, which is "
+            "none of its categories"
         )
     ids = np.array([wanted.get(names[each], ABSENT) for each in detections.category_id.tolist()])
     absent = [name for name in names.values() if name not in wanted]
@@ -135,10 +144,44 @@ def _with_categories_of(
     return moved.take(np.flatnonzero(ids != ABSENT), moved.images)
 
 
+def _from_columns(columns: dict[str, np.ndarray]) -> Detections:
+    missing = {"format", *NEEDED} - columns.keys()
+    unknown = columns.keys() - {"format", *IDS, *NUMBERS, *MASKS}
+    if "format" in columns and columns.pop("format").tolist() not in READABLE:
+        raise UserError("saved by another version of msrcnn; evaluate the model again")
+    if missing or unknown:
+        names = ", ".join(sorted(missing or unknown))
+        raise UserError(f"not saved by msrcnn: {'it lacks' if missing else 'it has'} {names}")
+    wrong = [name for name, column in columns.items() if not _fits(name, column)]
+    if wrong:
+        found = columns[wrong[0]]
+        raise UserError(f"damaged: {wrong[0]} is {found.dtype} of shape {found.shape}")
+    if columns.keys() & {*MASKS}:
+        columns["segmentation"] = _split_masks(columns)
+    lengths = {name: len(column) for name, column in columns.items() if name != "images"}
+    if len(set(lengths.values())) > 1:
+        raise UserError(f"damaged: columns differ in length: {lengths}")
+    detections = Detections(**{"images": None, **columns})
+    check_values(detections)
+    return detections
+
+
+def _fits(name: str, column: np.ndarray) -> bool:
+    """Whether a column has the type and shape that its name says."""
+    kind = "f" if name in NUMBERS else "u" if name == "mask_counts" else "i"
+    width = {"bbox": (4,), "mask_size": (2,)}.get(name, ())
+    return column.dtype.kind == kind and column.ndim >= 1 and column.shape[1:] == width
+
+
 def _split_masks(columns: dict[str, np.ndarray]) -> list[dict]:
     """Removes the columns of masks from ``columns`` and returns the masks."""
+    if missing := {*MASKS} - columns.keys():
+        raise UserError(f"damaged: it lacks {', '.join(sorted(missing))}")
     counts = columns.pop("mask_counts").tobytes()
-    ends = np.cumsum(columns.pop("mask_length"), dtype=np.int64).tolist()
+    lengths = columns.pop("mask_length").astype(np.int64)
+    ends = np.cumsum(lengths).tolist()
+    if (lengths < 0).any() or (ends[-1] if ends else 0) != len(counts):
+        raise UserError(f"damaged: the lengths of its masks do not add up to {len(counts)}")
     sizes = columns.pop("mask_size").tolist()
     return [
         {"size": size, "counts": counts[start:end]}
@@ -149,49 +192,36 @@ def _split_masks(columns: dict[str, np.ndarray]) -> list[dict]:
 def _load_results(path: Path) -> Detections:
     try:
         results = json.loads(path.read_bytes())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"predictions '{path}' are neither .npz nor JSON: {error}") from error
-    if not isinstance(results, list):
-        raise UserError(f"predictions '{path}' are not COCO results: expected a JSON list")
-    segmentation = None
-    try:
-        if results and all("segmentation" in result for result in results):
-            segmentation = [_compressed(result["segmentation"]) for result in results]
-        if segmentation is not None and not all("bbox" in result for result in results):
-            boxes = [mask_util.toBbox(rle) for rle in segmentation]
-        else:
-            boxes = [result["bbox"] for result in results]
-        scores = {
-            name: np.array([result[name] for result in results], dtype=np.float64)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"neither .npz nor JSON: {error}") from error
+    if problem := results_problem(results):
+        raise UserError(f"not COCO results: {problem}")
+    has_masks, has_boxes = (
+        bool(results) and all(key in result for result in results)
+        for key in ("segmentation", "bbox")
+    )
+
+    def column(name: str, dtype: type) -> np.ndarray:
+        return np.array([result[name] for result in results], dtype=dtype)
+
+    detections = Detections(
+        images=None,
+        image_id=column("image_id", np.int64),
+        category_id=column("category_id", np.int64),
+        bbox=column("bbox", np.float64) if has_boxes else np.zeros((len(results), 4)),
+        score=column("score", np.float64),
+        segmentation=[_compressed(r["segmentation"]) for r in results] if has_masks else None,
+        **{
+            name: column(name, np.float64)
             for name in OPTIONAL_SCORES
             if results and all(name in result for result in results)
-        }
-        return Detections(
-            images=None,
-            image_id=np.array([result["image_id"] for result in results], dtype=np.int64),
-            category_id=np.array([result["category_id"] for result in results], dtype=np.int64),
-            bbox=np.array(boxes, dtype=np.float64).reshape(-1, 4),
-            score=np.array([result["score"] for result in results], dtype=np.float64),
-            segmentation=segmentation,
-            **scores,
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"predictions '{path}' are not COCO results: each record must have image_id, "
-            f"category_id, score, and bbox or segmentation ({_first_invalid(results, error)})"
-        ) from error
-
-
-def _first_invalid(results: list, error: Exception) -> str:
-    """Describes the first record with missing keys, or the error if no key is missing."""
-    needed = {"image_id", "category_id", "score"}
-    for index, result in enumerate(results):
-        if not isinstance(result, dict):
-            return f"record {index} is not an object"
-        missing = needed - result.keys()
-        if missing or not {"bbox", "segmentation"} & result.keys():
-            return f"record {index} has no {', '.join(sorted(missing)) or 'bbox or segmentation'}"
-    return f"{type(error).__name__}: {error}"
+        },
+    )
+    check_values(detections)
+    if has_masks and not has_boxes:
+        boxes = np.array([mask_util.toBbox(rle) for rle in detections.segmentation])
+        detections = dataclasses.replace(detections, bbox=boxes)
+    return detections
 
 
 def _compressed(segmentation: dict) -> dict:
@@ -200,4 +230,4 @@ def _compressed(segmentation: dict) -> dict:
     counts = segmentation["counts"]
     if isinstance(counts, list):
         return mask_util.frPyObjects(segmentation, height, width)
-    return {"size": [height, width], "counts": counts.encode("ascii")}
+    return {"size": [height, width], "counts": counts.encode("utf-8", "surrogatepass")}

@@ -8,10 +8,10 @@ import numpy as np
 from pycocotools.coco import COCO
 from tabulate import tabulate
 
-from ..errors import UserError
 from .agreement import quality_statistics
 from .bootstrap import gain_interval
 from .coco_metrics import ENGINES, METRICS, AveragePrecision, HotcocoEngine
+from .detection_rules import check_detections
 from .detections import Detections
 from .ground_truth import has_masks
 from .mask_quality import TrueMaskIoU, true_maskiou
@@ -167,41 +167,6 @@ def add_interval(evaluation: Evaluation, *, max_dets: int, bootstrap: int) -> No
     evaluation.summary["delta"]["ci95"] = gain_interval(before, after, bootstrap)
     timer.end_stage("bootstrap")
     evaluation.summary["seconds"].update(timer.seconds)
-
-
-def check_detections(ground_truth: COCO, detections: Detections) -> None:
-    """Checks that detections belong to a dataset.
-
-    Raises:
-        UserError: if a detection has an unknown image id or category id, a score or box that is
-            not finite, or a mask that differs in size from its image.
-    """
-    for kind, ids, known in (
-        ("image", detections.image_id, ground_truth.imgs),
-        ("category", detections.category_id, ground_truth.cats),
-    ):
-        for value in np.unique(ids).tolist():
-            if value not in known:
-                raise UserError(
-                    f"detections have {kind}_id {value}, which is not in the annotations: "
-                    "evaluate them on the dataset that they were predicted on"
-                )
-    for name in ("score", "bbox", "maskiou", "mask_score", "mask_confidence"):
-        values = getattr(detections, name)
-        if values is not None and not np.isfinite(values).all():
-            row = int(np.argwhere(~np.isfinite(values))[0, 0])
-            raise UserError(
-                f"a detection of image {detections.image_id[row]} has a {name} that is not finite: "
-                "have the model's weights diverged?"
-            )
-    for image_id, rle in zip(detections.image_id.tolist(), detections.segmentation or ()):
-        image = ground_truth.imgs[image_id]
-        if list(rle["size"]) != [image["height"], image["width"]]:
-            raise UserError(
-                f"a detection of image {image_id} has a mask of size {rle['size']} (height, "
-                f"width), but the image has size {[image['height'], image['width']]}: evaluate "
-                "detections on the dataset that they were predicted on"
-            )
 
 
 def images_without_prediction(ground_truth: COCO, detections: Detections) -> list[int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from pycocotools.coco import COCO
 
 from ..atomic_file import write_file
+from ..escaping import for_csv
 from ..provenance import software
 from .agreement import agreement_table
 from .bootstrap import too_few_images
@@ -171,7 +172,7 @@ def write_per_class(evaluation: Evaluation, path: Path) -> None:
         for index, category in enumerate(precision.categories):
             metrics = precision.of_category(index).values()
             writer.writerow(
-                [ranking, category["id"], category["name"], instances[category["id"]]]
+                [ranking, category["id"], for_csv(str(category["name"])), instances[category["id"]]]
                 + ["" if value is None else f"{value:.4f}" for value in metrics]
             )
     write_file(path, table.getvalue())

@@ -176,9 +176,10 @@ def _interval(
     if len(folders) > 1:
         return student_interval(aps)
     path = _existing(folders[0] / "inference" / "predictions.npz")
-    detections, mask_scores = load_predictions(path), ranking == "segm_mask_score"
+    ground_truth, mask_scores = load_ground_truth(DATASET), ranking == "segm_mask_score"
+    detections = load_predictions(path, ground_truth)
     return ap_interval(
-        load_ground_truth(DATASET),
+        ground_truth,
         detections,
         "bbox" if ranking == "bbox" else "segm",
         detections.mask_score if mask_scores else detections.score,

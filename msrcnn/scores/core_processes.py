@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 
 from ..errors import UserError
+from ..escaping import one_line
 
 MAX_PROCESSES = 8  # each needs the memory of an image's inference
 MANY_THREADS = 16  # beyond these, one image on all threads is faster than MAX_PROCESSES
@@ -60,7 +61,7 @@ def _in_process(work: Callable[..., object], rank: int, world_size: int) -> None
         work(rank=rank, world_size=world_size)
         status = 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
     except KeyboardInterrupt:  # the parent says so
         pass
     except BaseException:

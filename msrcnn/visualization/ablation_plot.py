@@ -3,10 +3,12 @@
 import itertools
 import math
 import textwrap
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .fonts import as_label
 from .plots import GREY, PALETTE, new_figure, styled
 
 BASELINE_COLOR, VARIANT_COLOR, PUBLISHED_COLOR = GREY, PALETTE[0], PALETTE[1]
@@ -15,6 +17,7 @@ CURVES = {"segm_box_score": "by box score", "segm_mask_score": "by mask score, j
 ROW_HEIGHT = 0.42  # inches
 SEEDS_BELOW = 0.2  # rows between a variant and the dots of its seeds
 LABEL_WIDTH = 24  # characters
+LONGEST_TITLE = 200
 
 
 @styled
@@ -156,6 +159,7 @@ def draw_sweep(results: dict) -> dict[str, Figure]:
     Returns:
         The figures by the name of their file.
     """
+    results = _with_labels(results)
     column = next(iter(results["columns"]))
     if not _finished(results, column):
         return {}
@@ -165,6 +169,15 @@ def draw_sweep(results: dict) -> dict[str, Figure]:
     if any(len(curve) > 1 for curve in results["learning_curves"].values()):
         applying.append("learning_curve")
     return {name: FIGURES[name](results) for name in applying}
+
+
+def _with_labels(content: Any) -> Any:
+    """Returns a copy in which all text, also of keys, can be drawn."""
+    if isinstance(content, dict):
+        return {_with_labels(key): _with_labels(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_with_labels(value) for value in content]
+    return as_label(content, LONGEST_TITLE) if isinstance(content, str) else content
 
 
 def _finished(results: dict, column: str) -> dict[str, dict]:

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pycocotools.mask as mask_util
 
-from ..data.coco_schema import has_readable_mask, image_name, record_named
+from ..data.coco_schema import has_readable_mask, record_named
 from ..data.finding import Finding
 from ..data.mask_extents import mask_extents
 from ..data.mask_rules import FAR
 from ..errors import UserError
 from .html import Content, element, image, page
 from .html_report import STYLE
-from .images import read_rgb
+from .images import path_inside, read_rgb
 from .overlay import COLORS, Overlay, draw_overlays
 from .text import counted
 
@@ -68,7 +68,7 @@ def _example(message: str, content: dict, images: Path) -> Content:
         return None
     owner = record if kind == "image" else _image_of(record, content)
     try:
-        pixels = read_rgb(Path(images) / image_name(owner or {}))
+        pixels = read_rgb(path_inside(owner or {}, images))
     except UserError:
         return None
     overlays = []
@@ -101,9 +101,8 @@ def _overlay(annotation: dict, size: tuple[int, int]) -> Overlay | None:
     far = FAR * max(size)
     if bbox.shape != (4,) or not np.isfinite(bbox).all() or np.abs(bbox).max() > far:
         return None
-    return Overlay(
-        _mask(annotation, size, far), bbox, str(annotation.get("category_id")), COLORS[0]
-    )
+    name = str(annotation.get("category_id"))
+    return Overlay(_mask(annotation, size, far), bbox, name, "", COLORS[0])
 
 
 def _mask(annotation: dict, size: tuple[int, int], far: float) -> np.ndarray | None:

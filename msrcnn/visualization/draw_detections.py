@@ -33,7 +33,8 @@ def draw_detections(
             Overlay(
                 one.pred_masks[0].numpy() if one.has("pred_masks") else None,
                 np.array([x0, y0, x1 - x0, y1 - y0]),
-                f"{name} {' | '.join(f'{float(score):.2f}' for score in scores)}",
+                name,
+                " | ".join(f"{float(score):.2f}" for score in scores),
                 COLORS[label % len(COLORS)],
             )
         )

@@ -81,7 +81,8 @@ def gallery_section(evaluation: Evaluation, image_root: Path | None) -> list[Con
     if missing:
         explanation += (
             f" {missing} of the pictures have a plain background, because their images are "
-            "missing, unreadable or of a different size than annotated."
+            "missing, unreadable, outside of the image folder or of a different size than "
+            "annotated."
         )
     return [
         element("h2", "Masks"),

@@ -6,6 +6,8 @@ import base64
 from collections.abc import Iterable, Sequence
 from xml.etree import ElementTree
 
+from ..escaping import printable
+
 Element = ElementTree.Element
 Content = Element | str | None
 
@@ -20,10 +22,11 @@ def element(tag: str, *content: Content, **attributes: str) -> Element:
             ``aria_label`` for ``aria-label``.
     """
     names = {name: name.rstrip("_").replace("_", "-") for name in attributes}
-    parent = Element(tag, {names[name]: value for name, value in attributes.items()})
+    parent = Element(tag, {names[name]: printable(value) for name, value in attributes.items()})
     last = None
     for part in content:
         if isinstance(part, str):
+            part = printable(part)
             if last is None:
                 parent.text = (parent.text or "") + part
             else:
@@ -94,8 +97,7 @@ def page(title: str, style: str, body: Element) -> bytes:
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
         element("title", title),
-        element("style", style),
     )
+    ElementTree.SubElement(head, "style").text = style  # the only text with lines
     html = element("html", head, body, lang="en")
-    # Lone surrogates (undecodable bytes in file names) are written as character references.
     return b"<!DOCTYPE html>\n" + ElementTree.tostring(html, encoding="utf-8", method="html")

@@ -9,6 +9,7 @@ from PIL import Image
 
 from ..atomic_file import write_file
 from ..data.coco_schema import image_name
+from ..data.image_files import leaves_folder
 from ..errors import UserError
 
 
@@ -23,9 +24,10 @@ def load_image(info: dict, image_root: Path) -> np.ndarray:
         uint8 array of shape (H, W, 3), RGB.
 
     Raises:
-        UserError: if the file cannot be read, or its size differs from the annotated size.
+        UserError: if the file is not in the folder or cannot be read, or its size differs from the
+            annotated size.
     """
-    path = Path(image_root) / image_name(info)
+    path = path_inside(info, image_root)
     pixels = read_rgb(path)
     height, width = pixels.shape[:2]
     if (width, height) != (info["width"], info["height"]):
@@ -34,6 +36,21 @@ def load_image(info: dict, image_root: Path) -> np.ndarray:
             f"{info['width']} x {info['height']}: fix the annotations or the image folder"
         )
     return pixels
+
+
+def path_inside(info: dict, image_root: Path) -> Path:
+    """Returns the path of an image of a dataset.
+
+    Raises:
+        UserError: if it may be outside of the image folder.
+    """
+    name = image_name(info)
+    if leaves_folder(info):
+        raise UserError(
+            f"file_name {name!r} of image {info.get('id')} leads out of '{image_root}': give the "
+            "folder that holds all images as the image folder, and file names below it"
+        )
+    return Path(image_root) / name
 
 
 def read_rgb(path: Path) -> np.ndarray:

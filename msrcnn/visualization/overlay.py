@@ -4,8 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 from detectron2.structures import BoxMode
-from detectron2.utils.visualizer import Visualizer
+from detectron2.utils.visualizer import VisImage, Visualizer
+from matplotlib.text import Text
 from PIL import Image
+
+from .fonts import as_label, font_families
 
 # Colors of the classes, repeated if there are more classes.
 COLORS = [
@@ -13,13 +16,16 @@ COLORS = [
     for code in ("e6194b", "4363d8", "ffe119", "3cb44b", "f58231", "911eb4", "46f0f0", "f032e6")
 ]
 
+MARGIN = 3  # pixels around a label, for its background
+
 
 class Overlay(NamedTuple):
     """An instance or a detection to draw."""
 
     mask: np.ndarray | None  # of shape (H, W)
     bbox: np.ndarray  # x, y, width, height in pixels
-    label: str
+    name: str
+    scores: str  # follows the name in the label
     color: tuple[float, float, float]  # RGB in [0, 1]
 
 
@@ -32,6 +38,7 @@ def draw_overlays(pixels: np.ndarray, scale: float, overlays: list[Overlay]) -> 
         overlays: the overlays, in drawing order.
     """
     visualizer = Visualizer(pixels, scale=scale)
+    output = visualizer.output
     if overlays:
         boxes = BoxMode.convert(
             np.array([o.bbox for o in overlays]), BoxMode.XYWH_ABS, BoxMode.XYXY_ABS
@@ -39,8 +46,31 @@ def draw_overlays(pixels: np.ndarray, scale: float, overlays: list[Overlay]) -> 
         visualizer.overlay_instances(
             boxes=boxes,
             masks=None if any(o.mask is None for o in overlays) else [o.mask for o in overlays],
-            labels=[o.label for o in overlays],
+            labels=[f"{as_label(o.name)} {o.scores}".strip() for o in overlays],
             assigned_colors=[o.color for o in overlays],
             alpha=0.4,
         )
-    return Image.fromarray(visualizer.get_output().get_image())
+        for text in output.ax.texts:
+            text.set_fontfamily(font_families())
+            _move_inside(text, output)
+    return Image.fromarray(output.get_image())
+
+
+def _move_inside(text: Text, output: VisImage) -> None:
+    """Moves a label that the edge of the picture would cut off; a label too wide gets smaller."""
+    width, height = output.canvas.get_width_height()
+    renderer = output.canvas.get_renderer()
+    extent = text.get_window_extent(renderer)
+    if extent.width > width - 2 * MARGIN:
+        text.set_fontsize(text.get_fontsize() * (width - 2 * MARGIN) / extent.width)
+        extent = text.get_window_extent(renderer)
+    shift = [
+        max(MARGIN - low, 0) + min(size - MARGIN - high, 0)
+        for low, high, size in (
+            (extent.x0, extent.x1, width),
+            (extent.y0, extent.y1, height),
+        )
+    ]
+    to_pixels = output.ax.transData
+    position = to_pixels.transform(text.get_position()) + shift
+    text.set_position(to_pixels.inverted().transform(position))

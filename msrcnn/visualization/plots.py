@@ -17,6 +17,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from ..evaluation import RANKINGS, AveragePrecision, Evaluation
 from ..evaluation.agreement import SCORES, SIZES, compared_scopes, compared_scores
 from ..evaluation.coco_metrics import IOU_THRESHOLDS
+from .fonts import font_families
 
 # Okabe and Ito's colors, distinguishable for color-blind readers.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -76,7 +77,7 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
     @functools.wraps(draw)
     def drawn(*args, **kwargs) -> Figure:
-        with matplotlib.style.context(["default", _STYLE]):
+        with matplotlib.style.context(["default", _STYLE, {"font.family": font_families()}]):
             return draw(*args, **kwargs)
 
     return drawn

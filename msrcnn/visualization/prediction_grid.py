@@ -78,20 +78,22 @@ def _color(ground_truth: COCO, category_id: int) -> tuple[float, float, float]:
 
 def _truth(ground_truth: COCO, annotation: dict) -> Overlay:
     category_id = annotation["category_id"]
-    label = ground_truth.cats[category_id]["name"] + (" crowd" if annotation["iscrowd"] else "")
+    name = str(ground_truth.cats[category_id]["name"])
+    crowd = "crowd" if annotation["iscrowd"] else ""
     mask = ground_truth.annToMask(annotation) if annotation.get("segmentation") else None
     bbox = np.array(annotation["bbox"], dtype=float)
-    return Overlay(mask, bbox, label, _color(ground_truth, category_id))
+    return Overlay(mask, bbox, name, crowd, _color(ground_truth, category_id))
 
 
 def _prediction(ground_truth: COCO, detections: Detections, index: int) -> Overlay:
     category_id = int(detections.category_id[index])
     columns = (detections.score, detections.mask_score)
     scores = [f"{column[index]:.2f}" for column in columns if column is not None]
-    label = f"{ground_truth.cats[category_id]['name']} {' | '.join(scores)}"
+    name = str(ground_truth.cats[category_id]["name"])
     masks = detections.segmentation
     mask = None if masks is None else mask_util.decode(masks[index])
-    return Overlay(mask, detections.bbox[index], label, _color(ground_truth, category_id))
+    color = _color(ground_truth, category_id)
+    return Overlay(mask, detections.bbox[index], name, " | ".join(scores), color)
 
 
 def _compose(pairs: list[tuple[Image.Image, Image.Image]], columns: int) -> Image.Image:

@@ -15,6 +15,7 @@ from msrcnn.errors import UserError
 from msrcnn.evaluation import student_interval
 from msrcnn.evaluation.predictions_file import save_predictions
 from msrcnn.visualization.ablation_plot import draw_sweep
+from msrcnn.visualization.plots import to_png
 
 AP = {"concat": [30.0, 31.0, 35.0], "multiply": [31.0, 31.5, 36.5]}
 
@@ -233,3 +234,18 @@ def test_a_damaged_result_is_named(plan):
     (planned.runs[0].folder / "result.json").write_text("{")
     with pytest.raises(UserError, match="result.json is damaged .*delete it"):
         collect(planned)
+
+
+def test_labels_are_only_text(finished):
+    results = finished[1]
+    results["variants"]["concat"]["label"] = "=1|2 <b> $x_"
+    results["title"] = "*Sample* \x1b[2J\n$y"
+    text = markdown(results)
+    assert text.isprintable() or set(filter(lambda c: not c.isprintable(), text)) == {"\n"}
+    assert text.startswith(r"### \*Sample\* \\x1b\[2J\\n$y (full protocol)" + "\n\n|")
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({row.replace(r"\|", "").count("|") for row in rows}) == 1
+    assert r"=1\|2 \<b> $x_" in text
+    assert "'=1|2 <b> $x_" in [row["label"] for row in csv.DictReader(io.StringIO(as_csv(results)))]
+    for figure in draw_sweep(results).values():
+        assert to_png(figure)

@@ -128,6 +128,26 @@ def test_shape_without_data_allocates_no_memory():
         array.array()
 
 
+def test_a_number_of_a_stored_object_allocates_no_memory():
+    """Python's unpickler would fill 16 GB for these ten bytes."""
+    with pytest.raises(ValueError, match="stores an object as number 2000000000"):
+        load(b"\x80\x02Nr" + (2 * 10**9).to_bytes(4, "little") + b".")
+
+
+def test_text_is_not_encoded_again_and_again():
+    text = b"X\x40\x00\x00\x00" + bytes(64) + b"q\x00X\x06\x00\x00\x00latin1q\x01"
+    encode = b"c_codecs\nencode\nq\x02"
+    once = b"\x80\x02" + text + b"0" + encode + b"h\x00h\x01\x86R"
+    assert load(once + b".") == bytes(64)
+    with pytest.raises(ValueError, match="more than its size"):
+        load(once + 20 * b"0h\x02h\x00h\x01\x86R" + b".")
+
+
+def test_an_array_with_many_names_is_made_once():
+    first, second = load(pickle.dumps(2 * [np.ones(3)]))
+    assert first.array() is second.array()
+
+
 def test_other_encodings_are_rejected():
     with pytest.raises(UnsafeFileError, match="text in 'rot13'"):
         load(b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R.")

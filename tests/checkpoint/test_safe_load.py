@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from msrcnn.checkpoint import load_checkpoint_file, safe_load
+from msrcnn.checkpoint import MaskScoringCheckpointer, load_checkpoint_file
 from msrcnn.errors import UserError
 
 
@@ -87,7 +87,7 @@ def test_error_names_what_was_found(name, what, malicious):
         load_checkpoint_file(malicious(name)[0])
 
 
-def test_control_characters_in_names_are_removed(tmp_path):
+def test_control_characters_in_names_are_escaped(tmp_path):
     (tmp_path / "w.pkl").write_bytes(b"c\x1b[2Jos\nsys\rtem\n.")
     with pytest.raises(UserError) as error:
         load_checkpoint_file(tmp_path / "w.pkl")
@@ -107,13 +107,36 @@ def test_tar_is_rejected(tmp_path):
         load_checkpoint_file(tmp_path / "w.pth")
 
 
-def test_unsafe_pytorch_version_is_reported(tmp_path, monkeypatch, caplog):
-    torch.save({"w": torch.ones(1)}, tmp_path / "w.pth")
-    load_checkpoint_file(tmp_path / "w.pth")
-    assert not caplog.records
-    monkeypatch.setattr(safe_load, "SAFE_TORCH_VERSION", (99, 0))
-    load_checkpoint_file(tmp_path / "w.pth")
-    assert "does not load untrusted .pth files safely; use PyTorch 99.0 or newer" in caplog.text
+@pytest.mark.parametrize("legacy", [True, False])
+def test_pth_of_others_needs_a_safe_pytorch(legacy, tmp_path, monkeypatch):
+    path = tmp_path / "w.pth"
+    torch.save({"w": torch.ones(1)}, path, _use_new_zipfile_serialization=not legacy)
+    save_file({"w": torch.ones(1)}, tmp_path / "w.safetensors")
+    load_checkpoint_file(path)
+    monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.9.1+cu128"))
+    message = r"w.pth' is refused: PyTorch 2.9.1.* Use PyTorch 2.10 or newer.* --trust-weights"
+    with pytest.raises(UserError, match=message):
+        load_checkpoint_file(path)
+    assert load_checkpoint_file(path, trusted=True)["model"]["w"] == 1
+    assert load_checkpoint_file(path, own=True)["model"]["w"] == 1
+    assert load_checkpoint_file(tmp_path / "w.safetensors")["model"]["w"] == 1
+
+
+def test_a_run_loads_its_own_checkpoints_with_any_pytorch(tmp_path, monkeypatch):
+    model = torch.nn.Linear(1, 1)
+    MaskScoringCheckpointer(model, str(tmp_path)).save("model_0000001", iteration=1)
+    monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.9.1"))
+    assert MaskScoringCheckpointer(model, str(tmp_path)).resume_or_load("")["iteration"] == 1
+    (tmp_path / "elsewhere").mkdir()
+    elsewhere = MaskScoringCheckpointer(model, str(tmp_path / "elsewhere"))
+    with pytest.raises(UserError, match="is refused: PyTorch 2.9.1"):
+        elsewhere.load(str(tmp_path / "model_0000001.pth"))
+
+
+def test_tensor_that_declares_more_than_its_storage(tmp_path):
+    torch.save({"w": torch.ones(1).expand(10**6, 10**6)}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match="'w' declares more values than the file has"):
+        load_checkpoint_file(tmp_path / "w.pth")
 
 
 def test_zip_bomb_is_not_unpacked(tmp_path):

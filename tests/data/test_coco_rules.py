@@ -15,8 +15,10 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from msrcnn.data.coco_rules import check_coco, mask_format
+from msrcnn.data.custom import parse_data_flag
 from msrcnn.data.mapper import MaskScoringDatasetMapper
 from msrcnn.data.mask_extents import mask_extents
+from msrcnn.data.registered import image_root
 from msrcnn.data.repair import repaired
 from msrcnn.data.rle_counts import rle_counts
 from msrcnn.errors import UserError
@@ -85,6 +87,17 @@ STOPS = [
     (("images", 0, "file_name"), None, "image 7: file_name is null; it must be a string"),
     (("images", 0, "file_name"), "", "image 7: file_name is ''; it must be a nonempty string"),
     (("images", 0, "file_name"), "b.jpg", "image 7: .*b.jpg' does not exist"),
+    *(
+        (("images", 0, "file_name"), name, "image 7: its file name .* leads out of the image dir")
+        for name in (
+            "../a.png",
+            "a/../../a.png",
+            "/etc/a.png",
+            "..\\a.png",
+            "C:\\a.png",
+            "\\\\b\\a",
+        )
+    ),
     (("images",), VALID["images"] * 2, "image id 7 is used more than once"),
     (("categories", 0, "name"), ..., "category 3 has no 'name'"),
     (("categories", 0, "name"), 7, "category 3: name is 7; it must be a string"),
@@ -169,6 +182,25 @@ def test_systematic_mistakes_stop_with_their_cause(images, content, message):
     (finding,) = check_coco(content, images)
     assert finding.stops
     assert re.search(message, finding.messages[0])
+
+
+@pytest.mark.parametrize("flag", [".", "./"])
+def test_the_working_directory_is_an_image_folder_like_any_other(images, flag, monkeypatch):
+    (images / "a.json").touch()
+    monkeypatch.chdir(images)
+    content = changed(("images", 0, "file_name"), str(images / "a.png"))
+    MetadataCatalog.get("in_working_directory").image_root = "."
+    for folder in (parse_data_flag(f"a.json:{flag}")[1], image_root("in_working_directory")):
+        (finding,) = check_coco(content, folder)
+        assert "leads out" in finding.messages[0]
+    MetadataCatalog.pop("in_working_directory")
+    assert check_coco(content, Path()) == []  # of a Python function
+
+
+def test_links_and_folders_in_the_image_folder_are_followed(images):
+    (images / "train").mkdir()
+    (images / "train" / "..b.png").symlink_to(images / "a.png")
+    assert check_coco(changed(("images", 0, "file_name"), "train/..b.png"), images) == []
 
 
 def test_only_crowds_leave_nothing_to_train_on(images):

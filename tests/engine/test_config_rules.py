@@ -2,7 +2,7 @@ import pytest
 from zoo_configs import framework_cfg, zoo_cfg
 
 from msrcnn.engine import check_config, use_scoring_parts
-from msrcnn.engine.config_rules import check_choice
+from msrcnn.engine.config_values import check_choice
 from msrcnn.errors import UserError
 
 

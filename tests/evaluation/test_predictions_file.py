@@ -77,11 +77,11 @@ def test_result_file_without_results(tmp_path):
     [
         ("{", "neither .npz nor JSON"),
         ("{}", "expected a JSON list"),
-        ('[{"image_id": 1}]', "record 0 has no category_id, score"),
+        ('[{"image_id": 1}]', "record 0 has no category_id"),
         ('[{"image_id": 1, "category_id": 1, "score": 1}]', "record 0 has no bbox or segm"),
-        ("[1]", "record 0 is not an object"),
-        ('[{"image_id": 1, "category_id": 1, "score": "x", "bbox": [1, 2, 3, 4]}]', "ValueError"),
-        ('[{"image_id": 1, "category_id": 1, "score": 1, "bbox": [1, 2, 3]}]', "ValueError"),
+        ("[1]", "record 0 is not a JSON object"),
+        ('[{"image_id": 1, "category_id": 1, "score": "x", "bbox": [1, 2, 3, 4]}]', "score is 'x'"),
+        ('[{"image_id": 1, "category_id": 1, "score": 1, "bbox": [1, 2, 3]}]', "bbox is"),
     ],
 )
 def test_invalid_files_are_rejected(tmp_path, content, message):
@@ -109,20 +109,9 @@ def test_damaged_files(ground_truth, tmp_path):
     np.savez(path, anything=np.zeros(3))
     with pytest.raises(UserError, match="not saved by msrcnn"):
         load_predictions(path)
-    columns = {"images": 1, "image_id": 2, "category_id": 2, "score": 3}
-    columns = {name: np.zeros(size) for name, size in columns.items()}
-    np.savez(path, format=np.array(1), bbox=np.zeros((2, 4)), **columns)
-    with pytest.raises(UserError, match="differ in length"):
-        load_predictions(path)
 
 
 def test_file_of_a_later_version(tmp_path):
     np.savez(tmp_path / "p.npz", format=np.array(99))
     with pytest.raises(UserError, match="another version"):
-        load_predictions(tmp_path / "p.npz")
-
-
-def test_pickled_content_is_rejected(tmp_path):
-    np.savez(tmp_path / "p.npz", format=np.array(1), image_id=np.array([{}], dtype=object))
-    with pytest.raises(UserError, match=r"p\.npz"):
         load_predictions(tmp_path / "p.npz")

@@ -94,3 +94,14 @@ def test_few_examples_of_many(report, tmp_path):
 def test_nothing_found(tmp_path):
     assert "No problems." in check_report("a", VALID, tmp_path, []).decode()
     assert not re.search("<h2", check_report("a", VALID, tmp_path, []).decode())
+
+
+def test_picture_outside_of_the_image_folder_is_not_shown(tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
+    content = copy.deepcopy(VALID)
+    content["images"][0]["file_name"] = "../a.png"
+    findings = check_coco(content, tmp_path / "images")
+    page = check_report("a", content, tmp_path / "images", findings).decode()
+    assert "leads out of the image directory" in page
+    assert "<img" not in page

@@ -15,7 +15,7 @@ from msrcnn.evaluation import ORACLES, RANKINGS, evaluate_detections
 from msrcnn.evaluation.agreement import SCORES
 from msrcnn.evaluation.rankings import AP_LABELS
 from msrcnn.visualization import write_report
-from msrcnn.visualization.gallery import most_moved, most_overrated
+from msrcnn.visualization.gallery import draw_mask, most_moved, most_overrated
 from msrcnn.visualization.html_report import MAX_EXPANDED_CLASSES
 from msrcnn.visualization.plots import LABELS
 from msrcnn.visualization.text import MINUS, NOTHING
@@ -296,9 +296,24 @@ def test_names_are_escaped(one_mask, tmp_path):
     assert sum(text.count(UNSAFE) for text in alt) == 2
 
 
-def test_name_with_a_lone_surrogate(one_mask, tmp_path):
-    one_mask.ground_truth.imgs[7]["file_name"] = "before \udc80 after"
-    assert re.search("before .* after", report(one_mask, tmp_path).text)
+def test_control_characters_are_shown(one_mask, tmp_path):
+    one_mask.ground_truth.imgs[7]["file_name"] = "a \udc80\u202e\x1b[2J\x00 b"
+    page = report(one_mask, tmp_path)
+    assert r"a \udc80\u202e\x1b[2J\x00 b" in page.text
+    assert any(r"\udc80\u202e" in value for _, name, value in page.attributes if name == "alt")
+
+
+def test_picture_outside_of_the_image_folder_is_not_shown(one_mask, tmp_path):
+    info = one_mask.ground_truth.imgs[7]
+    picture = Image.new("RGB", (info["width"], info["height"]))
+    (tmp_path / "images").mkdir()
+    for folder in (tmp_path, tmp_path / "images"):
+        picture.save(folder / "a.png")
+    shown = {}
+    for name in ("a.png", "../a.png", str(tmp_path / "a.png")):
+        info["file_name"] = name
+        shown[name] = draw_mask(one_mask, 0, tmp_path / "images")[1]
+    assert list(shown.values()) == [True, False, False]
 
 
 def test_plots_are_saved_and_embedded(evaluation, tmp_path):

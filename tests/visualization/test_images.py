@@ -26,3 +26,15 @@ def test_error_names_the_image(tmp_path):
     Image.new("RGB", (10, 20)).save(tmp_path / "a.png")
     with pytest.raises(UserError, match=r"a\.png' has 10 x 20 pixels, but is annotated as 20 x 10"):
         load_image(INFO, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "{}/secret.png", "..\\secret.png"])
+@pytest.mark.parametrize("key", ["file_name", "coco_url"])
+def test_file_outside_of_the_folder_is_not_read(tmp_path, name, key):
+    Image.new("RGB", (20, 10)).save(tmp_path / "secret.png")
+    info = {"id": 7, "width": 20, "height": 10, key: name.format(tmp_path)}
+    if key == "coco_url" and name.startswith("{}"):
+        info[key] = "https://host//secret.png"
+    (tmp_path / "images").mkdir()
+    with pytest.raises(UserError, match="of image 7 leads out of '.*images': give the folder"):
+        load_image(info, tmp_path / "images")
