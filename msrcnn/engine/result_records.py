@@ -1,6 +1,7 @@
 """Records of results: what was measured, with the command and the hardware."""
 
 import json
+import os
 import platform
 import statistics
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ..atomic_file import write_file
+from ..data.custom import SEPARATOR
 from ..provenance import software
 from .training_log import read_training_log
 
@@ -42,14 +44,14 @@ def record_result(evaluation: Path, command: str, output: Path) -> None:
     """Writes an evaluation with its command, hardware and versions.
 
     If there is a training log beside it, also records the number of steps and the median time of
-    a step.
+    a step. Absolute paths become file names: they mean nothing on other machines.
 
     Args:
         evaluation: an ``evaluation.json``.
         command: the command that produced it.
         output: the JSON file.
     """
-    content = {"evaluation": json.loads(evaluation.read_text())}
+    content = {"evaluation": _without_folders(json.loads(evaluation.read_text()))}
     steps = read_training_log(evaluation.with_name("metrics.json"))
     if steps:
         times = [line["time"] for line in steps if "time" in line]  # the first steps have none
@@ -58,3 +60,14 @@ def record_result(evaluation: Path, command: str, output: Path) -> None:
             "seconds_per_step": statistics.median(times) if times else None,
         }
     write_result(output, command, **content)
+
+
+def _without_folders(value):
+    if isinstance(value, dict):
+        return {key: _without_folders(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(each) for each in value]
+    if isinstance(value, str) and value.startswith(os.sep):
+        # The name of a custom dataset has two paths.
+        return SEPARATOR.join(Path(path).name for path in value.split(SEPARATOR))
+    return value

@@ -17,6 +17,17 @@ def test_record_has_the_evaluation_with_command_hardware_and_versions(tmp_path):
     assert "training" not in result
 
 
+def test_record_names_files_without_their_folders(tmp_path):
+    weights = {"path": "/home/me/output/model_final.pth", "sha256": "ab/cd"}
+    dataset = {"name": "/home/me/val.json:/home/me/images", "annotations": {"path": "a/val.json"}}
+    evaluation = {"provenance": {"dataset": dataset, "weights": [weights, None, 3]}}
+    (tmp_path / "evaluation.json").write_text(json.dumps(evaluation))
+    record_result(tmp_path / "evaluation.json", "make demo", tmp_path / "a.json")
+    found = json.loads((tmp_path / "a.json").read_text())["evaluation"]["provenance"]
+    assert found["dataset"] == {"name": "val.json:images", "annotations": {"path": "a/val.json"}}
+    assert found["weights"] == [{"path": "model_final.pth", "sha256": "ab/cd"}, None, 3]
+
+
 def test_record_has_the_training_time(tmp_path):
     (tmp_path / "evaluation.json").write_text("{}")
     steps = [{"iteration": i, "total_loss": 1.0, "time": t} for i, t in ((19, 0.3), (39, 0.5))]
