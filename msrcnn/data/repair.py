@@ -127,11 +127,14 @@ def _mend_masks(content: dict, changes: list[str]) -> None:
     if len(lost) and nearly_all(lost):  # made for other images, which removing would hide
         lost[:] = False
     removed = {masks.annotations[row]["id"] for row in np.flatnonzero(lost).tolist()}
+    wrong = ~np.array(list(map(_box_fits, masks.annotations, masks.boxes)), dtype=bool)
+    if len(wrong) and nearly_all(wrong):  # the others fit by chance
+        wrong[:] = True
     for row in np.flatnonzero(~lost & ~masks.empty).tolist():
         annotation, size = masks.annotations[row], masks.image[row]
         if np.abs(masks.boxes[row]).max() > FAR * size.max():  # its area would take all memory
             continue
-        if not masks.flat[row]:
+        if wrong[row] and not masks.flat[row]:
             _mend_box(annotation, masks.boxes[row], changes.append)
         _mend_area(annotation, size.astype(int).tolist(), changes.append)
     reason = "its mask is empty or lies outside its image"
@@ -162,17 +165,21 @@ def _is_finite(value: object) -> bool:
     return (isinstance(value, float) and math.isfinite(value)) or is_whole(value)
 
 
-def _mend_box(annotation: dict, mask: np.ndarray, note: Note) -> None:
-    """Computes a box again that is no box, or does not fit its mask."""
+def _box_fits(annotation: dict, mask: np.ndarray) -> bool:
+    """Whether the box of an annotation is one, and fits the box around its mask."""
     bbox = annotation.get("bbox")
-    if _is_box(bbox):
-        x, y, width, height = map(float, bbox)
-        if box_iou(np.array([[x, y, x + width, y + height]]), mask[None])[0] >= MIN_IOU:
-            return
+    if not _is_box(bbox):
+        return False
+    x, y, width, height = map(float, bbox)
+    return box_iou(np.array([[x, y, x + width, y + height]]), mask[None])[0] >= MIN_IOU
+
+
+def _mend_box(annotation: dict, mask: np.ndarray, note: Note) -> None:
+    bbox = shown(annotation.get("bbox"))
     x0, y0, x1, y1 = mask.tolist()
     annotation["bbox"] = [x0, y0, x1 - x0, y1 - y0]
     note(
-        f"annotation {annotation['id']}: bbox {shown(bbox)} is {shown(annotation['bbox'])} now, "
+        f"annotation {annotation['id']}: bbox {bbox} is {shown(annotation['bbox'])} now, "
         "around its mask"
     )
 
