@@ -111,3 +111,8 @@ def test_by_image_and_category(images, expected):
     )
     found = {key: rows.tolist() for key, rows in detections.by_image_and_category(images)}
     assert found == expected
+
+
+def test_nothing_has_no_rows():
+    columns = vars(Detections.nothing()).values()
+    assert {len(column) for column in columns if column is not None} == {0}
