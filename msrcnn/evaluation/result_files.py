@@ -101,8 +101,9 @@ def evaluate_and_write(
     summary = evaluation.summary
     tables = "\n\n".join(filter(None, [metrics_table(summary), agreement_table(summary)]))
     logger.info("Evaluation results on %d images:\n%s", summary["images"], tables)
-    if bootstrap and summary["delta"]["AP"] is not None:  # slow, so it follows the table
-        logger.info("Computing the confidence interval from %d bootstrap samples.", bootstrap)
+    if bootstrap:  # slow, so it follows the table
+        if summary["delta"]["AP"] is not None and not too_few_images(summary["images"]):
+            logger.info("Computing the confidence interval from %d bootstrap samples.", bootstrap)
         add_interval(evaluation, max_dets=max_dets, bootstrap=bootstrap)
     summary["seconds"] = {**(seconds or {}), **summary["seconds"]}
     summary["provenance"] = {
