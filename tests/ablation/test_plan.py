@@ -297,7 +297,7 @@ def test_head_only_needs_a_schedule(tmp_path):
         ({"MODEL.ROI_MASKIOU_HEAD.LOSS_TYPE": "l1"}, "LOSS_TYPE is 'l1'"),
         ({"MODEL.ROI_MASKIOU_HEAD.NUM_CONV": "four"}, "Type mismatch"),
         ({"SOLVER.OPTIMIZER": "adam"}, "SOLVER.OPTIMIZER is 'adam'"),
-        ({"MODEL.RESNETS.DEPTH": 19}, "its model cannot be built"),
+        ({"MODEL.RPN.IN_FEATURES": ["p9"]}, "its model cannot be built"),
         ({"MODEL.WEIGHTS": "nowhere.pth"}, "MODEL.WEIGHTS 'nowhere.pth'"),
     ],
 )

@@ -83,7 +83,7 @@ def test_ambiguous_names(tmp_path):
 
 def test_tensors_that_cannot_be_copied(tmp_path):
     torch.save({"weight": torch.empty(2, 2, device="meta")}, tmp_path / "w.pth")
-    with pytest.raises(UserError, match=r"w\.pth' cannot be loaded: ") as error:
+    with pytest.raises(UserError, match=r"w\.pth' .* declares more values than the file") as error:
         MaskScoringCheckpointer(nn.Linear(2, 2)).load(str(tmp_path / "w.pth"))
     assert len(str(error.value).splitlines()) == 1
 
