@@ -46,14 +46,14 @@ def ap(found: dict, *rankings: str) -> list[str]:
 
 
 def gain(delta: dict) -> str:
-    """Returns a cell with a gain and its interval."""
-    return "{:+.2f} [{:+.2f}, {:+.2f}]".format(delta["AP"], *delta["ci95"])
+    """Returns a cell with a gain and its interval, if there is one."""
+    interval = " [{:+.2f}, {:+.2f}]".format(*delta["ci95"]) if delta["ci95"] else ""
+    return f"{delta['AP']:+.2f}{interval}"
 
 
 def gain_in_words(delta: dict) -> str:
-    return "{:+.2f} mask AP over the box score (95% interval {:+.2f} to {:+.2f})".format(
-        delta["AP"], *delta["ci95"]
-    )
+    interval = " (95% interval {:+.2f} to {:+.2f})".format(*delta["ci95"]) if delta["ci95"] else ""
+    return f"{delta['AP']:+.2f} mask AP over the box score{interval}"
 
 
 SINGLE_RUNS = [
@@ -144,6 +144,16 @@ def few_images() -> None:
         found = evaluation(f"scores/animals_{name}")
         rows.append([label, *ap(found, *MASK_AP), gain(found["delta"])])
     print_table(["fit", "by box score", "by mask confidence", "by fitted head", "gain"], rows)
+
+
+def half_compared() -> None:
+    """How much a fit to images that the detector has not seen is ahead of one to those it has."""
+    (gain,) = evaluation("scores/animals_half_compared")["gains"].values()
+    print(
+        "  The second fit is ahead by {:+.2f} mask AP [{:+.2f}, {:+.2f}].".format(
+            gain["AP"], *gain["ci95"]
+        )
+    )
 
 
 def within_training() -> None:
