@@ -168,7 +168,8 @@ class MaskScoringCheckpointer(DetectionCheckpointer):
         return super().load(file, checkpointables)
 
     def _load_file(self, filename: str) -> dict:
-        own = bool(self.save_dir) and Path(filename).parent.samefile(self.save_dir)
+        folder = Path(filename).parent.resolve()
+        own = bool(self.save_dir) and folder == Path(self.save_dir).resolve()
         checkpoint = load_checkpoint_file(filename, trusted=self.trusted, own=own)
         model_names = self.model.state_dict().keys()
         if has_torchvision_backbone(model_names):

@@ -127,10 +127,9 @@ def test_a_run_loads_its_own_checkpoints_with_any_pytorch(tmp_path, monkeypatch)
     MaskScoringCheckpointer(model, str(tmp_path)).save("model_0000001", iteration=1)
     monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.9.1"))
     assert MaskScoringCheckpointer(model, str(tmp_path)).resume_or_load("")["iteration"] == 1
-    (tmp_path / "elsewhere").mkdir()
-    elsewhere = MaskScoringCheckpointer(model, str(tmp_path / "elsewhere"))
-    with pytest.raises(UserError, match="is refused: PyTorch 2.9.1"):
-        elsewhere.load(str(tmp_path / "model_0000001.pth"))
+    for folder in (str(tmp_path / "does_not_exist_yet"), ""):
+        with pytest.raises(UserError, match="is refused: PyTorch 2.9.1"):
+            MaskScoringCheckpointer(model, folder).load(str(tmp_path / "model_0000001.pth"))
 
 
 def test_tensor_that_declares_more_than_its_storage(tmp_path):

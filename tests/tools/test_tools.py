@@ -125,7 +125,7 @@ def test_predictions_of_another_dataset(shapes_root, tmp_path):
         *("--predictions", str(tmp_path / "p.json"), "--output-dir", str(tmp_path / "o")),
     )
     assert done.returncode == 1
-    assert "detections have image_id 12345" in done.stderr.splitlines()[-1]
+    assert "detection 0 has image_id 12345" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.slow
