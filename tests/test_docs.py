@@ -135,3 +135,15 @@ def test_every_sweep_is_recorded():
         recorded = json.loads(path.read_text())
         assert recorded["missing"] == []
         assert len(recorded["protocol"]["seeds"]) >= 3
+
+
+def test_tests_named_in_reliability_exist():
+    """`tests/a.py::test_b`, and `::test_c` of the same file after it."""
+    named = 0
+    for row in (ROOT / "docs" / "reliability.md").read_text().splitlines():
+        path = None
+        for file, test in re.findall(r"`(tests/[\w/]+\.py)?::(test_\w+)`", row):
+            path = ROOT / file if file else path
+            assert f"def {test}(" in path.read_text(), test
+            named += 1
+    assert named > 40
