@@ -8,6 +8,7 @@ from detectron2.data.datasets import register_coco_instances
 from zoo_configs import framework_cfg
 
 from msrcnn.evaluation import load_ground_truth
+from msrcnn.evaluation.mask_quality import duplicates, instances_by_class
 from msrcnn.scores.fit import predict_maskiou
 from msrcnn.scores.sample_cache import SampleCache
 from msrcnn.scores.sample_pass import collect_samples
@@ -46,9 +47,12 @@ def test_fitted_heads_see_what_they_score(framework, head, changes, build, image
     model = build(cfg).eval()
     maskiou_head = model.roi_heads.mask_head.maskiou_head
     cache = SampleCache(tmp_path, {})
-    collect_samples(cfg, model, load_ground_truth(NAME), images, cache, max_bytes=2**30)
+    ground_truth = load_ground_truth(NAME)
+    collect_samples(cfg, model, ground_truth, images, cache, max_bytes=2**30)
     assert model.roi_heads.mask_head.maskiou_head is maskiou_head
     assert len(cache) == 16
+    expected = duplicates(instances_by_class(ground_truth), cache.detections)
+    np.testing.assert_array_equal(cache.small["duplicate"], expected)
 
     outputs = []
     maskiou_head.register_forward_hook(lambda module, inputs, output: outputs.append(output))
