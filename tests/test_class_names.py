@@ -43,4 +43,4 @@ def test_classes_that_cannot_be_matched(names, model_names, indices):
 def test_lists_in_messages():
     assert listed(["cat"]) == "1 class (cat)"
     assert listed(list("abcdefgh")) == "8 classes (a, b, c, d, e, f, and 2 more)"
-    assert listed(["x\n\x1b[31my", "z" * 100]) == f"2 classes (x[31my, {'z' * 37}...)"
+    assert listed(["x\n\x1b[31my", "z" * 100]) == rf"2 classes (x\n\x1b[31my, {'z' * 37}...)"

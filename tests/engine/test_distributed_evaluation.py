@@ -41,7 +41,7 @@ def arguments(shapes_root):
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     cfg.DATALOADER.NUM_WORKERS = 0
-    cfg.TEST.BOOTSTRAP = 50
+    cfg.TEST.BOOTSTRAP = 0
     cfg.DATASETS.TEST = ("distributed_val",)
     annotations = shapes_root / "annotations" / "instances_train.json"
     return cfg, str(annotations), str(shapes_root / "train")

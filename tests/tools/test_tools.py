@@ -262,8 +262,10 @@ def test_export_predict_and_evaluate_from_one_file(trained, shapes_root, tmp_pat
     assert done.returncode == 0, done.stderr
     expected = json.loads((output / "evaluation.json").read_text())
     found = json.loads((tmp_path / "evaluated" / "evaluation.json").read_text())
-    for key in expected.keys() - {"seconds"}:
+    for key in expected.keys() - {"seconds", "provenance"}:
         assert found[key] == expected[key], key
+    assert found["provenance"]["dataset"] == expected["provenance"]["dataset"]
+    assert found["provenance"]["weights"]["path"] == model
 
 
 def test_predict_needs_a_config(tmp_path):
