@@ -209,10 +209,12 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
 
     def _maskiou(self, features, mask_logits, classes, boxes, context=None) -> torch.Tensor:
         """Predicts the MaskIoU of every class, of shape (N, num_classes)."""
-        scalars = [] if context is None else [context]
+        parts = []
         if self.maskiou_scalars:
-            scalars.insert(0, mask_scalars(select_class_masks(mask_logits, classes), boxes))
-        scalars = [torch.cat(scalars, dim=1)] if scalars else []
+            parts.append(mask_scalars(select_class_masks(mask_logits, classes), boxes))
+        if context is not None:
+            parts.append(context)
+        scalars = [torch.cat(parts, dim=1)] if parts else []
         return self.maskiou_head(features, mask_logits, classes, *scalars)
 
     def layers(self, x: torch.Tensor) -> torch.Tensor:
