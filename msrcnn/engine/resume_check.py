@@ -12,8 +12,8 @@ from ..checkpoint.checkpoint_files import load_latest
 from ..checkpoint.load_report import Mismatch, make_report
 from ..errors import UserError
 from ..modeling.train_only import train_only
+from .config_values import value_of
 from .device import on_available_device
-from .hashing import flatten
 from .optimizer import build_optimizer
 
 # Keys that decide what weights or the state of an optimizer mean, but not the shape of a tensor.
@@ -36,7 +36,7 @@ def identity(cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer) -
     names = {id(p): name.removeprefix("module.") for name, p in model.named_parameters()}
     groups = optimizer.param_groups
     return {
-        "settings": {key: flatten(cfg)[key] for key in SETTINGS},
+        "settings": {key: value_of(cfg, key) for key in SETTINGS},
         "parameters": [[names[id(p)] for p in group["params"]] for group in groups],
     }
 
