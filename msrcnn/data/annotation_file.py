@@ -5,7 +5,6 @@ import functools
 import json
 import logging
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError
@@ -24,24 +23,6 @@ logger = logging.getLogger(__name__)
 
 CACHED_FROM = 100_000  # annotations; fewer are checked in a second or two
 IMAGE_KEYS = ("id", "width", "height", "file_name", "coco_url", "neg_category_ids")
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a config needs to know of a dataset.
-
-    Attributes:
-        categories: names by id.
-        mask_format: Detectron2's ``INPUT.MASK_FORMAT``.
-    """
-
-    categories: dict[int, str]
-    mask_format: str
-
-    @property
-    def class_names(self) -> list[str]:
-        """Names in the order of their ids, which is the order of Detectron2's class indices."""
-        return [name for _, name in sorted(self.categories.items())]
 
 
 def read_coco(annotations: Path) -> object:
@@ -72,7 +53,7 @@ class CheckedData:
     """A dataset whose annotations were checked: what training and evaluation ask about it.
 
     Attributes:
-        summary: see :class:`Summary`.
+        mask_format: the ``INPUT.MASK_FORMAT`` that it needs, see :func:`~.coco_rules.mask_format`.
     """
 
     def __init__(self, facts: dict, name: str, mend: str = ""):
@@ -88,11 +69,12 @@ class CheckedData:
         """
         self._name, self._mend = name, mend
         self._report(facts["findings"])
-        self.summary = Summary(dict(facts["categories"]), facts["mask_format"])
+        self.mask_format = facts["mask_format"]
         self._facts, self._seen = facts, set()
 
     def for_training(self, *, masks: bool = True) -> None:
-        """
+        """Checks that the dataset can be trained on.
+
         Args:
             masks: whether every instance needs a mask.
 
@@ -102,14 +84,15 @@ class CheckedData:
         self._report(self._facts["untrainable" if masks else "untrainable_boxes"])
 
     def with_images(self, images: Path) -> None:
-        """
+        """Checks the image files, once.
+
         Args:
             images: the directory that ``file_name`` is relative to.
 
         Raises:
             UserError: if an image is missing, damaged or of another size.
         """
-        if images not in self._seen:  # once
+        if images not in self._seen:
             self._report(_brief(check_images(self._facts["images"], images)))
             self._seen.add(images)
 
@@ -130,7 +113,7 @@ def facts_of(content: object) -> dict:
         What :class:`CheckedData` asks for, JSON-serializable: ``findings``, a list of
         ``[stops, first message, number of messages]``, those that stop first; if none of them
         stops also ``untrainable`` and ``untrainable_boxes``, such lists for training with and
-        without masks, ``categories``, ``mask_format`` and ``images``.
+        without masks, ``mask_format`` and ``images``.
     """
     found = check_annotations(content)
     findings = _brief(sorted(found, key=lambda finding: not finding.stops))
@@ -140,7 +123,6 @@ def facts_of(content: object) -> dict:
         "findings": findings,
         "untrainable": _brief(check_trainable(content)),
         "untrainable_boxes": _brief(check_trainable(content, masks=False)),
-        "categories": [[category["id"], category["name"]] for category in content["categories"]],
         "mask_format": mask_format(content),
         "images": [{k: image[k] for k in IMAGE_KEYS if k in image} for image in content["images"]],
     }

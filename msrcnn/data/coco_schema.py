@@ -20,7 +20,8 @@ from typing_extensions import NotRequired, TypedDict
 
 STRICT = ConfigDict(strict=True, extra="ignore")
 NonEmpty = Annotated[str, Field(min_length=1)]
-Id = Annotated[int, Field(ge=0, le=2**53)]  # hotcoco's ids are unsigned, and some pass as floats
+LARGEST_ID = 2**53  # hotcoco's ids are unsigned, and some pass as floats
+Id = Annotated[int, Field(ge=0, le=LARGEST_ID)]
 Side = Annotated[PositiveInt, Field(le=2**31 - 1)]
 RunLength = Annotated[int, Field(ge=0, lt=2**32)]  # as in pycocotools
 # Branches of unions, which pydantic puts into the path of an error.

@@ -88,7 +88,7 @@ def use_custom_data(cfg: CfgNode, train: Sequence[str] = (), val: Sequence[str] 
             continue
         pairs = [parse_data_flag(flag) for flag in flags]
         cfg.DATASETS[split] = tuple(f"{a.resolve()}{SEPARATOR}{b.resolve()}" for a, b in pairs)
-        formats = {checked_file(*pair).summary.mask_format for pair in pairs}
+        formats = {checked_file(*pair).mask_format for pair in pairs}
         cfg.INPUT.MASK_FORMAT = "bitmask" if "bitmask" in formats else "polygon"
     register_custom_datasets(cfg)
 

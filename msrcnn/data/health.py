@@ -2,6 +2,7 @@
 
 import hotcoco
 
+from .chosen_keys import with_keys
 from .finding import Finding
 
 KEYS = {
@@ -19,11 +20,7 @@ def health_findings(content: dict) -> list[Finding]:
     Args:
         content: the content of a COCO-format file without errors.
     """
-    content = {
-        kind: [{key: record[key] for key in keys if key in record} for record in content[kind]]
-        for kind, keys in KEYS.items()
-        if kind in content
-    }
+    content = with_keys(content, KEYS)
     if not content.get("annotations"):
         return []
     return [

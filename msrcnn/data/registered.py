@@ -30,7 +30,7 @@ def check_data(cfg: CfgNode, splits: Sequence[str]) -> None:
             checked = checked_dataset(name)
             if split == "TRAIN":
                 checked.for_training(masks=cfg.MODEL.MASK_ON)
-                needed = checked.summary.mask_format
+                needed = checked.mask_format
                 if cfg.MODEL.MASK_ON and (needed, cfg.INPUT.MASK_FORMAT) == ("bitmask", "polygon"):
                     raise UserError(
                         f"dataset '{name}' has RLE masks: set INPUT.MASK_FORMAT bitmask"

@@ -4,10 +4,9 @@ import math
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from .coco_schema import KINDS, shown
+from .coco_schema import KINDS, LARGEST_ID, shown
 
 Note = Callable[[str], None]  # takes the description of a change
-LARGEST_ID = 2**53
 WHOLE = {
     "images": ("width", "height"),
     "categories": (),

@@ -8,6 +8,7 @@ from detectron2.data import MetadataCatalog
 from pycocotools.coco import COCO
 
 from ..data.availability import check_datasets
+from ..data.chosen_keys import with_keys
 from ..data.registered import checked_dataset, dataset_content
 from ..provenance import file_record
 
@@ -41,12 +42,7 @@ def load_ground_truth(dataset_name: str) -> COCO:
     """
     check_datasets([dataset_name])
     checked_dataset(dataset_name)
-    content = dataset_content(dataset_name)
-    content = {
-        kind: [{key: record[key] for key in keys if key in record} for record in content[kind]]
-        for kind, keys in KEYS.items()
-        if kind in content
-    }
+    content = with_keys(dataset_content(dataset_name), KEYS)
     annotations = content.get("annotations", [])
     if any(annotation["id"] == 0 for annotation in annotations):
         for number, annotation in enumerate(annotations, start=1):

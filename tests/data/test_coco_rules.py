@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pycocotools.mask as mask_util
 import pytest
+from changed_copy import changed_copy
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json, register_coco_instances
 from detectron2.structures import PolygonMasks
@@ -44,17 +45,7 @@ def images(tmp_path):
 
 
 def changed(path, value, content=VALID):
-    """Returns a copy with the value at a path replaced, or removed if it is ``...``."""
-    content = copy.deepcopy(content)
-    *keys, last = path
-    record = content
-    for key in keys:
-        record = record[key]
-    if value is ...:
-        del record[last]
-    else:
-        record[last] = value
-    return content
+    return changed_copy(content, path, value)
 
 
 def every(key, value):

@@ -1,6 +1,8 @@
 import json
 import os
 
+import numpy as np
+import pycocotools.mask as mask_util
 import pytest
 from PIL import Image
 
@@ -138,18 +140,22 @@ def test_large_annotation_files_are_read_once_while_they_do_not_change(
             checked.for_training()
         checked.for_training(masks=False)
         checked.with_images(tmp_path)
-        return checked.summary
+        return checked.mask_format
 
     path.write_text(json.dumps(content))
     os.utime(path, (1, 1))
     first = check()
     monkeypatch.setattr(annotation_file, "read_coco", None)
-    assert check() == first
+    assert check() == first == "polygon"
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    content["categories"][0]["name"] = "b"
+    mask = np.zeros((RECORDS[0]["height"], RECORDS[0]["width"]), dtype=np.uint8, order="F")
+    mask[1:4, 1:4] = 1
+    rle = mask_util.encode(mask)
+    rle["counts"] = rle["counts"].decode()
+    content["annotations"].append({**content["annotations"][0], "id": 2, "segmentation": rle})
     path.write_text(json.dumps(content))
-    assert check().class_names == ["b"]
+    assert check() == "bitmask"
     content["categories"][0]["name"] = ""
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="category 1: name is ''"):

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from changed_copy import changed_copy
 from PIL import Image
 
 from msrcnn.data.coco_rules import check_coco
@@ -42,16 +43,7 @@ def images(tmp_path):
 
 
 def changed(path, value):
-    content = copy.deepcopy(VALID)
-    *keys, last = path
-    record = content
-    for key in keys:
-        record = record[key]
-    if value is ...:
-        del record[last]
-    else:
-        record[last] = value
-    return content
+    return changed_copy(VALID, path, value)
 
 
 def test_what_is_sound_is_not_changed(images):
