@@ -3,8 +3,10 @@
 from collections import defaultdict
 from typing import NamedTuple
 
-import hotcoco.mask as mask_util
 import numpy as np
+
+# Not hotcoco's: it uses threads, which a process that forked from an evaluation would wait for.
+import pycocotools.mask as mask_util
 from pycocotools.coco import COCO
 
 from ..modeling.detection_samples import MIN_BOX_IOU

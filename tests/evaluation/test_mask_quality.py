@@ -1,6 +1,8 @@
 import dataclasses
 import json
+import multiprocessing
 
+import hotcoco.mask
 import numpy as np
 import pycocotools.mask as mask_util
 import pytest
@@ -177,3 +179,22 @@ def test_matched_detections_count_even_if_annotations_are_incomplete(ground_trut
     found = true_maskiou(ground_truth, columns(RECORDS))
     nan = np.nan
     np.testing.assert_array_equal(found.matched_or_zero, [1, 0.5, 0, nan, nan, nan])
+
+
+def test_a_process_forked_from_an_evaluation_does_not_wait_for_its_threads(ground_truth):
+    """The pass of a fit runs in such processes, in a training after its evaluations."""
+    many = [detection((0, 0, i % 10 + 1, 10)) for i in range(60)]
+    masks = [record["segmentation"] for record in many]
+    hotcoco.mask.iou(masks, masks, [0] * len(masks))  # starts its threads
+    annotations = ground_truth.dataset["annotations"]
+    annotations += [
+        {**each, "id": i, "iscrowd": 0, "area": 100} for i, each in enumerate(many, start=20)
+    ]
+    detections = columns(many)
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=true_maskiou, args=(ground_truth, detections))
+    process.start()
+    process.join(300)
+    process.kill()
+    process.join()
+    assert process.exitcode == 0
