@@ -53,5 +53,7 @@ setup(
         "yacs>=0.1.8",
     ],
     entry_points={"console_scripts": ["msrcnn = msrcnn.cli:main"]},
-    extras_require={"dev": ["cogapp", "hypothesis", "pytest", "pytest-xdist", "ruff"]},
+    extras_require={
+        "dev": ["cogapp", "hypothesis", "pytest", "pytest-timeout", "pytest-xdist", "ruff"]
+    },
 )
