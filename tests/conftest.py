@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,15 @@ def pytest_configure():
     torch.set_num_threads(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     bootstrap.MIN_IMAGES = 6  # the datasets of the tests are small
+
+
+@pytest.fixture(autouse=True)
+def signal_handlers():
+    """Commands that run in this process set handlers, which later tests would pass to processes."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def _real_data(name: str) -> Path:

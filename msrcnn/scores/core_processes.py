@@ -12,6 +12,7 @@ from ..errors import UserError
 from ..escaping import one_line
 
 MAX_PROCESSES = 8  # each needs the memory of an image's inference
+GRACE_SECONDS = 10  # in which a process that is told to end can clean up
 MANY_THREADS = 16  # beyond these, one image on all threads is faster than MAX_PROCESSES
 
 
@@ -48,6 +49,9 @@ def share_among_cores(work: Callable[..., object]) -> None:
         torch.set_num_threads(threads)
         for process in others:  # after an error
             process.terminate()
+        for process in others:
+            process.join(GRACE_SECONDS)
+            process.kill()  # one that has just started may have lost the signal
             process.join()
     if any(process.exitcode for process in others):
         raise UserError("one of the processes that share the images failed, see above")

@@ -1,9 +1,13 @@
+import multiprocessing
 import os
+import signal
+import time
 
 import pytest
 import torch
 
 from msrcnn.errors import UserError
+from msrcnn.scores import core_processes
 from msrcnn.scores.core_processes import MANY_THREADS, share_among_cores
 
 
@@ -59,3 +63,21 @@ def test_an_error_here_ends_the_others(tmp_path, threads):
     threads(2)
     with pytest.raises(UserError, match="img.png is broken"):
         share_among_cores(work)
+
+
+def test_a_process_that_does_not_answer_is_killed(tmp_path, threads, monkeypatch):
+    def work(rank, world_size):
+        if rank == 0:
+            while not (tmp_path / "deaf").exists():
+                time.sleep(0.01)
+            raise UserError("img.png is broken")
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        (tmp_path / "deaf").touch()
+        while True:
+            time.sleep(1)
+
+    monkeypatch.setattr(core_processes, "GRACE_SECONDS", 0.1)
+    threads(2)
+    with pytest.raises(UserError, match="img.png is broken"):
+        share_among_cores(work)
+    assert not multiprocessing.active_children()

@@ -104,8 +104,6 @@ def run(start):
 def run_here(command, monkeypatch, capsys):
     """Like ``run``, in this process, which saves the time of the imports."""
 
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-
     def run_here(*arguments, content=None):
         monkeypatch.setattr(sys, "argv", command(*arguments, content=content))
         try:
@@ -115,9 +113,7 @@ def run_here(command, monkeypatch, capsys):
             code = end.code
         return code, *capsys.readouterr()
 
-    yield run_here
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    return run_here
 
 
 def folder(output, name):
