@@ -56,7 +56,7 @@ def protocols():
             yield path.stem, protocol
 
 
-@pytest.mark.parametrize(("name", "protocol"), protocols())
+@pytest.mark.parametrize(("name", "protocol"), list(protocols()))
 def test_protocols_can_be_planned(name, protocol, tmp_path, without_data):
     sweep = load_sweep(name)
     head_only = sweep.protocols[protocol].head_only is not None

@@ -193,7 +193,7 @@ def ablation_rows():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("base", "overrides"), ablation_rows())
+@pytest.mark.parametrize(("base", "overrides"), list(ablation_rows()))
 def test_every_row_of_the_ablations(base, overrides, build, records, storage):
     """Each head input, target, threshold, loss and head on real images."""
     cfg = prepare_config(base, [item for pair in overrides.items() for item in pair])
