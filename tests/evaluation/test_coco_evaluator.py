@@ -221,6 +221,16 @@ def test_without_bootstrap(dataset, tmp_path):
     assert delta["ci95"] is None
 
 
+def test_number_of_images(dataset, tmp_path):
+    """Those that were predicted; all of the dataset, if the file does not say which these are."""
+    run(dataset, tmp_path)
+    detections = load_predictions(tmp_path / "inference" / "predictions.npz")
+    for images, expected in ((detections.images[:4], 4), (None, 6)):
+        rows = np.flatnonzero(np.isin(detections.image_id, detections.images[:4]))
+        part = detections.take(rows, images)
+        assert evaluate_detections(dataset[1], part, bootstrap=0).summary["images"] == expected
+
+
 def test_negative_limit_means_no_limit(dataset, tmp_path):
     _, evaluation = run(dataset, tmp_path)
     detections = load_predictions(tmp_path / "inference" / "predictions.npz")

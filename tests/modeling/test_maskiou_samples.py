@@ -150,6 +150,16 @@ def test_lite_head(tiny_cfg, build, storage):
     assert model.eval()(batch(ground_truth(2)))[0]["instances"].has("mask_scores")
 
 
+def test_lite_head_beside_a_mask_head_without_convolutions(tiny_cfg, build, storage):
+    """It uses the pooled feature, whose channels are not those of the mask head."""
+    tiny_cfg.MODEL.ROI_MASKIOU_HEAD.NAME = "MaskIoULiteHead"
+    tiny_cfg.MODEL.ROI_MASK_HEAD.NUM_CONV = 0
+    tiny_cfg.MODEL.ROI_MASK_HEAD.CONV_DIM = tiny_cfg.MODEL.FPN.OUT_CHANNELS // 2
+    model = build(tiny_cfg)
+    assert torch.isfinite(losses_of(model, batch(ground_truth(2)))["loss_maskiou"])
+    assert model.eval()(batch(ground_truth(2)))[0]["instances"].has("mask_scores")
+
+
 def test_mask_confidence_head(tiny_cfg, build, storage):
     """It has no parameters and no gradient, but predicts scores."""
     tiny_cfg.MODEL.ROI_MASKIOU_HEAD.NAME = "MaskConfidenceHead"

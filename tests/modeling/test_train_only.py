@@ -110,7 +110,7 @@ def test_nothing_to_freeze(cfg, build):
 
 
 def test_pattern_without_a_match(cfg, build):
-    with pytest.raises(UserError, match=r"TRAIN_ONLY 'masks' .* roi_heads\.mask_head"):
+    with pytest.raises(UserError, match=r"TRAIN_ONLY 'masks' .* roi_heads\.mask_head$"):
         train_only(build(cfg), [HEAD, "masks"])
 
 
