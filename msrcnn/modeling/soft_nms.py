@@ -6,6 +6,8 @@ from detectron2.structures import Boxes, Instances
 
 SOFT_NMS_TYPES = ("soft_linear", "soft_gaussian")
 NMS_TYPES = ("nms", *SOFT_NMS_TYPES)
+# Up to so many boxes, all pairs at once take less time than the pairs of each step.
+MATRIX_BOXES, MATRIX_BOXES_CPU = 2048, 512
 
 
 class SoftNMS:
@@ -57,8 +59,9 @@ class SoftNMS:
 
         Scores never increase, so the score of the best remaining box is final. Repeatedly selecting
         the best box over all classes therefore gives the same result as running each class
-        separately, and only ``max_detections`` steps are needed. The host waits for the device
-        only once, after the loop.
+        separately, and only ``max_detections`` steps are needed. A step takes few operators,
+        because a GPU needs more time to start them than to run them, and the host waits for the
+        device only once, after the loop.
 
         Args:
             boxes: tensor of shape (N, 4), as (x0, y0, x1, y1).
@@ -71,36 +74,62 @@ class SoftNMS:
             and their lowered scores.
         """
         steps = len(boxes) if max_detections < 0 else min(max_detections, len(boxes))
-        remaining, removed = scores.clone(), torch.zeros_like(scores, dtype=torch.bool)
-        keep = torch.zeros(steps, dtype=torch.int64, device=boxes.device)
-        kept_scores = scores.new_zeros(steps)
-        corners = boxes.float()
-        areas = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
-        for step in range(steps):
-            best = remaining.argmax(keepdim=True)
-            # Slices and a 1-element index tensor, because a scalar index would synchronize.
-            keep[step : step + 1] = best
-            kept_scores[step : step + 1] = remaining[best]
-            removed = removed.scatter(0, best, True)
-            iou = _iou_with(corners, areas, best)
-            factor = torch.where(classes == classes[best], self._factor(iou), torch.ones_like(iou))
-            remaining = (remaining * factor).masked_fill(removed, -1.0)
+        pairs = _Pairs(boxes.float(), classes)
+        matrix = None
+        if len(boxes) <= (MATRIX_BOXES_CPU if boxes.is_cpu else MATRIX_BOXES):
+            matrix = self._factors(pairs, torch.arange(len(boxes), device=boxes.device))
+        remaining, kept = scores.clone(), torch.zeros_like(scores)
+        keep, kept_scores = [classes[:0]], [scores[:0]]
+        for _ in range(steps):
+            best = (remaining + kept).argmax(keepdim=True)
+            keep.append(best)
+            kept_scores.append(remaining.index_select(0, best))
+            factors = (
+                matrix.index_select(0, best) if matrix is not None else self._factors(pairs, best)
+            )
+            remaining = remaining * factors.view(-1)
+            kept.index_fill_(0, best, -torch.inf)
+        keep, kept_scores = torch.cat(keep), torch.cat(kept_scores)
         above = (kept_scores >= self.min_score).nonzero()[:, 0]
         return keep[above], kept_scores[above]
 
-    def _factor(self, iou: torch.Tensor) -> torch.Tensor:
+    def _factors(self, pairs: "_Pairs", index: torch.Tensor) -> torch.Tensor:
+        """Returns what the scores of all N boxes are multiplied by once a box is kept.
+
+        Args:
+            pairs: the boxes.
+            index: tensor of shape (K,), the kept boxes.
+
+        Returns:
+            Tensor of shape (K, N).
+        """
+        iou = pairs.iou(index)
         if self.nms_type == "soft_gaussian":
-            return torch.exp(-(iou**2) / self.sigma)
-        return torch.where(iou >= self.iou_thresh, 1 - iou, torch.ones_like(iou))
+            factors = torch.exp(-(iou**2) / self.sigma)
+        else:
+            factors = torch.where(iou >= self.iou_thresh, 1 - iou, 1.0)
+        return torch.where(pairs.same_class(index), factors, 1.0)
 
 
-def _iou_with(boxes: torch.Tensor, areas: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Computes the (N,) IoU of boxes, (N, 4) with (N,) areas, with the box at ``index``, (1,)."""
-    best = boxes[index]
-    sides = torch.minimum(boxes[:, 2:], best[:, 2:]) - torch.maximum(boxes[:, :2], best[:, :2])
-    intersection = sides.clamp(min=0).prod(dim=1)
-    union = areas + areas[index] - intersection
-    return torch.where(intersection > 0, intersection / union, torch.zeros_like(union))
+class _Pairs:
+    """Compares boxes, of shape (N, 4), with some of them."""
+
+    def __init__(self, boxes: torch.Tensor, classes: torch.Tensor):
+        self._boxes, self._classes = boxes, classes
+        self._areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+    def iou(self, index: torch.Tensor) -> torch.Tensor:
+        """Returns the IoU of the boxes at K indices with all, of shape (K, N)."""
+        boxes, of_index = self._boxes, self._boxes[index][:, None]
+        sides = torch.minimum(boxes[:, 2:], of_index[..., 2:])
+        sides = (sides - torch.maximum(boxes[:, :2], of_index[..., :2])).clamp(min=0)
+        intersection = sides[..., 0] * sides[..., 1]
+        union = self._areas + self._areas[index][:, None] - intersection
+        return torch.where(intersection > 0, intersection / union, 0.0)
+
+    def same_class(self, index: torch.Tensor) -> torch.Tensor:
+        """Returns whether the classes are equal, of shape (K, N)."""
+        return self._classes == self._classes[index][:, None]
 
 
 def soft_nms_inference(

@@ -6,9 +6,10 @@ from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pretend_device import DEVICE, PretendDevice
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from msrcnn.config import get_msrcnn_cfg
-from msrcnn.modeling import SoftNMS
+from msrcnn.modeling import SoftNMS, soft_nms
 from msrcnn.modeling.soft_nms import soft_nms_inference
 
 
@@ -99,10 +100,41 @@ def test_boxes_without_area():
 
 def test_steps_are_bounded_by_the_detections_kept(monkeypatch):
     calls = []
-    stock = SoftNMS._factor
-    monkeypatch.setattr(SoftNMS, "_factor", lambda *a: calls.append(1) or stock(*a))
+    stock = SoftNMS._factors
+    monkeypatch.setattr(SoftNMS, "_factors", lambda *a: calls.append(1) or stock(*a))
     SoftNMS("soft_linear")(*candidates(3000, 10, 0), 100)
     assert len(calls) == 100
+
+
+class Operators(TorchDispatchMode):
+    """Counts operators."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("nms_type", ["soft_linear", "soft_gaussian"])
+def test_a_step_takes_few_operators(nms_type):
+    """A GPU is bound by their number; no more than 900 for 300 boxes of which 100 are kept."""
+    with Operators() as operators:
+        SoftNMS(nms_type)(*candidates(300, 10, 0), 100)
+    assert operators.count <= 900
+
+
+@pytest.mark.parametrize("nms_type", ["soft_linear", "soft_gaussian"])
+def test_all_pairs_at_once_give_the_same_as_those_of_each_step(nms_type, monkeypatch):
+    boxes, scores, classes = candidates(200, 3, 0)
+    found = []
+    for limit in (200, 199):
+        monkeypatch.setattr(soft_nms, "MATRIX_BOXES_CPU", limit)
+        with Operators() as operators:
+            found.append((SoftNMS(nms_type)(boxes, scores, classes, 50), operators.count))
+    (one, few), (other, many) = found
+    assert all(map(torch.equal, one, other))
+    assert few < many
 
 
 def test_inference_without_overlap_equals_plain_nms():
