@@ -8,6 +8,7 @@ from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
 from PIL import Image
 
 from ..errors import UserError
+from ..modeling.instance_masks import InstanceMasks
 from ..modeling.maskiou_target import instance_areas
 
 
@@ -15,8 +16,9 @@ class MaskScoringDatasetMapper(DatasetMapper):
     """Detectron2's ``DatasetMapper`` that adds ``gt_mask_area``, the area of each whole instance.
 
     The areas are computed in the data workers instead of the training step: Detectron2's ROI heads
-    copy every ``gt_*`` field to the sampled proposals. Images (and random crops) without instances
-    get the same fields as all others.
+    copy every ``gt_*`` field to the sampled proposals, therefore bitmasks become
+    :class:`~msrcnn.modeling.instance_masks.InstanceMasks`. Images (and random crops) without
+    instances get the same fields as all others.
     """
 
     def _transform_annotations(self, dataset_dict, transforms, image_shape):
@@ -28,6 +30,8 @@ class MaskScoringDatasetMapper(DatasetMapper):
             super()._transform_annotations(dataset_dict, transforms, image_shape)
         instances = dataset_dict["instances"]
         if instances.has("gt_masks"):
+            if isinstance(instances.gt_masks, BitMasks):
+                instances.gt_masks = InstanceMasks(instances.gt_masks.tensor)
             instances.gt_mask_area = instance_areas(instances.gt_masks, image_shape)
 
     def _empty(self, image_shape: tuple[int, int]) -> Instances:

@@ -14,7 +14,7 @@ from detectron2.utils.events import get_event_storage
 from torch import nn
 
 from .cropped_masks import CroppedMasks
-from .maskiou_samples import NEUTRAL_AREA, crop_instances
+from .maskiou_samples import NEUTRAL_AREA
 from .maskiou_target import ground_truth_areas
 
 MIN_BOX_IOU = 0.5  # for a detection to be matched with an instance
@@ -168,7 +168,7 @@ def with_instance_masks(samples: Instances, targets: Instances, side: int) -> In
     rows = (samples.gt_instance >= 0).nonzero()[:, 0]
     if len(rows):
         instance = samples.gt_instance[rows]
-        crops[rows] = crop_instances(targets.gt_masks, instance, boxes[rows], side)
+        crops[rows] = targets.gt_masks[instance].crop_and_resize(boxes[rows], side).to(boxes.device)
         areas[rows] = ground_truth_areas(targets, boxes.device).to(areas.dtype)[instance]
     return Instances(
         samples.image_size,

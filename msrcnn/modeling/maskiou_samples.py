@@ -3,10 +3,10 @@
 from typing import NamedTuple
 
 import torch
-from detectron2.layers import ROIAlign
-from detectron2.structures import BitMasks, Instances
+from detectron2.structures import Instances
 from detectron2.structures.boxes import pairwise_intersection
 
+from .instance_masks import InstanceMasks
 from .maskiou_input import select_class_masks
 from .maskiou_target import ground_truth_areas, maskiou_targets
 
@@ -95,26 +95,6 @@ TARGETS = {
 }
 
 
-def crop_instances(masks, instance: torch.Tensor, boxes: torch.Tensor, side: int) -> torch.Tensor:
-    """Crops masks of an image's instances to boxes, equal to ``masks[instance].crop_and_resize``.
-
-    Args:
-        masks: masks of all instances of the image.
-        instance: int64 tensor of shape (K,), index of the instance of each crop.
-        boxes: tensor of shape (K, 4), box of each crop.
-        side: height and width of the crops.
-
-    Returns:
-        Bool tensor of shape (K, side, side).
-    """
-    if not isinstance(masks, BitMasks):
-        return masks[instance].crop_and_resize(boxes, side).to(boxes.device)
-    # Indexing would copy a mask of the full image size for every crop.
-    rois = torch.cat([instance[:, None].to(boxes), boxes], dim=1)
-    align = ROIAlign((side, side), 1.0, 0, aligned=True)
-    return align(masks.tensor[:, None].to(boxes.dtype), rois)[:, 0] >= 0.5
-
-
 def class_targets(
     maskiou: torch.Tensor, mask_logits: torch.Tensor, proposals: list[Instances]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -142,7 +122,8 @@ def class_targets(
         boxes = proposals_per_image.proposal_boxes.tensor[proposal]
         classes = instances.gt_classes[instance]
         side = mask_logits.shape[-1]
-        crops = crop_instances(instances.gt_masks, instance, boxes, side)
+        masks = InstanceMasks.rasterized(instances.gt_masks, instances.image_size, boxes.device)
+        crops = masks[instance].crop_and_resize(boxes, side)
         areas = ground_truth_areas(instances, boxes.device)[instance]
         channels = classes if mask_logits.shape[1] > 1 else torch.zeros_like(classes)
         pred_masks = mask_logits[rows][proposal, channels] > 0

@@ -4,6 +4,8 @@ import pycocotools.mask as mask_util
 import torch
 from detectron2.structures import BitMasks, Instances, PolygonMasks
 
+from .instance_masks import InstanceMasks
+
 
 def instance_areas(
     masks: BitMasks | PolygonMasks, image_size: tuple[int, int], device: torch.device | None = None
@@ -22,6 +24,8 @@ def instance_areas(
     Raises:
         TypeError: for masks of any other type.
     """
+    if isinstance(masks, InstanceMasks):
+        return instance_areas(BitMasks(masks.masks), image_size, device)[masks.index]
     if isinstance(masks, BitMasks):
         return masks.tensor.flatten(1).sum(dim=1).to(device=device, dtype=torch.float32)
     if not isinstance(masks, PolygonMasks):

@@ -1,12 +1,12 @@
 import pytest
 import torch
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, Instances, PolygonMasks, masks
 from rectangles import SIZE, batch, ground_truth, losses_of
 
 from msrcnn.modeling.cropped_masks import CroppedMasks
 from msrcnn.modeling.mask_confidence import mask_confidence
 from msrcnn.modeling.maskiou_loss import maskiou_loss
-from msrcnn.modeling.maskiou_samples import TARGETS, class_targets, crop_instances
+from msrcnn.modeling.maskiou_samples import TARGETS, class_targets
 from msrcnn.modeling.maskiou_target import maskiou_targets
 from msrcnn.modeling.roi_heads import SharedField
 
@@ -16,13 +16,13 @@ M, C = 28, 6
 def proposals_of(instances, boxes, matched):
     """Builds foreground proposals of one image, matched to its instances."""
     boxes = torch.tensor(boxes, dtype=torch.float32)
-    masks = instances.gt_masks[matched]
+    own = instances.gt_masks[matched]
     return Instances(
         SIZE,
         proposal_boxes=Boxes(boxes),
         gt_classes=instances.gt_classes[matched],
-        gt_masks=CroppedMasks(masks.crop_and_resize(boxes, M)),
-        gt_mask_area=masks.tensor.sum(dim=(1, 2)).float(),
+        gt_masks=CroppedMasks(own.crop_and_resize(boxes, M)),
+        gt_mask_area=own.tensor.sum(dim=(1, 2)).float(),
         gt_image_instances=SharedField(instances, len(boxes)),
     )
 
@@ -73,11 +73,18 @@ def test_class_targets_equal_a_loop_over_classes_and_instances(samples, image):
     assert positive.sum(dim=1).tolist() == [2, 2]
 
 
-def test_bitmask_crops_equal_detectron2(image):
-    instance = torch.tensor([2, 0, 0, 1])
-    boxes = torch.tensor([[0.0, 0, 50, 50], [3, 7, 61, 80], [20, 20, 21, 90], [8, 8, 70, 60]])
-    expected = image.gt_masks[instance].crop_and_resize(boxes, M)
-    assert torch.equal(crop_instances(image.gt_masks, instance, boxes, M), expected)
+def test_class_targets_draw_each_polygon_once(samples, image, monkeypatch):
+    maskiou, logits, proposals = samples
+    expected = class_targets(maskiou, logits, proposals)
+    x0, y0, x1, y1 = image.gt_boxes.tensor.T.tolist()
+    polygons = [[[a, b, c, b, c, d, a, d]] for a, b, c, d in zip(x0, y0, x1, y1)]
+    image.gt_masks = PolygonMasks(polygons)
+    drawn = []
+    stock = masks.polygons_to_bitmask
+    monkeypatch.setattr(masks, "polygons_to_bitmask", lambda *a: drawn.append(1) or stock(*a))
+    found = class_targets(maskiou, logits, proposals)
+    assert len(drawn) == len(polygons)
+    assert all(map(torch.equal, found, expected))
 
 
 def test_all_classes_and_positive_classes(samples):
