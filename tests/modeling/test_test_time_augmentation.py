@@ -5,7 +5,7 @@ from detectron2.structures import Boxes, Instances
 from rectangles import SIZE, batch, ground_truth
 from test_roi_heads import framework_cfg
 
-from msrcnn.modeling.test_time_augmentation import MaskScoringRCNNWithTTA
+from msrcnn.modeling.test_time_augmentation import MaskScoringRCNNWithTTA, _Views
 
 pytestmark = pytest.mark.slow
 
@@ -48,21 +48,40 @@ def test_merged_mask_is_scored_on_the_scoring_view(cfg, build):
     index = tta._scoring_view(views, transforms)
     assert min(views[index]["image"].shape[1:]) == cfg.INPUT.MIN_SIZE_TEST == 96
     assert torch.equal(views[index]["image"], inputs()[0]["image"])  # neither flipped nor resized
+    assert index == 2  # of the first batch, of 3
 
     merged = Instances(SIZE)
     merged.pred_boxes = Boxes(torch.tensor([[5.0, 5, 60, 60], [20, 10, 90, 80]]))
     merged.pred_classes, merged.scores = torch.tensor([1, 4]), torch.tensor([0.9, 0.5])
     merged.pred_masks = torch.rand(2, 1, 28, 28)
-    tta._score(merged, views, transforms)
+    tta._score(merged, views, _Views(model, views, tta.batch_size), transforms)
 
     # Apply the head to the RoI features of the view and the merged masks.
-    features = model.backbone(model.preprocess_image([views[index]]).tensor)
-    maps = [features[name] for name in model.roi_heads.mask_in_features]
+    features = model.backbone(model.preprocess_image(views[:3]).tensor)
+    maps = [features[name][index : index + 1] for name in model.roi_heads.mask_in_features]
     x = model.roi_heads.mask_pooler(maps, [merged.pred_boxes])
     logits = merged.pred_masks.logit(eps=1e-6).expand(2, 6, 28, 28)
     head = model.roi_heads.mask_head.maskiou_head
     expected = head(x, logits, merged.pred_classes)[[0, 1], merged.pred_classes]
     assert torch.allclose(merged.pred_maskiou, expected.clamp(0, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("maskiou", [True, False])
+def test_no_view_passes_a_part_twice(cfg, build, maskiou):
+    """Six views in batches of 3; the MaskIoU head scores one of them."""
+    cfg.MODEL.MASKIOU_ON = maskiou
+    model = build(cfg).eval()
+    views = []
+    model.backbone.register_forward_hook(lambda m, x, y: views.append(len(x[0])))
+    mask_head, scored = model.roi_heads.mask_head, []
+    if maskiou:
+        maskiou_head = mask_head.maskiou_head
+        maskiou_head.register_forward_hook(lambda m, x, y: scored.append(len(y)))
+    instances = MaskScoringRCNNWithTTA(cfg, model)(inputs())[0]["instances"]
+    assert views == [3, 3]
+    assert scored == ([len(instances)] if maskiou else [])
+    if maskiou:
+        assert mask_head.maskiou_head is maskiou_head
 
 
 @pytest.mark.parametrize("nms_type", ["soft_linear", "soft_gaussian"])
