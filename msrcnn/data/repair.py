@@ -28,13 +28,16 @@ def repaired(content: object, images: Path) -> tuple[dict, list[str]]:
         The copy, and a line about every change.
 
     Raises:
-        UserError: if it has no lists of images and categories.
+        UserError: if it has no lists of images and categories, or is nested too deeply to copy.
     """
     changes: list[str] = []
     lists = ("images", "categories")
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in lists):
         raise UserError("cannot be mended: it has no lists of 'images' and 'categories'")
-    content = copy.deepcopy(content)
+    try:
+        content = copy.deepcopy(content)
+    except RecursionError as error:
+        raise UserError("cannot be mended: it is nested too deeply") from error
     if not isinstance(content.get("annotations", []), list):
         raise UserError("cannot be mended: 'annotations' is not a list")
     for kind in KINDS:

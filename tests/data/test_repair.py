@@ -157,7 +157,13 @@ def test_what_cannot_be_mended_remains(images):
     found, changes = repaired(content, images)
     assert changes == []
     assert check_coco(found, images)[0].stops
-    for content in ([], {"images": []}, {**VALID, "annotations": 3}):
+    deep = "[" * 600 + "]" * 600  # as deep as a file may be read
+    for content in (
+        [],
+        {"images": []},
+        {**VALID, "annotations": 3},
+        changed((*ANNOTATION, "segmentation"), json.loads(deep)),
+    ):
         with pytest.raises(UserError, match="cannot be mended"):
             repaired(content, images)
 
