@@ -3,7 +3,15 @@
 import argparse
 from pathlib import Path
 
-from ..benchmark import conventions, cost, data_check, evaluation_speed, fit_time, training_step
+from ..benchmark import (
+    conventions,
+    cost,
+    data_check,
+    evaluation_speed,
+    fit_time,
+    soft_nms,
+    training_step,
+)
 from ..engine.result_records import write_result
 
 BENCHMARKS = {
@@ -12,6 +20,7 @@ BENCHMARKS = {
     "cost": cost,
     "evaluation": evaluation_speed,
     "fit": fit_time,
+    "soft-nms": soft_nms,
     "training": training_step,
 }
 

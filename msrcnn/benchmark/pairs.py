@@ -1,0 +1,53 @@
+"""Times of several ways to do the same, measured in turn so that a noisy machine affects all."""
+
+import statistics
+from collections.abc import Callable
+
+import torch
+from tqdm import trange
+
+from . import clock
+
+WARM_UP = 2  # repeats that are not measured
+
+
+def measure_in_turn(
+    ways: dict[str, Callable[[], object]], device: torch.device, repeats: int
+) -> dict[str, list[float]]:
+    """Runs every way once per repeat.
+
+    Args:
+        ways: what to run, by name. The order alternates, so that none is always the first.
+        device: where they run; on the CPU, only the time of this process counts.
+        repeats: number of measured repeats.
+
+    Returns:
+        The seconds of each repeat, by name.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for repeat in trange(-WARM_UP, repeats, unit="repeat", leave=False):
+        order = list(ways.items())
+        for name, run in order if repeat % 2 else order[::-1]:
+            start = clock.seconds(device)
+            run()
+            if repeat >= 0:
+                seconds[name].append(clock.seconds(device) - start)
+            else:
+                clock.seconds(device)
+    return seconds
+
+
+def ratio(seconds: dict[str, list[float]], name: str, other: str) -> dict[str, float]:
+    """Returns how many times as long one way takes as another.
+
+    Returns:
+        The ``median`` of the ratios of all repeats, and their quartiles ``low`` and ``high``.
+    """
+    ratios = [a / b for a, b in zip(seconds[name], seconds[other], strict=True)]
+    low, median, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return {"median": median, "low": low, "high": high}
+
+
+def text(found: dict[str, float]) -> str:
+    """Formats a result of :func:`ratio`."""
+    return f"{found['median']:.3g} ({found['low']:.3g} to {found['high']:.3g})"

@@ -1,0 +1,48 @@
+import argparse
+
+import pytest
+import torch
+
+from msrcnn.benchmark import pairs, soft_nms
+from msrcnn.modeling.soft_nms import SoftNMS, soft_nms_inference
+
+
+@pytest.mark.parametrize("background", [8.0, 0.0])
+def test_plain_loop_finds_the_same(background):
+    boxes, scores = soft_nms.predictions(60, background, torch.device("cpu"))
+    boxes += 200  # inside the image, to which the inference clips
+    decay = SoftNMS("soft_linear", iou_thresh=0.5)
+    found_boxes, found_scores = soft_nms.plain_loop(boxes, scores, decay, 0.01)
+    (ours,), _ = soft_nms_inference([boxes], [scores], [(9999, 9999)], 0.01, decay, soft_nms.KEPT)
+    assert len(ours) == len(found_scores) > 20
+    assert torch.allclose(ours.scores, found_scores)
+    assert torch.equal(ours.pred_boxes.tensor, found_boxes)
+
+
+def test_measures_every_way_of_every_load(monkeypatch):
+    monkeypatch.setattr(pairs, "WARM_UP", 0)
+    result = soft_nms.measure(argparse.Namespace(boxes=40, repeats=2))
+    few, all_of_them = result["loads"].values()
+    assert 0 < few["candidates"] < all_of_them["candidates"] == 40 * 80
+    assert few["operators"] > 100
+    for load in result["loads"].values():
+        assert {name: len(seconds) for name, seconds in load["seconds"].items()} == {
+            "ours": 2,
+            "loop": 2,
+            "nms": 2,
+        }
+    assert f"{few['to_nms']['median']:.3g} (" in soft_nms.table(result)
+
+
+def test_ways_take_turns():
+    order = []
+    ways = {name: lambda name=name: order.append(name) for name in "ab"}
+    seconds = pairs.measure_in_turn(ways, torch.device("cpu"), 2)
+    assert "".join(order) == "baabbaab"
+    assert {name: len(each) for name, each in seconds.items()} == {"a": 2, "b": 2}
+
+
+def test_ratio_is_the_median_of_the_pairs():
+    found = pairs.ratio({"a": [1.0, 6.0, 9.0], "b": [1.0, 2.0, 1.0]}, "a", "b")
+    assert found == {"median": 3.0, "low": 2.0, "high": 6.0}
+    assert pairs.text(found) == "3 (2 to 6)"
