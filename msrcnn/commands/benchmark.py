@@ -10,6 +10,7 @@ from ..benchmark import (
     evaluation_speed,
     fit_time,
     soft_nms,
+    target,
     training_step,
 )
 from ..engine.result_records import write_result
@@ -21,6 +22,7 @@ BENCHMARKS = {
     "evaluation": evaluation_speed,
     "fit": fit_time,
     "soft-nms": soft_nms,
+    "target": target,
     "training": training_step,
 }
 

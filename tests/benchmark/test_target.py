@@ -1,0 +1,42 @@
+import argparse
+
+import pytest
+import torch
+from detectron2.data.datasets import register_coco_instances
+from rectangles import ground_truth
+
+from msrcnn.benchmark import pairs, target
+
+
+@pytest.fixture
+def image():
+    torch.manual_seed(0)
+    return target.Image(ground_truth(3, "polygon"), proposals=30)
+
+
+def test_all_ways_find_nearly_the_same(image):
+    """They draw the part of an instance in a proposal at different resolutions."""
+    found = [way(image) for way in (target.ours, target.clipping, target.cropping)]
+    for one, other in zip(found, found[1:]):
+        assert one.shape == (30,)
+        assert (one - other).abs().max() < 0.03
+    assert found[0].std() > 0.01
+
+
+def test_measures_every_way(coco_root, monkeypatch):
+    monkeypatch.setattr(pairs, "WARM_UP", 0)
+    annotations = coco_root / "annotations" / "instances_train2017.json"
+    register_coco_instances("for the target", {}, str(annotations), str(coco_root / "train2017"))
+    arguments = argparse.Namespace(
+        config_file="quick/smoke_ms_rcnn_R_18_FPN.yaml",
+        proposals=8,
+        repeats=2,
+        opts=[
+            *("DATASETS.TRAIN", "('for the target',)", "SOLVER.IMS_PER_BATCH", "2"),
+            *("MODEL.ROI_HEADS.NUM_CLASSES", "80"),
+        ],
+    )
+    result = target.measure(arguments)
+    assert (result["images"], result["proposals"]) == (2, 16)
+    assert all(len(seconds) == 2 for seconds in result["seconds"].values())
+    assert f"| {pairs.text(result['cropping'])}" in target.table(result)
