@@ -12,12 +12,13 @@ WARM_UP = 2  # repeats that are not measured
 
 
 def measure_in_turn(
-    ways: dict[str, Callable[[], object]], device: torch.device, repeats: int
+    ways: dict[str, Callable[[int], object]], device: torch.device, repeats: int
 ) -> dict[str, list[float]]:
     """Runs every way once per repeat.
 
     Args:
-        ways: what to run, by name. The order alternates, so that none is always the first.
+        ways: what to run, by name, called with the number of the repeat. The order alternates, so
+            that none is always the first.
         device: where they run; on the CPU, only the time of this process counts.
         repeats: number of measured repeats.
 
@@ -29,12 +30,26 @@ def measure_in_turn(
         order = list(ways.items())
         for name, run in order if repeat % 2 else order[::-1]:
             start = clock.seconds(device)
-            run()
+            run(repeat)
             if repeat >= 0:
                 seconds[name].append(clock.seconds(device) - start)
             else:
                 clock.seconds(device)
     return seconds
+
+
+def peak_mib(
+    ways: dict[str, Callable[[int], object]], device: torch.device
+) -> dict[str, float] | None:
+    """Returns the largest GPU memory in MiB that each way needs; ``None`` on the CPU."""
+    if device.type == "cpu":
+        return None
+    found = {}
+    for name, run in ways.items():
+        torch.cuda.reset_peak_memory_stats()
+        run(0)
+        found[name] = torch.cuda.max_memory_allocated() / 2**20
+    return found
 
 
 def ratio(seconds: dict[str, list[float]], name: str, other: str) -> dict[str, float]:

@@ -105,12 +105,12 @@ def _measure_load(boxes: torch.Tensor, scores: torch.Tensor, thresh: float, repe
     soft_nms = SoftNMS("soft_linear", iou_thresh=NMS_THRESH)
     image = ([boxes], [scores], [IMAGE])
     ways = {
-        "ours": lambda: soft_nms_inference(*image, thresh, soft_nms, KEPT),
-        "loop": lambda: plain_loop(boxes, scores, soft_nms, thresh),
-        "nms": lambda: fast_rcnn_inference(*image, thresh, NMS_THRESH, KEPT),
+        "ours": lambda _: soft_nms_inference(*image, thresh, soft_nms, KEPT),
+        "loop": lambda _: plain_loop(boxes, scores, soft_nms, thresh),
+        "nms": lambda _: fast_rcnn_inference(*image, thresh, NMS_THRESH, KEPT),
     }
     with _Operators() as operators:
-        ways["ours"]()
+        ways["ours"](0)
     seconds = measure_in_turn(ways, boxes.device, repeats)
     return {
         "candidates": int((scores[:, :-1] > thresh).sum()),

@@ -51,9 +51,9 @@ def measure(args: argparse.Namespace) -> dict:
     batch = next(iter(Trainer.build_train_loader(cfg)))
     images = [Image(record["instances"], args.proposals) for record in batch]
     ways = {
-        "ours": lambda: [ours(image) for image in images],
-        "clipping": lambda: [clipping(image) for image in images],
-        "cropping": lambda: [cropping(image) for image in images],
+        "ours": lambda _: [ours(image) for image in images],
+        "clipping": lambda _: [clipping(image) for image in images],
+        "cropping": lambda _: [cropping(image) for image in images],
     }
     seconds = measure_in_turn(ways, torch.device("cpu"), args.repeats)
     return {

@@ -36,7 +36,7 @@ def test_measures_every_way_of_every_load(monkeypatch):
 
 def test_ways_take_turns():
     order = []
-    ways = {name: lambda name=name: order.append(name) for name in "ab"}
+    ways = {name: lambda _, name=name: order.append(name) for name in "ab"}
     seconds = pairs.measure_in_turn(ways, torch.device("cpu"), 2)
     assert "".join(order) == "baabbaab"
     assert {name: len(each) for name, each in seconds.items()} == {"a": 2, "b": 2}

@@ -1,4 +1,5 @@
 import argparse
+import itertools
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ def image():
 def test_all_ways_find_nearly_the_same(image):
     """They draw the part of an instance in a proposal at different resolutions."""
     found = [way(image) for way in (target.ours, target.clipping, target.cropping)]
-    for one, other in zip(found, found[1:]):
+    for one, other in itertools.pairwise(found):
         assert one.shape == (30,)
         assert (one - other).abs().max() < 0.03
     assert found[0].std() > 0.01

@@ -1,0 +1,190 @@
+"""Time of inference with and without mask scores, and beside other implementations."""
+
+import argparse
+import contextlib
+import statistics
+from collections.abc import Callable, Iterator
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetMapper, get_detection_dataset_dicts
+from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+from detectron2.modeling import GeneralizedRCNN, build_model
+from tabulate import tabulate
+from torch import nn
+from torchvision.models.detection import maskrcnn_resnet50_fpn
+
+from ..engine import prepare_config, use_scoring_parts
+from ..engine.device import on_available_device
+from ..evaluation import Detections, with_encoded_masks
+from .pairs import measure_in_turn, peak_mib, ratio, text
+from .training_step import DEFAULT_CONFIG, keep_anchors
+
+IMAGES = 10  # repeated in turn
+TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Weights are random, so that the number of detections is that of the limit for any threshold.
+SETTINGS = ("MODEL.MASKIOU_ON", True, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "MODEL.WEIGHTS", "")
+# Ways that are compared: the name of the ratio, the way, and the one that it is compared with.
+RATIOS = (
+    ("mask scores", "mask scoring", "mask r-cnn"),
+    ("mask scores of the lite head", "lite head", "mask r-cnn"),
+    ("Soft-NMS instead of NMS", "soft-nms", "mask scoring"),
+    ("to RLE, ours with mask scores / Detectron2's without", "to rle", "detectron2 to rle"),
+    ("to RLE, ours with mask scores / torchvision's masks", "to rle", "torchvision"),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of :func:`measure`."""
+    parser.add_argument(
+        "--config-file", default=DEFAULT_CONFIG, metavar="F", help="(default: %(default)s)"
+    )
+    parser.add_argument("--dtype", choices=TYPES, default="fp32", help="(default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=10, help="images to measure")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="override config keys")
+
+
+def measure(args: argparse.Namespace) -> dict:
+    """Measures untrained models of the same weights on images of ``DATASETS.TEST``, one at a time.
+
+    ``mask r-cnn`` is the model without its MaskIoU head. ``to rle`` continues to result records:
+    ours encodes masks without pasting them, ``detectron2 to rle`` pastes and encodes them.
+    ``torchvision`` is its Mask R-CNN at the same size up to pasted masks, if the config is a
+    ResNet-50 FPN.
+
+    Returns:
+        ``config``, ``overrides``, ``dtype``; ``detections``, the mean number per image;
+        ``seconds`` of each way and repeat; ``ratios``, see ``RATIOS``; ``peak_mib`` of each way on
+        a GPU.
+
+    Raises:
+        UserError: for a mistake in the config or the command line.
+    """
+    cfg = on_available_device(
+        prepare_config(args.config_file, [*args.opts, *SETTINGS], splits=("TEST",))
+    )
+    model = _model(cfg)
+    soft = cfg.clone()
+    soft.MODEL.ROI_HEADS.NMS_TYPE = "soft_linear"
+    lite = cfg.clone()
+    lite.MODEL.ROI_MASKIOU_HEAD.NAME = "MaskIoULiteHead"
+    others = {"soft-nms": _model(soft, model), "lite head": _model(lite, model)}
+    inputs = _inputs(cfg)
+    numbers: list[int] = []
+
+    def infer(model: GeneralizedRCNN) -> Callable[[int], object]:
+        def run(repeat: int) -> None:
+            (found,) = model.inference([inputs[repeat % IMAGES]], do_postprocess=False)
+            numbers.append(len(found))
+
+        return run
+
+    ways = {
+        "mask r-cnn": _without_scores(model, infer(model)),
+        "mask scoring": infer(model),
+        **{name: infer(other) for name, other in others.items()},
+        "to rle": lambda repeat: _our_records(model, inputs[repeat % IMAGES]),
+        "detectron2 to rle": _without_scores(
+            model, lambda repeat: _stock_records(model, inputs[repeat % IMAGES])
+        ),
+    }
+    if cfg.MODEL.BACKBONE.NAME == "build_resnet_fpn_backbone" and cfg.MODEL.RESNETS.DEPTH == 50:
+        theirs = _torchvision(cfg).to(model.device)
+        ways["torchvision"] = lambda repeat: theirs(
+            [inputs[repeat % IMAGES]["image"].to(model.device) / 255]
+        )
+    with torch.no_grad(), _autocast(model.device, args.dtype):
+        seconds = measure_in_turn(ways, model.device, args.repeats)
+        memory = peak_mib(ways, model.device)
+    return {
+        "config": args.config_file,
+        "overrides": args.opts,
+        "dtype": args.dtype,
+        "detections": statistics.mean(numbers),
+        "seconds": seconds,
+        "ratios": {
+            name: ratio(seconds, way, other) for name, way, other in RATIOS if other in ways
+        },
+        "peak_mib": memory,
+    }
+
+
+def table(result: dict) -> str:
+    """Formats a result of :func:`measure`."""
+    medians = {name: statistics.median(each) for name, each in result["seconds"].items()}
+    rows = [
+        (name, f"{medians[way] * 1e3:.0f} ms", f"{medians[other] * 1e3:.0f} ms", text(found))
+        for name, way, other in RATIOS
+        if (found := result["ratios"].get(name))
+    ]
+    headers = (f"{result['detections']:.0f} detections, {result['dtype']}", "with", "without")
+    return tabulate(rows, (*headers, "ratio (quartiles)"), tablefmt="pipe")
+
+
+def _model(cfg: CfgNode, like: GeneralizedRCNN | None = None) -> GeneralizedRCNN:
+    """Builds a model with random weights, or those of another as far as it has them."""
+    use_scoring_parts(cfg)
+    torch.manual_seed(0)
+    model = build_model(cfg).eval()
+    keep_anchors(model)
+    if like is not None:
+        own = model.state_dict()
+        same = {k: v for k, v in like.state_dict().items() if k in own and v.shape == own[k].shape}
+        model.load_state_dict(same, strict=False)
+    return model
+
+
+def _inputs(cfg: CfgNode) -> list[dict]:
+    mapper = DatasetMapper(cfg, False)
+    dicts = get_detection_dataset_dicts(cfg.DATASETS.TEST, filter_empty=False)
+    return [mapper(record) for _, record in zip(range(IMAGES), dicts * IMAGES)]
+
+
+def _without_scores(
+    model: GeneralizedRCNN, run: Callable[[int], object]
+) -> Callable[[int], object]:
+    mask_head = model.roi_heads.mask_head
+    maskiou_head = mask_head.maskiou_head
+
+    def run_without(repeat: int) -> None:
+        mask_head.maskiou_head = None
+        try:
+            run(repeat)
+        finally:
+            mask_head.maskiou_head = maskiou_head
+
+    return run_without
+
+
+def _our_records(model: GeneralizedRCNN, image: dict) -> list[dict]:
+    (found,) = with_encoded_masks(model)([image])
+    classes = torch.arange(model.roi_heads.num_classes).numpy()
+    detections = Detections.from_instances(found["instances"], image["image_id"], classes)
+    return detections.results("segm", detections.mask_score)
+
+
+def _stock_records(model: GeneralizedRCNN, image: dict) -> list[dict]:
+    (found,) = model([image])
+    return instances_to_coco_json(found["instances"].to("cpu"), image["image_id"])
+
+
+def _torchvision(cfg: CfgNode) -> nn.Module:
+    torch.manual_seed(0)
+    return maskrcnn_resnet50_fpn(
+        weights=None,
+        weights_backbone=None,
+        num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES + 1,
+        min_size=cfg.INPUT.MIN_SIZE_TEST,
+        max_size=cfg.INPUT.MAX_SIZE_TEST,
+        box_score_thresh=0.0,
+        box_detections_per_img=cfg.TEST.DETECTIONS_PER_IMAGE,
+    ).eval()
+
+
+@contextlib.contextmanager
+def _autocast(device: torch.device, name: str) -> Iterator[None]:
+    if TYPES[name] is None:
+        yield
+    else:
+        with torch.autocast(device.type, dtype=TYPES[name]):
+            yield
