@@ -6,7 +6,7 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -47,8 +47,12 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
             part.unlink()
 
 
-def write_file(path: Path, content: str | bytes) -> None:
+def write_file(path: Path, content: str | bytes | Iterable[str]) -> None:
     """Writes a file with :func:`atomic_file`, and creates its folder if needed.
+
+    Args:
+        path: the file to write; an existing file is replaced.
+        content: all of it, or parts that need not be in memory at the same time.
 
     Raises:
         UserError: if the file cannot be written.
@@ -56,7 +60,8 @@ def write_file(path: Path, content: str | bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            for part in [content] if isinstance(content, str | bytes) else content:
+                file.write(part.encode() if isinstance(part, str) else part)
     except OSError as error:
         raise UserError(f"cannot write '{path}': {error.strerror or error}") from error
 

@@ -42,14 +42,14 @@ def gain_interval(
     on the same images. Pairing removes the variance due to easy and hard images.
 
     Args:
-        before, after: results on the same dataset, matched with its instances by
-            :meth:`~.coco_metrics.HotcocoEngine.match`, without area ranges.
+        before, after: results on the same dataset, from
+            :meth:`~.coco_metrics.HotcocoEngine.prepare`.
         samples: number of bootstrap samples, drawn from a fixed seed.
 
     Returns:
         Lower and upper bound in percentage points, or ``None`` for fewer than ``MIN_IMAGES``.
     """
-    images = len(before.params.img_ids)
+    images = len(before.coco_gt.get_img_ids())
     if too_few_images(images):
         return None
     counts = draw(images, samples)
@@ -78,8 +78,8 @@ def ap_interval(
     if too_few_images(len(ground_truth.imgs)):
         return None
     engine = HotcocoEngine(ground_truth)
-    matched = engine.match(detections, iou_type, scores, max_dets, all_areas=False)
-    return _interval(average_precision(matched, draw(len(ground_truth.imgs), samples)))
+    prepared = engine.prepare(detections, iou_type, scores, max_dets)
+    return _interval(average_precision(prepared, draw(len(ground_truth.imgs), samples)))
 
 
 def _interval(values: np.ndarray) -> list[float]:
@@ -113,13 +113,13 @@ class _Category(NamedTuple):
     instances: np.ndarray
 
 
-def average_precision(matched: hotcoco.COCOeval, counts: np.ndarray) -> np.ndarray:
+def average_precision(prepared: hotcoco.COCOeval, counts: np.ndarray) -> np.ndarray:
     """Computes COCO's AP on samples of the images.
 
     Args:
-        matched: see :func:`gain_interval`.
-        counts: array of shape (images, S), how often each image, in the order of
-            ``matched.params.img_ids``, is in each sample.
+        prepared: see :func:`gain_interval`.
+        counts: array of shape (images, S), how often each image, in the order of the ids,
+            is in each sample.
 
     Returns:
         Array of shape (S,), AP from 0 to 1; 0 for a sample without instances. Like COCO's, it
@@ -127,8 +127,8 @@ def average_precision(matched: hotcoco.COCOeval, counts: np.ndarray) -> np.ndarr
     """
     samples = counts.shape[1]
     total, categories = np.zeros(samples), np.zeros(samples)
-    thresholds = len(matched.params.iou_thrs) * len(RECALL_THRESHOLDS)
-    for category in _categories(matched):
+    thresholds = len(prepared.params.iou_thrs) * len(RECALL_THRESHOLDS)
+    for category in _categories(prepared):
         step = max(MAX_COUNTS // max(len(category.image), 1), 16)
         for start in range(0, samples, step):
             part = slice(start, start + step)
@@ -192,17 +192,25 @@ def _ignored_before(
     return result
 
 
-def _categories(matched: hotcoco.COCOeval) -> list[_Category]:
-    """Returns the categories that have an instance."""
-    index = {image_id: index for index, image_id in enumerate(matched.params.img_ids)}
-    by_category: dict[int, list[dict]] = {}
-    with _no_garbage_collection():  # it would look through millions of numbers again and again
-        for each in matched.eval_imgs:
-            if each is not None:
-                by_category.setdefault(each["category_id"], []).append(each)
-        found = [_category(images, index) for images in by_category.values()]
-        del by_category, each
-    return [category for category in found if len(category.instances)]
+def _categories(prepared: hotcoco.COCOeval) -> Iterator[_Category]:
+    """Yields the categories that have an instance.
+
+    They are matched one after the other: as Python objects, the matches of all would need several
+    times the memory of the detections.
+    """
+    image_ids = sorted(prepared.coco_gt.get_img_ids())
+    index = {image_id: index for index, image_id in enumerate(image_ids)}
+    prepared.params.area_rng = prepared.params.area_rng[:1]  # without those of object sizes
+    prepared.params.area_rng_lbl = prepared.params.area_rng_lbl[:1]
+    for category_id in sorted(prepared.coco_gt.get_cat_ids()):
+        prepared.params.cat_ids = [category_id]
+        prepared.evaluate()
+        with _no_garbage_collection():  # it would look through many numbers again and again
+            images = [each for each in prepared.eval_imgs if each is not None]
+            category = _category(images, index) if images else None
+            del images
+        if category is not None and len(category.instances):
+            yield category
 
 
 def _category(images: list[dict], index: dict[int, int]) -> _Category:

@@ -107,27 +107,18 @@ class HotcocoEngine:
     def average_precision(
         self, detections: Detections, iou_type: str, scores: np.ndarray, max_dets: int
     ) -> AveragePrecision:
-        evaluation = self.match(detections, iou_type, scores, max_dets)
+        evaluation = self.prepare(detections, iou_type, scores, max_dets)
+        evaluation.evaluate()
         evaluation.accumulate()
         return AveragePrecision(evaluation.eval["precision"][..., -1], self._categories)
 
-    def match(
-        self,
-        detections: Detections,
-        iou_type: str,
-        scores: np.ndarray,
-        max_dets: int,
-        *,
-        all_areas: bool = True,
+    def prepare(
+        self, detections: Detections, iou_type: str, scores: np.ndarray, max_dets: int
     ) -> hotcoco.COCOeval:
-        """Matches detections with instances, without accumulating precision.
+        """Returns a ``COCOeval`` before its ``evaluate()``, which matches detections and instances.
 
         Args:
             detections, iou_type, scores, max_dets: see :meth:`Engine.average_precision`.
-            all_areas: also match within the small, medium and large area range.
-
-        Returns:
-            A ``COCOeval`` after its ``evaluate()``.
         """
         limit = _limit(max_dets, detections)
         evaluation = hotcoco.COCOeval(
@@ -138,10 +129,6 @@ class HotcocoEngine:
         )
         # COCO's limits of 1 and 10 are not reported. LVIS's limit is applied in _results.
         evaluation.params.max_dets = [limit]
-        if not all_areas:
-            evaluation.params.area_rng = evaluation.params.area_rng[:1]
-            evaluation.params.area_rng_lbl = evaluation.params.area_rng_lbl[:1]
-        evaluation.evaluate()
         return evaluation
 
     def _results(

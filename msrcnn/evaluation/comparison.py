@@ -64,9 +64,9 @@ def compare_detections(
         for name, each in detections.items()
     }
     first, *others = evaluations
-    matcher = HotcocoEngine(ground_truth)
+    hotcoco_engine = HotcocoEngine(ground_truth)
     gains = {
-        name: _gain(matcher, evaluations[first], evaluations[name], max_dets, bootstrap)
+        name: _gain(hotcoco_engine, evaluations[first], evaluations[name], max_dets, bootstrap)
         for name in others
     }
     return {
@@ -77,7 +77,11 @@ def compare_detections(
 
 
 def _gain(
-    matcher: HotcocoEngine, first: Evaluation, other: Evaluation, max_dets: int, bootstrap: int
+    hotcoco_engine: HotcocoEngine,
+    first: Evaluation,
+    other: Evaluation,
+    max_dets: int,
+    bootstrap: int,
 ) -> dict:
     both = (first, other)
     with_masks = all(each.scores for each in both)
@@ -86,17 +90,16 @@ def _gain(
     interval = None
     if bootstrap and before is not None:
         iou_type = "segm" if with_masks else "bbox"
-        matched = [
-            matcher.match(
+        prepared = [
+            hotcoco_engine.prepare(
                 each.detections,
                 iou_type,
                 each.scores.get(ranking, each.detections.score),
                 max_dets,
-                all_areas=False,
             )
             for each, ranking in zip(both, rankings)
         ]
-        interval = gain_interval(*matched, bootstrap)
+        interval = gain_interval(*prepared, bootstrap)
     gain = None if before is None else after - before
     return {"rankings": rankings, "AP": gain, "ci95": interval}
 

@@ -157,11 +157,9 @@ def add_interval(evaluation: Evaluation, *, max_dets: int, bootstrap: int) -> No
     if evaluation.summary["delta"]["AP"] is None:
         return
     timer = _StageTimer()
-    matcher = HotcocoEngine(evaluation.ground_truth)
+    engine = HotcocoEngine(evaluation.ground_truth)
     before, after = (
-        matcher.match(
-            evaluation.detections, "segm", evaluation.scores[name], max_dets, all_areas=False
-        )
+        engine.prepare(evaluation.detections, "segm", evaluation.scores[name], max_dets)
         for name in ("segm_box_score", "segm_mask_score")
     )
     evaluation.summary["delta"]["ci95"] = gain_interval(before, after, bootstrap)

@@ -5,9 +5,10 @@ import io
 import json
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 from pycocotools.coco import COCO
 
 from ..atomic_file import write_file
@@ -39,12 +40,16 @@ def write_results(detections: Detections, folder: Path) -> None:
         has_mask_score = detections.mask_score is not None
         scores["segm"] = detections.mask_score if has_mask_score else detections.score
     for task, ranking in scores.items():
-        # As Python objects, the records of all detections would need far more memory than JSON.
-        chunks = (
-            json.dumps(detections.results(task, ranking, slice(start, start + CHUNK_SIZE)))[1:-1]
-            for start in range(0, len(detections), CHUNK_SIZE)
-        )
-        write_file(folder / f"coco_results_{task}.json", f"[{', '.join(chunks)}]")
+        write_file(folder / f"coco_results_{task}.json", _result_parts(detections, task, ranking))
+
+
+def _result_parts(detections: Detections, task: str, scores: np.ndarray) -> Iterator[str]:
+    """Yields the JSON of result records: as Python objects, all would need far more memory."""
+    yield "["
+    for start in range(0, len(detections), CHUNK_SIZE):
+        records = detections.results(task, scores, slice(start, start + CHUNK_SIZE))
+        yield (", " if start else "") + json.dumps(records)[1:-1]
+    yield "]"
 
 
 def evaluate_and_write(

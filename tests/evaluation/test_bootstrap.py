@@ -33,10 +33,8 @@ def rankings(dataset):
 def interval(dataset, samples):
     detections, *scores = rankings(dataset)
     engine = ENGINES["hotcoco"](dataset)
-    matched = [
-        engine.match(detections, "segm", ranking, 100, all_areas=False) for ranking in scores
-    ]
-    return gain_interval(*matched, samples)
+    prepared = [engine.prepare(detections, "segm", ranking, 100) for ranking in scores]
+    return gain_interval(*prepared, samples)
 
 
 def resample(dataset, detections, images):
@@ -68,8 +66,8 @@ def test_samples_are_the_same_as_datasets_of_these_images(dataset):
         # Without ties: those of an image that is repeated have no order of their own.
         ranking = ranking + np.random.default_rng(0).random(len(ranking)) * 1e-9
         engine = ENGINES["hotcoco"](dataset)
-        matched = engine.match(detections, "segm", ranking, 100, all_areas=False)
-        found = average_precision(matched, counts)
+        prepared = engine.prepare(detections, "segm", ranking, 100)
+        found = average_precision(prepared, counts)
         for drawn, ap in zip(counts.T, found):
             images = np.repeat(sorted(dataset.imgs), drawn).tolist()
             sample, taken, rows = resample(dataset, detections, images)
@@ -81,10 +79,10 @@ def test_samples_are_the_same_as_datasets_of_these_images(dataset):
 def test_interval_is_that_of_the_gains_of_the_samples(dataset):
     detections, *scores = rankings(dataset)
     engine = ENGINES["hotcoco"](dataset)
-    matched = [engine.match(detections, "segm", each, 100, all_areas=False) for each in scores]
-    before, after = (average_precision(each, draw(len(dataset.imgs), 60)) for each in matched)
+    prepared = [engine.prepare(detections, "segm", each, 100) for each in scores]
+    before, after = (average_precision(each, draw(len(dataset.imgs), 60)) for each in prepared)
     expected = np.quantile(after - before, [0.025, 0.975]) * 100
-    assert np.allclose(gain_interval(*matched, 60), expected)
+    assert np.allclose(gain_interval(*prepared, 60), expected)
     assert 0 < expected[0] < expected[1]
     ap = ap_interval(dataset, detections, "segm", scores[1], max_dets=100, samples=60)
     assert np.allclose(ap, np.quantile(after, [0.025, 0.975]) * 100)
@@ -110,5 +108,5 @@ def test_is_reproducible(dataset):
 def test_interval_of_no_gain_is_zero(dataset):
     detections, before, _ = rankings(dataset)
     engine = ENGINES["hotcoco"](dataset)
-    matched = engine.match(detections, "segm", before, 100, all_areas=False)
-    assert gain_interval(matched, matched, 50) == [0, 0]
+    prepared = engine.prepare(detections, "segm", before, 100)
+    assert gain_interval(prepared, prepared, 50) == [0, 0]
