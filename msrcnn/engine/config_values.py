@@ -236,7 +236,9 @@ def _check_type(key: str, value: object, default: object) -> None:
         allowed = (int, float) if float in usual else tuple(set(usual))
         elements = list(_numbers(value))
         empty = not elements and key not in MAY_BE_EMPTY
-        if empty or not all(type(element) in allowed for element in elements):
+        flat = not any(isinstance(element, list | tuple) for element in default)
+        nested = flat and any(isinstance(element, list | tuple) for element in value)
+        if empty or nested or not all(type(element) in allowed for element in elements):
             raise UserError(f"{key} is {shown(value)}; its default is {shown(default)}")
 
 

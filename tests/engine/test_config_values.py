@@ -84,6 +84,7 @@ def test_unknown_norm(cfg, key):
         ("DATASETS.TEST", "shapes_val", "DATASETS.TEST is shapes_val, which is of another type"),
         ("DATASETS.TEST", "(1,)", r"DATASETS.TEST is \(1,\); it must be a tuple of names"),
         ("SOLVER.STEPS", "(3, 2)", r"SOLVER.STEPS is \(3, 2\); iterations must increase"),
+        ("SOLVER.STEPS", "[[1]]", "SOLVER.STEPS is .*; its default is"),
         ("SOLVER.STEPS", "('a',)", r"SOLVER.STEPS is \('a',\); its default is"),
         ("SOLVER.MAX_ITER", "many", "SOLVER.MAX_ITER is many, which is of another type than"),
         ("SOLVER.FIT_HELD_OUT", "1.0", "SOLVER.FIT_HELD_OUT is 1.0; it must be between 0 and 1"),
