@@ -9,9 +9,9 @@ from ..benchmark import (
     data_check,
     evaluation_speed,
     fit_time,
-    inference,
-    soft_nms,
-    target,
+    inference_time,
+    soft_nms_time,
+    target_time,
     training_step,
 )
 from ..engine.result_records import write_result
@@ -22,9 +22,9 @@ BENCHMARKS = {
     "cost": cost,
     "evaluation": evaluation_speed,
     "fit": fit_time,
-    "inference": inference,
-    "soft-nms": soft_nms,
-    "target": target,
+    "inference": inference_time,
+    "soft-nms": soft_nms_time,
+    "target": target_time,
     "training": training_step,
 }
 

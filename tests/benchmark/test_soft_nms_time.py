@@ -3,17 +3,19 @@ import argparse
 import pytest
 import torch
 
-from msrcnn.benchmark import pairs, soft_nms
+from msrcnn.benchmark import pairs, soft_nms_time
 from msrcnn.modeling.soft_nms import SoftNMS, soft_nms_inference
 
 
 @pytest.mark.parametrize("background", [8.0, 0.0])
 def test_plain_loop_finds_the_same(background):
-    boxes, scores = soft_nms.predictions(60, background, torch.device("cpu"))
+    boxes, scores = soft_nms_time.predictions(60, background, torch.device("cpu"))
     boxes += 200  # inside the image, to which the inference clips
     decay = SoftNMS("soft_linear", iou_thresh=0.5)
-    found_boxes, found_scores = soft_nms.plain_loop(boxes, scores, decay, 0.01)
-    (ours,), _ = soft_nms_inference([boxes], [scores], [(9999, 9999)], 0.01, decay, soft_nms.KEPT)
+    found_boxes, found_scores = soft_nms_time.plain_loop(boxes, scores, decay, 0.01)
+    (ours,), _ = soft_nms_inference(
+        [boxes], [scores], [(9999, 9999)], 0.01, decay, soft_nms_time.KEPT
+    )
     assert len(ours) == len(found_scores) > 20
     assert torch.allclose(ours.scores, found_scores)
     assert torch.equal(ours.pred_boxes.tensor, found_boxes)
@@ -21,7 +23,7 @@ def test_plain_loop_finds_the_same(background):
 
 def test_measures_every_way_of_every_load(monkeypatch):
     monkeypatch.setattr(pairs, "WARM_UP", 0)
-    result = soft_nms.measure(argparse.Namespace(boxes=40, repeats=2))
+    result = soft_nms_time.measure(argparse.Namespace(boxes=40, repeats=2))
     few, all_of_them = result["loads"].values()
     assert 0 < few["candidates"] < all_of_them["candidates"] == 40 * 80
     assert few["operators"] > 100
@@ -31,7 +33,7 @@ def test_measures_every_way_of_every_load(monkeypatch):
             "loop": 2,
             "nms": 2,
         }
-    assert f"{few['to_nms']['median']:.3g} (" in soft_nms.table(result)
+    assert f"{few['to_nms']['median']:.3g} (" in soft_nms_time.table(result)
 
 
 def test_ways_take_turns():

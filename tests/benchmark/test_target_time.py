@@ -6,18 +6,18 @@ import torch
 from detectron2.data.datasets import register_coco_instances
 from rectangles import ground_truth
 
-from msrcnn.benchmark import pairs, target
+from msrcnn.benchmark import pairs, target_time
 
 
 @pytest.fixture
 def image():
     torch.manual_seed(0)
-    return target.Image(ground_truth(3, "polygon"), proposals=30)
+    return target_time.Image(ground_truth(3, "polygon"), proposals=30)
 
 
 def test_all_ways_find_nearly_the_same(image):
     """They draw the part of an instance in a proposal at different resolutions."""
-    found = [way(image) for way in (target.ours, target.clipping, target.cropping)]
+    found = [way(image) for way in (target_time.ours, target_time.clipping, target_time.cropping)]
     for one, other in itertools.pairwise(found):
         assert one.shape == (30,)
         assert (one - other).abs().max() < 0.03
@@ -37,7 +37,7 @@ def test_measures_every_way(coco_root, monkeypatch):
             *("MODEL.ROI_HEADS.NUM_CLASSES", "80"),
         ],
     )
-    result = target.measure(arguments)
+    result = target_time.measure(arguments)
     assert (result["images"], result["proposals"]) == (2, 16)
     assert all(len(seconds) == 2 for seconds in result["seconds"].values())
-    assert f"| {pairs.text(result['cropping'])}" in target.table(result)
+    assert f"| {pairs.text(result['cropping'])}" in target_time.table(result)
