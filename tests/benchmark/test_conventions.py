@@ -1,10 +1,9 @@
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
 from conftest import ROOT
+from scripts import run_script
 
 from msrcnn.benchmark import conventions
 from msrcnn.benchmark.conventions import (
@@ -109,12 +108,7 @@ def test_recorded_boxes_and_anchors_match_the_measured_ones():
 @pytest.mark.slow
 def test_command_line_reproduces_the_recorded_result(tmp_path):
     output = tmp_path / "conventions.json"
-    done = subprocess.run(
-        [sys.executable, "tools/benchmark.py", "conventions", "--json", str(output)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    done = run_script("tools/benchmark.py", "conventions", "--json", output)
     assert done.returncode == 0, done.stderr
     found = json.loads(output.read_text())
     assert table(found) in done.stdout

@@ -1,10 +1,9 @@
 import json
-import subprocess
-import sys
 
 import pytest
 from conftest import ROOT
 from detectron2 import model_zoo
+from scripts import run_script
 
 from msrcnn import get_config
 from msrcnn.benchmark.cost import DEFAULT_CONFIG, head_costs, table
@@ -104,12 +103,7 @@ def test_config_is_not_modified(tiny_cfg):
 
 
 def benchmark(*arguments):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "benchmark.py"), *arguments],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    return run_script("tools/benchmark.py", *arguments)
 
 
 def test_command_line_writes_what_it_prints(tmp_path):

@@ -1,21 +1,13 @@
-"""Tests of tools/convert_checkpoint.py, run in a subprocess."""
-
-import subprocess
-import sys
+"""Tests of tools/convert_checkpoint.py, run in a process of its own."""
 
 import pytest
 import torch
-from conftest import ROOT
+from scripts import run_script
 from torchvision.models import get_model
 
 
 def convert(*arguments):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "convert_checkpoint.py"), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    return run_script("tools/convert_checkpoint.py", *arguments)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Tests of the scripts in tools/ and datasets/, run in subprocesses."""
+"""Tests of the scripts in tools/ and datasets/, run in processes of their own."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from exploits import EXPLOITS
+from scripts import run_script
 
 SMOKE = "configs/quick/smoke_ms_rcnn_R_18_FPN.yaml"
 # The ResNet-18 FPN config of COCO, small enough for a CPU, without weights that must be downloaded.
@@ -26,7 +27,9 @@ SMALL_COCO = [
 
 
 def tool(name, *arguments, datasets=None):
-    environment = {**os.environ, **({"DETECTRON2_DATASETS": str(datasets)} if datasets else {})}
+    if datasets is None:
+        return run_script(name, *arguments)
+    environment = {**os.environ, "DETECTRON2_DATASETS": str(datasets)}
     return subprocess.run(
         [sys.executable, str(ROOT / name), *arguments],
         capture_output=True,
