@@ -165,6 +165,7 @@ class MaskScoringCheckpointer(DetectionCheckpointer):
             file = self.path_manager.get_local_path(address)
         except (OSError, RuntimeError, KeyError) as error:  # download, Detectron2's catalog
             raise UserError(f"cannot get the weights '{address}': {error}") from error
+        self._parsed_url_during_load = None  # Detectron2 leaves it set if the file before failed
         return super().load(file, checkpointables)
 
     def _load_file(self, filename: str) -> dict:

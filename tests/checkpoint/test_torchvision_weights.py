@@ -132,11 +132,13 @@ def load(tmp_path, caplog):
 )
 def test_torchvision_backbone_loads_unchanged_names(name, head, load):
     model, weights, (message,) = load(name, name)
-    assert all(torch.equal(tensor, weights[key]) for key, tensor in model.body.items())
+    # Detectron2's main branch has these counters, too.
+    body = {key: tensor for key, tensor in model.body.items() if "num_batches" not in key}
+    assert all(torch.equal(tensor, weights[key]) for key, tensor in body.items())
     assert message == (
         "INFO",
         [
-            f"  loaded: backbone {len(model.body)}",
+            f"  loaded: backbone {len(body)}",
             "  newly initialized: FPN (16 tensors)",
             f"  in the file, not in the model: {head}",
         ],
