@@ -79,7 +79,8 @@ class SoftNMS:
         if len(boxes) <= (MATRIX_BOXES_CPU if boxes.is_cpu else MATRIX_BOXES):
             matrix = self._factors(pairs, torch.arange(len(boxes), device=boxes.device))
         remaining, kept = scores.clone(), torch.zeros_like(scores)
-        keep, kept_scores = [classes[:0]], [scores[:0]]
+        keep = [torch.zeros(0, dtype=torch.int64, device=boxes.device)]
+        kept_scores = [scores[:0]]
         for _ in range(steps):
             best = (remaining + kept).argmax(keepdim=True)
             keep.append(best)

@@ -93,7 +93,8 @@ def test_identical_boxes_and_ties(nms_type):
 
 def test_boxes_without_area():
     boxes = torch.tensor([[5.0, 5, 5, 5], [5, 5, 5, 5], [0, 0, 10, 10]])
-    keep, kept = SoftNMS("soft_linear")(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.zeros(3), -1)
+    classes = torch.zeros(3, dtype=torch.int64)
+    keep, kept = SoftNMS("soft_linear")(boxes, torch.tensor([0.9, 0.8, 0.7]), classes, -1)
     assert keep.tolist() == [0, 1, 2]
     assert kept.tolist() == pytest.approx([0.9, 0.8, 0.7])
 
