@@ -108,7 +108,7 @@ class _Table:
                 size=f" {each['image_id']} ({width} x {height})",
                 bbox=shown(each["bbox"]),
                 what="mask" if each.get("segmentation") else "box",
-                mask=np.round(self._mask[row], 1).tolist(),
+                mask=[round(value, 1) for value in self._mask[row].tolist()],
             )
             messages.append(f"annotation {each['id']}: {filled}")
         return messages
