@@ -94,9 +94,10 @@ def test_drawing(cfg, path):
     instances = Predictor(cfg)(pixels)
     picture = draw_detections(pixels, instances, ["thing"], min_score=0.0)
     assert picture.size == (pixels.shape[1], pixels.shape[0])
-    assert (np.asarray(picture) != pixels).mean() > 0.05
     nothing = np.asarray(draw_detections(pixels, instances, [], min_score=2.0))
-    assert np.abs(nothing.astype(int) - pixels).max() <= 2  # nothing is drawn
+    assert (np.asarray(picture) != nothing).mean() > 0.05
+    # Only the image: before matplotlib 3.11, Detectron2's canvas shifts it by part of a pixel.
+    assert np.abs(nothing.astype(int) - pixels).mean() < 3
 
 
 def test_drawings_of_small_images_are_enlarged(cfg, path):

@@ -71,4 +71,4 @@ def test_mathematics_is_drawn_as_text(text):
         canvas.draw()
         drawn.append(np.asarray(canvas.buffer_rgba()).copy())
     assert (drawn[0] == drawn[1]).all()
-    assert drawn[0].min() == 0
+    assert drawn[0].min() < 10  # black

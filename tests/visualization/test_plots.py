@@ -159,7 +159,7 @@ def test_png_files_are_reproducible(evaluation):
     assert len(first) == 5
     for content in first.values():
         picture = Image.open(io.BytesIO(content))
-        assert picture.width == round(WIDTH * DPI)
+        assert abs(picture.width - WIDTH * DPI) <= 1  # matplotlib rounds up or down
         assert len(np.unique(picture.convert("L"))) > 10  # not blank
 
 
