@@ -17,12 +17,13 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 from ..engine import prepare_config, use_scoring_parts
 from ..engine.device import on_available_device
 from ..evaluation import Detections, with_encoded_masks
+from ..modeling.test_time_augmentation import without_maskiou
 from .pairs import measure_in_turn, peak_mib, ratio, text
 from .training_step import DEFAULT_CONFIG, keep_anchors
 
 IMAGES = 10  # repeated in turn
 TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-# Weights are random, so that the number of detections is that of the limit for any threshold.
+# Weights are random: without a threshold, every image has as many detections as the limit allows.
 SETTINGS = ("MODEL.MASKIOU_ON", True, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "MODEL.WEIGHTS", "")
 # Ways that are compared: the name of the ratio, the way, and the one that it is compared with.
 RATIOS = (
@@ -143,15 +144,9 @@ def _inputs(cfg: CfgNode) -> list[dict]:
 def _without_scores(
     model: GeneralizedRCNN, run: Callable[[int], object]
 ) -> Callable[[int], object]:
-    mask_head = model.roi_heads.mask_head
-    maskiou_head = mask_head.maskiou_head
-
     def run_without(repeat: int) -> None:
-        mask_head.maskiou_head = None
-        try:
+        with without_maskiou(model.roi_heads):
             run(repeat)
-        finally:
-            mask_head.maskiou_head = maskiou_head
 
     return run_without
 

@@ -31,10 +31,9 @@ def measure_in_turn(
         for name, run in order if repeat % 2 else order[::-1]:
             start = clock.seconds(device)
             run(repeat)
+            taken = clock.seconds(device) - start
             if repeat >= 0:
-                seconds[name].append(clock.seconds(device) - start)
-            else:
-                clock.seconds(device)
+                seconds[name].append(taken)
     return seconds
 
 

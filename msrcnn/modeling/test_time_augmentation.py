@@ -68,7 +68,7 @@ class MaskScoringRCNNWithTTA(GeneralizedRCNNWithTTA):
         merged = self._merge_detections(*boxes, shape)
         if self.cfg.MODEL.MASK_ON:
             in_views = self._rescale_detected_boxes(inputs, merged, transforms)
-            with _without_maskiou(self.model.roi_heads):
+            with without_maskiou(self.model.roi_heads):
                 outputs = self._batch_inference(views, in_views)
             merged.pred_masks = self._reduce_pred_masks(outputs, transforms)
         if self.cfg.MODEL.MASKIOU_ON:
@@ -136,8 +136,8 @@ class _Views:
 
 
 @contextlib.contextmanager
-def _without_maskiou(roi_heads: torch.nn.Module) -> Iterator[None]:
-    """Masks of single views are not scored."""
+def without_maskiou(roi_heads: torch.nn.Module) -> Iterator[None]:
+    """Turns off mask scoring within a ``with`` block, if the model has it."""
     mask_head = roi_heads.mask_head
     maskiou_head = getattr(mask_head, "maskiou_head", None)
     if maskiou_head is None:

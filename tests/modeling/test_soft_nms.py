@@ -6,8 +6,8 @@ from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pretend_device import DEVICE, PretendDevice
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from msrcnn.benchmark.soft_nms_time import Operators
 from msrcnn.config import get_msrcnn_cfg
 from msrcnn.modeling import SoftNMS, soft_nms
 from msrcnn.modeling.soft_nms import soft_nms_inference
@@ -105,16 +105,6 @@ def test_steps_are_bounded_by_the_detections_kept(monkeypatch):
     monkeypatch.setattr(SoftNMS, "_factors", lambda *a: calls.append(1) or stock(*a))
     SoftNMS("soft_linear")(*candidates(3000, 10, 0), 100)
     assert len(calls) == 100
-
-
-class Operators(TorchDispatchMode):
-    """Counts operators."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += 1
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("nms_type", ["soft_linear", "soft_gaussian"])
