@@ -13,13 +13,14 @@ DEMO_CONFIG := configs/quick/shapes_ms_rcnn_R_18_FPN_fitted.yaml
 DEMO_OUTPUT := output/demo
 SHAPES := datasets/shapes/annotations/instances_val.json
 
-.PHONY: help setup demo reproduce-shapes reproduce-nuclei reproduce-animals reproduce-ccp reproduce-coco test test-gpu lint format wheelhouse clean
+.PHONY: help setup demo reproduce-shapes reproduce-nuclei reproduce-animals reproduce-ccp reproduce-coco test test-all test-gpu lint format wheelhouse clean
 
 help:
 	@echo "make demo        install, create a small dataset, train, evaluate and draw (minutes on a CPU)"
 	@echo "make reproduce-NAME  train and compare joint and fitted scores, 3 seeds, on shapes, nuclei, animals or ccp"
 	@echo "make reproduce-coco  commands, times and published results of the COCO models, for 1 and 8 GPUs"
-	@echo "make test        install and run the tests"
+	@echo "make test        install and run the tests, except slow end-to-end ones"
+	@echo "make test-all    run all tests, as continuous integration does"
 	@echo "make test-gpu    run the checks that need a GPU, and print what a bug report needs"
 	@echo "make setup       install into $(VENV)"
 	@echo "make lint        check style"
@@ -64,8 +65,13 @@ reproduce-shapes reproduce-nuclei reproduce-animals reproduce-ccp: reproduce-%: 
 reproduce-coco: setup
 	@$(VENV)/bin/msrcnn compare
 
+PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile
+
 test: setup
-	$(PY) -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+	$(PY) -m pytest $(PARALLEL)
+
+test-all: setup
+	$(PY) -m pytest $(PARALLEL) -m ""
 
 test-gpu: setup
 	-$(PY) -m detectron2.utils.collect_env
