@@ -68,7 +68,9 @@ if os.fork() == 0:
     while is_running(job_id):
         time.sleep(0.02)
     log = open(folder / f"{{{{job_id}}}}.log", "a")
-    process = subprocess.Popen(["bash", folder / f"{{{{job_id}}}}.sh"], stdout=log, stderr=log)
+    environment = dict(os.environ, SLURM_RESTART_COUNT="1")
+    process = subprocess.Popen(["bash", folder / f"{{{{job_id}}}}.sh"], env=environment,
+                               stdout=log, stderr=log)
     (folder / "part").write_text(str(process.pid))
     (folder / "part").replace(folder / f"{{{{job_id}}}}.pid")
     (folder / f"{{{{job_id}}}}.requeued").unlink()

@@ -1,8 +1,5 @@
 """The job of a run, in a process of its own, wherever a launcher starts it."""
 
-import multiprocessing
-import os
-import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -51,9 +48,6 @@ class RunJob:
     def __call__(self) -> None:
         if self.threads:
             torch.set_num_threads(self.threads)
-        # Before a job's time is up, Slurm sends SIGUSR2 to all its processes. submitit answers in
-        # this process; the workers of the data loader must survive it.
-        os.register_at_fork(after_in_child=_ignore_sigusr2)
         folder = self.run.folder
         # If a sweep was killed, its job may still be running: wait for it.
         with FileLock(folder / ".lock"):
@@ -94,13 +88,7 @@ class RunJob:
         )
 
     def _launch(self, main: Callable[[], object]) -> None:
-        launch_processes(partial(_in_process, main), Processes(self.num_gpus))
-
-
-def _in_process(main: Callable[[], object]) -> None:
-    if multiprocessing.parent_process() is not None:  # one of several processes
-        _ignore_sigusr2()
-    main()
+        launch_processes(main, Processes(self.num_gpus))
 
 
 def _collect(cfg: CfgNode, samples: Path) -> None:
@@ -111,10 +99,6 @@ def _fit_and_evaluate(cfg: CfgNode, samples: Path) -> None:
     scores = ScoreFit(start_run(cfg, eval_only=True), samples)
     scores.fit()
     scores.evaluate()
-
-
-def _ignore_sigusr2() -> None:
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 def create_folder(run: Run) -> None:

@@ -1,28 +1,38 @@
-"""Time of a training step with the MaskIoU head trained on proposals or on detections."""
+"""Time and memory of a training step with and without mask scoring."""
 
 import argparse
 import itertools
 import statistics
+from collections.abc import Callable
 
 import torch
 from detectron2.modeling import GeneralizedRCNN, build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from tabulate import tabulate
-from tqdm import tqdm
 
 from ..engine import Trainer, prepare_config
 from ..engine.device import on_available_device
-from . import clock
+from ..modeling.maskiou_samples import TARGETS
+from ..modeling.test_time_augmentation import without_maskiou
+from .pairs import measure_in_turn, peak_mib, ratio, text
 
 DEFAULT_CONFIG = "COCO-InstanceSegmentation/ms_rcnn_R_50_FPN_1x.yaml"
 BATCHES = 4  # of images, repeated in turn
-WARM_UP = 2  # steps of each kind that are not measured
 # The step is trained on detections of any score, so that there are as many as can be.
 SETTINGS = (
     *("MODEL.MASKIOU_ON", True, "MODEL.ROI_MASKIOU_HEAD.SAMPLES", "detections"),
     *("MODEL.ROI_MASKIOU_HEAD.DETECTIONS_FROM", 0, "SOLVER.FIT_SCORES", False),
     *("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "MODEL.WEIGHTS", "", "SEED", 0),
+)
+STOCK, PROPOSALS, DETECTIONS = "mask r-cnn", "proposals", "detections"
+OTHER_TARGETS = tuple(name for name in TARGETS if name != "target_class")
+# Ways that are compared: the name of the ratio, the way, and the one that it is compared with.
+RATIOS = (
+    ("mask scoring, trained on proposals", PROPOSALS, STOCK),
+    ("mask scoring, trained on detections", DETECTIONS, STOCK),
+    ("detections instead of proposals", DETECTIONS, PROPOSALS),
+    *((f"target {name} instead of target_class", name, PROPOSALS) for name in OTHER_TARGETS),
 )
 
 
@@ -35,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--foreground",
         type=int,
         nargs="+",
-        default=[0, 128],
+        default=[128],
         help="foreground proposals per image to measure with, beside those of the untrained RPN",
     )
     parser.add_argument(
@@ -43,16 +53,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="detections per image, all matched (default: TEST.DETECTIONS_PER_IMAGE)",
     )
-    parser.add_argument("--repeats", type=int, default=10, help="pairs of steps to measure")
+    parser.add_argument("--repeats", type=int, default=10, help="steps to measure of each kind")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="override config keys")
 
 
 def measure(args: argparse.Namespace) -> dict:
     """Measures training steps with an untrained model on images of ``DATASETS.TRAIN``.
 
-    Steps on proposals and on detections alternate, with the same images and random numbers, and
-    consist of forward pass, backward pass and SGD with a learning rate of 0. Box inference runs,
-    but its detections are replaced by instances: those of an untrained model match none.
+    Steps of all kinds alternate, with the same images and random numbers, and consist of forward
+    pass, backward pass and SGD with a learning rate of 0. ``mask r-cnn`` is the model without its
+    MaskIoU head; the others train the head on proposals, on detections, or on proposals with
+    another target. With detections, box inference runs, but its detections are replaced by
+    instances: those of an untrained model match none.
 
     Returns:
         ``config``, ``overrides``, ``images`` per step, and ``loads``, one for each number of
@@ -68,15 +80,14 @@ def measure(args: argparse.Namespace) -> dict:
     torch.manual_seed(cfg.SEED)
     model = build_model(cfg).train()
     keep_anchors(model)
-    step = _Step(model, amp=cfg.SOLVER.AMP.ENABLED)
     batches = list(itertools.islice(iter(Trainer.build_train_loader(cfg)), BATCHES))
+    steps = _Steps(model, batches, amp=cfg.SOLVER.AMP.ENABLED)
     return {
         "config": args.config_file,
         "overrides": args.opts,
         "images": cfg.SOLVER.IMS_PER_BATCH,
         "loads": [
-            _measure_load(step, batches, number, detections, args.repeats)
-            for number in args.foreground
+            _measure_load(steps, number, detections, args.repeats) for number in args.foreground
         ],
     }
 
@@ -88,76 +99,134 @@ def keep_anchors(model: GeneralizedRCNN) -> None:
 
 def table(result: dict) -> str:
     """Formats a result of :func:`measure`."""
-    rows = [
-        (
-            f"{load['proposals']:.0f}",
-            f"{load['foreground']:.0f}",
-            f"{load['detections']:.0f}",
-            f"{statistics.median(load['proposals_seconds']):.3f} s",
-            f"{statistics.median(load['detections_seconds']):.3f} s",
-            f"{load['ratio']:.2f}",
-        )
-        for load in result["loads"]
-    ]
-    headers = (
-        *("proposals per image", "foreground proposals", "detections"),
-        *("step on proposals", "step on detections", "ratio"),
-    )
-    return tabulate(rows, headers, tablefmt="pipe", colalign=("right",) * len(headers))
+    rows = []
+    for load in result["loads"]:
+        medians = {way: statistics.median(each) for way, each in load["seconds"].items()}
+        for name, way, other in RATIOS:
+            memory = load["memory_mib"]
+            rows.append(
+                (
+                    f"{load['foreground']:.0f}",
+                    name,
+                    *(f"{medians[key]:.3f} s" for key in (way, other)),
+                    text(load["ratios"][name]),
+                    f"{memory[way] / memory[other]:.3f}",
+                )
+            )
+    headers = ("foreground proposals", "", "with", "without", "ratio (quartiles)", "memory")
+    return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True)
 
 
-def _measure_load(
-    step: "_Step", batches: list[list[dict]], foreground: int, detections: int, repeats: int
-) -> dict:
-    """Measures pairs of steps.
+def _measure_load(steps: "_Steps", foreground: int, detections: int, repeats: int) -> dict:
+    """Measures steps of each kind.
 
     Returns:
         ``proposals``, the mean number per image that the box inference ran on; ``foreground`` and
-        ``detections``, the mean numbers per image that a step trained on; ``proposals_seconds`` and
-        ``detections_seconds`` of each pair; ``ratio``, the median of their ratios.
+        ``detections``, the mean numbers per image that a step trained on; ``seconds`` of each kind
+        and repeat; ``ratios``, see ``RATIOS``; ``memory_mib`` of each kind: the peak on a GPU, on
+        the CPU see :meth:`_Steps.memory_mib`.
     """
-    seconds: dict[bool, list[float]] = {False: [], True: []}
-    numbers: dict[str, list[float]] = {"roi_head/num_fg_samples": [], "maskiou/num_matched": []}
-    boxes = _Boxes(step.model.roi_heads, foreground, detections)
-    with boxes, EventStorage() as storage:
-        for repeat in tqdm(range(-WARM_UP, repeats), unit="pair", leave=False):
-            # Each kind comes first in half of the pairs.
-            for on_detections in (False, True) if repeat % 2 else (True, False):
-                taken = step(batches[repeat % len(batches)], on_detections, seed=repeat + WARM_UP)
-                if repeat >= 0:
-                    seconds[on_detections].append(taken)
-            for name, values in numbers.items():
-                values.append(storage.latest()[name][0])
-    ratios = [b / a for a, b in zip(seconds[False], seconds[True])]
+    boxes = _Boxes(steps.model.roi_heads, foreground, detections)
+    device = steps.model.device
+    with boxes:
+        ways = steps.ways()
+        seconds = measure_in_turn(ways, device, repeats)
+        memory = peak_mib(ways, device) or {
+            name: steps.memory_mib(run) for name, run in ways.items()
+        }
     return {
         "proposals": statistics.mean(boxes.proposals),
-        "foreground": statistics.mean(numbers["roi_head/num_fg_samples"]),
-        "detections": statistics.mean(numbers["maskiou/num_matched"]),
-        "proposals_seconds": seconds[False],
-        "detections_seconds": seconds[True],
-        "ratio": statistics.median(ratios),
+        "foreground": statistics.mean(steps.numbers["roi_head/num_fg_samples"]),
+        "detections": statistics.mean(steps.numbers["maskiou/num_matched"]),
+        "seconds": seconds,
+        "ratios": {name: ratio(seconds, way, other) for name, way, other in RATIOS},
+        "memory_mib": memory,
     }
 
 
-class _Step:
-    """A training step of a model, which can train the MaskIoU head on either kind of samples."""
+class _Steps:
+    """Training steps of one model, with and without mask scoring."""
 
-    def __init__(self, model: GeneralizedRCNN, *, amp: bool):
+    def __init__(self, model: GeneralizedRCNN, batches: list[list[dict]], *, amp: bool):
+        """
+        Args:
+            model: in training mode; its MaskIoU head can be trained on detections.
+            batches: taken in turn.
+            amp: whether to use automatic mixed precision.
+        """
         self.model = model
+        self.numbers: dict[str, list[float]] = {
+            "roi_head/num_fg_samples": [],
+            "maskiou/num_matched": [],
+        }
+        self._batches = batches
+        model.roi_heads.mask_head.detections_from = None  # except in steps on detections
         self._optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
         self._autocast = torch.autocast(model.device.type, enabled=amp)
 
-    def __call__(self, batch: list[dict], on_detections: bool, seed: int) -> float:
-        """Returns the seconds that the step took; on the CPU, those of the process alone."""
-        self.model.roi_heads.mask_head.detections_from = 0 if on_detections else None
-        torch.manual_seed(seed)
-        start = clock.seconds(self.model.device)
-        with self._autocast:
-            loss = sum(self.model(batch).values())
+    def ways(self) -> dict[str, Callable[[int], object]]:
+        """Returns the steps by name, each called with the number of the repeat."""
+
+        def stock(repeat: int) -> None:
+            with without_maskiou(self.model.roi_heads):
+                self._step(repeat)
+
+        return {
+            STOCK: stock,
+            PROPOSALS: self._step,
+            DETECTIONS: self._on_detections,
+            **{name: self._with_target(name) for name in OTHER_TARGETS},
+        }
+
+    def memory_mib(self, run: Callable[[int], object]) -> float:
+        """Returns what a step keeps: tensors saved for the backward pass, each memory once, and
+        parameters with gradient and momentum."""
+        parameters = {p.untyped_storage().data_ptr() for p in self.model.parameters()}
+        saved: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in parameters:
+                saved[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            run(0)
+        kept = sum(3 * p.nbytes for p in self.model.parameters() if p.grad is not None)
+        return (sum(saved.values()) + kept) / 2**20
+
+    def _on_detections(self, repeat: int) -> None:
+        self.model.roi_heads.mask_head.detections_from = 0
+        try:
+            storage = self._step(repeat)
+        finally:
+            self.model.roi_heads.mask_head.detections_from = None
+        for name, values in self.numbers.items():
+            values.append(storage.latest()[name][0])
+
+    def _with_target(self, name: str) -> Callable[[int], object]:
+        heads = self.model.roi_heads
+
+        def run(repeat: int) -> None:
+            before = heads.mask_head.maskiou_samples, heads.share_image_instances
+            heads.mask_head.maskiou_samples = TARGETS[name]()
+            heads.share_image_instances = TARGETS[name].needs_image_instances
+            try:
+                self._step(repeat)
+            finally:
+                heads.mask_head.maskiou_samples, heads.share_image_instances = before
+
+        return run
+
+    def _step(self, repeat: int) -> EventStorage:
+        torch.manual_seed(repeat + 1000)  # warm-up has negative numbers
         self._optimizer.zero_grad()
-        loss.backward()
+        with EventStorage() as storage:
+            with self._autocast:
+                loss = sum(self.model(self._batches[repeat % len(self._batches)]).values())
+            loss.backward()
         self._optimizer.step()
-        return clock.seconds(self.model.device) - start
+        return storage
 
 
 class _Boxes:

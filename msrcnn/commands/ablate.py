@@ -10,12 +10,10 @@ from ..ablation.estimate import estimate
 from ..ablation.launcher import Launcher
 from ..ablation.local_jobs import LocalLauncher
 from ..ablation.scheduler import State, Status
-from ..ablation.slurm import SlurmLauncher
+from ..ablation.slurm_launcher import SlurmLauncher
 from ..engine.run_log import silence_known_warnings
 from ..errors import UserError
-from .arguments import add_overrides, add_train_data, add_val_data, at_least
-
-DAY = 24 * 60  # minutes
+from .arguments import add_overrides, add_slurm, add_train_data, add_val_data, at_least
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,13 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--gpus", type=at_least(0), metavar="N", help="GPUs per run (default: 1 if available)"
     )
     parser.add_argument("--slots", type=at_least(1), metavar="N", help="local: concurrent runs")
-    parser.add_argument("--partition", metavar="P", help="Slurm: partition")
-    parser.add_argument(
-        "--time",
-        type=at_least(1),
-        metavar="MINUTES",
-        help="Slurm: time limit of a job, which resumes in another job (default: a day)",
-    )
+    add_slurm(parser, "submit jobs")
     parser.add_argument("--dry-run", action="store_true", help="print what would run and its cost")
     parser.add_argument("--report-only", action="store_true", help="rebuild tables and plots")
     add_overrides(parser)
@@ -84,11 +76,9 @@ def _launcher(args: argparse.Namespace) -> Launcher:
         if args.slots:
             raise UserError("--slots is for --launcher local; Slurm decides what runs when")
         gpus = 1 if args.gpus is None else args.gpus
-        return SlurmLauncher(gpus=gpus, partition=args.partition, minutes=args.time or DAY)
-    if args.partition:
-        raise UserError("--partition is for --launcher slurm")
-    if args.time is not None:
-        raise UserError("--time is for --launcher slurm")
+        return SlurmLauncher(gpus=gpus, options=args.slurm)
+    if args.slurm:
+        raise UserError("--slurm is for --launcher slurm")
     return LocalLauncher(gpus=args.gpus, slots=args.slots)
 
 

@@ -71,6 +71,19 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_slurm(parser: argparse.ArgumentParser, use: str) -> None:
+    """Adds ``--slurm``."""
+    parser.add_argument(
+        "--slurm",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help=f"{use} with this option of sbatch, e.g. partition=P, account=A, qos=Q, mem=64G; may "
+        "be given several times. time=MINUTES (default: a day) is the limit after which a job is "
+        "put back into the queue and resumes",
+    )
+
+
 def processes(args: argparse.Namespace) -> Processes:
     """Returns the processes that the arguments ask for."""
     return Processes(args.num_gpus, args.num_machines, args.machine_rank, args.dist_url)

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from unittest import mock
 
 import torch
+import torch.distributed as dist
 from detectron2.engine import launch
+from detectron2.engine.launch import _distributed_worker
 from detectron2.utils import comm
 
 from ..errors import UserError
@@ -54,6 +56,9 @@ def launch_processes(main: Callable[[], object], processes: Processes) -> None:
         ProcessExitedException: if one of several processes ended with an error.
     """
     num_gpus, num_machines = processes.num_gpus, processes.num_machines
+    if dist.is_torchelastic_launched():
+        _join_torchrun(main, processes)
+        return
     if num_gpus > 1 and num_gpus > torch.cuda.device_count():
         raise UserError(
             f"--num-gpus {num_gpus}, but this machine has {torch.cuda.device_count()}; with none, "
@@ -79,12 +84,37 @@ def launch_processes(main: Callable[[], object], processes: Processes) -> None:
         raise
 
 
+def _join_torchrun(main: Callable[[], object], processes: Processes) -> None:
+    """Runs one of the processes that ``torchrun`` has started, with Detectron2's process groups."""
+    rank, here, size, machine = (
+        int(os.environ[name])
+        for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE", "GROUP_RANK")
+    )
+    if processes.num_machines > 1 or processes.num_gpus not in (0, 1, here):
+        raise UserError(
+            "torchrun starts the processes: leave out --num-gpus, --num-machines, --machine-rank "
+            "and --dist-url"
+        )
+    if size == 1 or dist.is_initialized():  # by an earlier call, for the training
+        main()
+        return
+    if here > torch.cuda.device_count():
+        raise UserError(
+            f"torchrun has started {here} processes, but this machine has "
+            f"{torch.cuda.device_count()} GPUs; use --nproc-per-node {torch.cuda.device_count()}"
+        )
+    _distributed_worker(
+        rank, functools.partial(_in_process, main), size, here, machine, "env://", ()
+    )
+
+
 def _in_process(main: Callable[[], object]) -> None:
     """Runs one of several processes; an error ends it, and with it the others.
 
     Of errors in several processes, only that of the main process is shown, or else the first.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the launcher says that it was interrupted
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm's warning is for the launcher
     try:
         main()
     except UserError as error:

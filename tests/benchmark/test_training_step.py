@@ -1,35 +1,71 @@
+import statistics
+
 import pytest
 import torch
 from detectron2.structures import BitMasks, Boxes, Instances
 
-from msrcnn.benchmark.training_step import _measure_load, _Step, table
+from msrcnn.benchmark import pairs
+from msrcnn.benchmark.training_step import RATIOS, _measure_load, _Steps, table
 from msrcnn.engine import use_scoring_parts
+from msrcnn.modeling.instance_masks import InstanceMasks
 
 
 def image_of_two_instances():
     instances = Instances((96, 128))
     instances.gt_boxes = Boxes(torch.tensor([[10.0, 10, 50, 60], [60, 20, 110, 90]]))
     instances.gt_classes = torch.tensor([0, 1])
-    instances.gt_masks = BitMasks(torch.ones(2, 96, 128, dtype=torch.bool))
+    instances.gt_masks = InstanceMasks(BitMasks(torch.ones(2, 96, 128, dtype=torch.bool)).tensor)
     return {"image": torch.rand(3, 96, 128), "instances": instances}
 
 
-def test_steps_have_the_asked_numbers_of_boxes(tiny_cfg, build, monkeypatch):
+@pytest.fixture
+def steps(tiny_cfg, build, monkeypatch):
     tiny_cfg.MODEL.ROI_MASKIOU_HEAD.SAMPLES = "detections"
     use_scoring_parts(tiny_cfg)
-    model = build(tiny_cfg).train()
-    monkeypatch.setattr("msrcnn.benchmark.training_step.WARM_UP", 0)
+    monkeypatch.setattr(pairs, "WARM_UP", 0)
+    return _Steps(build(tiny_cfg).train(), [[image_of_two_instances()]], amp=False)
+
+
+def test_steps_have_the_asked_numbers_of_boxes(steps):
+    model = steps.model
     before = {name: p.clone() for name, p in model.named_parameters()}
-    load = _measure_load(
-        _Step(model, amp=False), [[image_of_two_instances()]], foreground=6, detections=9, repeats=2
-    )
+    load = _measure_load(steps, foreground=6, detections=9, repeats=2)
     assert load["foreground"] >= 6 + 2  # Detectron2 adds the instances themselves
     assert load["detections"] == 9
     assert load["proposals"] > 0
-    pairs = zip(load["proposals_seconds"], load["detections_seconds"], strict=True)
-    first, second = (b / a for a, b in pairs)
-    assert load["ratio"] == pytest.approx((first + second) / 2)
+    taken = load["seconds"]
+    ratios = [b / a for a, b in zip(taken["mask r-cnn"], taken["proposals"], strict=True)]
+    found = load["ratios"]["mask scoring, trained on proposals"]["median"]
+    assert found == pytest.approx(statistics.mean(ratios))
+    assert len(load["ratios"]) == len(RATIOS) == 5
     assert all((before[name] == p).all() for name, p in model.named_parameters())
     assert "label_and_sample_proposals" not in vars(model.roi_heads)
     assert "_detect" not in vars(model.roi_heads)
-    assert f"{load['ratio']:.2f} |" in table({"loads": [load]})
+    assert model.roi_heads.mask_head.maskiou_head is not None
+    assert f"| {pairs.text(load['ratios'][RATIOS[0][0]])} " in table({"loads": [load]})
+
+
+def test_each_way_trains_what_its_name_says(steps):
+    """Without mask scoring the head has no gradient; the targets differ."""
+    head = steps.model.roi_heads.mask_head.maskiou_head
+    gradients = {}
+    for name, run in steps.ways().items():
+        if name != "detections":  # needs boxes, see the other test
+            run(0)
+            weight = head.maskiou.weight
+            gradients[name] = None if weight.grad is None else weight.grad.clone()
+    assert gradients.pop("mask r-cnn") is None
+    found = list(gradients.values())
+    assert len(found) == 3
+    assert all(torch.isfinite(g).all() and g.any() for g in found)
+    assert not torch.equal(found[0], found[1])
+    assert not torch.equal(found[1], found[2])
+
+
+def test_memory_counts_what_the_head_saves(steps):
+    """The MaskIoU head adds at least its parameters, with gradient and momentum."""
+    ways = steps.ways()
+    stock, scoring = (steps.memory_mib(ways[name]) for name in ("mask r-cnn", "proposals"))
+    head = steps.model.roi_heads.mask_head.maskiou_head
+    assert scoring - stock > sum(3 * p.nbytes for p in head.parameters()) / 2**20
+    assert scoring < 2 * stock

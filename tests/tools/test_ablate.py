@@ -271,7 +271,7 @@ def test_a_mistake_is_one_line(run_here, tmp_path):
 def test_a_sweep_on_slurm(run, tmp_path):
     path = add_slurm(tmp_path, os.environ["PATH"])
     code, stdout, stderr = run(
-        *("--launcher", "slurm", "--partition", "long", "--time", "60"),
+        *("--launcher", "slurm", "--slurm", "partition=long", "--slurm", "time=60"),
         env={**os.environ, "PATH": path},
     )
     assert code == 0, stderr

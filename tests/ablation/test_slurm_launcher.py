@@ -6,7 +6,7 @@ from fake_slurm import add_slurm
 from waiting import wait_for, written
 
 from msrcnn.ablation.launcher import JobState
-from msrcnn.ablation.slurm import SlurmLauncher
+from msrcnn.ablation.slurm_launcher import SlurmLauncher
 from msrcnn.errors import UserError
 
 
@@ -56,7 +56,7 @@ def kill(pid_file):
 
 
 def test_slurm_job_with_its_parameters(slurm, tmp_path):
-    launcher = SlurmLauncher(gpus=4, partition="long", minutes=90)
+    launcher = SlurmLauncher(gpus=4, options=["partition=long", "time=90"])
     job = launcher.submit(lambda: print("the result"), tmp_path / "job", "concat")
     assert "the result" in result(job)
     script = script_of(slurm)
@@ -145,5 +145,5 @@ def test_slurm_job_of_an_interrupted_sweep_is_found_again(slurm, sleeper, tmp_pa
 
 def test_a_machine_without_slurm(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="--launcher slurm: there is no 'srun' here"):
+    with pytest.raises(UserError, match="there is no 'srun' here"):
         SlurmLauncher()
