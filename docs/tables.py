@@ -5,13 +5,14 @@ tests check that they are up to date.
 """
 
 import json
+import math
 import statistics
 from pathlib import Path
 
 from msrcnn import get_config
 from msrcnn.benchmark import evaluation_speed as speed_benchmark
 from msrcnn.benchmark import fit_time as fit_benchmark
-from msrcnn.benchmark import training_step as step_benchmark
+from msrcnn.benchmark import inference_time, loader_time, soft_nms_time, target_time, training_step
 from msrcnn.evaluation import metrics_table
 from msrcnn.published.numbers import published_by_config, published_training
 
@@ -163,8 +164,49 @@ def within_training() -> None:
     print(f"{gain_in_words(delta)}, less than the fits above")
 
 
-def training_step() -> None:
-    print(step_benchmark.table(record("training_step_fpn")))
+SPEED = {
+    "training": training_step,
+    "inference": inference_time,
+    "inference_half_channels": inference_time,
+    "inference_bf16": inference_time,
+    "soft_nms": soft_nms_time,
+    "target": target_time,
+    "loader": loader_time,
+    "loader_bitmask": loader_time,
+}
+
+
+def speed(name: str) -> None:
+    """A benchmark's table, with the record, the hardware and the command."""
+    key = f"speed_{name}"
+    found = record(key)
+    command = found["command"].replace(f" --json docs/results/{key}.json", "")
+    print(SPEED[name].table(found))
+    print(f"\n{found['hardware']}, [results/{key}.json](results/{key}.json), `{command}`.")
+
+
+def loading() -> None:
+    """How many workers the loader needs for Detectron2's published training speed."""
+    training = published_training("mask_rcnn_R_50_FPN_1x")
+    needed = 16 / 8 / training.seconds
+    each = record("speed_loader")["images_per_second"]
+    print(
+        f"Detectron2's model zoo trains R-50 FPN with {training.seconds} s for 16 images on 8 V100,"
+    )
+    print(
+        f"{needed:.1f} images per second and GPU: {math.ceil(needed / each)} workers of such cores."
+    )
+
+
+def evaluation_memory() -> None:
+    """How the memory of an evaluation grows, from its two largest sizes."""
+    small, large = record("evaluation")["sizes"][1:3]
+    more = large["ours"]["peak_mib"] - small["ours"]["peak_mib"]
+    images = large["images"] - small["images"]
+    print(
+        f"Between {small['images']:,} and {large['images']:,} images, the memory of our evaluation"
+    )
+    print(f"grows by {more / images:.2f} MiB an image with 100 detections each.")
 
 
 def fit_time() -> None:

@@ -15,4 +15,13 @@ from . import checkpoint, data, modeling  # noqa: F401  (registers with Detectro
 from .config import add_msrcnn_config, get_config
 from .version import __version__
 
-__all__ = ["__version__", "add_msrcnn_config", "get_config"]
+__all__ = ["Prediction", "Predictor", "__version__", "add_msrcnn_config", "get_config"]
+
+
+def __getattr__(name: str):
+    """Imports the predictor when it is used: the drawing that it includes takes a second."""
+    if name in ("Prediction", "Predictor"):
+        from . import prediction
+
+        return getattr(prediction, name)
+    raise AttributeError(f"module 'msrcnn' has no attribute '{name}'")

@@ -195,16 +195,21 @@ def find_config(config_file: str) -> Path:
 
 
 def config_beside(weights: str) -> str:
-    """Returns the config that was exported with the weights: ``W.yaml`` beside ``W.pth``.
+    """Returns the config in the folder of the weights.
+
+    It is ``W.yaml`` of an export ``W.pth``, or else ``config.yaml``, which a training writes.
 
     Raises:
         UserError: if there is none.
     """
-    path = Path(f"{Path(weights).with_suffix('')}.yaml") if weights else None
-    if path is None or not path.is_file():
-        where = f"there is no '{path}' beside the weights" if path else "no weights are given"
-        raise UserError(f"give --config-file: {where}")
-    return str(path)
+    if not weights:
+        raise UserError("give --config-file: no weights are given")
+    exported = Path(weights).with_suffix(".yaml")
+    trained = exported.with_name("config.yaml")
+    for path in (exported, trained):
+        if path.is_file():
+            return str(path)
+    raise UserError(f"give --config-file: there is no '{exported}' or '{trained.name}' beside it")
 
 
 def load_config(config_file: str | Path, opts: list[str] = ()) -> CfgNode:

@@ -14,7 +14,7 @@ LEVELS = [
     ["commands"],
     ["ablation"],
     ["benchmark"],
-    ["scores", "published"],
+    ["scores", "published", "prediction"],
     ["engine"],
     ["visualization", "lazy"],
     ["evaluation", "checkpoint"],

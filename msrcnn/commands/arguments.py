@@ -12,7 +12,7 @@ TRUST_HELP = "load weights that are not plain data; this RUNS any code that the 
 
 def add_config(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Adds ``--config-file``."""
-    default = "" if required else " (default: W.yaml, as exported beside W.pth)"
+    default = "" if required else " (default: W.yaml or config.yaml beside W.pth)"
     parser.add_argument(
         "--config-file",
         metavar="F",

@@ -3,11 +3,10 @@
 import argparse
 from pathlib import Path
 
-from ..engine import Predictor, prepare_model_config
 from ..engine.run_log import silence_known_warnings, start_console_log
 from ..errors import UserError
 from ..escaping import printable
-from ..visualization import draw_detections, read_rgb
+from ..prediction import Predictor
 from ..visualization.images import write_image
 from .arguments import add_config, add_trust
 
@@ -32,18 +31,17 @@ def run(args: argparse.Namespace) -> None:
     check_outputs(outputs)
     start_console_log()
     silence_known_warnings()
-    cfg = prepare_model_config(args.weights, args.config_file)
-    predict = Predictor(cfg, trust_weights=args.trust_weights)
+    predict = Predictor(
+        args.weights, config_file=args.config_file, trust_weights=args.trust_weights
+    )
     for path, output in outputs.items():
-        pixels = read_rgb(path)
         try:
-            instances = predict(pixels)
+            found = predict(path)
         except UserError as error:
             raise UserError(f"'{path}': {error}") from error
-        picture = draw_detections(pixels, instances, predict.class_names, args.min_score)
-        write_image(output, picture)
-        shown = int((instances.scores >= args.min_score).sum())
-        line = f"{path}: drew {shown} of {len(instances)} detections in {output}"
+        shown = found.select(min_score=args.min_score)
+        write_image(output, shown.draw())
+        line = f"{path}: drew {len(shown)} of {len(found)} detections in {output}"
         print(printable(line))
 
 

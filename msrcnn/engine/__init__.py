@@ -4,7 +4,7 @@ from .config_rules import check_config
 from .evaluate import evaluate, evaluate_predictions
 from .export import export_model
 from .launch import Processes, launch_processes
-from .predictor import Predictor
+from .load_model import load_model
 from .prepare import prepare_config, prepare_model_config
 from .replay import replay
 from .run import run
@@ -14,7 +14,6 @@ from .start import start_run
 from .trainer import Trainer, train
 
 __all__ = [
-    "Predictor",
     "Processes",
     "Trainer",
     "check_config",
@@ -22,6 +21,7 @@ __all__ = [
     "evaluate_predictions",
     "export_model",
     "launch_processes",
+    "load_model",
     "prepare_config",
     "prepare_model_config",
     "replay",

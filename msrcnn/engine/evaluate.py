@@ -23,7 +23,7 @@ from ..evaluation import (
 from ..evaluation.ground_truth import dataset_record, has_annotations
 from ..provenance import file_record, software
 from .evaluators import evaluation_settings
-from .predictor import load_model
+from .load_model import load_model
 from .publish import publish_evaluation
 from .trainer import Trainer
 

@@ -6,8 +6,8 @@ from ..atomic_file import write_file
 from ..checkpoint import write_weights
 from ..data.custom import is_custom_dataset
 from ..errors import UserError
+from .load_model import load_model
 from .model_classes import class_names
-from .predictor import load_model
 
 
 def export_model(cfg, output: Path, *, trust_weights: bool = False) -> Path:
@@ -16,7 +16,7 @@ def export_model(cfg, output: Path, *, trust_weights: bool = False) -> Path:
     Args:
         cfg: a config with ``MODEL.WEIGHTS``.
         output: path of the weights, ending in ``.pth`` or ``.safetensors``.
-        trust_weights: see :func:`~.predictor.load_model`.
+        trust_weights: see :func:`~.load_model.load_model`.
 
     Returns:
         The path of the config: ``output`` with the suffix ``.yaml``.

@@ -59,12 +59,15 @@ def prepare_config(
     return cfg
 
 
-def prepare_model_config(weights: str, config_file: str = "") -> CfgNode:
+def prepare_model_config(
+    weights: str, config_file: str = "", *, device: str | None = None
+) -> CfgNode:
     """Returns the config of a trained model, to predict with it or to export it.
 
     Args:
         weights: checkpoint of the model.
-        config_file: its config; by default ``W.yaml`` beside ``W.pth``, as exported.
+        config_file: its config; by default see :func:`~msrcnn.config.config_beside`.
+        device: replaces ``MODEL.DEVICE``.
 
     Returns:
         The config, frozen.
@@ -72,7 +75,8 @@ def prepare_model_config(weights: str, config_file: str = "") -> CfgNode:
     Raises:
         UserError: if the config or the weights are missing, or the config has a mistake.
     """
-    cfg = prepare_config(config_file or config_beside(weights), ["MODEL.WEIGHTS", weights])
+    opts = ["MODEL.WEIGHTS", weights, *(["MODEL.DEVICE", device] if device else [])]
+    cfg = prepare_config(config_file or config_beside(weights), opts)
     cfg.freeze()
     return cfg
 

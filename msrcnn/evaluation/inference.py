@@ -25,16 +25,29 @@ def postprocess_to_rle(results: Instances, height: int, width: int) -> Instances
         Instances at the size of the image. ``pred_masks`` is replaced by ``pred_masks_rle``, a
         list of N compressed RLE, and by ``mask_confidence``, a tensor of shape (N,).
     """
-    if not results.has("pred_masks"):
-        return detector_postprocess(results, height, width)
-    results.roi_masks = results.pred_masks  # detector_postprocess pastes pred_masks only
-    results.remove("pred_masks")
-    results = detector_postprocess(results, height, width)
+    results = rescale_boxes(results, height, width)
+    if not results.has("roi_masks"):
+        return results
     masks = results.roi_masks
     results.remove("roi_masks")
     results.mask_confidence = mask_confidence(masks)
     results.pred_masks_rle = encode_masks(masks, results.pred_boxes.tensor, (height, width))
     return results
+
+
+def rescale_boxes(results: Instances, height: int, width: int) -> Instances:
+    """Like Detectron2's ``detector_postprocess``, but does not paste the masks.
+
+    Args:
+        results, height, width: see :func:`postprocess_to_rle`.
+
+    Returns:
+        Instances at the size of the image; ``pred_masks`` is renamed to ``roi_masks``.
+    """
+    if results.has("pred_masks"):
+        results.roi_masks = results.pred_masks  # detector_postprocess pastes pred_masks only
+        results.remove("pred_masks")
+    return detector_postprocess(results, height, width)
 
 
 class EncodedInference(nn.Module):

@@ -18,7 +18,7 @@ from ..checkpoint import MaskScoringCheckpointer
 from ..config import load_config
 from ..engine import Trainer
 from ..engine.device import on_available_device
-from ..engine.predictor import load_model
+from ..engine.load_model import load_model
 from ..errors import UserError
 from ..evaluation.ground_truth import dataset_record
 from ..provenance import file_record, software
@@ -84,7 +84,7 @@ class ScoreFit:
             cfg: a config from :func:`msrcnn.engine.start_run` with the detector in
                 ``MODEL.WEIGHTS``.
             cache_dir: folder of the cache; created if missing.
-            trust_weights: see :func:`msrcnn.engine.predictor.load_model`.
+            trust_weights: see :func:`msrcnn.engine.load_model.load_model`.
 
         Raises:
             UserError: if the weights do not fit, or the cache was made from something else.

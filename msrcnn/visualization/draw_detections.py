@@ -10,7 +10,7 @@ MIN_SIDE = 480  # of a drawing: labels would cover a smaller one
 
 
 def draw_detections(
-    pixels: np.ndarray, instances: Instances, class_names: list[str], min_score: float = 0.5
+    pixels: np.ndarray, instances: Instances, class_names: list[str]
 ) -> Image.Image:
     """Draws boxes, masks and labels with class, box score and mask score over an image.
 
@@ -20,10 +20,9 @@ def draw_detections(
         pixels: uint8 array of shape (H, W, 3), RGB.
         instances: output of a model for the image, on the CPU.
         class_names: class names by index; a class without a name is labeled with its index.
-        min_score: detections with a lower box score are not drawn.
     """
     overlays = []
-    for index in (instances.scores >= min_score).nonzero()[:, 0].tolist():
+    for index in range(len(instances)):
         one = instances[index]
         label = int(one.pred_classes)
         name = class_names[label] if label < len(class_names) else f"class {label}"

@@ -53,8 +53,8 @@ def path_inside(info: dict, image_root: Path) -> Path:
     return Path(image_root) / name
 
 
-def read_rgb(path: Path) -> np.ndarray:
-    """Loads an image file, rotated according to its EXIF orientation.
+def read_rgb(path: str | Path) -> np.ndarray:
+    """Loads an image file or URL, rotated according to its EXIF orientation.
 
     Returns:
         uint8 array of shape (H, W, 3), RGB.

@@ -15,7 +15,7 @@ from detectron2.data.datasets import register_coco_instances
 from msrcnn.checkpoint import MaskScoringCheckpointer
 from msrcnn.config import load_config
 from msrcnn.engine import Trainer
-from msrcnn.engine.predictor import load_model
+from msrcnn.engine.load_model import load_model
 from msrcnn.errors import UserError
 from msrcnn.evaluation import load_ground_truth
 from msrcnn.evaluation.mask_quality import on_incomplete, true_maskiou

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,10 @@ from detectron2.utils.visualizer import VisImage
 from msrcnn.config import config_beside
 from msrcnn.data.shapes import CATEGORIES
 from msrcnn.engine.export import export_model
+from msrcnn.engine.load_model import load_model
 from msrcnn.engine.model_classes import class_names
-from msrcnn.engine.predictor import Predictor, load_model
 from msrcnn.errors import UserError
+from msrcnn.prediction import Predictor
 from msrcnn.visualization import draw_detections, read_rgb
 
 FIELDS = ("scores", "pred_classes", "pred_maskiou", "mask_scores", "pred_masks")
@@ -33,6 +36,12 @@ def cfg(tiny_cfg, build, tmp_path):
     return tiny_cfg
 
 
+def predictor(cfg):
+    """Returns the predictor of a config, written beside the weights."""
+    Path(cfg.MODEL.WEIGHTS).with_name("config.yaml").write_text(cfg.dump())
+    return Predictor(cfg.MODEL.WEIGHTS)
+
+
 @pytest.fixture
 def path(shapes_root):
     return next((shapes_root / "val").iterdir())
@@ -42,7 +51,7 @@ def path(shapes_root):
 def test_predictions_match_evaluation(cfg, path, image_format):
     """The model gets the same pixels as from Detectron2's mapper."""
     cfg.INPUT.FORMAT, cfg.INPUT.MIN_SIZE_TEST = image_format, 120
-    found = Predictor(cfg)(read_rgb(path))
+    found = predictor(cfg)(read_rgb(path)).instances
     height, width = read_rgb(path).shape[:2]
     record = {"file_name": str(path), "height": height, "width": width}
     with torch.no_grad():
@@ -64,13 +73,12 @@ def test_exported_model_is_smaller_and_predicts_the_same(cfg, path, tmp_path, su
     assert str(tmp_path) not in text
     assert f"WEIGHTS: {output.name}" in text
 
-    expected = Predictor(cfg)(read_rgb(path))
-    cfg.MODEL.WEIGHTS = str(output)
-    predictor = Predictor(cfg)
-    found = predictor(read_rgb(path))
+    expected = predictor(cfg)(read_rgb(path)).instances
+    predict = Predictor(output)
+    found = predict(read_rgb(path)).instances
     for field in FIELDS:
         assert torch.equal(found.get(field), expected.get(field)), field
-    assert predictor.class_names == list("abcdef")
+    assert predict.class_names == list("abcdef")
 
 
 def test_class_names_of_a_dataset_that_is_not_loaded(tiny_cfg, shapes_root):
@@ -92,10 +100,10 @@ def test_class_names_of_the_dataset(tiny_cfg):
 
 def test_drawing(cfg, path):
     pixels = read_rgb(path).repeat(5, axis=0).repeat(5, axis=1)  # large enough to keep its size
-    instances = Predictor(cfg)(pixels)
-    picture = draw_detections(pixels, instances, ["thing"], min_score=0.0)
+    instances = predictor(cfg)(pixels).instances
+    picture = draw_detections(pixels, instances, ["thing"])
     assert picture.size == (pixels.shape[1], pixels.shape[0])
-    nothing = np.asarray(draw_detections(pixels, instances, [], min_score=2.0))
+    nothing = np.asarray(draw_detections(pixels, instances[:0], []))
     assert (np.asarray(picture) != nothing).mean() > 0.05
     # Only the image, which Detectron2's canvas shifts by part of a pixel before matplotlib 3.11.
     bare = VisImage(pixels).get_image().astype(int)
@@ -104,7 +112,7 @@ def test_drawing(cfg, path):
 
 def test_drawings_of_small_images_are_enlarged(cfg, path):
     pixels = read_rgb(path)
-    instances = Predictor(cfg)(pixels)
+    instances = predictor(cfg)(pixels).instances
     picture = draw_detections(pixels, instances, ["thing"])
     assert min(picture.size) == 480
     height, width = pixels.shape[:2]
@@ -112,7 +120,7 @@ def test_drawings_of_small_images_are_enlarged(cfg, path):
 
 
 def test_no_config_beside_the_weights(tmp_path):
-    with pytest.raises(UserError, match=r"give --config-file: there is no '.*w\.yaml'"):
+    with pytest.raises(UserError, match=r"give --config-file: there is no '.*w\.yaml' or 'config"):
         config_beside(str(tmp_path / "w.pth"))
     with pytest.raises(UserError, match="give --config-file"):
         config_beside("")
@@ -155,7 +163,7 @@ def test_grey_model_gets_one_channel(tiny_cfg, path, build, tmp_path):
     record = {"file_name": str(path), "height": height, "width": width}
     with torch.no_grad():
         (expected,) = load_model(tiny_cfg)([DatasetMapper(tiny_cfg, False)(record)])
-    found = Predictor(tiny_cfg)(read_rgb(path))
+    found = predictor(tiny_cfg)(read_rgb(path)).instances
     assert len(found) > 3
     torch.testing.assert_close(found.scores, expected["instances"].scores)
 
@@ -163,7 +171,7 @@ def test_grey_model_gets_one_channel(tiny_cfg, path, build, tmp_path):
 def test_an_image_too_narrow_for_the_model_is_one_error(cfg):
     cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 40, 60
     with pytest.raises(UserError, match="an image of 1500 x 2 cannot be resized"):
-        Predictor(cfg)(np.zeros((2, 1500, 3), dtype=np.uint8))
+        predictor(cfg)(np.zeros((2, 1500, 3), dtype=np.uint8))
 
 
 def test_a_model_without_weights_is_refused(cfg):

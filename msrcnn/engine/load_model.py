@@ -1,0 +1,47 @@
+"""Loads a trained model."""
+
+import torch
+from detectron2.modeling import build_model
+
+from ..checkpoint import MaskScoringCheckpointer
+from ..checkpoint.load_report import LoadReport
+from ..errors import UserError
+from .build_errors import config_errors
+from .device import on_available_device
+
+
+def load_model(cfg, *, resume: bool = False, trust_weights: bool = False) -> torch.nn.Module:
+    """Builds the model of a config and loads its weights, for evaluation or prediction.
+
+    Args:
+        cfg: the config.
+        resume: use the last checkpoint of the output folder instead of ``MODEL.WEIGHTS``.
+        trust_weights: load weights that are not plain data, and run the code in them.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        UserError: if there are no weights, or they cannot be loaded or do not fit the whole model.
+    """
+    with config_errors():
+        model = build_model(on_available_device(cfg))
+    checkpointer = MaskScoringCheckpointer(model, cfg.OUTPUT_DIR, trusted=trust_weights)
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    if checkpointer.report is None:
+        raise UserError("no weights to load: set MODEL.WEIGHTS, or --weights; the model is random")
+    _check_complete(checkpointer.report)
+    return model.eval()
+
+
+def _check_complete(report: LoadReport) -> None:
+    """Rejects weights that leave a part of the model random: fine in training, wrong here."""
+    fresh = [*report.fresh, *(name for names in report.remade.values() for name in names)]
+    # The number of batches that a batch norm has seen is not used.
+    fresh = [name for name in fresh if not name.endswith("num_batches_tracked")]
+    if fresh:
+        raise UserError(
+            f"'{report.source}' lacks {len(fresh)} of the model's tensors, the first "
+            f"'{fresh[0]}': its output would be random. Use the config that the weights were "
+            "trained with, or train further"
+        )

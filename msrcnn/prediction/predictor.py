@@ -1,0 +1,99 @@
+"""A trained model that takes images of any size."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2.data.detection_utils import convert_PIL_to_numpy
+from detectron2.data.transforms import AugInput, AugmentationList, ResizeShortestEdge
+from detectron2.structures import Instances
+from PIL import Image
+
+from ..engine import load_model, prepare_model_config
+from ..engine.model_classes import class_names
+from ..errors import UserError
+from ..evaluation.inference import rescale_boxes
+from .image_input import ImageInput, as_rgb
+from .prediction import Prediction
+
+
+class Predictor:
+    """A trained model that takes images of any size.
+
+    Attributes:
+        cfg: the config of the model.
+        model: the Detectron2 model, in evaluation mode.
+        class_names: names by class index; empty if they are not known.
+    """
+
+    def __init__(
+        self,
+        weights: str | Path,
+        *,
+        config_file: str | Path | None = None,
+        device: str | None = None,
+        trust_weights: bool = False,
+    ):
+        """
+        Args:
+            weights: checkpoint of a training, e.g. ``output/model_final.pth``, or an export.
+            config_file: config of the model; by default the file beside the weights: ``W.yaml`` of
+                an export ``W.pth``, or else ``config.yaml`` of a training.
+            device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; by default that of the config
+                if the machine has it, or else the CPU.
+            trust_weights: load weights that are not plain data, and run the code in them.
+
+        Raises:
+            UserError: if the config or the weights are missing or do not fit each other.
+        """
+        self.cfg = prepare_model_config(str(weights), str(config_file or ""), device=device)
+        self.model = load_model(self.cfg, trust_weights=trust_weights)
+        self.class_names = class_names(self.cfg)
+        self._format = self.cfg.INPUT.FORMAT
+        sizes = (self.cfg.INPUT.MIN_SIZE_TEST, self.cfg.INPUT.MAX_SIZE_TEST)
+        self._resize = AugmentationList([ResizeShortestEdge(*sizes)])
+
+    def __call__(self, images: ImageInput | Sequence[ImageInput]) -> Prediction | list[Prediction]:
+        """Detects objects.
+
+        Args:
+            images: an image, see :func:`~.image_input.as_rgb`, or a list of images, which the model
+                gets as one batch.
+
+        Returns:
+            The prediction, or a list with one for each image.
+
+        Raises:
+            UserError: if an image cannot be read, or is so narrow that nothing is left of it at
+                the model's size.
+        """
+        if isinstance(images, (list, tuple)):
+            return self._predict([as_rgb(image) for image in images])
+        return self._predict([as_rgb(images)])[0]
+
+    @torch.no_grad()
+    def _predict(self, images: list[np.ndarray]) -> list[Prediction]:
+        if not images:
+            return []
+        inputs = [self._input(pixels) for pixels in images]
+        detections = self.model.inference(inputs, do_postprocess=False)
+        return [
+            Prediction(pixels, _of_image(found, pixels), self.class_names)
+            for pixels, found in zip(images, detections)
+        ]
+
+    def _input(self, pixels: np.ndarray) -> dict:
+        """Returns the input of the model, as Detectron2's mapper makes it from a file."""
+        height, width = pixels.shape[:2]
+        resized = AugInput(convert_PIL_to_numpy(Image.fromarray(pixels), self._format))
+        try:
+            self._resize(resized)
+        except ValueError as error:
+            raise UserError(f"an image of {width} x {height} cannot be resized: {error}") from error
+        image = torch.as_tensor(np.ascontiguousarray(resized.image.transpose(2, 0, 1)))
+        return {"image": image, "height": height, "width": width}
+
+
+def _of_image(detections: Instances, pixels: np.ndarray) -> Instances:
+    return rescale_boxes(detections, *pixels.shape[:2]).to("cpu")

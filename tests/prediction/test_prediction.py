@@ -1,0 +1,197 @@
+"""Images as users have them, and what they get."""
+
+import functools
+import http.server
+import shutil
+import threading
+
+import numpy as np
+import pycocotools.mask as mask_util
+import pytest
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.modeling import build_model
+from PIL import Image
+
+import msrcnn
+from msrcnn.errors import UserError
+from msrcnn.prediction import prediction
+from msrcnn.visualization import read_rgb
+
+FIELDS = ("scores", "pred_classes", "pred_maskiou", "mask_scores", "pred_masks")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a model of random weights and its config, as a training leaves them."""
+    folder = tmp_path_factory.mktemp("trained")
+    cfg = msrcnn.get_config("quick/smoke_ms_rcnn_R_18_FPN.yaml")
+    cfg.MODEL.DEVICE, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = "cpu", 0.0
+    cfg.TEST.DETECTIONS_PER_IMAGE = 10
+    for place, on in ((folder, True), (folder / "plain", False)):
+        cfg.MODEL.MASKIOU_ON = on
+        torch.manual_seed(0)
+        place.mkdir(exist_ok=True)
+        DetectionCheckpointer(build_model(cfg), str(place)).save("model_final")
+        (place / "config.yaml").write_text(cfg.dump())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predict(folder):
+    return msrcnn.Predictor(folder / "model_final.pth")
+
+
+@pytest.fixture(scope="module")
+def path(shapes_root):
+    return next((shapes_root / "val").iterdir())
+
+
+def same(ours, theirs):
+    ours, theirs = ours.instances, theirs.instances
+    assert len(ours) == len(theirs) > 3
+    for field in FIELDS:
+        assert torch.equal(ours.get(field), theirs.get(field)), field
+    assert torch.equal(ours.pred_boxes.tensor, theirs.pred_boxes.tensor)
+
+
+def test_any_kind_of_image(predict, path):
+    pixels = read_rgb(path)
+    expected = predict(path)
+    for image in (str(path), pixels, Image.fromarray(pixels), Image.open(path)):
+        same(predict(image), expected)
+    grey = pixels[:, :, 0]
+    same(predict(grey), predict(np.dstack([grey] * 3)))
+
+
+def test_orientation_of_photos(predict, path, tmp_path):
+    picture = Image.open(path)
+    exif = picture.getexif()
+    exif[0x0112] = 6  # rotated by 90 degrees
+    rotated = tmp_path / "rotated.png"
+    picture.save(rotated, exif=exif)
+    found = predict(Image.open(rotated))
+    assert found.pixels.shape[:2] == picture.size
+    same(found, predict(rotated))
+
+
+def test_url(predict, path, tmp_path, monkeypatch):
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
+    shutil.copy(path, tmp_path / "photo.png")
+    handler = functools.partial(_Quiet, directory=str(tmp_path))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        found = predict(f"http://127.0.0.1:{server.server_port}/photo.png")
+    finally:
+        server.shutdown()
+        server.server_close()
+    same(found, predict(path))
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+def test_a_list_is_one_batch(predict, path, monkeypatch):
+    sizes = []
+    inference = type(predict.model).inference
+
+    def counted(self, inputs, *args, **kwargs):
+        sizes.append(len(inputs))
+        return inference(self, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(type(predict.model), "inference", counted)
+    first, second = predict([path, path])
+    assert sizes == [2]
+    alone = predict(path)
+    for found in (first, second):
+        torch.testing.assert_close(found.instances.scores, alone.instances.scores)
+        assert torch.equal(found.instances.pred_classes, alone.instances.pred_classes)
+    assert predict([]) == []
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 4, 3), np.float32), "an array of type float32: give uint8 pixels"),
+        (np.zeros((4, 4), np.uint16), "an array of type uint16: give uint8 pixels"),
+        (np.zeros((3, 4, 4), np.uint8), r"an array of shape \(3, 4, 4\): give \(H, W, 3\)"),
+        (np.zeros((4, 0, 3), np.uint8), r"an array of shape \(4, 0, 3\)"),
+        ({"a": 1}, "an image of type dict"),
+        ("nowhere.png", "cannot read image 'nowhere.png'"),
+    ],
+)
+def test_what_is_no_image(predict, image, message):
+    with pytest.raises(UserError, match=message):
+        predict(image)
+
+
+def test_selection(predict, path):
+    found = predict(path)
+    instances = found.instances
+    limit = float(instances.mask_scores.median())
+    chosen = found.select(min_mask_score=limit)
+    kept = instances.mask_scores >= limit
+    assert 0 < len(chosen) < len(found)
+    assert torch.equal(chosen.instances.pred_masks, instances.pred_masks[kept])
+    both = found.select(min_score=float(instances.scores.median()), min_mask_score=limit)
+    assert len(both) == (kept & (instances.scores >= instances.scores.median())).sum()
+    assert repr(found).startswith(f"Prediction({len(found)} detections in an image of ")
+
+
+def test_only_masks_that_are_drawn_are_pasted(predict, path, monkeypatch):
+    found = predict(path)
+    pasted = []
+    paste = prediction.paste_masks_in_image
+
+    def counted(masks, *args, **kwargs):
+        pasted.append(len(masks))
+        return paste(masks, *args, **kwargs)
+
+    monkeypatch.setattr(prediction, "paste_masks_in_image", counted)
+    best = float(found.select().to_coco(rank_by="mask")[0]["mask_score"])
+    assert pasted == []  # encoded, not pasted
+    nothing = np.asarray(found.draw(min_score=2.0))
+    some = np.asarray(found.draw(min_mask_score=best))
+    assert pasted[1] < len(found)
+    assert (some != nothing).any()
+
+
+def test_records_are_those_of_a_result_file(predict, path):
+    found = predict(path)
+    for rank_by, score in (("box", "box_score"), ("mask", "mask_score")):
+        records = found.to_coco(image_id=7, rank_by=rank_by)
+        assert len(records) == len(found)
+        for row, record in enumerate(records):
+            instance = found.instances[row]
+            mask = mask_util.decode(record["segmentation"])
+            assert (mask == instance.pred_masks[0].numpy()).all()
+            assert record["score"] == record[score]
+            assert record["mask_score"] == float(instance.mask_scores)
+            assert record["category_id"] == int(instance.pred_classes)
+            assert record["image_id"] == 7
+    with pytest.raises(UserError, match="rank_by is 'area'"):
+        found.to_coco(rank_by="area")
+
+
+def test_a_model_without_mask_scores(folder, path):
+    found = msrcnn.Predictor(folder / "plain" / "model_final.pth")(path)
+    assert not found.instances.has("mask_scores")
+    assert "mask_score" not in found.to_coco()[0]
+    with pytest.raises(UserError, match="predicts no mask scores: select by min_score"):
+        found.draw(min_mask_score=0.5)
+    with pytest.raises(UserError, match="predicts no mask scores: rank_by 'box'"):
+        found.to_coco(rank_by="mask")
+
+
+def test_device(folder, path):
+    assert msrcnn.Predictor(folder / "model_final.pth", device="cpu").cfg.MODEL.DEVICE == "cpu"
+    with pytest.raises(UserError, match="MODEL.DEVICE"):
+        msrcnn.Predictor(folder / "model_final.pth", device="tpu?")
+
+
+def test_unknown_attribute():
+    with pytest.raises(AttributeError, match="no attribute 'Predict'"):
+        msrcnn.Predict  # noqa: B018
