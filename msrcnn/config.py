@@ -31,6 +31,9 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # The mask head that holds the MaskIoU head. With MASKIOU_ON False it is Detectron2's mask head.
     # C4 models use "MaskScoringRes5Head".
     cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskScoringHead"
+    # What `scores` of the detections is: "box_score", or "mask_score" for programs that rank by
+    # `scores`, with the box scores in `box_scores`. Evaluations report both rankings in any case.
+    cfg.MODEL.ROI_MASK_HEAD.RANK_BY = "box_score"
 
     cfg.MODEL.ROI_MASKIOU_HEAD = CfgNode()
     head = cfg.MODEL.ROI_MASKIOU_HEAD

@@ -14,6 +14,7 @@ from ..data.coco_schema import shown
 from ..errors import UserError
 from ..evaluation import ENGINES
 from ..modeling import ROI_MASKIOU_HEAD_REGISTRY
+from ..modeling.mask_score import RANKINGS
 from ..modeling.maskiou_input import INPUT_DESIGNS
 from ..modeling.maskiou_loss import LOSSES
 from ..modeling.maskiou_samples import TARGETS
@@ -52,6 +53,7 @@ CHOICES: dict[str, Callable[[], Iterable]] = {
     "MODEL.ROI_HEADS.NMS_TYPE": lambda: NMS_TYPES,
     "MODEL.ROI_MASK_HEAD.NAME": lambda: dict(ROI_MASK_HEAD_REGISTRY),
     "MODEL.ROI_MASK_HEAD.POOLER_TYPE": lambda: POOLERS,
+    "MODEL.ROI_MASK_HEAD.RANK_BY": lambda: RANKINGS,
     "MODEL.ROI_MASKIOU_HEAD.NAME": lambda: dict(ROI_MASKIOU_HEAD_REGISTRY),
     "MODEL.ROI_MASKIOU_HEAD.INPUT": lambda: INPUT_DESIGNS,
     "MODEL.ROI_MASKIOU_HEAD.TARGET": lambda: TARGETS,

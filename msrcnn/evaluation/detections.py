@@ -11,6 +11,7 @@ import pycocotools.mask as mask_util
 import torch
 from detectron2.structures import BoxMode, Instances
 
+from ..modeling.mask_score import box_scores
 from .category_ids import ABSENT
 
 # Columns that only some models predict, and the fields of Instances that contain them.
@@ -62,8 +63,8 @@ class Detections:
 
         Args:
             instances: detections at the size of the image. Required fields: ``pred_boxes``,
-                ``scores``, ``pred_classes``. Optional fields: ``pred_maskiou``, ``mask_scores``,
-                ``mask_confidence``, and masks as ``pred_masks_rle`` (compressed RLE) or
+                ``scores``, ``pred_classes``. Optional fields: ``box_scores``, ``pred_maskiou``,
+                ``mask_scores``, ``mask_confidence``, and masks as ``pred_masks_rle`` (compressed RLE) or
                 ``pred_masks`` (bool tensor of shape (N, H, W)).
             image_id: the dataset's id of the image.
             category_ids: array of the dataset's category ids, indexed by class. Detections of a
@@ -85,7 +86,7 @@ class Detections:
             image_id=np.full(len(instances), image_id, dtype=np.int64),
             category_id=category_ids[instances.pred_classes.cpu().numpy()],
             bbox=_float32(boxes),
-            score=_float32(instances.scores),
+            score=_float32(box_scores(instances)),
             segmentation=segmentation,
             **columns,
         )

@@ -4,7 +4,9 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from detectron2.structures import Instances
 
+RANKINGS = ("box_score", "mask_score")  # MODEL.ROI_MASK_HEAD.RANK_BY
 Array = TypeVar("Array", torch.Tensor, np.ndarray)
 
 
@@ -37,3 +39,16 @@ def mask_score(
     if confidence_exponent != 0:
         ranked = ranked * confidence**confidence_exponent
     return ranked
+
+
+def rank_by_mask_score(detections: Instances) -> None:
+    """Puts the mask scores into ``scores``, by which other programs rank; in place.
+
+    The box scores become ``box_scores``.
+    """
+    detections.box_scores, detections.scores = detections.scores, detections.mask_scores
+
+
+def box_scores(detections: Instances) -> torch.Tensor:
+    """Returns the box scores of detections, of shape (N,), whatever ``scores`` is."""
+    return detections.box_scores if detections.has("box_scores") else detections.scores

@@ -23,7 +23,7 @@ from .detection_context import detection_context
 from .detection_samples import trains_on_detections, with_instance_masks
 from .mask_confidence import mask_confidence
 from .mask_scalars import mask_scalars
-from .mask_score import mask_score
+from .mask_score import mask_score, rank_by_mask_score
 from .maskiou_head import after_res5, build_maskiou_head
 from .maskiou_input import select_class_masks
 from .maskiou_loss import maskiou_loss
@@ -55,6 +55,7 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
         maskiou_context: bool = False,
         score_exponent: float = 1.0,
         confidence_exponent: float = 0.0,
+        rank_by: str = "box_score",
         detections_from: int | None = None,
         **kwargs,
     ):
@@ -71,6 +72,8 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
             maskiou_context: whether it takes :func:`detection_context`, which only detections have.
             score_exponent, confidence_exponent: exponents of :func:`mask_score`; the paper's are 1
                 and 0.
+            rank_by: what ``scores`` of the output is: ``"box_score"``, or ``"mask_score"``, with
+                the box scores in ``box_scores``.
             detections_from: iteration from which the ROI heads train the MaskIoU head on
                 detections, by :meth:`maskiou_inputs` and :meth:`detection_losses`; ``None``: never.
             **kwargs: passed to Detectron2's ``MaskRCNNConvUpsampleHead``.
@@ -83,6 +86,7 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
         self.maskiou_thresh = maskiou_thresh
         self.maskiou_scalars, self.maskiou_context = maskiou_scalars, maskiou_context
         self.score_exponent, self.confidence_exponent = score_exponent, confidence_exponent
+        self.rank_by = rank_by
         self.detections_from = detections_from
 
     def forward(
@@ -206,6 +210,8 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
                     score_exponent=self.score_exponent,
                     confidence_exponent=self.confidence_exponent,
                 )
+                if self.rank_by == "mask_score":
+                    rank_by_mask_score(detections)
 
     def _maskiou(self, features, mask_logits, classes, boxes, context=None) -> torch.Tensor:
         """Predicts the MaskIoU of every class, of shape (N, num_classes)."""
@@ -247,6 +253,7 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
             maskiou_context=head.INPUT_CONTEXT,
             score_exponent=head.SCORE_EXPONENT,
             confidence_exponent=head.CONFIDENCE_EXPONENT,
+            rank_by=cfg.MODEL.ROI_MASK_HEAD.RANK_BY,
             detections_from=head.DETECTIONS_FROM if trains_on_detections(cfg) else None,
         )
         return ret

@@ -9,6 +9,7 @@ from detectron2.modeling import GeneralizedRCNN, GeneralizedRCNNWithTTA
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Instances
 
+from .mask_score import rank_by_mask_score
 from .soft_nms import SoftNMS, soft_nms_inference
 
 
@@ -84,6 +85,8 @@ class MaskScoringRCNNWithTTA(GeneralizedRCNNWithTTA):
         detections.given_masks = merged.pred_masks
         scored = views.mask_one(index, detections)
         merged.pred_maskiou, merged.mask_scores = scored.pred_maskiou, scored.mask_scores
+        if self.cfg.MODEL.ROI_MASK_HEAD.RANK_BY == "mask_score":
+            rank_by_mask_score(merged)
 
     def _scoring_view(self, views: list[dict], transforms: list) -> int:
         """Returns the index of the unflipped view whose short side is closest to the test scale."""

@@ -1,6 +1,6 @@
 """Predictions on images, from Python."""
 
-from .prediction import Prediction
+from .image_prediction import Prediction
 from .predictor import Predictor
 
 __all__ = ["Prediction", "Predictor"]

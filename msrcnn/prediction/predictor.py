@@ -15,7 +15,7 @@ from ..engine.model_classes import class_names
 from ..errors import UserError
 from ..evaluation.inference import rescale_boxes
 from .image_input import ImageInput, as_rgb
-from .prediction import Prediction
+from .image_prediction import Prediction
 
 
 class Predictor:

@@ -4,6 +4,7 @@ import numpy as np
 from detectron2.structures import Instances
 from PIL import Image
 
+from ..modeling.mask_score import box_scores
 from .overlay import COLORS, Overlay, draw_overlays
 
 MIN_SIDE = 480  # of a drawing: labels would cover a smaller one
@@ -26,7 +27,7 @@ def draw_detections(
         one = instances[index]
         label = int(one.pred_classes)
         name = class_names[label] if label < len(class_names) else f"class {label}"
-        scores = [one.get(key) for key in ("scores", "mask_scores") if one.has(key)]
+        scores = [box_scores(one), *([one.mask_scores] if one.has("mask_scores") else [])]
         x0, y0, x1, y1 = one.pred_boxes.tensor[0].tolist()
         overlays.append(
             Overlay(

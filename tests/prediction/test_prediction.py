@@ -15,7 +15,7 @@ from PIL import Image
 
 import msrcnn
 from msrcnn.errors import UserError
-from msrcnn.prediction import prediction
+from msrcnn.prediction import image_prediction
 from msrcnn.visualization import read_rgb
 
 FIELDS = ("scores", "pred_classes", "pred_maskiou", "mask_scores", "pred_masks")
@@ -144,13 +144,13 @@ def test_selection(predict, path):
 def test_only_masks_that_are_drawn_are_pasted(predict, path, monkeypatch):
     found = predict(path)
     pasted = []
-    paste = prediction.paste_masks_in_image
+    paste = image_prediction.paste_masks_in_image
 
     def counted(masks, *args, **kwargs):
         pasted.append(len(masks))
         return paste(masks, *args, **kwargs)
 
-    monkeypatch.setattr(prediction, "paste_masks_in_image", counted)
+    monkeypatch.setattr(image_prediction, "paste_masks_in_image", counted)
     best = float(found.select().to_coco(rank_by="mask")[0]["mask_score"])
     assert pasted == []  # encoded, not pasted
     nothing = np.asarray(found.draw(min_score=2.0))

@@ -10,6 +10,7 @@ from PIL import Image
 from ..errors import UserError
 from ..evaluation import Detections
 from ..evaluation.mask_encoding import encode_masks
+from ..modeling.mask_score import box_scores
 from ..visualization import draw_detections
 
 
@@ -64,7 +65,7 @@ class Prediction:
             UserError: if the model predicts no mask scores, but one is asked for.
         """
         found = self._detections
-        keep = found.scores >= (-np.inf if min_score is None else min_score)
+        keep = box_scores(found) >= (-np.inf if min_score is None else min_score)
         if min_mask_score is not None:
             if not found.has("mask_scores"):
                 raise UserError("this model predicts no mask scores: select by min_score")
