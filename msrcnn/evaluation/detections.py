@@ -64,8 +64,8 @@ class Detections:
         Args:
             instances: detections at the size of the image. Required fields: ``pred_boxes``,
                 ``scores``, ``pred_classes``. Optional fields: ``box_scores``, ``pred_maskiou``,
-                ``mask_scores``, ``mask_confidence``, and masks as ``pred_masks_rle`` (compressed RLE) or
-                ``pred_masks`` (bool tensor of shape (N, H, W)).
+                ``mask_scores``, ``mask_confidence``, and masks as ``pred_masks_rle`` (compressed
+                RLE) or ``pred_masks`` (bool tensor of shape (N, H, W)).
             image_id: the dataset's id of the image.
             category_ids: array of the dataset's category ids, indexed by class. Detections of a
                 class that is ``ABSENT`` are left out.
