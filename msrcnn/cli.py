@@ -28,6 +28,7 @@ COMMANDS = {
     "check": "check a COCO-format dataset",
     "benchmark": "measure what the model and its parts cost",
     "draw": "draw ground truth beside saved predictions",
+    "doctor": "print what a bug report needs",
     "record": "record an evaluation with its command and hardware",
 }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from hypothesis import settings
@@ -118,6 +119,22 @@ def tiny_cfg():
     cfg = get_config("quick/smoke_ms_rcnn_R_18_FPN.yaml")
     cfg.MODEL.DEVICE = "cpu"
     return cfg
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory):
+    """A folder with a model of random weights and its config, as a training leaves them."""
+    folder = tmp_path_factory.mktemp("trained")
+    cfg = get_config("quick/smoke_ms_rcnn_R_18_FPN.yaml")
+    cfg.MODEL.DEVICE, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = "cpu", 0.0
+    cfg.TEST.DETECTIONS_PER_IMAGE = 10
+    for place, on in ((folder, True), (folder / "plain", False)):
+        cfg.MODEL.MASKIOU_ON = on
+        torch.manual_seed(0)
+        place.mkdir(exist_ok=True)
+        DetectionCheckpointer(build_model(cfg), str(place)).save("model_final")
+        (place / "config.yaml").write_text(cfg.dump())
+    return folder
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ TOOLS = {
     "draw_predictions": "draw",
     "compare_with_published": "compare",
     "record_result": "record",
+    "doctor": "doctor",
 }
 
 

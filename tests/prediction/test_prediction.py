@@ -9,8 +9,6 @@ import numpy as np
 import pycocotools.mask as mask_util
 import pytest
 import torch
-from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.modeling import build_model
 from PIL import Image
 
 import msrcnn
@@ -22,24 +20,8 @@ FIELDS = ("scores", "pred_classes", "pred_maskiou", "mask_scores", "pred_masks")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A folder with a model of random weights and its config, as a training leaves them."""
-    folder = tmp_path_factory.mktemp("trained")
-    cfg = msrcnn.get_config("quick/smoke_ms_rcnn_R_18_FPN.yaml")
-    cfg.MODEL.DEVICE, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = "cpu", 0.0
-    cfg.TEST.DETECTIONS_PER_IMAGE = 10
-    for place, on in ((folder, True), (folder / "plain", False)):
-        cfg.MODEL.MASKIOU_ON = on
-        torch.manual_seed(0)
-        place.mkdir(exist_ok=True)
-        DetectionCheckpointer(build_model(cfg), str(place)).save("model_final")
-        (place / "config.yaml").write_text(cfg.dump())
-    return folder
-
-
-@pytest.fixture(scope="module")
-def predict(folder):
-    return msrcnn.Predictor(folder / "model_final.pth")
+def predict(model_folder):
+    return msrcnn.Predictor(model_folder / "model_final.pth")
 
 
 @pytest.fixture(scope="module")
@@ -176,8 +158,8 @@ def test_records_are_those_of_a_result_file(predict, path):
         found.to_coco(rank_by="area")
 
 
-def test_a_model_without_mask_scores(folder, path):
-    found = msrcnn.Predictor(folder / "plain" / "model_final.pth")(path)
+def test_a_model_without_mask_scores(model_folder, path):
+    found = msrcnn.Predictor(model_folder / "plain" / "model_final.pth")(path)
     assert not found.instances.has("mask_scores")
     assert "mask_score" not in found.to_coco()[0]
     with pytest.raises(UserError, match="predicts no mask scores: select by min_score"):
@@ -186,10 +168,12 @@ def test_a_model_without_mask_scores(folder, path):
         found.to_coco(rank_by="mask")
 
 
-def test_device(folder, path):
-    assert msrcnn.Predictor(folder / "model_final.pth", device="cpu").cfg.MODEL.DEVICE == "cpu"
+def test_device(model_folder, path):
+    assert (
+        msrcnn.Predictor(model_folder / "model_final.pth", device="cpu").cfg.MODEL.DEVICE == "cpu"
+    )
     with pytest.raises(UserError, match="MODEL.DEVICE"):
-        msrcnn.Predictor(folder / "model_final.pth", device="tpu?")
+        msrcnn.Predictor(model_folder / "model_final.pth", device="tpu?")
 
 
 def test_unknown_attribute():

@@ -1,0 +1,127 @@
+"""``msrcnn predict``, in this process."""
+
+import shutil
+import sys
+
+import numpy as np
+import pycocotools.mask as mask_util
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from msrcnn.cli import main
+from msrcnn.errors import UserError
+from msrcnn.prediction.find_images import find_images
+
+
+@pytest.fixture
+def photos(shapes_root, tmp_path):
+    """Four images in a folder, one of them in a folder of its own."""
+    root = tmp_path / "photos"
+    (root / "more").mkdir(parents=True)
+    images = sorted((shapes_root / "val").iterdir())[:4]
+    for image in images[:3]:
+        shutil.copy(image, root)
+    shutil.copy(images[3], root / "more")
+    (root / "notes.txt").write_text("no image")
+    return root
+
+
+@pytest.fixture
+def predict(model_folder, monkeypatch, capsys, tmp_path):
+    """Returns a function that runs the command; its exit status and output."""
+
+    def predict(*arguments):
+        command = ["msrcnn predict", "--weights", str(model_folder / "model_final.pth")]
+        command += ["--output", str(tmp_path / "drawn"), *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", command)
+        code = 0
+        try:
+            main("predict")
+        except SystemExit as end:
+            code = end.code
+        return code, *capsys.readouterr()
+
+    return predict
+
+
+def drawn(tmp_path):
+    root = tmp_path / "drawn"
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*.png"))
+
+
+def test_a_folder(predict, photos, tmp_path):
+    code, out, err = predict(photos)
+    assert code == 0, err
+    names = sorted(path.stem for path in photos.glob("*.jpg"))
+    (deeper,) = (photos / "more").iterdir()
+    assert drawn(tmp_path) == [*(f"{name}.png" for name in names), f"more/{deeper.stem}.png"]
+    assert out.count(": drew ") == 4
+
+
+def test_unreadable_images_are_skipped_and_counted(predict, photos, tmp_path):
+    (photos / "broken.jpg").write_bytes(b"nothing")
+    Image.fromarray(np.zeros((1, 4000, 3), np.uint8)).save(photos / "narrow.png")
+    code, out, err = predict(photos, "--batch-size", 4)
+    assert code == 1
+    assert f"skipped '{photos / 'broken.jpg'}': cannot read image" in err
+    assert f"skipped '{photos / 'narrow.png'}': an image of 4000 x 1 cannot be resized" in err
+    assert err.splitlines()[-1] == "error: 2 of 6 images were skipped: see above"
+    assert len(drawn(tmp_path)) == out.count(": drew ") == 4
+
+
+@pytest.mark.parametrize("rank_by", ["box", "mask"])
+def test_coco_file(predict, photos, tmp_path, rank_by):
+    file = tmp_path / "found.json"
+    code, _, err = predict(photos, "--coco", file, "--rank-by", rank_by, "--min-score", 2)
+    assert code == 0, err
+    found = COCO(str(file))
+    assert len(found.imgs) == 4
+    assert len(found.anns) > 10
+    for annotation in found.anns.values():
+        image = found.imgs[annotation["image_id"]]
+        rle = annotation["segmentation"]
+        assert rle["size"] == [image["height"], image["width"]]
+        assert annotation["area"] == mask_util.area(rle)
+        assert annotation["score"] == annotation[f"{rank_by}_score"]
+        assert annotation["category_id"] in found.cats
+    ids = [annotation["id"] for annotation in found.dataset["annotations"]]
+    assert ids == list(range(1, len(ids) + 1))
+
+
+def test_masks_of_what_is_drawn(predict, photos, tmp_path):
+    image = sorted(photos.glob("*.jpg"))[0]
+    code, out, err = predict(image, "--masks", "--rank-by", "mask", "--min-score", 0.01)
+    assert code == 0, err
+    shown = int(out.split(": drew ")[1].split(" of ")[0])
+    names = drawn(tmp_path)
+    assert names[0] == f"{image.stem}.png"
+    assert names[1:] == sorted(f"{image.stem}_mask{n}.png" for n in range(1, shown + 1))
+    mask = np.asarray(Image.open(tmp_path / "drawn" / f"{image.stem}_mask1.png"))
+    assert mask.shape == np.asarray(Image.open(image)).shape[:2]
+    assert set(np.unique(mask)) <= {0, 255}
+
+
+def test_an_input_is_not_overwritten(predict, photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "drawn")
+    for path in (tmp_path / "drawn").rglob("*.jpg"):
+        Image.open(path).save(path.with_suffix(".png"))
+        path.unlink()
+    code, _, err = predict(tmp_path / "drawn")
+    assert code == 1
+    assert "would overwrite" in err
+
+
+def test_patterns_and_mistakes(photos, tmp_path):
+    found = find_images([str(photos / "*.jpg")])
+    assert sorted(found) == sorted(photos.glob("*.jpg"))
+    missing = tmp_path / "missing.jpg"
+    assert list(find_images([str(missing)])) == [missing]  # reported when it is read
+    (tmp_path / "empty").mkdir()
+    for nothing in (tmp_path / "empty", photos / "*.bmp"):
+        with pytest.raises(UserError, match="there is no image"):
+            find_images([str(nothing)])
+    image = sorted(photos.glob("*.jpg"))[0]
+    Image.open(image).save(photos / f"{image.stem}.png")
+    with pytest.raises(UserError, match="would both be drawn in"):
+        find_images([str(photos)])
