@@ -128,6 +128,7 @@ def _measure_load(steps: "_Steps", foreground: int, detections: int, repeats: in
     """
     boxes = _Boxes(steps.model.roi_heads, foreground, detections)
     device = steps.model.device
+    steps.forget_numbers()
     with boxes:
         ways = steps.ways()
         seconds = measure_in_turn(ways, device, repeats)
@@ -155,14 +156,18 @@ class _Steps:
             amp: whether to use automatic mixed precision.
         """
         self.model = model
-        self.numbers: dict[str, list[float]] = {
-            "roi_head/num_fg_samples": [],
-            "maskiou/num_matched": [],
-        }
+        self.forget_numbers()
         self._batches = batches
         model.roi_heads.mask_head.detections_from = None  # except in steps on detections
         self._optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
         self._autocast = torch.autocast(model.device.type, enabled=amp)
+
+    def forget_numbers(self) -> None:
+        """Empties ``numbers``, the scalars of steps on detections by name."""
+        self.numbers: dict[str, list[float]] = {
+            "roi_head/num_fg_samples": [],
+            "maskiou/num_matched": [],
+        }
 
     def ways(self) -> dict[str, Callable[[int], object]]:
         """Returns the steps by name, each called with the number of the repeat."""

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -7,6 +8,7 @@ from scripts import run_script
 
 from msrcnn import get_config
 from msrcnn.benchmark.cost import DEFAULT_CONFIG, head_costs, table
+from msrcnn.commands.benchmark import BENCHMARKS
 from msrcnn.config import get_msrcnn_cfg
 from msrcnn.engine import use_scoring_parts
 
@@ -140,3 +142,11 @@ def test_recorded_result_has_the_papers_figures():
     assert round(heads["mask_head"]["multiply_adds"] / 1e9, 2) == 0.53
     assert round(heads["maskiou_head"]["multiply_adds"] / 1e9, 2) == 0.39
     assert heads == head_costs(get_config(result["config"]))
+
+
+def test_every_benchmark_is_run_by_a_test():
+    """At a tiny size, so that none rots."""
+    for name, module in BENCHMARKS.items():
+        file = module.__name__.rpartition(".")[2]
+        text = (Path(__file__).parent / f"test_{file}.py").read_text()
+        assert "measure(" in text or "_measure_load(" in text or f'"{name}"' in text, name

@@ -42,6 +42,9 @@ def test_steps_have_the_asked_numbers_of_boxes(steps):
     assert "label_and_sample_proposals" not in vars(model.roi_heads)
     assert "_detect" not in vars(model.roi_heads)
     assert model.roi_heads.mask_head.maskiou_head is not None
+    fewer = _measure_load(steps, foreground=0, detections=4, repeats=2)
+    assert fewer["detections"] == 4
+    assert fewer["foreground"] < load["foreground"]
     assert f"| {pairs.text(load['ratios'][RATIOS[0][0]])} " in table({"loads": [load]})
 
 
