@@ -79,6 +79,35 @@ class Prediction:
         shown = self.select(min_score=min_score, min_mask_score=min_mask_score)
         return draw_detections(self.pixels, shown.instances, self.class_names)
 
+    def to_supervision(self):
+        """Returns ``supervision.Detections``, for annotators, trackers and zones of supervision.
+
+        ``confidence`` is the box score; ``data`` has ``class_name`` and, if the model predicts
+        them, ``mask_score``.
+
+        Raises:
+            UserError: if supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise UserError("to_supervision needs the package: pip install supervision") from error
+        found = self.instances
+        names = [self._name(label) for label in found.pred_classes.tolist()]
+        data = {"class_name": np.array(names, dtype=str)}
+        if found.has("mask_scores"):
+            data["mask_score"] = found.mask_scores.numpy()
+        return supervision.Detections(
+            xyxy=found.pred_boxes.tensor.numpy(),
+            mask=found.pred_masks.numpy() if found.has("pred_masks") else None,
+            confidence=box_scores(found).numpy(),
+            class_id=found.pred_classes.numpy(),
+            data=data,
+        )
+
+    def _name(self, label: int) -> str:
+        return self.class_names[label] if label < len(self.class_names) else f"class {label}"
+
     def to_coco(self, image_id: int = 0, *, rank_by: str = "box") -> list[dict]:
         """Returns records in the format of COCO's result files.
 

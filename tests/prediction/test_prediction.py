@@ -3,6 +3,7 @@
 import functools
 import http.server
 import shutil
+import sys
 import threading
 
 import numpy as np
@@ -156,6 +157,28 @@ def test_records_are_those_of_a_result_file(predict, path):
             assert record["image_id"] == 7
     with pytest.raises(UserError, match="rank_by is 'area'"):
         found.to_coco(rank_by="area")
+
+
+def test_supervision(predict, path):
+    supervision = pytest.importorskip("supervision")
+    found = predict(path)
+    converted = found.to_supervision()
+    assert isinstance(converted, supervision.Detections)
+    assert len(converted) == len(found)
+    instances = found.instances
+    assert (converted.xyxy == instances.pred_boxes.tensor.numpy()).all()
+    assert (converted.mask == instances.pred_masks.numpy()).all()
+    assert (converted.confidence == instances.scores.numpy()).all()
+    best = converted[converted.data["mask_score"] >= float(instances.mask_scores.max())]
+    assert best.class_id[0] == instances.pred_classes[instances.mask_scores.argmax()]
+    picture = supervision.MaskAnnotator().annotate(found.pixels.copy(), converted)
+    assert (picture != found.pixels).any()
+
+
+def test_without_supervision(predict, path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(UserError, match="pip install supervision"):
+        predict(path).to_supervision()
 
 
 def test_a_model_without_mask_scores(model_folder, path):
