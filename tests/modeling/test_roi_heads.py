@@ -88,3 +88,22 @@ def test_instances_are_shared_only_for_targets_that_need_them(build, storage):
         (sampled,) = model.roi_heads.label_and_sample_proposals([instances], [ground_truth()])
         shared.append(sampled.has("gt_image_instances"))
     assert shared == [False, True]
+
+
+def high_res_heads(build, **changes):
+    cfg = framework_cfg("fpn")
+    cfg.MODEL.ROI_HEADS.NAME = "MaskScoringROIHeads"
+    cfg.MODEL.ROI_MASKIOU_HEAD.INPUT = changes.pop("input", "high_res")
+    for name, value in changes.items():
+        cfg.MODEL[name] = value
+    return build(cfg).roi_heads
+
+
+def test_a_second_pooling_only_where_it_is_needed(build):
+    pooler = high_res_heads(build).maskiou_pooler
+    assert pooler.output_size == (28, 28)
+    assert high_res_heads(build, input="concat").maskiou_pooler is None
+    assert high_res_heads(build, MASKIOU_ON=False).maskiou_pooler is None
+    without_masks = high_res_heads(build, MASK_ON=False, MASKIOU_ON=False)
+    assert without_masks.maskiou_pooler is None
+    assert not without_masks.mask_on
