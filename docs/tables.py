@@ -167,8 +167,6 @@ def within_training() -> None:
 SPEED = {
     "training": training_step,
     "inference": inference_time,
-    "inference_half_channels": inference_time,
-    "inference_bf16": inference_time,
     "soft_nms": soft_nms_time,
     "target": target_time,
     "loader": loader_time,
@@ -184,6 +182,36 @@ def speed(name: str) -> None:
     command = found["command"].replace(f" --json docs/results/{key}.json", "")
     print(SPEED[name].table(found))
     print(f"\n{found['hardware']}, [results/{key}.json](results/{key}.json), `{command}`.")
+
+
+def outcomes() -> None:
+    """Targets and predictions, written down before the measurements, beside the outcomes."""
+    found = record("speed_inference")["ratios"]
+    (step,) = record("speed_training")["loads"]
+    memory = step["memory_mib"]
+    evaluated = record("evaluation")["sizes"][2]["speedup"]["total"]
+    rows = [
+        ["inference, MS / Mask R-CNN", "1.08", "1.12", found["mask scores"]],
+        ["the same, lite head", "1.01", "1.01", found["mask scores of the lite head"]],
+        ["inference, Soft-NMS / NMS", "1.10", "1.02", found["Soft-NMS instead of NMS"]],
+        ["to RLE, ours / Detectron2's", "0.9", "0.95", found[inference_time.RATIOS[3][0]]],
+        ["to RLE, ours / torchvision's", "0.9", "1.0", found[inference_time.RATIOS[4][0]]],
+        [
+            "training step, MS / Mask R-CNN",
+            "1.05",
+            "1.17",
+            step["ratios"][training_step.RATIOS[0][0]],
+        ],
+        *(
+            [f"training step, {name} / target_class", "1.3", "1.1", step["ratios"][label]]
+            for label, name, _ in training_step.RATIOS[3:]
+        ),
+    ]
+    cells = [[*row[:3], f"{row[3]['median']:.2f}"] for row in rows]
+    more = memory[training_step.PROPOSALS] / memory[training_step.STOCK]
+    cells.append(["memory of a training step", "1.10", "1.13", f"{more:.2f}"])
+    cells.append(["evaluation, times faster than stock", "at least 6", "5", f"{evaluated:.1f}"])
+    print_table(["ratio", "target (at most)", "predicted", "measured"], cells)
 
 
 def loading() -> None:
