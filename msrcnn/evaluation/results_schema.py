@@ -59,12 +59,14 @@ def results_problem(results: object) -> str | None:
         _SCHEMA.validate_python(results)
     except ValidationError as error:
         return _message(error)
-    # A file has masks or boxes for all of its records.
-    for key in ("bbox", "segmentation"):
-        if all(key in result for result in results):
+    # A file has masks for all of its records, or for none and boxes for all.
+    for key in ("segmentation", "bbox"):
+        lacking = [index for index, result in enumerate(results) if key not in result]
+        if not lacking:
             return None
-    index = next(i for i, result in enumerate(results) if "bbox" not in result)
-    return f"record {index} has no bbox or segmentation, as others have"
+        if len(lacking) < len(results):
+            return f"record {lacking[0]} has no {key}, as others have"
+    return "record 0 has no bbox or segmentation"
 
 
 def _message(error: ValidationError) -> str:

@@ -182,10 +182,20 @@ def test_text_that_is_not_results(tmp_path, content, message):
         load(tmp_path, content)
 
 
-def test_some_records_without_a_box(tmp_path):
-    records = [RESULT, {k: v for k, v in RESULT.items() if k != "bbox"}]
-    del records[0]["segmentation"]
-    with one_error("record 1 has no bbox or segmentation, as others have"):
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        # Evaluated as boxes, the masks would be left out in silence.
+        (["bbox"], ["bbox", "segmentation"], "record 0 has no segmentation, as others have"),
+        (["bbox"], ["segmentation"], "record 0 has no segmentation, as others have"),
+        (["bbox"], [], "record 1 has no bbox, as others have"),
+        ([], [], "record 0 has no bbox or segmentation"),
+    ],
+)
+def test_records_of_different_kinds(tmp_path, first, second, message):
+    rest = {key: value for key, value in RESULT.items() if key not in ("bbox", "segmentation")}
+    records = [{**rest, **{key: RESULT[key] for key in keys}} for keys in (first, second)]
+    with one_error(message):
         load(tmp_path, json.dumps(records).encode())
 
 
