@@ -64,3 +64,8 @@ def shortened(names: Sequence[str]) -> str:
     shown = [name if len(name) <= WIDTH else f"{name[: WIDTH - 3]}..." for name in shown]
     more = len(names) - SHOWN
     return ", ".join([*shown, *([f"and {more} more"] if more > 0 else [])])
+
+
+def name_of(label: int, class_names: Sequence[str]) -> str:
+    """Returns the name of a class; ``class 5`` if the names are not known."""
+    return class_names[label] if label < len(class_names) else f"class {label}"

@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
     predict = Predictor(
         args.weights, config_file=args.config_file, trust_weights=args.trust_weights
     )
-    coco = CocoFile(predict.class_names, args.rank_by)
+    coco = CocoFile(predict.class_names, args.rank_by) if args.coco else None
     failed = 0
     with tqdm(total=len(images), unit="image", disable=None) as bar:
         for path, found in _predictions(predict, list(images), args.batch_size):
@@ -81,10 +81,11 @@ def run(args: argparse.Namespace) -> None:
                 continue
             shown = found.select(**{_ARGUMENT[args.rank_by]: args.min_score})
             _write(shown, outputs[path], masks=args.masks)
-            coco.add(path, found)
+            if coco is not None:
+                coco.add(path, found)
             line = f"{path}: drew {len(shown)} of {len(found)} detections in {outputs[path]}"
             tqdm.write(printable(line))
-    if args.coco:
+    if coco is not None:
         coco.write(args.coco)
         print(f"Wrote {args.coco}")
     if failed:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pycocotools.mask as mask_util
 
 from ..atomic_file import write_file
+from ..class_names import name_of
 from .image_prediction import Prediction
 
 
@@ -40,11 +41,13 @@ class CocoFile:
 
     def write(self, path: Path) -> None:
         """Writes ``images``, ``annotations`` and ``categories``; category ids are class indices."""
-        count = max([a["category_id"] + 1 for a in self._annotations], default=0)
-        names = self._class_names or [f"class {index}" for index in range(count)]
+        found = max([a["category_id"] + 1 for a in self._annotations], default=0)
+        count = max(found, len(self._class_names))
         content = {
             "images": self._images,
             "annotations": self._annotations,
-            "categories": [{"id": index, "name": name} for index, name in enumerate(names)],
+            "categories": [
+                {"id": index, "name": name_of(index, self._class_names)} for index in range(count)
+            ],
         }
         write_file(path, json.dumps(content))

@@ -7,6 +7,7 @@ from detectron2.layers import paste_masks_in_image
 from detectron2.structures import Instances
 from PIL import Image
 
+from ..class_names import name_of
 from ..errors import UserError
 from ..evaluation import Detections
 from ..evaluation.mask_encoding import encode_masks
@@ -93,7 +94,7 @@ class Prediction:
         except ImportError as error:
             raise UserError("to_supervision needs the package: pip install supervision") from error
         found = self.instances
-        names = [self._name(label) for label in found.pred_classes.tolist()]
+        names = [name_of(label, self.class_names) for label in found.pred_classes.tolist()]
         data = {"class_name": np.array(names, dtype=str)}
         if found.has("mask_scores"):
             data["mask_score"] = found.mask_scores.numpy()
@@ -104,9 +105,6 @@ class Prediction:
             class_id=found.pred_classes.numpy(),
             data=data,
         )
-
-    def _name(self, label: int) -> str:
-        return self.class_names[label] if label < len(self.class_names) else f"class {label}"
 
     def to_coco(self, image_id: int = 0, *, rank_by: str = "box") -> list[dict]:
         """Returns records in the format of COCO's result files.

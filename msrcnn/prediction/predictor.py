@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from detectron2.data.detection_utils import convert_PIL_to_numpy
 from detectron2.data.transforms import AugInput, AugmentationList, ResizeShortestEdge
-from detectron2.structures import Instances
 from PIL import Image
 
 from ..engine import load_model, prepare_model_config
@@ -79,7 +78,7 @@ class Predictor:
         inputs = [self._input(pixels) for pixels in images]
         detections = self.model.inference(inputs, do_postprocess=False)
         return [
-            Prediction(pixels, _of_image(found, pixels), self.class_names)
+            Prediction(pixels, rescale_boxes(found, *pixels.shape[:2]).to("cpu"), self.class_names)
             for pixels, found in zip(images, detections)
         ]
 
@@ -93,7 +92,3 @@ class Predictor:
             raise UserError(f"an image of {width} x {height} cannot be resized: {error}") from error
         image = torch.as_tensor(np.ascontiguousarray(resized.image.transpose(2, 0, 1)))
         return {"image": image, "height": height, "width": width}
-
-
-def _of_image(detections: Instances, pixels: np.ndarray) -> Instances:
-    return rescale_boxes(detections, *pixels.shape[:2]).to("cpu")

@@ -4,6 +4,7 @@ import numpy as np
 from detectron2.structures import Instances
 from PIL import Image
 
+from ..class_names import name_of
 from ..modeling.mask_score import box_scores
 from .overlay import COLORS, Overlay, draw_overlays
 
@@ -26,14 +27,13 @@ def draw_detections(
     for index in range(len(instances)):
         one = instances[index]
         label = int(one.pred_classes)
-        name = class_names[label] if label < len(class_names) else f"class {label}"
         scores = [box_scores(one), *([one.mask_scores] if one.has("mask_scores") else [])]
         x0, y0, x1, y1 = one.pred_boxes.tensor[0].tolist()
         overlays.append(
             Overlay(
                 one.pred_masks[0].numpy() if one.has("pred_masks") else None,
                 np.array([x0, y0, x1 - x0, y1 - y0]),
-                name,
+                name_of(label, class_names),
                 " | ".join(f"{float(score):.2f}" for score in scores),
                 COLORS[label % len(COLORS)],
             )
