@@ -37,6 +37,7 @@ setup(
         "numpy>=2",  # Detectron2 v0.6 uses np.bool
         "omegaconf>=2.1",
         "opencv-python-headless",  # for detectron2.utils.visualizer
+        "orjson>=3.10",
         "Pillow>=10.1",
         "pycocotools>=2.0.7",
         "pydantic>=2.10",

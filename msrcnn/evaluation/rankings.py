@@ -10,11 +10,12 @@ from tabulate import tabulate
 
 from .agreement import quality_statistics
 from .bootstrap import gain_interval
-from .coco_metrics import ENGINES, METRICS, AveragePrecision, HotcocoEngine
+from .coco_metrics import ENGINES, METRICS, AveragePrecision
 from .detection_rules import check_detections
 from .detections import Detections
 from .ground_truth import has_masks
 from .mask_quality import TrueMaskIoU, true_maskiou
+from .matching import match_detections
 
 logger = logging.getLogger(__name__)
 
@@ -157,9 +158,11 @@ def add_interval(evaluation: Evaluation, *, max_dets: int, bootstrap: int) -> No
     if evaluation.summary["delta"]["AP"] is None:
         return
     timer = _StageTimer()
-    engine = HotcocoEngine(evaluation.ground_truth)
     before, after = (
-        engine.prepare(evaluation.detections, "segm", evaluation.scores[name], max_dets)
+        match_detections(
+            *(evaluation.ground_truth, evaluation.detections, "segm"),
+            *(evaluation.scores[name], max_dets),
+        )
         for name in ("segm_box_score", "segm_mask_score")
     )
     evaluation.summary["delta"]["ci95"] = gain_interval(before, after, bootstrap)
