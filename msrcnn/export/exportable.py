@@ -16,8 +16,9 @@ def check_exportable(cfg: CfgNode, model_format: str) -> None:
     """
     start = f"--format {model_format} cannot export"
     name = cfg.MODEL.META_ARCHITECTURE
-    if META_ARCH_REGISTRY.get(name).inference is not GeneralizedRCNN.inference:
-        raise UserError(f"{start} MODEL.META_ARCHITECTURE '{name}': only a GeneralizedRCNN")
+    inference = getattr(META_ARCH_REGISTRY.get(name), "inference", None)
+    if inference is not GeneralizedRCNN.inference:  # another may return something else
+        raise UserError(f"{start} MODEL.META_ARCHITECTURE '{name}', only GeneralizedRCNN")
     if cfg.MODEL.ROI_HEADS.NMS_TYPE != "nms":
         raise UserError(
             f"{start} Soft-NMS (MODEL.ROI_HEADS.NMS_TYPE '{cfg.MODEL.ROI_HEADS.NMS_TYPE}'): the "

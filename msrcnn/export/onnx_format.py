@@ -5,8 +5,9 @@ import inspect
 import io
 import json
 import warnings
-from collections.abc import Iterator
+from unittest import mock
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -65,7 +66,7 @@ def to_onnx(model: SingleImage, image: Tensor, metadata: dict) -> bytes:
     buffer = io.BytesIO()
     with (
         traceable(),
-        _group_norm_of_nothing(),
+        mock.patch.object(nn.GroupNorm, "forward", _group_norm),
         torch.no_grad(),
         warnings.catch_warnings(),
         # Where it fails, the exporter prints the whole graph.
@@ -99,27 +100,22 @@ def to_onnx(model: SingleImage, image: Tensor, metadata: dict) -> bytes:
 _TRACING = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
 
 
-@contextlib.contextmanager
-def _group_norm_of_nothing() -> Iterator[None]:
-    """Within it, ``nn.GroupNorm`` is exported so that it accepts zero detections.
-
-    PyTorch's own export reshapes to (N, groups, -1), where ONNX Runtime cannot infer -1 if N is 0.
-    """
-    stock = nn.GroupNorm.forward
-    nn.GroupNorm.forward = _group_norm
-    try:
-        yield
-    finally:
-        nn.GroupNorm.forward = stock
-
-
 def _group_norm(self: nn.GroupNorm, x: Tensor) -> Tensor:
-    number, channels, height, width = x.shape
-    size = channels // self.num_groups * height * width
-    groups = x.reshape(number, self.num_groups, size)
-    centered = groups - groups.mean(dim=2, keepdim=True)
-    y = centered * (centered.square().mean(dim=2, keepdim=True) + self.eps).rsqrt()
-    return y.reshape(x.shape) * self.weight[:, None, None] + self.bias[:, None, None]
+    """Computes ``nn.GroupNorm`` of (N, C, H, W) without a reshape, also if N is 0.
+
+    PyTorch exports a reshape to (N, groups, -1), where -1 is unknown without detections; ONNX
+    Runtime replaces any other shape of three by it.
+    """
+    size = self.num_channels // self.num_groups
+    # Channels by groups; from NumPy, which the tracer takes as a constant.
+    member = torch.tensor(np.repeat(np.eye(self.num_groups), size, axis=0), dtype=x.dtype)
+
+    def group_mean(x: Tensor) -> Tensor:
+        return (x.mean(dim=(2, 3)) @ (member / size) @ member.T)[:, :, None, None]
+
+    centered = x - group_mean(x)
+    y = centered * (group_mean(centered.square()) + self.eps).rsqrt()
+    return y * self.weight[:, None, None] + self.bias[:, None, None]
 
 
 def onnx_runner(content: bytes) -> Run:

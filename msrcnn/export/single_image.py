@@ -4,12 +4,13 @@ Detectron2 v0.6 has the same in ``detectron2.export``, which needs Caffe2.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from unittest import mock
 
 import torch
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.proposal_generator import proposal_utils
-from detectron2.modeling.roi_heads import fast_rcnn, mask_head
+from detectron2.modeling.roi_heads import cascade_rcnn, fast_rcnn, mask_head
 from torch import nn
 from torchvision.ops import boxes as box_ops
 
@@ -58,22 +59,27 @@ class SingleImage(nn.Module):
 def traceable() -> Iterator[None]:
     """Within it, a trace of the model holds for any image, not only for that of the trace.
 
-    ``len`` returns an integer, which the tracer would record as a constant. Detectron2's NMS has a
-    branch for very many boxes, which it would record, or not, for good.
+    The tracer records the branch that it sees, and what is a Python number, as a constant.
     """
-    stock = {module: module.batched_nms for module in SUPPRESSING}
-    for module in COUNTING:
-        module.len = lambda sized: sized.__len__()
-    for module in SUPPRESSING:
-        module.batched_nms = _batched_nms
-    try:
-        yield
-    finally:
+    with ExitStack() as stack:
         for module in COUNTING:
-            del module.len
-        for module, nms in stock.items():
-            module.batched_nms = nms
+            stack.enter_context(mock.patch.object(module, "len", _length, create=True))
+        for module in SUPPRESSING:  # Detectron2's has a branch for very many boxes
+            stack.enter_context(mock.patch.object(module, "batched_nms", _batched_nms))
+        # It changes gradients only, and is a Python function, which no file can hold.
+        stack.enter_context(mock.patch.object(cascade_rcnn, "_ScaleGradient", _Identity))
+        yield
+
+
+def _length(sized) -> int | torch.Tensor:
+    return sized.__len__()  # a tensor in a trace; len() is an integer
 
 
 def _batched_nms(boxes, scores, classes, iou_threshold: float) -> torch.Tensor:
     return box_ops.batched_nms(boxes.float(), scores, classes, iou_threshold)
+
+
+class _Identity:
+    @staticmethod
+    def apply(x: torch.Tensor, scale: float) -> torch.Tensor:
+        return x
