@@ -7,6 +7,8 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "msrcnn" / "version.py").read_text())[1]
+# For `msrcnn export --format onnx`, which also runs the file to check it.
+ONNX = ["onnx>=1.16", "onnxruntime>=1.18"]
 
 setup(
     name="msrcnn",
@@ -55,6 +57,7 @@ setup(
     ],
     entry_points={"console_scripts": ["msrcnn = msrcnn.cli:main"]},
     extras_require={
-        "dev": ["cogapp", "hypothesis", "pytest", "pytest-timeout", "pytest-xdist", "ruff"]
+        "onnx": ONNX,
+        "dev": ["cogapp", "hypothesis", "pytest", "pytest-timeout", "pytest-xdist", "ruff", *ONNX],
     },
 )

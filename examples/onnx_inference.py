@@ -1,6 +1,6 @@
 """Detects objects with a model of `msrcnn export --format onnx`. Needs onnxruntime, numpy, Pillow.
 
-python onnx_inference.py MODEL.onnx PHOTO.jpg DRAWN.png
+python onnx_inference.py MODEL.onnx PHOTO.jpg DRAWN.png [MIN_SCORE]
 """
 
 import json
@@ -9,8 +9,6 @@ import sys
 import numpy as np
 import onnxruntime
 from PIL import Image, ImageDraw, ImageOps
-
-MIN_SCORE = 0.5
 
 
 def detect(session: onnxruntime.InferenceSession, image: Image.Image, settings: dict) -> dict:
@@ -39,14 +37,14 @@ def paste(mask: np.ndarray, box: np.ndarray, width: int, height: int) -> np.ndar
     return weights[1] @ mask[0] @ weights[0].T >= 0.5
 
 
-def main(model: str, photo: str, drawn: str) -> None:
+def main(model: str, photo: str, drawn: str, min_score: str = "0.5") -> None:
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     texts = session.get_modelmeta().custom_metadata_map
     settings = {name: json.loads(text) for name, text in texts.items()}
     image = ImageOps.exif_transpose(Image.open(photo)).convert("RGB")
     found = detect(session, image, settings)
     draw = ImageDraw.Draw(image)
-    for row in np.flatnonzero(found["scores"] >= MIN_SCORE):
+    for row in np.flatnonzero(found["scores"] >= float(min_score)):
         box, label = found["pred_boxes"][row], int(found["pred_classes"][row])
         name = settings["class_names"][label] if settings["class_names"] else label
         mask = paste(found["pred_masks"][row], box, *image.size)
