@@ -6,6 +6,7 @@ import re
 import runpy
 import subprocess
 import sys
+import warnings
 from functools import partial
 
 import numpy as np
@@ -213,3 +214,18 @@ def test_onnx_example_finds_what_the_predictor_finds(model_folder, tmp_path, sha
     with Image.open(photo) as image, Image.open(drawn) as picture:
         assert picture.size == image.size
         assert (np.asarray(picture) != np.asarray(image)).any(axis=2).mean() > 0.01
+
+
+def test_a_trace_holds_for_other_numbers_of_boxes():
+    """Detectron2's NMS runs class by class for 40000 boxes, with the classes as constants."""
+
+    def nms(boxes, classes):
+        return fast_rcnn.batched_nms(boxes, boxes[:, 0], classes, 0.5)
+
+    def same_boxes(classes):
+        return torch.tensor([[0.0, 0.0, 9.0, 9.0]]).repeat(len(classes), 1), classes
+
+    with traceable(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(nms, same_boxes(torch.zeros(40_000).long()), check_trace=False)
+    assert sorted(traced(*same_boxes(torch.tensor([0, 1, 2, 2])))) == [0, 1, 2]
