@@ -103,6 +103,11 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # or the training data; () is unknown.
     cfg.DATASETS.CLASS_NAMES = ()
 
+    # The values that become black (0) and white (255) in images of more than 8 bits, such as
+    # (0, 65535), or (0, 4095) for a camera of 12 bits; those beyond are clipped. Images of 8 bits
+    # are left as they are. (): all images have 8 bits, and others are an error.
+    cfg.INPUT.VALUE_RANGE = ()
+
     # Library that computes AP: "hotcoco" or "pycocotools" (the slower reference).
     cfg.TEST.COCO_ENGINE = "hotcoco"
     # Bootstrap samples for the confidence interval of the mask score's gain; 0 disables it. Not for

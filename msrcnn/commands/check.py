@@ -39,6 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="decode every image wholly, to find those that are damaged in the middle",
     )
     parser.add_argument(
+        "--value-range",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        default=(),
+        help="INPUT.VALUE_RANGE of the training, for images of more than 8 bits",
+    )
+    parser.add_argument(
         "--fix",
         type=Path,
         metavar="OUT.json",
@@ -72,7 +80,13 @@ def run(args: argparse.Namespace) -> None:
     if target:
         annotations, content = target, _fix(annotations, content, images, target)
     training = not isinstance(content, dict) or "annotations" in content
-    findings = check_coco(content, images, training=training, decode=args.decode)
+    findings = check_coco(
+        content,
+        images,
+        training=training,
+        decode=args.decode,
+        value_range=tuple(args.value_range),
+    )
     if not any(finding.stops for finding in findings):
         findings += health_findings(content)
     if args.report:

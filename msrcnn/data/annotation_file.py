@@ -5,6 +5,7 @@ import functools
 import json
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import UserError
@@ -83,18 +84,22 @@ class CheckedData:
         """
         self._report(self._facts["untrainable" if masks else "untrainable_boxes"])
 
-    def with_images(self, images: Path) -> None:
+    def with_images(self, images: Path, value_range: Sequence[float] = ()) -> None:
         """Checks the image files, once.
 
         Args:
             images: the directory that ``file_name`` is relative to.
+            value_range: ``INPUT.VALUE_RANGE``.
 
         Raises:
-            UserError: if an image is missing, damaged or of another size.
+            UserError: if an image is missing, damaged, of another size, or of more than 8 bits
+                without a range of values.
         """
-        if images not in self._seen:
-            self._report(_brief(check_images(self._facts["images"], images)))
-            self._seen.add(images)
+        key = (images, tuple(value_range))
+        if key not in self._seen:
+            found = check_images(self._facts["images"], images, value_range=value_range)
+            self._report(_brief(found))
+            self._seen.add(key)
 
     def _report(self, findings: list[list]) -> None:
         for stops, first, number in findings:

@@ -4,12 +4,14 @@ The schema says of what type values are, and the rules here what the values may 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .coco_schema import KINDS, POLYGONS, image_name, schema_problems
 from .finding import Finding
-from .image_files import image_path, image_problems, leaves_folder
+from .image_files import image_problems
+from .image_paths import image_path, leaves_folder
+from .image_values import range_problems
 from .mask_rules import mask_findings
 
 
@@ -33,7 +35,12 @@ def mask_format(content: dict) -> str:
 
 
 def check_coco(
-    content: object, images: Path, *, training: bool = True, decode: bool = False
+    content: object,
+    images: Path,
+    *,
+    training: bool = True,
+    decode: bool = False,
+    value_range: Sequence[float] = (),
 ) -> list[Finding]:
     """Finds the problems of a COCO-format file.
 
@@ -42,6 +49,7 @@ def check_coco(
         images: the directory that ``file_name`` is relative to.
         training: whether the file is to train on, so that it needs annotations with masks.
         decode: decode the images instead of reading their headers.
+        value_range: ``INPUT.VALUE_RANGE``.
 
     Returns:
         One finding per kind of problem, those that stop first; empty if there is none.
@@ -49,7 +57,7 @@ def check_coco(
     findings = check_annotations(content)
     if readable(findings):
         findings += check_trainable(content) if training else []
-        findings += check_images(content["images"], images, decode=decode)
+        findings += check_images(content["images"], images, decode=decode, value_range=value_range)
     return sorted(findings, key=lambda finding: not finding.stops)
 
 
@@ -95,14 +103,18 @@ def check_trainable(content: dict, *, masks: bool = True) -> list[Finding]:
     return [Finding(True, without)] if without else []
 
 
-def check_images(images: list[dict], folder: Path, *, decode: bool = False) -> list[Finding]:
-    """Finds image files that are not in the folder, missing, damaged, or not of the annotated size.
+def check_images(
+    images: list[dict], folder: Path, *, decode: bool = False, value_range: Sequence[float] = ()
+) -> list[Finding]:
+    """Finds image files that are not in the folder, missing, damaged, or not of the annotated size
+    or depth.
 
     Args:
         images: records of a COCO-format file.
         folder: the directory that ``file_name`` is relative to; ``Path()`` for datasets of Python
             functions, whose file names are whole paths.
         decode: decode the images instead of reading their headers.
+        value_range: ``INPUT.VALUE_RANGE``.
     """
     outside = [
         f"image {record['id']}: its file name {image_name(record)!r} leads out of the image "
@@ -124,8 +136,11 @@ def check_images(images: list[dict], folder: Path, *, decode: bool = False) -> l
                 f"image {record['id']}: {path!r} does not exist; fix its 'file_name' or the image "
                 "directory"
             )
-    problems = missing or image_problems(images, folder, decode=decode)
-    return [Finding(True, problems)] if problems else []
+    problems = missing or image_problems(images, folder, decode=decode, value_range=value_range)
+    if problems:
+        return [Finding(True, problems)]
+    warnings = range_problems(images, folder, value_range) if value_range else []
+    return [Finding(False, warnings)] if warnings else []
 
 
 def _listing(folder: str) -> set[str]:

@@ -1,19 +1,72 @@
-"""Mappers: one with the instance areas that mask scoring needs, and errors that name the image."""
+"""Mappers: for images of any depth, with the instance areas that mask scoring needs, and with
+errors that name the image.
+"""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
+from detectron2.config import configurable
 from detectron2.data import DatasetMapper
+from detectron2.data import detection_utils as utils
+from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
 from PIL import Image
 
 from ..errors import UserError
 from ..modeling.instance_masks import InstanceMasks
 from ..modeling.maskiou_target import instance_areas
+from .pixels import read_pixels
 
 
-class MaskScoringDatasetMapper(DatasetMapper):
-    """Detectron2's ``DatasetMapper`` that adds ``gt_mask_area``, the area of each whole instance.
+class ImageMapper(DatasetMapper):
+    """Detectron2's ``DatasetMapper`` that also reads images of more than 8 bits.
+
+    For other images its output is the same.
+    """
+
+    @configurable
+    def __init__(self, is_train: bool, *, value_range: Sequence[float] = (), **kwargs):
+        """
+        Args:
+            is_train: see ``DatasetMapper``.
+            value_range: ``INPUT.VALUE_RANGE``.
+            **kwargs: passed to ``DatasetMapper``.
+        """
+        super().__init__(is_train, **kwargs)
+        self.value_range = tuple(value_range)
+
+    @classmethod
+    def from_config(cls, cfg, is_train: bool = True):
+        """Returns the arguments of ``__init__``."""
+        return {**super().from_config(cfg, is_train), "value_range": cfg.INPUT.VALUE_RANGE}
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        """Returns the model's input of a dataset dict."""
+        mapped = copy.deepcopy(dataset_dict)
+        pixels = read_pixels(mapped["file_name"], self.image_format, self.value_range)
+        utils.check_image_size(mapped, pixels)
+        regions = mapped.pop("sem_seg_file_name", None)  # of panoptic models
+        if regions is not None:
+            regions = utils.read_image(regions, "L")[:, :, 0]
+        augmented = T.AugInput(pixels, sem_seg=regions)
+        transforms = self.augmentations(augmented)
+        size = augmented.image.shape[:2]
+        mapped["image"] = torch.as_tensor(np.ascontiguousarray(augmented.image.transpose(2, 0, 1)))
+        if regions is not None:
+            mapped["sem_seg"] = torch.as_tensor(augmented.sem_seg.astype("long"))
+        if self.proposal_topk is not None:
+            utils.transform_proposals(mapped, size, transforms, proposal_topk=self.proposal_topk)
+        if not self.is_train:
+            mapped.pop("annotations", None)
+        elif "annotations" in mapped:
+            self._transform_annotations(mapped, transforms, size)
+        return mapped
+
+
+class MaskScoringDatasetMapper(ImageMapper):
+    """A mapper that adds ``gt_mask_area``, the area of each whole instance.
 
     The areas are computed in the data workers instead of the training step: Detectron2's ROI heads
     copy every ``gt_*`` field to the sampled proposals, therefore bitmasks become

@@ -37,7 +37,7 @@ def check_data(cfg: CfgNode, splits: Sequence[str]) -> None:
                     )
             root = image_root(name)
             if root is not None:
-                checked.with_images(root)
+                checked.with_images(root, cfg.INPUT.VALUE_RANGE)
 
 
 def checked_dataset(name: str) -> CheckedData:

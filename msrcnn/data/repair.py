@@ -11,7 +11,8 @@ import pycocotools.mask as mask_util
 
 from ..errors import UserError
 from .coco_schema import KINDS, has_readable_mask, shown
-from .image_files import image_path, read_header
+from .image_files import read_header
+from .image_paths import image_path
 from .mask_extents import mask_extents
 from .mask_rules import FAR, MIN_IOU, are_fractions, box_iou, lie_inside, nearly_all
 from .repair_records import Note, is_whole, repair_records

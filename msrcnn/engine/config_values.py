@@ -296,6 +296,13 @@ def _check_combinations(cfg: CfgNode) -> None:
             f"INPUT.MIN_SIZE_TEST {cfg.INPUT.MIN_SIZE_TEST} is above INPUT.MAX_SIZE_TEST "
             f"{cfg.INPUT.MAX_SIZE_TEST}"
         )
+    values = list(cfg.INPUT.VALUE_RANGE)
+    number = all(type(value) in (int, float) for value in values)
+    if values and not (number and len(values) == 2 and values[0] < values[1]):
+        raise UserError(
+            f"INPUT.VALUE_RANGE is {shown(cfg.INPUT.VALUE_RANGE)}; it must be () or two numbers, "
+            "the values that become black and white, such as (0, 65535)"
+        )
     if not 0 < cfg.SOLVER.FIT_HELD_OUT < 1:
         raise UserError(
             f"SOLVER.FIT_HELD_OUT is {cfg.SOLVER.FIT_HELD_OUT}; it must be between 0 and 1"

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
-from detectron2.data import DatasetMapper, build_detection_test_loader
+from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
 from detectron2.engine.hooks import PeriodicCheckpointer, PeriodicWriter, PreciseBN
 from detectron2.modeling.postprocessing import detector_postprocess
@@ -17,7 +17,7 @@ from detectron2.utils.env import seed_all_rng
 from ..atomic_file import remove_parts
 from ..checkpoint import MaskScoringCheckpointer
 from ..data import MaskScoringDatasetMapper, TrainLoader
-from ..data.mapper import NamedErrors
+from ..data.mapper import ImageMapper, NamedErrors
 from ..data.registered import check_data
 from ..errors import UserError
 from ..evaluation import MaskScoringEvaluator, postprocess_to_rle, with_encoded_masks
@@ -72,7 +72,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg, dataset_name: str):
-        mapper = NamedErrors(DatasetMapper(cfg, False))
+        mapper = NamedErrors(ImageMapper(cfg, False))
         return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
 
     @classmethod

@@ -3,43 +3,61 @@
 from pathlib import Path
 
 import numpy as np
-from detectron2.data.detection_utils import _apply_exif_orientation
 from PIL import Image
 
+from ..data.pixels import ValueRange, eight_bits, open_picture, upright_picture
 from ..errors import UserError
-from ..visualization import read_rgb
 
 ImageInput = str | Path | Image.Image | np.ndarray
+DEEP_TYPES = (np.uint16, np.int32)  # of arrays, as Pillow has them for its modes I;16 and I
 
 
-def as_rgb(image: ImageInput) -> np.ndarray:
-    """Returns the pixels of an image.
+def as_picture(image: ImageInput, value_range: ValueRange = ()) -> Image.Image:
+    """Returns an image upright and of 8 bits, as it would be in training.
 
     Args:
-        image: a path, an ``http(s)`` URL, a PIL image, or a uint8 array of shape (H, W, 3), RGB, or
-            (H, W), grey. Files and PIL images are rotated by their EXIF orientation.
-
-    Returns:
-        uint8 array of shape (H, W, 3), RGB.
+        image: a path, an ``http(s)`` URL, a PIL image, or an array of shape (H, W, 3), RGB, or
+            (H, W) or (H, W, 1), grey. Files and PIL images are rotated by their EXIF orientation.
+            Arrays are of type uint8; with a range of values also uint16 and int32.
+        value_range: ``INPUT.VALUE_RANGE`` of the model; see
+            :func:`~msrcnn.data.pixels.eight_bits`.
 
     Raises:
-        UserError: if a file cannot be read, or an array has another type or shape.
+        UserError: if a file cannot be read, an array has another type or shape, or the image has
+            more than 8 bits but the model no range of values.
     """
     if isinstance(image, (str, Path)):
-        return read_rgb(image)
+        try:
+            return open_picture(str(image), value_range)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise UserError(f"cannot read image '{image}': {error}") from error
     if isinstance(image, Image.Image):
-        return np.asarray(_apply_exif_orientation(image).convert("RGB"))
+        try:
+            return upright_picture(image, value_range)
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot use the image: {error}") from error
     if not isinstance(image, np.ndarray):
         raise UserError(
             f"an image of type {type(image).__name__}: give a path, a PIL image or an array"
         )
-    if image.dtype != np.uint8:
+    return Image.fromarray(_pixels(image, value_range))
+
+
+def _pixels(array: np.ndarray, value_range: ValueRange) -> np.ndarray:
+    grey = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    if 0 in array.shape or not (grey.ndim == 2 or (grey.ndim == 3 and grey.shape[2] == 3)):
+        raise UserError(f"an array of shape {array.shape}: give (H, W, 3), RGB, or (H, W), grey")
+    if array.dtype == np.uint8:
+        return grey
+    if array.dtype not in DEEP_TYPES:
+        # Whether 1.0 is white, or nearly black, is not known.
         raise UserError(
-            f"an array of type {image.dtype}: give uint8 pixels from 0 to 255, scaled as the "
+            f"an array of type {array.dtype}: give uint8 pixels from 0 to 255, scaled as the "
             "images of the training"
         )
-    if image.ndim == 2:
-        return np.repeat(image[:, :, None], 3, axis=2)
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise UserError(f"an array of shape {image.shape}: give (H, W, 3), RGB, or (H, W), grey")
-    return image
+    if not value_range:
+        raise UserError(
+            f"an array of type {array.dtype}: the model knows images of 8 bits only "
+            "(INPUT.VALUE_RANGE is not set); give uint8 pixels, scaled as those of the training"
+        )
+    return eight_bits(grey, value_range)

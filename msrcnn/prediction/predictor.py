@@ -13,7 +13,7 @@ from ..engine import load_model, prepare_model_config
 from ..engine.model_classes import class_names
 from ..errors import UserError
 from ..evaluation.inference import rescale_boxes
-from .image_input import ImageInput, as_rgb
+from .image_input import ImageInput, as_picture
 from .image_prediction import Prediction
 
 
@@ -49,7 +49,7 @@ class Predictor:
         self.cfg = prepare_model_config(str(weights), str(config_file or ""), device=device)
         self.model = load_model(self.cfg, trust_weights=trust_weights)
         self.class_names = class_names(self.cfg)
-        self._format = self.cfg.INPUT.FORMAT
+        self._format, self._value_range = self.cfg.INPUT.FORMAT, tuple(self.cfg.INPUT.VALUE_RANGE)
         sizes = (self.cfg.INPUT.MIN_SIZE_TEST, self.cfg.INPUT.MAX_SIZE_TEST)
         self._resize = AugmentationList([ResizeShortestEdge(*sizes)])
 
@@ -57,8 +57,8 @@ class Predictor:
         """Detects objects.
 
         Args:
-            images: an image, see :func:`~.image_input.as_rgb`, or a list of images, which the model
-                gets as one batch.
+            images: an image, see :func:`~.image_input.as_picture`, or a list of images, which the
+                model gets as one batch.
 
         Returns:
             The prediction, or a list with one for each image.
@@ -68,24 +68,31 @@ class Predictor:
                 the model's size.
         """
         if isinstance(images, (list, tuple)):
-            return self._predict([as_rgb(image) for image in images])
-        return self._predict([as_rgb(images)])[0]
+            return self._predict([self._picture(image) for image in images])
+        return self._predict([self._picture(images)])[0]
+
+    def _picture(self, image: ImageInput) -> Image.Image:
+        return as_picture(image, self._value_range)
 
     @torch.no_grad()
-    def _predict(self, images: list[np.ndarray]) -> list[Prediction]:
-        if not images:
+    def _predict(self, pictures: list[Image.Image]) -> list[Prediction]:
+        if not pictures:
             return []
-        inputs = [self._input(pixels) for pixels in images]
+        inputs = [self._input(picture) for picture in pictures]
         detections = self.model.inference(inputs, do_postprocess=False)
         return [
-            Prediction(pixels, rescale_boxes(found, *pixels.shape[:2]).to("cpu"), self.class_names)
-            for pixels, found in zip(images, detections)
+            Prediction(
+                convert_PIL_to_numpy(picture, "RGB"),
+                rescale_boxes(found, picture.height, picture.width).to("cpu"),
+                self.class_names,
+            )
+            for picture, found in zip(pictures, detections)
         ]
 
-    def _input(self, pixels: np.ndarray) -> dict:
-        """Returns the input of the model, as Detectron2's mapper makes it from a file."""
-        height, width = pixels.shape[:2]
-        resized = AugInput(convert_PIL_to_numpy(Image.fromarray(pixels), self._format))
+    def _input(self, picture: Image.Image) -> dict:
+        """Returns the input of the model, as the mapper makes it from a file."""
+        width, height = picture.size
+        resized = AugInput(convert_PIL_to_numpy(picture, self._format))
         try:
             self._resize(resized)
         except ValueError as error:

@@ -2,10 +2,9 @@
 
 import detectron2.data.transforms as T
 import torch
-from detectron2.data import DatasetMapper
 from detectron2.structures import Instances
 
-from ..data.mapper import NamedErrors
+from ..data.mapper import ImageMapper, NamedErrors
 from ..data.train_loader import random_numbers
 
 
@@ -22,13 +21,13 @@ class ViewMapper:
         self.mirrors = view % 2 == 1 and cfg.INPUT.RANDOM_FLIP != "none"
         self._view = view
         if view == 0:
-            self._mapper = NamedErrors(DatasetMapper(cfg, False))
+            self._mapper = NamedErrors(ImageMapper(cfg, False))
             return
         size = cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN
         augmentations = [T.ResizeShortestEdge(*size, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING)]
         if self.mirrors:
             augmentations.append(T.RandomFlip(prob=1.0))
-        self._mapper = NamedErrors(DatasetMapper(cfg, False, augmentations=augmentations))
+        self._mapper = NamedErrors(ImageMapper(cfg, False, augmentations=augmentations))
 
     def __call__(self, image: dict) -> dict:
         """Returns the model's input of a dataset dict."""

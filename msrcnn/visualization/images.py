@@ -4,12 +4,12 @@ import io
 from pathlib import Path
 
 import numpy as np
-from detectron2.data.detection_utils import read_image
 from PIL import Image
 
 from ..atomic_file import write_file
 from ..data.coco_schema import image_name
-from ..data.image_files import leaves_folder
+from ..data.image_paths import leaves_folder
+from ..data.pixels import OWN_RANGE, read_pixels
 from ..errors import UserError
 
 
@@ -54,7 +54,10 @@ def path_inside(info: dict, image_root: Path) -> Path:
 
 
 def read_rgb(path: str | Path) -> np.ndarray:
-    """Loads an image file or URL, rotated according to its EXIF orientation.
+    """Loads an image file or URL to draw it, rotated according to its EXIF orientation.
+
+    An image of more than 8 bits is shown from its smallest to its largest value: what is drawn is
+    to be seen, whatever ``INPUT.VALUE_RANGE`` is.
 
     Returns:
         uint8 array of shape (H, W, 3), RGB.
@@ -63,7 +66,7 @@ def read_rgb(path: str | Path) -> np.ndarray:
         UserError: if the file cannot be read.
     """
     try:
-        return read_image(str(path), "RGB")
+        return read_pixels(str(path), "RGB", OWN_RANGE)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"cannot read image '{path}': {error}") from error
 

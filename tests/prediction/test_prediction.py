@@ -44,7 +44,8 @@ def test_any_kind_of_image(predict, path):
     for image in (str(path), pixels, Image.fromarray(pixels), Image.open(path)):
         same(predict(image), expected)
     grey = pixels[:, :, 0]
-    same(predict(grey), predict(np.dstack([grey] * 3)))
+    for image in (grey, grey[:, :, None]):
+        same(predict(image), predict(np.dstack([grey] * 3)))
 
 
 def test_orientation_of_photos(predict, path, tmp_path):
@@ -99,7 +100,10 @@ def test_a_list_is_one_batch(predict, path, monkeypatch):
     ("image", "message"),
     [
         (np.zeros((4, 4, 3), np.float32), "an array of type float32: give uint8 pixels"),
-        (np.zeros((4, 4), np.uint16), "an array of type uint16: give uint8 pixels"),
+        (
+            np.zeros((4, 4), np.uint16),
+            "an array of type uint16: the model knows images of 8 bits only",
+        ),
         (np.zeros((3, 4, 4), np.uint8), r"an array of shape \(3, 4, 4\): give \(H, W, 3\)"),
         (np.zeros((4, 0, 3), np.uint8), r"an array of shape \(4, 0, 3\)"),
         ({"a": 1}, "an image of type dict"),

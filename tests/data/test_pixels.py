@@ -1,0 +1,201 @@
+"""Images of any depth and mode: training, prediction and drawings see the same pixels."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetMapper
+from detectron2.data.detection_utils import read_image
+from PIL import Image
+
+from msrcnn.data.coco_rules import check_coco
+from msrcnn.data.image_files import image_problems
+from msrcnn.data.mapper import ImageMapper, NamedErrors
+from msrcnn.data.pixels import FULL_RANGE, OWN_RANGE, eight_bits, read_pixels
+from msrcnn.engine.config_values import check_values
+from msrcnn.errors import UserError
+from msrcnn.prediction.image_input import as_picture
+from msrcnn.visualization import read_rgb
+
+GREY = np.add.outer(np.arange(40) * 3, np.arange(60) * 2).astype(np.uint8)
+DEEP = GREY.astype(np.uint16) * 257  # 0 to 65535
+COLORS = np.dstack([GREY, GREY[::-1], GREY[:, ::-1]])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The same grey image in files of several depths, and images of 8 bits in several modes."""
+    folder = tmp_path_factory.mktemp("images")
+    for name, pixels in {
+        "eight.png": GREY,
+        "deep.png": DEEP,
+        "little.tif": DEEP.astype("<u2"),
+        "big.tif": DEEP.astype(">u2"),
+        "int.tif": DEEP.astype(np.int32),
+        "float.tif": DEEP.astype(np.float32),
+    }.items():
+        Image.fromarray(pixels).save(folder / name)
+    picture = Image.fromarray(COLORS)
+    for mode in ("1", "L", "LA", "P", "RGB", "RGBA"):
+        picture.convert(mode).save(folder / f"mode_{mode}.png")
+    for mode in ("CMYK", "YCbCr"):
+        picture.convert(mode).save(folder / f"mode_{mode}.tif")
+    exif = picture.getexif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    picture.save(folder / "turned.jpg", exif=exif)
+    cv2.imwrite(str(folder / "colors.png"), np.dstack([DEEP] * 3))
+    Image.new("LAB", (60, 40)).save(folder / "lab.tif")
+    return folder
+
+
+def record(path):
+    with Image.open(path) as image:
+        size = image.size[::-1] if path.name == "turned.jpg" else image.size
+    return {"id": 1, "file_name": path.name, "width": size[0], "height": size[1]}
+
+
+@pytest.mark.parametrize("name", ["deep.png", "little.tif", "big.tif", "int.tif", "float.tif"])
+@pytest.mark.parametrize("image_format", ["BGR", "L"])
+def test_any_depth_gives_the_same_pixels_everywhere(folder, tiny_cfg, name, image_format):
+    tiny_cfg.INPUT.VALUE_RANGE, tiny_cfg.INPUT.FORMAT = FULL_RANGE, image_format
+    shallow, deep = (str(folder / each) for each in ("eight.png", name))
+    assert np.array_equal(
+        read_pixels(deep, image_format, FULL_RANGE), read_image(shallow, image_format)
+    )
+    inputs = [
+        ImageMapper(tiny_cfg, False)({**record(folder / each), "file_name": str(folder / each)})
+        for each in ("eight.png", name)
+    ]
+    assert torch.equal(inputs[0]["image"], inputs[1]["image"])
+    with Image.open(deep) as image:
+        assert np.array_equal(as_picture(image, FULL_RANGE), GREY)
+    assert np.array_equal(as_picture(deep, FULL_RANGE), GREY)
+    assert image_problems([record(folder / name)], folder, value_range=FULL_RANGE) == []
+
+
+def test_arrays_of_more_than_8_bits():
+    for array in (DEEP, DEEP[:, :, None], DEEP.astype(np.int32)):
+        assert np.array_equal(as_picture(array, FULL_RANGE), GREY)
+    assert np.array_equal(as_picture(COLORS.astype(np.uint16) * 257, FULL_RANGE), COLORS)
+    assert np.array_equal(as_picture(GREY, FULL_RANGE), GREY)  # 8 bits stay as they are
+    with pytest.raises(UserError, match="an array of type float32"):
+        as_picture(DEEP.astype(np.float32), FULL_RANGE)
+
+
+def test_values_by_hand():
+    values = np.array([0, 99, 100, 150, 300, 400], dtype=np.uint16)
+    # (150 - 100) / (300 - 100) * 255 = 63.75
+    assert eight_bits(values, (100, 300)).tolist() == [0, 0, 0, 64, 255, 255]
+    assert eight_bits(values[3:], OWN_RANGE).tolist() == [0, 153, 255]
+    assert eight_bits(values[:1], OWN_RANGE).tolist() == [0]
+    with pytest.raises(ValueError, match="NaN"):
+        eight_bits(np.array([np.nan]), (0, 1))
+
+
+@pytest.mark.parametrize("image_format", ["BGR", "RGB", "L"])
+def test_images_of_8_bits_are_read_as_detectron2_reads_them(folder, tiny_cfg, image_format):
+    tiny_cfg.INPUT.FORMAT = image_format
+    paths = [*folder.glob("mode_*"), folder / "turned.jpg"]
+    assert len(paths) == 9
+    for path in paths:
+        mapped = [
+            mapper(tiny_cfg, False)({**record(path), "file_name": str(path)})["image"]
+            for mapper in (ImageMapper, DatasetMapper)
+        ]
+        assert torch.equal(*mapped), path
+        assert np.array_equal(as_picture(path).convert("RGB"), read_image(str(path), "RGB")), path
+        assert image_problems([record(path)], folder) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("deep.png", "has pixels of more than 8 bits .Pillow's mode I;16.; set INPUT.VALUE_RANGE"),
+        ("float.tif", "has pixels of more than 8 bits .Pillow's mode F."),
+        ("colors.png", "has colors of 16 bits, of which Pillow reads the upper 8 bits"),
+        ("lab.tif", "has colors that Pillow cannot convert .mode LAB."),
+    ],
+)
+def test_what_the_model_cannot_read_is_refused_everywhere(folder, tiny_cfg, name, message):
+    path = folder / name
+    (problem,) = image_problems([record(path)], folder)
+    with pytest.raises(UserError, match=message):
+        raise UserError(problem)
+    mapper = NamedErrors(ImageMapper(tiny_cfg, False))
+    with pytest.raises(UserError, match=f"{name}.*cannot be used: it {message}"):
+        mapper({**record(path), "file_name": str(path)})
+    with pytest.raises(UserError, match=f"cannot read image .*{name}': it {message}"):
+        as_picture(path)
+    refused = pytest.raises(UserError, match=f"cannot use the image: it {message}")
+    with Image.open(path) as image, refused:
+        as_picture(image)
+
+
+def test_colors_of_16_bits_need_the_full_range(folder):
+    path = folder / "colors.png"
+    assert image_problems([record(path)], folder, value_range=FULL_RANGE) == []
+    assert np.array_equal(as_picture(path, FULL_RANGE), np.dstack([GREY] * 3))
+    (problem,) = image_problems([record(path)], folder, value_range=(0, 4095))
+    assert '"(0, 65535)" if they use them' in problem
+
+
+def test_drawings_show_an_image_by_its_own_range(folder, tmp_path):
+    dark = tmp_path / "dark.png"
+    Image.fromarray(GREY.astype(np.uint16) + 1000).save(dark)
+    shown = read_rgb(dark)
+    assert (shown.min(), shown.max()) == (0, 255)
+    assert np.array_equal(read_rgb(folder / "eight.png")[:, :, 0], GREY)
+
+
+def content(folder, *names):
+    return {
+        "images": [{**record(folder / name), "id": i} for i, name in enumerate(names, start=1)],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "a"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("value_range", "message"),
+    [
+        (FULL_RANGE, None),
+        ((0, 4095), "1 image has values from 0 to .* are beyond INPUT.VALUE_RANGE .0, 4095."),
+        ((0, 1_000_000), "a small part of INPUT.VALUE_RANGE .*: nearly all contrast is lost"),
+    ],
+)
+def test_a_range_that_does_not_fit_is_a_warning(folder, value_range, message):
+    data = content(folder, "eight.png", "deep.png")
+    findings = check_coco(data, folder, training=False, value_range=value_range)
+    if message is None:
+        assert findings == []
+    else:
+        (finding,) = findings
+        assert not finding.stops
+        with pytest.raises(UserError, match=message):
+            raise UserError(finding.messages[0])
+
+
+def test_the_values_are_named_where_a_range_is_missing(folder):
+    data = content(folder, "eight.png", "deep.png", "int.tif")
+    (finding,) = check_coco(data, folder, training=False)
+    assert finding.stops
+    assert [message.split(":")[0] for message in finding.messages] == ["image 2", "image 3"]
+    high = int(DEEP.max())
+    assert all(f"; 2 images have values from 0 to {high}" in each for each in finding.messages)
+
+
+def test_the_cache_of_headers_does_not_hide_the_depth(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("msrcnn.data.header_cache.CACHED_FROM", 1)
+    monkeypatch.setattr("msrcnn.data.header_cache.SETTLED", -1)
+    for name in ("deep.png", "colors.png"):
+        records = [record(folder / name)]
+        assert image_problems(records, folder, value_range=FULL_RANGE) == []
+        assert len(image_problems(records, folder)) == 1
+
+
+@pytest.mark.parametrize("value", [(0,), (5, 5), (9, 3), (0, 1, 2), ("a", "b"), (0, True)])
+def test_ranges_that_are_none(tiny_cfg, value):
+    tiny_cfg.INPUT.VALUE_RANGE = value
+    with pytest.raises(UserError, match="INPUT.VALUE_RANGE is .*two numbers"):
+        check_values(tiny_cfg)
