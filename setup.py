@@ -7,8 +7,11 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "msrcnn" / "version.py").read_text())[1]
-# For `msrcnn export --format onnx`, which also runs the file to check it.
-ONNX = ["onnx>=1.16", "onnxruntime>=1.18"]
+# What some commands need; the tests need all of it.
+EXTRAS = {
+    "onnx": ["onnx>=1.16", "onnxruntime>=1.18"],  # msrcnn export --format onnx
+    "video": ["av>=14"],  # msrcnn predict; frames have a rotation since 14
+}
 
 setup(
     name="msrcnn",
@@ -57,7 +60,10 @@ setup(
     ],
     entry_points={"console_scripts": ["msrcnn = msrcnn.cli:main"]},
     extras_require={
-        "onnx": ONNX,
-        "dev": ["cogapp", "hypothesis", "pytest", "pytest-timeout", "pytest-xdist", "ruff", *ONNX],
+        **EXTRAS,
+        "dev": [
+            *("cogapp", "hypothesis", "pytest", "pytest-timeout", "pytest-xdist", "ruff"),
+            *(package for packages in EXTRAS.values() for package in packages),
+        ],
     },
 )

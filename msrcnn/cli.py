@@ -51,8 +51,10 @@ def main(command: str | None = None) -> None:
     module = _module(command)
     args = command_parser(command, program).parse_args(arguments)
     args.command_line = f"{program} {shlex.join(arguments)}"
-    # A training continues from its last checkpoint; all others find what they left on disk.
-    resume = getattr(args, "resume", None) is False and not (args.eval_only or args.replay)
+    # A training continues from its last checkpoint, and predictions after their last image; all
+    # others find what they left on disk.
+    once = getattr(args, "eval_only", False) or getattr(args, "replay", False)
+    resume = getattr(args, "resume", None) is False and not once
     again = shlex.join([*start, *(["--resume"] if resume else []), *arguments])
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP

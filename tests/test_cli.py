@@ -75,7 +75,7 @@ FLAGS = {
     "train": DETECTRON2,
     "eval": ["--config-file", "--num-gpus", "--machine-rank"],
     "fit-scores": ["--config-file", "--num-gpus", "--machine-rank"],
-    "predict": ["--config-file"],
+    "predict": ["--config-file", "--resume"],
     "export": ["--config-file"],
 }
 

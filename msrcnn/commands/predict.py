@@ -1,21 +1,20 @@
-"""Detect objects in images, and draw them with their box score and mask score."""
+"""Detect objects in images and videos, and draw them with their box score and mask score."""
 
 import argparse
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from ..engine.run_log import silence_known_warnings, start_console_log
 from ..errors import UserError
 from ..escaping import printable
-from ..prediction import Prediction, Predictor
-from ..prediction.coco_file import CocoFile
-from ..prediction.find_images import find_images
-from ..visualization.images import write_image
+from ..prediction import Predictor
+from ..prediction.coco_file import write_coco
+from ..prediction.file_results import FileResults
+from ..prediction.find_inputs import find_inputs, is_video
+from ..prediction.result_log import ResultLog
+from ..prediction.video_input import pyav
 from .arguments import add_config, add_trust, at_least
 
 
@@ -24,10 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", metavar="W", required=True, help="checkpoint of the model")
     add_trust(parser)
     parser.add_argument(
-        "images",
-        metavar="IMAGE",
+        "inputs",
+        metavar="INPUT",
         nargs="+",
-        help="image file, folder of images, or pattern in quotes, such as 'photos/*.jpg'",
+        help="image or video file, folder of images, or pattern in quotes, such as 'photos/*.jpg'",
     )
     parser.add_argument("--output", metavar="D", type=Path, required=True, help="output folder")
     parser.add_argument(
@@ -57,81 +56,103 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=at_least(1),
         default=1,
         metavar="N",
-        help="images at a time (default: %(default)s)",
+        help="images or frames at a time (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="leave out inputs whose results the output folder has",
     )
 
 
 def run(args: argparse.Namespace) -> None:
-    images = find_images(args.images)
-    outputs = {path: args.output / f"{name}.png" for path, name in images.items()}
-    check_outputs(outputs)
+    inputs = find_inputs(args.inputs)
+    check_outputs({path: args.output / name for path, name in inputs.items()})
+    videos = {path: name for path, name in inputs.items() if is_video(path)}
+    images = {path: name for path, name in inputs.items() if path not in videos}
+    if videos:
+        pyav()  # before the model is built
     start_console_log()
     silence_known_warnings()
     predict = Predictor(
         args.weights, config_file=args.config_file, trust_weights=args.trust_weights
     )
-    coco = CocoFile(predict.class_names, args.rank_by) if args.coco else None
-    failed = 0
-    with tqdm(total=len(images), unit="image", disable=None) as bar:
-        for path, found in _predictions(predict, list(images), args.batch_size):
-            bar.update()
-            if isinstance(found, UserError):
-                failed += 1
-                tqdm.write(printable(f"skipped '{path}': {found}"), file=sys.stderr)
-                continue
-            shown = found.select(**{_ARGUMENT[args.rank_by]: args.min_score})
-            _write(shown, outputs[path], masks=args.masks)
-            if coco is not None:
-                coco.add(path, found)
-            line = f"{path}: drew {len(shown)} of {len(found)} detections in {outputs[path]}"
-            tqdm.write(printable(line))
-    if coco is not None:
-        coco.write(args.coco)
-        print(f"Wrote {args.coco}")
+    how = {
+        "rank_by": args.rank_by,
+        "min_score": args.min_score,
+        "masks": args.masks,
+        "records": args.coco is not None,
+        "batch_size": args.batch_size,
+    }
+    with ResultLog(args.output, {**predict.identity(), **how}, resume=args.resume) as log:
+        results = FileResults(predict, args.output, log, **how)
+        failed = [
+            *_failed(len(images), _images(results, images), "images were skipped"),
+            *_failed(len(videos), _videos(results, videos), "videos are incomplete"),
+        ]
+        if args.coco is not None:
+            write_coco(args.coco, lambda: results.coco_records(inputs), predict.class_names)
+            print(f"Wrote {args.coco}")
     if failed:
-        raise UserError(f"{failed} of {len(images)} images were skipped: see above")
+        raise UserError(f"{', '.join(failed)}: see above")
 
 
-_ARGUMENT = {"box": "min_score", "mask": "min_mask_score"}
+def _images(results: FileResults, images: dict[Path, Path]) -> int:
+    """Returns the number of images that were skipped."""
+    failed = done = 0
+    with tqdm(total=len(images), unit="image", disable=None if images else True) as bar:
+        for path, outcome in results.images(images):
+            bar.update()
+            if isinstance(outcome, UserError):
+                failed += 1
+                _say(f"skipped '{path}': {outcome}", file=sys.stderr)
+            elif outcome is None:
+                done += 1
+            else:
+                _say(f"{path}: {outcome}")
+    if done:
+        print(f"{done} of {len(images)} images were done before")
+    return failed
 
 
-def _predictions(
-    predict: Predictor, paths: list[Path], batch_size: int
-) -> Iterator[tuple[Path, Prediction | UserError]]:
-    """Yields each image with its prediction, or with the reason why there is none."""
-    for start in range(0, len(paths), batch_size):
-        batch = paths[start : start + batch_size]
-        try:
-            yield from zip(batch, predict(batch))
-        except UserError:  # of one of them
-            for path in batch:
-                yield path, _prediction_or_error(predict, path)
+def _videos(results: FileResults, videos: dict[Path, Path]) -> int:
+    """Returns the number of videos that could not be read to their end."""
+    failed = 0
+    for path, name in videos.items():
+        if results.log.is_done(path, str(name)):
+            print(printable(f"{path} was done before"))
+            continue
+        with tqdm(desc=path.name, unit="frame", disable=None) as bar:
+            try:
+                progress = results.video(path, name)
+                bar.total = next(progress) or None
+                for outcome in progress:
+                    if isinstance(outcome, str):
+                        _say(f"{path}: {outcome}")
+                    else:
+                        bar.update()
+            except UserError as error:
+                failed += 1
+                _say(f"'{path}': {error}", file=sys.stderr)
+    return failed
 
 
-def _prediction_or_error(predict: Predictor, path: Path) -> Prediction | UserError:
-    try:
-        return predict(path)
-    except UserError as error:
-        return error
+def _failed(number: int, failed: int, what: str) -> list[str]:
+    return [f"{failed} of {number} {what}"] if failed else []
 
 
-def _write(shown: Prediction, output: Path, *, masks: bool) -> None:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_image(output, shown.draw())
-    if masks and shown.instances.has("pred_masks"):
-        for number, mask in enumerate(shown.instances.pred_masks.numpy(), start=1):
-            picture = Image.fromarray(mask.astype(np.uint8) * 255)
-            write_image(output.with_name(f"{output.stem}_mask{number}.png"), picture)
+def _say(line: str, **file) -> None:
+    tqdm.write(printable(line), **file)
 
 
 def check_outputs(outputs: dict[Path, Path]) -> None:
-    """Rejects outputs that would overwrite an input image.
+    """Rejects outputs that would overwrite an input.
 
     Args:
-        outputs: path of the drawing by path of the image.
+        outputs: path of the drawing by path of the input.
 
     Raises:
-        UserError: naming the first image.
+        UserError: naming the first input.
     """
     inputs = {path.resolve() for path in outputs}
     for path, output in outputs.items():

@@ -74,11 +74,20 @@ class Prediction:
         return Prediction(self.pixels, found[keep], self.class_names)
 
     def draw(
-        self, *, min_score: float | None = None, min_mask_score: float | None = None
+        self,
+        *,
+        min_score: float | None = None,
+        min_mask_score: float | None = None,
+        enlarge: bool = True,
     ) -> Image.Image:
-        """Draws the detections :meth:`select` returns, with class, box score and mask score."""
+        """Draws the detections :meth:`select` returns, with class, box score and mask score.
+
+        Args:
+            min_score, min_mask_score: see :meth:`select`.
+            enlarge: enlarge small images, whose labels would cover them.
+        """
         shown = self.select(min_score=min_score, min_mask_score=min_mask_score)
-        return draw_detections(self.pixels, shown.instances, self.class_names)
+        return draw_detections(self.pixels, shown.instances, self.class_names, enlarge=enlarge)
 
     def to_supervision(self):
         """Returns ``supervision.Detections``, for annotators, trackers and zones of supervision.

@@ -1,5 +1,6 @@
 """A trained model that takes images of any size."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from detectron2.data.transforms import AugInput, AugmentationList, ResizeShortes
 from PIL import Image
 
 from ..engine import load_model, prepare_model_config
+from ..engine.hashing import flatten, json_digest
 from ..engine.model_classes import class_names
 from ..errors import UserError
 from ..evaluation.inference import rescale_boxes
@@ -70,6 +72,20 @@ class Predictor:
         if isinstance(images, (list, tuple)):
             return self._predict([self._picture(image) for image in images])
         return self._predict([self._picture(images)])[0]
+
+    def identity(self) -> dict[str, str]:
+        """Returns hashes of what predictions depend on: ``weights`` and ``config``."""
+        parts = ("MODEL.", "INPUT.", "TEST.", "DATASETS.CLASS_NAMES")
+        config = {
+            key: value
+            for key, value in flatten(self.cfg).items()
+            if key.startswith(parts) and key != "MODEL.WEIGHTS"
+        }
+        weights = hashlib.sha256()
+        for name, tensor in self.model.state_dict().items():
+            weights.update(name.encode())
+            weights.update(tensor.cpu().contiguous().numpy().tobytes())
+        return {"weights": weights.hexdigest()[:16], "config": json_digest(config)[:16]}
 
     def _picture(self, image: ImageInput) -> Image.Image:
         return as_picture(image, self._value_range)

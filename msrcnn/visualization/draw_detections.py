@@ -12,16 +12,15 @@ MIN_SIDE = 480  # of a drawing: labels would cover a smaller one
 
 
 def draw_detections(
-    pixels: np.ndarray, instances: Instances, class_names: list[str]
+    pixels: np.ndarray, instances: Instances, class_names: list[str], *, enlarge: bool = True
 ) -> Image.Image:
     """Draws boxes, masks and labels with class, box score and mask score over an image.
-
-    Images whose short side is below ``MIN_SIDE`` pixels are enlarged.
 
     Args:
         pixels: uint8 array of shape (H, W, 3), RGB.
         instances: output of a model for the image, on the CPU.
         class_names: class names by index; a class without a name is labeled with its index.
+        enlarge: enlarge images whose short side is below ``MIN_SIDE`` pixels.
     """
     overlays = []
     for index in range(len(instances)):
@@ -38,4 +37,5 @@ def draw_detections(
                 COLORS[label % len(COLORS)],
             )
         )
-    return draw_overlays(pixels, max(MIN_SIDE / min(pixels.shape[:2]), 1.0), overlays)
+    scale = max(MIN_SIDE / min(pixels.shape[:2]), 1.0) if enlarge else 1.0
+    return draw_overlays(pixels, scale, overlays)

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 
 from msrcnn.cli import main
 from msrcnn.errors import UserError
-from msrcnn.prediction.find_images import find_images
+from msrcnn.prediction.find_inputs import find_inputs
 
 
 @pytest.fixture
@@ -113,15 +113,15 @@ def test_an_input_is_not_overwritten(predict, photos, tmp_path):
 
 
 def test_patterns_and_mistakes(photos, tmp_path):
-    found = find_images([str(photos / "*.jpg")])
+    found = find_inputs([str(photos / "*.jpg")])
     assert sorted(found) == sorted(photos.glob("*.jpg"))
     missing = tmp_path / "missing.jpg"
-    assert list(find_images([str(missing)])) == [missing]  # reported when it is read
+    assert list(find_inputs([str(missing)])) == [missing]  # reported when it is read
     (tmp_path / "empty").mkdir()
     for nothing in (tmp_path / "empty", photos / "*.bmp"):
         with pytest.raises(UserError, match="there is no image"):
-            find_images([str(nothing)])
+            find_inputs([str(nothing)])
     image = sorted(photos.glob("*.jpg"))[0]
     Image.open(image).save(photos / f"{image.stem}.png")
     with pytest.raises(UserError, match="would both be drawn in"):
-        find_images([str(photos)])
+        find_inputs([str(photos)])

@@ -1,0 +1,60 @@
+"""Finds the images and videos of a command line."""
+
+import glob
+from pathlib import Path
+
+from PIL import Image
+
+from ..errors import UserError
+from .video_input import VIDEOS
+
+
+def find_inputs(arguments: list[str]) -> dict[Path, Path]:
+    """Returns the images and videos that files, folders and patterns name.
+
+    Args:
+        arguments: each an image or video file, a folder, whose images are found at any depth, or a
+            pattern as of a shell, such as ``photos/*.jpg``.
+
+    Returns:
+        For each input the path of its drawing in an output folder: the name of a file, and for a
+        folder the path below it, ending in ``.png`` or ``.mp4``. A named file is not checked: it
+        may turn out to be none.
+
+    Raises:
+        UserError: if an argument names nothing, or two inputs would have the same output.
+    """
+    found: dict[Path, Path] = {}
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            inputs = {image: image.relative_to(path) for image in _images_in(path)}
+        elif path.exists() or not glob.has_magic(argument):
+            inputs = {path: Path(path.name)}
+        else:
+            inputs = {Path(name): Path(Path(name).name) for name in sorted(glob.glob(argument))}
+        if not inputs:
+            raise UserError(f"'{argument}': there is no image")
+        for each, output in inputs.items():
+            found[each] = output.with_suffix(".mp4" if is_video(each) else ".png")
+    by_output: dict[Path, Path] = {}
+    for each, output in found.items():
+        if output in by_output:
+            raise UserError(
+                f"'{by_output[output]}' and '{each}' would both be drawn in '{output}': use two "
+                "commands with different output folders"
+            )
+        by_output[output] = each
+    return found
+
+
+def is_video(path: Path) -> bool:
+    """Whether the name of a file is that of a video."""
+    return path.suffix.lower() in VIDEOS
+
+
+def _images_in(folder: Path) -> list[Path]:
+    extensions = Image.registered_extensions().keys() - VIDEOS
+    return sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in extensions and path.is_file()
+    )

@@ -1,0 +1,152 @@
+"""What a run of ``msrcnn predict`` has done, so that an interrupted one can resume."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..atomic_file import remove_parts, write_file
+from ..errors import UserError
+
+LOG = "predict.jsonl"
+
+
+class ResultLog:
+    """A JSON-lines file in the output folder.
+
+    The first line has the settings of the run. After it come, for each input, the records of its
+    images or frames and, once all its files are written, a line that says so. A process that is
+    killed leaves at most an input without that line, which is done again.
+    """
+
+    def __init__(self, folder: Path, settings: dict, *, resume: bool):
+        """
+        Args:
+            folder: the output folder; created if missing.
+            settings: what the results depend on, JSON-serializable.
+            resume: keep what is done, if there is something.
+
+        Raises:
+            UserError: if the folder has results of other settings, or cannot be written.
+        """
+        self._folder, self._path = folder, folder / LOG
+        self._done: dict[str, dict] = {}
+        if resume and self._path.exists():
+            self._read(settings)
+        else:
+            write_file(self._path, json.dumps({"settings": settings}) + "\n")
+        self._file = self._path.open("r+b")
+        self._file.seek(0, 2)
+
+    def __enter__(self) -> "ResultLog":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._file.close()
+
+    def is_done(self, source: Path, name: str) -> bool:
+        """Whether the results of an input are there, and the input has not changed since.
+
+        Args:
+            source: the input file.
+            name: path of its result in the output folder.
+        """
+        done = self._done.get(name)
+        return (
+            done is not None
+            and not done["error"]
+            and done["input"] == _state(source)
+            and all((self._folder / each).is_file() for each in done["files"])
+        )
+
+    def start(self) -> None:
+        """Starts an input; call :meth:`add` for its images or frames, then :meth:`finish`."""
+        self._start = self._file.seek(0, 2)
+
+    def add(self, record: dict) -> None:
+        """Adds the record of an image or a frame."""
+        self._write({"record": record})
+
+    def finish(self, source: Path, name: str, files: list[Path], error: str = "") -> None:
+        """Says that all files of an input are written.
+
+        Args:
+            source: the input file.
+            name: path of its result in the output folder.
+            files: what was written.
+            error: why there are not all of its frames, so that it is to be done again.
+        """
+        files = [str(path.relative_to(self._folder)) for path in files]
+        done = {"done": name, "input": _state(source), "files": files, "error": error}
+        self._write(done)
+        self._done[name] = {**done, "start": self._start}
+
+    def records(self, name: str) -> Iterator[dict]:
+        """Yields the records of an input; none if it is not done."""
+        if name not in self._done:
+            return
+        self._file.flush()
+        with self._path.open("rb") as file:
+            file.seek(self._done[name]["start"])
+            for line in file:
+                content = json.loads(line)
+                if "done" in content:
+                    return
+                yield content["record"]
+
+    def _write(self, content: dict) -> None:
+        try:
+            self._file.write(json.dumps(content).encode() + b"\n")
+            if "done" in content:
+                self._file.flush()
+        except OSError as error:
+            raise UserError(f"cannot write '{self._path}': {error.strerror or error}") from error
+
+    def _read(self, settings: dict) -> None:
+        """Reads what is done, and cuts off what a killed process has left behind it."""
+        complete = 0  # where the last input that is done ends
+        with self._path.open("r+b") as file:
+            for line in file:
+                content = _parsed(line)
+                if content is None:
+                    break
+                if "record" in content:
+                    continue
+                if "settings" in content:
+                    self._check(content["settings"], settings)
+                else:
+                    self._done[content["done"]] = {**content, "start": complete}
+                complete = file.tell()
+            if not complete:
+                raise UserError(
+                    f"'{self._path}' is damaged: remove it, or run without --resume to start again"
+                )
+            file.truncate(complete)
+        for folder in {self._folder, *((self._folder / name).parent for name in self._done)}:
+            remove_parts(folder)
+
+    def _check(self, found: dict, expected: dict) -> None:
+        for key in sorted(found.keys() | expected.keys()):
+            old, new = found.get(key), expected.get(key)
+            if old != new:
+                raise UserError(
+                    f"'{self._folder}' has results with another {key} ({old}, now {new}): choose "
+                    "another --output, or run without --resume to start again"
+                )
+
+
+def _parsed(line: bytes) -> dict | None:
+    """Returns the content of a line, or ``None`` if it was not written to its end."""
+    try:
+        content = json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return None
+    kinds = ({"settings"}, {"record"}, {"done", "input", "files", "error"})
+    return content if isinstance(content, dict) and content.keys() in kinds else None
+
+
+def _state(source: Path) -> list[int] | None:
+    try:
+        status = source.stat()
+    except OSError:  # a URL, or it is gone
+        return None
+    return [status.st_size, status.st_mtime_ns]
