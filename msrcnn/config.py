@@ -78,6 +78,9 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # 1 and 0 are the paper.
     head.SCORE_EXPONENT = 1.0
     head.CONFIDENCE_EXPONENT = 0.0
+    # Slope and offset of the probability that a mask is right, see modeling/mask_score.py. A fit
+    # sets them together with the exponents. (): the model predicts no probability.
+    head.CALIBRATION = ()
 
     # "nms", "soft_linear" or "soft_gaussian". Soft-NMS, INPUT "high_res" and any TARGET other than
     # "target_class" need MODEL.ROI_HEADS.NAME MaskScoring{,Res5,Cascade}ROIHeads.

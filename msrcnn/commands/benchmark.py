@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..benchmark import (
+    calibration_error,
     conventions,
     cost,
     data_check,
@@ -18,6 +19,7 @@ from ..benchmark import (
 from ..engine.result_records import write_result
 
 BENCHMARKS = {
+    "calibration": calibration_error,
     "check": data_check,
     "conventions": conventions,
     "cost": cost,

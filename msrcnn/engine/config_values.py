@@ -1,7 +1,7 @@
 """Rules about single values of a config: their types, ranges and names."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from detectron2 import modeling
@@ -296,14 +296,23 @@ def _check_combinations(cfg: CfgNode) -> None:
             f"INPUT.MIN_SIZE_TEST {cfg.INPUT.MIN_SIZE_TEST} is above INPUT.MAX_SIZE_TEST "
             f"{cfg.INPUT.MAX_SIZE_TEST}"
         )
-    values = list(cfg.INPUT.VALUE_RANGE)
-    number = all(type(value) in (int, float) for value in values)
-    if values and not (number and len(values) == 2 and values[0] < values[1]):
+    calibration = cfg.MODEL.ROI_MASKIOU_HEAD.CALIBRATION
+    if len(calibration) and not (_is_pair(calibration) and calibration[0] > 0):
         raise UserError(
-            f"INPUT.VALUE_RANGE is {shown(cfg.INPUT.VALUE_RANGE)}; it must be () or two numbers, "
-            "the values that become black and white, such as (0, 65535)"
+            f"MODEL.ROI_MASKIOU_HEAD.CALIBRATION is {shown(calibration)}; it must be () or a slope "
+            "above 0 and an offset"
+        )
+    values = cfg.INPUT.VALUE_RANGE
+    if len(values) and not (_is_pair(values) and values[0] < values[1]):
+        raise UserError(
+            f"INPUT.VALUE_RANGE is {shown(values)}; it must be () or two numbers, the values that "
+            "become black and white, such as (0, 65535)"
         )
     if not 0 < cfg.SOLVER.FIT_HELD_OUT < 1:
         raise UserError(
             f"SOLVER.FIT_HELD_OUT is {cfg.SOLVER.FIT_HELD_OUT}; it must be between 0 and 1"
         )
+
+
+def _is_pair(values: Sequence) -> bool:
+    return len(values) == 2 and all(type(value) in (int, float) for value in values)

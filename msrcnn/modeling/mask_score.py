@@ -1,5 +1,6 @@
 """The score that masks are ranked by (paper 3.1), with exponents."""
 
+import math
 from typing import TypeVar
 
 import numpy as np
@@ -39,6 +40,24 @@ def mask_score(
     if confidence_exponent != 0:
         ranked = ranked * confidence**confidence_exponent
     return ranked
+
+
+def mask_probability(mask_scores: Array, slope: float, offset: float) -> Array:
+    """Turns mask scores into the probability that a mask is right; the order stays the same.
+
+    A mask is right if it covers an instance of its class with an IoU of at least 0.5, and no mask
+    with a higher score does.
+
+    Args:
+        mask_scores: of shape (N,); a tensor or an array.
+        slope, offset: ``MODEL.ROI_MASKIOU_HEAD.CALIBRATION``.
+
+    Returns:
+        ``sigmoid(slope * log(mask_scores) + offset)``, of shape (N,).
+    """
+    # The sigmoid of the logarithm: no infinite values where a score is 0.
+    power = mask_scores**slope
+    return power / (power + math.exp(-offset))
 
 
 def rank_by_mask_score(detections: Instances) -> None:

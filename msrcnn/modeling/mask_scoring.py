@@ -5,6 +5,8 @@ foreground proposals, at test time with the detections that survived NMS. That c
 that mask scoring needs, so mask scoring is a mask head, and the stock ROI heads work unchanged.
 """
 
+from collections.abc import Sequence
+
 import torch
 from detectron2.config import configurable
 from detectron2.layers import ShapeSpec
@@ -23,7 +25,7 @@ from .detection_context import detection_context
 from .detection_samples import trains_on_detections, with_instance_masks
 from .mask_confidence import mask_confidence
 from .mask_scalars import mask_scalars
-from .mask_score import mask_score, rank_by_mask_score
+from .mask_score import mask_probability, mask_score, rank_by_mask_score
 from .maskiou_head import after_res5, build_maskiou_head
 from .maskiou_input import select_class_masks
 from .maskiou_loss import maskiou_loss
@@ -55,6 +57,7 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
         maskiou_context: bool = False,
         score_exponent: float = 1.0,
         confidence_exponent: float = 0.0,
+        calibration: Sequence[float] = (),
         rank_by: str = "box_score",
         detections_from: int | None = None,
         **kwargs,
@@ -72,6 +75,7 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
             maskiou_context: whether it takes :func:`detection_context`, which only detections have.
             score_exponent, confidence_exponent: exponents of :func:`mask_score`; the paper's are 1
                 and 0.
+            calibration: slope and offset of :func:`mask_probability`; ``()`` for none.
             rank_by: what ``scores`` of the output is: ``"box_score"``, or ``"mask_score"``, with
                 the box scores in ``box_scores``.
             detections_from: iteration from which the ROI heads train the MaskIoU head on
@@ -86,6 +90,7 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
         self.maskiou_thresh = maskiou_thresh
         self.maskiou_scalars, self.maskiou_context = maskiou_scalars, maskiou_context
         self.score_exponent, self.confidence_exponent = score_exponent, confidence_exponent
+        self.calibration = tuple(calibration)
         self.rank_by = rank_by
         self.detections_from = detections_from
 
@@ -109,7 +114,7 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
             In training, the losses ``loss_mask`` and ``loss_maskiou``, the latter unless
             ``trains_on_detections``. At test time, the instances with ``pred_masks`` of shape
             (n, 1, M, M), ``pred_maskiou`` of shape (n,) and, if they have ``scores``,
-            ``mask_scores`` of shape (n,).
+            ``mask_scores`` of shape (n,), with a calibration also ``mask_probability``.
         """
         if self.maskiou_head is None:
             return super().forward(x, instances)
@@ -210,6 +215,10 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
                     score_exponent=self.score_exponent,
                     confidence_exponent=self.confidence_exponent,
                 )
+                if self.calibration:
+                    detections.mask_probability = mask_probability(
+                        detections.mask_scores, *self.calibration
+                    )
                 if self.rank_by == "mask_score":
                     rank_by_mask_score(detections)
 
@@ -253,6 +262,7 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
             maskiou_context=head.INPUT_CONTEXT,
             score_exponent=head.SCORE_EXPONENT,
             confidence_exponent=head.CONFIDENCE_EXPONENT,
+            calibration=head.CALIBRATION,
             rank_by=cfg.MODEL.ROI_MASK_HEAD.RANK_BY,
             detections_from=head.DETECTIONS_FROM if trains_on_detections(cfg) else None,
         )

@@ -85,6 +85,8 @@ class MaskScoringRCNNWithTTA(GeneralizedRCNNWithTTA):
         detections.given_masks = merged.pred_masks
         scored = views.mask_one(index, detections)
         merged.pred_maskiou, merged.mask_scores = scored.pred_maskiou, scored.mask_scores
+        if scored.has("mask_probability"):
+            merged.mask_probability = scored.mask_probability
         if self.cfg.MODEL.ROI_MASK_HEAD.RANK_BY == "mask_score":
             rank_by_mask_score(merged)
 

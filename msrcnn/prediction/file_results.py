@@ -28,7 +28,8 @@ class FileResults:
         folder: the output folder.
         log: what is done.
         rank_by: the score of ``min_score`` and of the records: ``"box"`` or ``"mask"``.
-        min_score: draw detections with at least this score.
+        min_score: draw detections with at least this score; by ``"mask"`` of a calibrated model,
+            with at least this probability that the mask is right.
         masks: also write the mask of each drawn detection.
         records: also keep all detections in the log.
         batch_size: images or frames at a time.
@@ -151,7 +152,9 @@ class FileResults:
                 yield str(path) if frame is None else f"{path}#{frame:06d}", record
 
     def _shown(self, found: Prediction) -> Prediction:
-        limit = {"box": "min_score", "mask": "min_mask_score"}[self.rank_by]
+        if self.rank_by == "box":
+            return found.select(min_score=self.min_score)
+        limit = "min_probability" if found.is_calibrated else "min_mask_score"
         return found.select(**{limit: self.min_score})
 
     def _write_masks(self, shown: Prediction, base: Path) -> list[Path]:

@@ -48,7 +48,8 @@ class Prediction:
 
         Fields: ``pred_boxes`` in pixels, (x0, y0, x1, y1); ``scores`` and ``pred_classes`` of shape
         (N,); if the model has them, ``pred_masks``, bool of shape (N, H, W), and ``pred_maskiou``
-        and ``mask_scores`` of shape (N,), both in [0, 1].
+        and ``mask_scores`` of shape (N,), both in [0, 1], and of a calibrated model
+        ``mask_probability``, see :func:`~msrcnn.modeling.mask_score.mask_probability`.
         """
         found = Instances(self._detections.image_size, **self._detections.get_fields())
         if found.has("roi_masks"):
@@ -57,13 +58,27 @@ class Prediction:
             found.pred_masks = paste_masks_in_image(masks, found.pred_boxes, found.image_size)
         return found
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the model predicts the probability that a mask is right."""
+        return self._detections.has("mask_probability")
+
     def select(
-        self, *, min_score: float | None = None, min_mask_score: float | None = None
+        self,
+        *,
+        min_score: float | None = None,
+        min_mask_score: float | None = None,
+        min_probability: float | None = None,
     ) -> "Prediction":
         """Returns the detections whose scores are at least these.
 
+        Args:
+            min_score: of the box score.
+            min_mask_score: of the mask score.
+            min_probability: of the probability that the mask is right, which a fit calibrates.
+
         Raises:
-            UserError: if the model predicts no mask scores, but one is asked for.
+            UserError: if the model does not predict a score that is asked for.
         """
         found = self._detections
         keep = box_scores(found) >= (-np.inf if min_score is None else min_score)
@@ -71,6 +86,13 @@ class Prediction:
             if not found.has("mask_scores"):
                 raise UserError("this model predicts no mask scores: select by min_score")
             keep &= found.mask_scores >= min_mask_score
+        if min_probability is not None:
+            if not self.is_calibrated:
+                raise UserError(
+                    "this model is not calibrated: fit its mask scores again, or select by "
+                    "min_mask_score"
+                )
+            keep &= found.mask_probability >= min_probability
         return Prediction(self.pixels, found[keep], self.class_names)
 
     def draw(
@@ -78,22 +100,25 @@ class Prediction:
         *,
         min_score: float | None = None,
         min_mask_score: float | None = None,
+        min_probability: float | None = None,
         enlarge: bool = True,
     ) -> Image.Image:
         """Draws the detections :meth:`select` returns, with class, box score and mask score.
 
         Args:
-            min_score, min_mask_score: see :meth:`select`.
+            min_score, min_mask_score, min_probability: see :meth:`select`.
             enlarge: enlarge small images, whose labels would cover them.
         """
-        shown = self.select(min_score=min_score, min_mask_score=min_mask_score)
+        shown = self.select(
+            min_score=min_score, min_mask_score=min_mask_score, min_probability=min_probability
+        )
         return draw_detections(self.pixels, shown.instances, self.class_names, enlarge=enlarge)
 
     def to_supervision(self):
         """Returns ``supervision.Detections``, for annotators, trackers and zones of supervision.
 
         ``confidence`` is the box score; ``data`` has ``class_name`` and, if the model predicts
-        them, ``mask_score``.
+        them, ``mask_score`` and ``mask_probability``.
 
         Raises:
             UserError: if supervision is not installed.
@@ -107,6 +132,8 @@ class Prediction:
         data = {"class_name": np.array(names, dtype=str)}
         if found.has("mask_scores"):
             data["mask_score"] = found.mask_scores.numpy()
+        if self.is_calibrated:
+            data["mask_probability"] = found.mask_probability.numpy()
         return supervision.Detections(
             xyxy=found.pred_boxes.tensor.numpy(),
             mask=found.pred_masks.numpy() if found.has("pred_masks") else None,
@@ -126,7 +153,7 @@ class Prediction:
             For each detection ``image_id``, ``category_id`` (the class index), ``score``, and
             ``segmentation``, compressed RLE, or ``bbox``, (x, y, width, height), for a model
             without masks: with both, pycocotools computes areas from the box. With mask scores also
-            ``box_score`` and ``mask_score``.
+            ``box_score`` and ``mask_score``, and of a calibrated model ``mask_probability``.
 
         Raises:
             UserError: if ``rank_by`` is unknown, or the model predicts no mask scores.
@@ -148,4 +175,7 @@ class Prediction:
             both = zip(columns.score.tolist(), columns.mask_score.tolist())
             for record, (box_score, mask_score) in zip(records, both):
                 record.update(box_score=box_score, mask_score=mask_score)
+        if self.is_calibrated:
+            for record, probability in zip(records, found.mask_probability.tolist()):
+                record["mask_probability"] = probability
         return records

@@ -21,8 +21,10 @@ from ..engine.device import on_available_device
 from ..engine.load_model import load_model
 from ..errors import UserError
 from ..evaluation.ground_truth import dataset_record
+from ..modeling.mask_score import mask_score
 from ..provenance import file_record, software
 from .cache_key import HEAD, cache_key
+from .calibration import Calibration, fit_calibration, right_masks
 from .core_processes import share_among_cores
 from .exponents import Exponents, choose_exponents, choose_free_exponent
 from .fit import FitResult, fit_head, fit_seed, predict_all
@@ -161,16 +163,23 @@ class ScoreFit:
         best = Exponents(configured.SCORE_EXPONENT, configured.CONFIDENCE_EXPONENT)
         aps: dict[Exponents, float] = {}
         max_dets = cfg.TEST.DETECTIONS_PER_IMAGE
+        maskiou = predict_all(head, self.cache, rows)
         if cfg.SOLVER.FIT_EXPONENTS:
-            maskiou = predict_all(head, self.cache, rows)
             best, aps = choose_exponents(truth, detections, maskiou, max_dets)
         free = choose_free_exponent(truth, detections, max_dets)
         logger.info(
             "Exponents: MaskIoU %g, mask confidence %g; of mask confidence alone %g.", *best, free
         )
-        _write(cfg, self._model, best, free, self._output_dir)
+        scores = mask_score(
+            *(detections.score, maskiou, detections.mask_confidence),
+            score_exponent=best.score,
+            confidence_exponent=best.confidence,
+        )
+        calibration = fit_calibration(scores, right_masks(truth, detections, scores))
+        _write(cfg, self._model, best, calibration, free, self._output_dir)
         record = {
             **_record(result, best, free, aps, images),
+            "calibration": calibration and calibration._asdict(),
             "provenance": {
                 "software": software(),
                 "datasets": [dataset_record(name) for name in cfg.DATASETS.TRAIN],
@@ -241,7 +250,14 @@ def of_images(ground_truth: COCO, image_ids: np.ndarray) -> COCO:
     return part
 
 
-def _write(cfg, model, exponents: Exponents, free: float, output_dir: Path) -> None:
+def _write(
+    cfg,
+    model,
+    exponents: Exponents,
+    calibration: Calibration | None,
+    free: float,
+    output_dir: Path,
+) -> None:
     """Writes the checkpoint and its config."""
     names = cfg.DATASETS.CLASS_NAMES
     MaskScoringCheckpointer(model, str(output_dir), class_names=names).save(WEIGHTS)
@@ -250,5 +266,6 @@ def _write(cfg, model, exponents: Exponents, free: float, output_dir: Path) -> N
     cfg.MODEL.WEIGHTS = f"{WEIGHTS}.pth"
     cfg.MODEL.ROI_MASKIOU_HEAD.SCORE_EXPONENT = exponents.score
     cfg.MODEL.ROI_MASKIOU_HEAD.CONFIDENCE_EXPONENT = exponents.confidence
+    cfg.MODEL.ROI_MASKIOU_HEAD.CALIBRATION = tuple(calibration or ())
     cfg.TEST.CONFIDENCE_EXPONENT = free
     write_file(output_dir / f"{WEIGHTS}.yaml", cfg.dump())

@@ -8,6 +8,8 @@ from ..class_names import name_of
 from ..modeling.mask_score import box_scores
 from .overlay import COLORS, Overlay, draw_overlays
 
+# Fields to show: calibrated, 0.5 means that the mask is as likely right as wrong.
+MASK_SCORES = ("mask_probability", "mask_scores")
 MIN_SIDE = 480  # of a drawing: labels would cover a smaller one
 
 
@@ -15,6 +17,8 @@ def draw_detections(
     pixels: np.ndarray, instances: Instances, class_names: list[str], *, enlarge: bool = True
 ) -> Image.Image:
     """Draws boxes, masks and labels with class, box score and mask score over an image.
+
+    Of a calibrated model, the probability that the mask is right takes the place of the mask score.
 
     Args:
         pixels: uint8 array of shape (H, W, 3), RGB.
@@ -26,7 +30,9 @@ def draw_detections(
     for index in range(len(instances)):
         one = instances[index]
         label = int(one.pred_classes)
-        scores = [box_scores(one), *([one.mask_scores] if one.has("mask_scores") else [])]
+        scores = [box_scores(one)]
+        mask_score = next((name for name in MASK_SCORES if one.has(name)), None)
+        scores += [one.get(mask_score)] if mask_score else []
         x0, y0, x1, y1 = one.pred_boxes.tensor[0].tolist()
         overlays.append(
             Overlay(
