@@ -20,7 +20,12 @@ from .arguments import add_config, add_trust, at_least
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser, required=False)
-    parser.add_argument("--weights", metavar="W", required=True, help="checkpoint of the model")
+    parser.add_argument(
+        "--weights",
+        metavar="W",
+        required=True,
+        help="checkpoint of the model, folder with one, or model of Detectron2's zoo",
+    )
     add_trust(parser)
     parser.add_argument(
         "inputs",

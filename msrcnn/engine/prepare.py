@@ -11,11 +11,12 @@ from detectron2.config import CfgNode
 
 from ..checkpoint import resolve_weights
 from ..checkpoint.checkpoint_files import resumable_checkpoints
-from ..config import config_beside, load_config
+from ..config import load_config
 from ..data.custom import use_custom_data
 from ..data.registered import check_data
 from ..errors import UserError
 from .config_rules import check_config
+from .find_model import find_model
 from .model_classes import use_class_names
 from .scoring_parts import use_scoring_parts
 
@@ -65,8 +66,8 @@ def prepare_model_config(
     """Returns the config of a trained model, to predict with it or to export it.
 
     Args:
-        weights: checkpoint of the model.
-        config_file: its config; by default see :func:`~msrcnn.config.config_beside`.
+        weights: the model, see :func:`~.find_model.find_model`; with a config also a URL.
+        config_file: its config; by default the one that belongs to the weights.
         device: replaces ``MODEL.DEVICE``.
 
     Returns:
@@ -75,8 +76,10 @@ def prepare_model_config(
     Raises:
         UserError: if the config or the weights are missing, or the config has a mistake.
     """
+    if not config_file:
+        weights, config_file = find_model(weights)
     opts = ["MODEL.WEIGHTS", weights, *(["MODEL.DEVICE", device] if device else [])]
-    cfg = prepare_config(config_file or config_beside(weights), opts)
+    cfg = prepare_config(config_file, opts)
     cfg.freeze()
     return cfg
 

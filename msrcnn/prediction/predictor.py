@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from detectron2.data.detection_utils import convert_PIL_to_numpy
 from detectron2.data.transforms import AugInput, AugmentationList, ResizeShortestEdge
+from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from PIL import Image
 
 from ..engine import load_model, prepare_model_config
@@ -38,9 +39,14 @@ class Predictor:
     ):
         """
         Args:
-            weights: checkpoint of a training, e.g. ``output/model_final.pth``, or an export.
-            config_file: config of the model; by default the file beside the weights: ``W.yaml`` of
-                an export ``W.pth``, or else ``config.yaml`` of a training.
+            weights: checkpoint of a training, e.g. ``output/model_final.pth``, or an export; the
+                folder of one; or the name of a model in Detectron2's model zoo, e.g.
+                ``COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x``, which is downloaded and has box
+                scores, but no mask scores. With ``config_file`` also a URL.
+            config_file: config of the model, a path or a name of ours such as
+                ``COCO-InstanceSegmentation/ms_rcnn_R_50_FPN_1x.yaml``; by default the file beside
+                the weights: ``W.yaml`` of an export ``W.pth``, or else the ``config.yaml`` of a
+                training.
             device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; by default that of the config
                 if the machine has it, or else the CPU.
             trust_weights: load weights that are not plain data, and run the code in them.
@@ -49,6 +55,12 @@ class Predictor:
             UserError: if the config or the weights are missing or do not fit each other.
         """
         self.cfg = prepare_model_config(str(weights), str(config_file or ""), device=device)
+        if not issubclass(
+            META_ARCH_REGISTRY.get(self.cfg.MODEL.META_ARCHITECTURE), GeneralizedRCNN
+        ):
+            raise UserError(
+                f"'{weights}' is a {self.cfg.MODEL.META_ARCHITECTURE}; Predictor needs an R-CNN"
+            )
         self.model = load_model(self.cfg, trust_weights=trust_weights)
         self.class_names = class_names(self.cfg)
         self._format, self._value_range = self.cfg.INPUT.FORMAT, tuple(self.cfg.INPUT.VALUE_RANGE)

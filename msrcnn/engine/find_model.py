@@ -1,0 +1,56 @@
+"""Finds a trained model and its config by what users name it."""
+
+from pathlib import Path
+
+from detectron2 import model_zoo
+
+from ..config import config_beside
+from ..errors import UserError
+
+FORMATS = (".pth", ".safetensors", ".pkl")
+TRAINED = "model_final.pth"  # beside config.yaml
+
+
+def find_model(name: str) -> tuple[str, str]:
+    """Returns the weights of a model and its config.
+
+    Args:
+        name: a file of weights, with its config beside it (:func:`~msrcnn.config.config_beside`);
+            the folder of an export, a fit or a training; or a name of Detectron2's model zoo, such
+            as ``COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x``, whose config Detectron2 has.
+
+    Raises:
+        UserError: if there is no config, or a folder has no model or several.
+    """
+    path = Path(name)
+    if path.is_dir():
+        weights = str(_in_folder(path))
+        return weights, config_beside(weights)
+    if "://" not in name and not path.is_file() and (config := _zoo_config(name)):
+        return name, config
+    return name, config_beside(name)
+
+
+def _in_folder(folder: Path) -> Path:
+    """Returns the weights with a config of their own, or else those of a training."""
+    found = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix in FORMATS and path.with_suffix(".yaml").is_file()
+    )
+    trained = folder / TRAINED
+    if not found and trained.is_file():
+        return trained
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found)
+        what = f"has several models: {names}" if found else "has no model with its config"
+        raise UserError(f"folder '{folder}' {what}; name the file of the weights")
+    return found[0]
+
+
+def _zoo_config(name: str) -> str | None:
+    try:
+        model_zoo.get_checkpoint_url(name)
+        return model_zoo.get_config_file(name if name.endswith(".yaml") else f"{name}.yaml")
+    except RuntimeError:  # no such model
+        return None

@@ -1,0 +1,114 @@
+"""The names that users give trained models."""
+
+import shutil
+
+import pytest
+import torch
+from detectron2 import model_zoo
+from PIL import Image
+
+import msrcnn
+from msrcnn.engine.find_model import find_model
+from msrcnn.engine.prepare import prepare_model_config
+from msrcnn.errors import UserError
+
+ZOO = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x"
+
+
+@pytest.mark.parametrize("name", [ZOO, f"{ZOO}.yaml"])
+def test_model_of_the_zoo(name):
+    """With Detectron2's own config and class names."""
+    cfg = prepare_model_config(name)
+    assert cfg.MODEL.WEIGHTS == name
+    assert not cfg.MODEL.MASKIOU_ON
+    assert (cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.MASK_ON) == (50, True)
+    assert cfg.DATASETS.TEST == ("coco_2017_val",)
+    assert msrcnn.engine.model_classes.class_names(cfg)[0] == "person"
+
+
+def test_prediction_with_a_model_of_the_zoo(model_folder, shapes_root, tmp_path, monkeypatch):
+    """The download is a small model here, and its config the part that Detectron2 knows."""
+    cfg = msrcnn.get_config("quick/smoke_ms_rcnn_R_18_FPN.yaml")
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
+    for name in ("MASKIOU_ON", "ROI_MASKIOU_HEAD", "TORCHVISION"):
+        del cfg.MODEL[name]
+    cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskRCNNConvUpsampleHead"
+    (tmp_path / "zoo.yaml").write_text(cfg.dump())
+    weights = str(model_folder / "plain" / "model_final.pth")
+    monkeypatch.setattr(model_zoo, "get_checkpoint_url", lambda name: weights)
+    monkeypatch.setattr(model_zoo, "get_config_file", lambda name: str(tmp_path / "zoo.yaml"))
+    photo = next((shapes_root / "val").iterdir())
+    found = msrcnn.Predictor(ZOO)(photo).instances
+    assert len(found) > 3
+    assert not found.has("mask_scores")
+    expected = msrcnn.Predictor(model_folder / "plain" / "model_final.pth")(photo).instances
+    count = min(len(found), len(expected))
+    assert torch.equal(found.scores[:count], expected.scores[:count])
+
+
+def test_models_that_are_no_rcnn():
+    with pytest.raises(UserError, match="is a ProposalNetwork; Predictor needs an R-CNN"):
+        msrcnn.Predictor("COCO-Detection/rpn_R_50_FPN_1x")
+
+
+def test_our_config_by_name(model_folder, shapes_root):
+    """With weights of any origin, here a file."""
+    weights = model_folder / "model_final.pth"
+    predict = msrcnn.Predictor(weights, config_file="quick/smoke_ms_rcnn_R_18_FPN.yaml")
+    assert predict.cfg.MODEL.MASKIOU_ON
+    with Image.open(next((shapes_root / "val").iterdir())) as photo:
+        assert predict(photo).instances.has("mask_scores")
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["model.pth", "model.yaml"], "model.pth"),
+        (["model.safetensors", "model.yaml", "notes.txt"], "model.safetensors"),
+        (["model_final.pth", "config.yaml"], "model_final.pth"),
+        (
+            ["model_final.pth", "config.yaml", "model_fitted.pth", "model_fitted.yaml"],
+            "model_fitted.pth",
+        ),
+    ],
+)
+def test_folder(tmp_path, files, expected):
+    for name in files:
+        (tmp_path / name).touch()
+    weights, config = find_model(str(tmp_path))
+    assert weights == str(tmp_path / expected)
+    stem = expected.split(".")[0]
+    own = f"{stem}.yaml" if f"{stem}.yaml" in files else "config.yaml"
+    assert config == str(tmp_path / own)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["model_0001.pth", "config.yaml"], "has no model with its config; name the file"),
+        (["a.pth", "a.yaml", "b.pth", "b.yaml"], "has several models: a.pth, b.pth; name the file"),
+        (["model_final.pth"], "give --config-file: there is no"),
+    ],
+)
+def test_folder_without_a_single_model(tmp_path, files, message):
+    for name in files:
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=message):
+        find_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["COCO-InstanceSegmentation/mask_rcnn_R_50", "https://a.b/c.pth"])
+def test_what_has_no_config(name):
+    with pytest.raises(UserError, match="give --config-file"):
+        find_model(name)
+
+
+def test_a_folder_predicts_like_its_file(model_folder, shapes_root, tmp_path):
+    for name in ("model_final.pth", "config.yaml"):
+        shutil.copy(model_folder / name, tmp_path)
+    photo = next((shapes_root / "val").iterdir())
+    one, other = (
+        msrcnn.Predictor(each)(photo).instances.mask_scores
+        for each in (tmp_path, model_folder / "model_final.pth")
+    )
+    assert torch.equal(one, other)
