@@ -5,6 +5,7 @@ import http.server
 import shutil
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pycocotools.mask as mask_util
@@ -13,8 +14,11 @@ import torch
 from PIL import Image
 
 import msrcnn
+from msrcnn.config import load_config
 from msrcnn.errors import UserError
 from msrcnn.prediction import image_prediction
+from msrcnn.prediction.file_results import FileResults
+from msrcnn.prediction.result_log import ResultLog
 from msrcnn.visualization import read_rgb
 
 FIELDS = ("scores", "pred_classes", "pred_maskiou", "mask_scores", "pred_masks")
@@ -206,3 +210,49 @@ def test_device(model_folder, path):
 def test_unknown_attribute():
     with pytest.raises(AttributeError, match="no attribute 'Predict'"):
         msrcnn.Predict  # noqa: B018
+
+
+@pytest.fixture(scope="module")
+def calibrated(model_folder, tmp_path_factory):
+    """The same model with a calibration."""
+    folder = tmp_path_factory.mktemp("calibrated")
+    shutil.copy(model_folder / "model_final.pth", folder)
+    cfg = load_config(model_folder / "config.yaml")
+    cfg.MODEL.ROI_MASKIOU_HEAD.CALIBRATION = (1.0, 2.5)
+    (folder / "config.yaml").write_text(cfg.dump())
+    return msrcnn.Predictor(folder)
+
+
+def test_a_calibrated_model(predict, calibrated, path):
+    plain, found = predict(path), calibrated(path)
+    same(found, plain)
+    probability = found.instances.mask_probability
+    limit = float(probability.median())
+    chosen = found.select(min_probability=limit)
+    assert 0 < len(chosen) < len(found)
+    assert torch.equal(chosen.instances.mask_probability, probability[probability >= limit])
+    for rank_by in ("box", "mask"):
+        records = found.to_coco(rank_by=rank_by)
+        assert [record["mask_probability"] for record in records] == probability.tolist()
+    assert "mask_probability" not in plain.to_coco()[0]
+    with pytest.raises(UserError, match="not calibrated: fit its mask scores again"):
+        plain.select(min_probability=0.5)
+    shown, drawn = (
+        np.asarray(each.draw(min_mask_score=0.0, enlarge=False)) for each in (plain, found)
+    )
+    assert (shown != drawn).any()  # other labels
+
+
+@pytest.mark.parametrize("rank_by", ["box", "mask"])
+def test_min_score_of_a_calibrated_model(predict, calibrated, path, tmp_path, rank_by):
+    with ResultLog(tmp_path, {}, resume=False) as log:
+        for model, fields in (
+            (calibrated, {"box": "scores", "mask": "mask_probability"}),
+            (predict, {"box": "scores", "mask": "mask_scores"}),
+        ):
+            values = model(path).instances.get(fields[rank_by])
+            limit = float(values.median())
+            settings = {"rank_by": rank_by, "min_score": limit, "masks": False, "records": False}
+            results = FileResults(model, tmp_path, log, **settings, batch_size=1)
+            ((_, outcome),) = results.images({path: Path(f"{id(model)}.png")})
+            assert outcome.startswith(f"drew {(values >= limit).sum()} of {len(values)} ")

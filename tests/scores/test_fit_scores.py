@@ -106,6 +106,7 @@ def test_fit_and_evaluation(cfg, detector, tmp_path):
         "score": head.SCORE_EXPONENT,
         "confidence": head.CONFIDENCE_EXPONENT,
     }
+    assert record["calibration"] == {"slope": head.CALIBRATION[0], "offset": head.CALIBRATION[1]}
     assert fitted.TEST.CONFIDENCE_EXPONENT == record["free_confidence_exponent"]
     assert fitted.MODEL.WEIGHTS == "model_fitted.pth"
 
