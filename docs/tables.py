@@ -184,6 +184,22 @@ def speed(name: str) -> None:
     print(f"\n{found['hardware']}, [results/{key}.json](results/{key}.json), `{command}`.")
 
 
+def calibration() -> None:
+    """What a threshold of 0.5 shows on validation data, by each score."""
+    rows = []
+    for name in ("shapes", "animals", "nuclei"):
+        found = record(f"calibration_{name}")
+        link = f"[{name}](results/calibration_{name}.json)"
+        for score, each in found["scores"].items():
+            right = f"{each['shown_right'] / each['shown']:.0%}"
+            of_all = f"{each['shown_right'] / found['right']:.0%}"
+            cells = [score, f"{each['calibration_error']:.3f}", right, of_all]
+            rows.append([link, *cells])
+            link = ""
+    headers = ["validation data", "score", "calibration error"]
+    print_table([*headers, "right of the masks from 0.5", "of all right masks"], rows)
+
+
 def outcomes() -> None:
     """Targets and predictions, written down before the measurements, beside the outcomes."""
     found = record("speed_inference")["ratios"]
