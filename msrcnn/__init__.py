@@ -5,7 +5,9 @@ Importing the package registers its heads, datasets and ``torchvision://`` weigh
 
 try:
     import detectron2  # noqa: F401
-except ImportError as error:
+except ModuleNotFoundError as error:
+    if error.name != "detectron2":
+        raise  # one of the packages that Detectron2 imports
     raise ImportError(
         "msrcnn needs Detectron2. Install it with `python tools/install_detectron2.py` (from "
         "PyPI, pure Python), or run `make setup`, which installs everything."
@@ -18,7 +20,7 @@ from .version import __version__
 __all__ = ["Prediction", "Predictor", "__version__", "add_msrcnn_config", "get_config"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     """Imports the predictor when it is used: the drawing that it includes takes a second."""
     if name in ("Prediction", "Predictor"):
         from . import prediction
