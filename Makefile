@@ -1,6 +1,8 @@
 # Mask Scoring R-CNN. Start with `make demo`; `make help` lists the targets.
 
 VENV ?= .venv
+# Exact versions of all packages; constraints-lowest.txt has the lowest ones that setup.py allows.
+CONSTRAINTS ?= constraints.txt
 # The first Python from 3.10 to 3.13 that can create a virtual environment.
 SUITABLE := import sys, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.10; do \
@@ -13,30 +15,23 @@ DEMO_CONFIG := configs/quick/shapes_ms_rcnn_R_18_FPN_fitted.yaml
 DEMO_OUTPUT := output/demo
 SHAPES := datasets/shapes/annotations/instances_val.json
 
-.PHONY: help setup demo reproduce-shapes reproduce-nuclei reproduce-animals reproduce-ccp reproduce-coco test test-all test-gpu lint format wheelhouse clean
+.PHONY: help setup demo reproduce-shapes reproduce-nuclei reproduce-animals reproduce-ccp reproduce-coco test-fast test test-all coverage test-gpu lint format lowest wheelhouse clean
 
-help:
-	@echo "make demo        install, create a small dataset, train, evaluate and draw (minutes on a CPU)"
-	@echo "make reproduce-NAME  train and compare joint and fitted scores, 3 seeds, on shapes, nuclei, animals or ccp"
-	@echo "make reproduce-coco  commands, times and published results of the COCO models, for 1 and 8 GPUs"
-	@echo "make test        install and run the tests, except slow end-to-end ones"
-	@echo "make test-all    run all tests, as continuous integration does"
-	@echo "make test-gpu    run the checks that need a GPU, and print what a bug report needs"
-	@echo "make setup       install into $(VENV)"
-	@echo "make lint        check style"
-	@echo "make format      fix style, fill in the tables of the documentation"
-	@echo "make wheelhouse  collect wheels for a machine without internet (PYTHON=... DEST=...)"
-	@echo "make clean       remove $(VENV), datasets/shapes and build files; keep output/"
+# Each target has its help after "##".
+help:  ## list the targets
+	@awk '/^[a-z][^=]*:.* ## / { name = text = $$0; sub(/:.*/, "", name); gsub(/ /, ", ", name); \
+	  sub(/.* ## /, "", text); if (length(name) > 15) name = name sprintf("\n%20s", ""); \
+	  printf "make %-15s%s\n", name, text }' Makefile
 
-setup: $(STAMP)
+setup: $(STAMP)  ## install everything into .venv
 
-$(STAMP): setup.py constraints.txt tools/install_detectron2.py
+$(STAMP): setup.py $(CONSTRAINTS) tools/install_detectron2.py
 	@$(PYTHON) -c '$(SUITABLE)' 2>/dev/null || { echo "make: found no Python 3.10 to 3.13 with venv and pip.\
 	 Install one (Debian, Ubuntu: apt-get install python3-venv) or select one: make PYTHON=/path/to/python3.12"; exit 1; }
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@echo "Installing PyTorch and the other packages (a minute or two) ..."
-	@$(PIP) install -c constraints.txt pip setuptools wheel torch torchvision
-	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]' 2> $(VENV)/pip.log || { cat $(VENV)/pip.log; exit 1; }
+	@$(PIP) install -c $(CONSTRAINTS) pip setuptools wheel torch torchvision
+	@$(PIP) install -c $(CONSTRAINTS) --no-build-isolation -e '.[dev]' 2> $(VENV)/pip.log || { cat $(VENV)/pip.log; exit 1; }
 	@$(PY) tools/install_detectron2.py
 	@$(PY) -m pip check
 	@touch $@
@@ -45,7 +40,7 @@ $(SHAPES): msrcnn/data/shapes.py datasets/prepare_shapes.py | setup
 	$(PY) datasets/prepare_shapes.py --output datasets/shapes
 
 demo: export DETECTRON2_DATASETS = datasets
-demo: setup $(SHAPES)
+demo: setup $(SHAPES)  ## install, create a small dataset, train, evaluate and draw (minutes on a CPU)
 	$(VENV)/bin/msrcnn train --config-file $(DEMO_CONFIG) OUTPUT_DIR $(DEMO_OUTPUT)
 	$(VENV)/bin/msrcnn draw --dataset shapes_val \
 	  --predictions $(DEMO_OUTPUT)/inference/predictions.npz --output $(DEMO_OUTPUT)/predictions.png
@@ -58,37 +53,52 @@ demo: setup $(SHAPES)
 
 reproduce-shapes: export DETECTRON2_DATASETS = datasets
 reproduce-shapes: $(SHAPES)
-reproduce-shapes reproduce-nuclei reproduce-animals reproduce-ccp: reproduce-%: setup
+reproduce-shapes reproduce-nuclei reproduce-animals reproduce-ccp: reproduce-%: setup  ## train and compare joint and fitted scores, 3 seeds
 	$(VENV)/bin/msrcnn ablate --sweep configs/ablations/claim.yaml --quick --protocol $* --head-only \
 	  --output-dir output/claim/$*
 
-reproduce-coco: setup
+reproduce-coco: setup  ## commands, times and published results of the COCO models, for 1 and 8 GPUs
 	@$(VENV)/bin/msrcnn compare
 
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile
 
-test: setup
+test-fast: setup  ## run the tests of the core logic, in less than a minute
+	$(PY) -m pytest $(PARALLEL) @tests/fast.txt
+
+test: setup  ## run the tests, except slow end-to-end ones
 	$(PY) -m pytest $(PARALLEL)
 
-test-all: setup
+test-all: setup  ## run all tests, as continuous integration does
 	$(PY) -m pytest $(PARALLEL) -m ""
 
-test-gpu: setup
+TESTS ?= @tests/fast.txt
+coverage: setup  ## the lines that the fast tests leave out (other tests: TESTS=...)
+	$(PY) -m pytest $(PARALLEL) --cov --cov-report term-missing:skip-covered $(TESTS)
+
+test-gpu: setup  ## run the checks that need a GPU, and print what a bug report needs
 	-$(PY) -m detectron2.utils.collect_env
 	-nvidia-smi
 	$(PY) -m pytest -rs -v tests/test_gpu.py
 
-lint: setup
+lint: setup  ## check style and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
-format: setup
+format: setup  ## fix style, fill in the tables of the documentation
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/cog -r -P -I docs -p "import tables" README.md docs/*.md
 
+# tensorboard before 2.21 needs setuptools before 82.
+lowest: setup  ## find the versions of constraints-lowest.txt again, from setup.py
+	@$(PY) -m uv --version 2>/dev/null || $(PIP) install uv
+	@echo 'setuptools>=70.1,<82' | $(PY) -m uv --quiet pip compile setup.py - --extra dev \
+	  --resolution lowest-direct --python-version 3.10 --upgrade --no-annotate \
+	  --custom-compile-command 'make lowest' --output-file constraints-lowest.txt
+
 DEST ?= wheelhouse
-wheelhouse: setup
+wheelhouse: setup  ## collect wheels for a machine without internet (PYTHON=... DEST=...)
 	@echo "Collecting wheels for $$($(PYTHON) --version) in $(DEST), except torch and torchvision ..."
 	@rm -rf build/wheelhouse && $(PYTHON) -m venv build/wheelhouse && mkdir -p $(DEST)
 	@awk '/^##/ { keep = /Runtime|Tests/ } keep' constraints.txt > build/wheelhouse/pins.txt
@@ -96,5 +106,5 @@ wheelhouse: setup
 	@$(PY) tools/install_detectron2.py --wheel-dir $(DEST)
 	@echo "Install with: pip install --no-index --no-deps $(DEST)/*.whl"
 
-clean:
-	rm -rf $(VENV) datasets/shapes build *.egg-info .pytest_cache .ruff_cache .hypothesis
+clean:  ## remove .venv, datasets/shapes and build files; keep output/
+	rm -rf $(VENV) datasets/shapes build *.egg-info .pytest_cache .ruff_cache .mypy_cache .coverage* .hypothesis

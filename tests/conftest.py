@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import json
+import logging
 import os
 import signal
 from pathlib import Path
@@ -15,6 +16,7 @@ from pycocotools.coco import COCO
 from stand_ins import CASES, first_images, repeated, stand_in
 
 from msrcnn import get_config
+from msrcnn.checkpoint import safe_load
 from msrcnn.data.shapes import make_split
 from msrcnn.evaluation import Evaluation, bootstrap, evaluate_detections
 
@@ -34,6 +36,8 @@ def pytest_configure():
     torch.set_num_threads(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     bootstrap.MIN_IMAGES = 6  # the datasets of the tests are small
+    # Older versions of PyTorch are allowed, but refuse .pth files without --trust-weights.
+    safe_load.SAFE_TORCH_VERSION = min(safe_load.SAFE_TORCH_VERSION, torch.__version__)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -45,6 +49,13 @@ def pytest_runtest_call(item):
         if "detectron2._C" not in str(error):
             raise
         pytest.skip("Detectron2 is installed without its native code")
+
+
+@pytest.fixture(autouse=True)
+def log_messages():
+    """Commands that run in this process set up loggers that pytest's ``caplog`` does not see."""
+    for name in ("msrcnn", "detectron2", "fvcore"):
+        logging.getLogger(name).propagate = True
 
 
 @pytest.fixture(autouse=True)
