@@ -62,7 +62,7 @@ def main(command: str | None = None) -> None:
     report_errors(lambda: module.run(args), again)
 
 
-def _interrupt(number: int, _) -> None:
+def _interrupt(number: int, _: object) -> None:
     raise Interrupted(number)
 
 
@@ -131,7 +131,7 @@ def _interruption(error: BaseException) -> Interrupted | None:
     if isinstance(error, ProcessExitedException):
         by_signal = error.exit_code in (-signal.SIGINT, -signal.SIGTERM)
         return Interrupted(-error.exit_code) if by_signal else None
-    chain = error
+    chain: BaseException | None = error
     while chain is not None and not isinstance(chain, KeyboardInterrupt):
         chain = chain.__context__
     return chain if chain is None or isinstance(chain, Interrupted) else Interrupted()

@@ -223,7 +223,7 @@ def config_beside(weights: str) -> str:
     raise UserError(f"give --config-file: there is no '{exported}' or '{trained.name}' beside it")
 
 
-def load_config(config_file: str | Path, opts: list[str] = ()) -> CfgNode:
+def load_config(config_file: str | Path, opts: Sequence[str] = ()) -> CfgNode:
     """Loads a config file and applies ``KEY VALUE`` overrides.
 
     Args:

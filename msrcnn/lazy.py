@@ -1,5 +1,7 @@
 """Mask scoring for Detectron2's Python configs (``LazyConfig``), in one call."""
 
+from typing import Any
+
 from detectron2.config import LazyCall
 from detectron2.modeling.roi_heads import MaskRCNNConvUpsampleHead, Res5ROIHeads
 from detectron2.utils.registry import locate
@@ -9,7 +11,7 @@ from .modeling import MaskIoUHead, MaskScoringHead, MaskScoringRes5Head
 from .modeling.maskiou_head import after_res5, mask_shape
 
 
-def add_mask_scoring(model: DictConfig, **maskiou_head) -> None:
+def add_mask_scoring(model: DictConfig, **maskiou_head: Any) -> None:
     """Lets a model's mask head also score its masks.
 
     Sizes and the number of classes follow the model's own, also if they are set after this call.
@@ -49,7 +51,7 @@ def add_mask_scoring(model: DictConfig, **maskiou_head) -> None:
     )
 
 
-def _target(config: DictConfig):
+def _target(config: DictConfig) -> type:
     """Returns what a config calls; a config that was saved as YAML has only its name."""
     target = config._target_
     return locate(target) if isinstance(target, str) else target

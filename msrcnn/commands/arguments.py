@@ -1,6 +1,7 @@
 """Command-line arguments that several commands share; their names are Detectron2's."""
 
 import argparse
+from collections.abc import Callable
 
 from ..engine import Processes
 
@@ -89,7 +90,7 @@ def processes(args: argparse.Namespace) -> Processes:
     return Processes(args.num_gpus, args.num_machines, args.machine_rank, args.dist_url)
 
 
-def at_least(low: int):
+def at_least(low: int) -> Callable[[str], int]:
     """Returns an argument type: a whole number that is not below ``low``."""
 
     def number(text: str) -> int:

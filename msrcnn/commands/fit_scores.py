@@ -2,6 +2,9 @@
 
 import argparse
 from functools import partial
+from typing import Any
+
+from detectron2.config import CfgNode
 
 from ..engine import launch_processes, prepare_config, start_run
 from ..scores import FIT_DEFAULTS, fit_scores
@@ -60,5 +63,5 @@ def run(args: argparse.Namespace) -> None:
     launch_processes(main, processes(args))
 
 
-def _run_in_process(cfg, **kwargs) -> None:
+def _run_in_process(cfg: CfgNode, **kwargs: Any) -> None:
     fit_scores(start_run(cfg, eval_only=True), **kwargs)

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import UserError
 from .coco_rules import (
@@ -26,7 +27,7 @@ CACHED_FROM = 100_000  # annotations; fewer are checked in a second or two
 IMAGE_KEYS = ("id", "width", "height", "file_name", "coco_url", "neg_category_ids")
 
 
-def read_coco(annotations: Path) -> object:
+def read_coco(annotations: Path) -> Any:
     """Reads an annotation file, whose content need not be in COCO's format.
 
     Annotations of COCO 2014's minival and valminusminival, some of whose ids are not unique, are
@@ -111,7 +112,7 @@ class CheckedData:
             logger.warning(message)
 
 
-def facts_of(content: object) -> dict:
+def facts_of(content: Any) -> dict:
     """Checks a dataset in COCO's format.
 
     Returns:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from detectron2 import modeling
@@ -71,7 +72,7 @@ CHOICES: dict[str, Callable[[], Iterable]] = {
 }
 
 # Keys by section, with the lowest and highest value.
-_SECTIONS = {
+_SECTIONS: dict[str, dict[str, tuple[float, float]]] = {
     "DATALOADER": {"NUM_WORKERS": (0, INFINITY)},
     "INPUT": {
         "MIN_SIZE_TRAIN": (1, INFINITY),
@@ -200,7 +201,7 @@ def check_values(cfg: CfgNode) -> None:
     _check_combinations(cfg)
 
 
-def value_of(cfg: CfgNode, key: str) -> object:
+def value_of(cfg: CfgNode, key: str) -> Any:
     """Returns the value of a key such as ``MODEL.DEVICE``."""
     for part in key.split("."):
         cfg = cfg[part]
@@ -218,7 +219,7 @@ def check_choice(key: str, value: object, allowed: Iterable) -> None:
         raise UserError(f"{key} is {value!r}; allowed: {', '.join(map(repr, allowed))}")
 
 
-def _leaves(cfg: CfgNode, above: str = "") -> Iterator[tuple[str, object]]:
+def _leaves(cfg: CfgNode, above: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in cfg.items():
         if isinstance(value, CfgNode):
             yield from _leaves(value, f"{above}{key}.")

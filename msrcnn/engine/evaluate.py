@@ -6,7 +6,9 @@ from collections import OrderedDict
 from functools import partial
 from pathlib import Path
 
+from detectron2.config import CfgNode
 from detectron2.utils import comm
+from pycocotools.coco import COCO
 
 from ..atomic_file import write_file
 from ..checkpoint.checkpoint_files import load_latest
@@ -30,7 +32,7 @@ from .trainer import Trainer
 logger = logging.getLogger(__name__)
 
 
-def evaluate(cfg, resume: bool = False, *, trust_weights: bool = False) -> OrderedDict:
+def evaluate(cfg: CfgNode, resume: bool = False, *, trust_weights: bool = False) -> OrderedDict:
     """Evaluates the weights of a config on its test datasets.
 
     Args:
@@ -52,7 +54,7 @@ def evaluate(cfg, resume: bool = False, *, trust_weights: bool = False) -> Order
     return Trainer.test(cfg, model)
 
 
-def evaluate_predictions(cfg, paths: list[str]) -> OrderedDict:
+def evaluate_predictions(cfg: CfgNode, paths: list[str]) -> OrderedDict:
     """Evaluates saved predictions without a model, or compares several files.
 
     Args:
@@ -98,7 +100,7 @@ def evaluate_predictions(cfg, paths: list[str]) -> OrderedDict:
 
 
 def _compare(
-    cfg, ground_truth, files: dict[str, Detections], output: Path, provenance: dict
+    cfg: CfgNode, ground_truth: COCO, files: dict[str, Detections], output: Path, provenance: dict
 ) -> None:
     settings = evaluation_settings(cfg)
     comparison = compare_detections(ground_truth, files, **settings)

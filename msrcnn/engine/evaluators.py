@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from detectron2.config import CfgNode
+
 from ..data.custom import custom_annotations
 from ..evaluation import MaskScoringEvaluator
 from ..modeling import ROI_MASKIOU_HEAD_REGISTRY
@@ -14,7 +16,7 @@ from .publish import publish_evaluation, training_storage
 FINAL_WEIGHTS = "model_final.pth"
 
 
-def evaluation_settings(cfg) -> dict:
+def evaluation_settings(cfg: CfgNode) -> dict:
     """Returns the arguments of ``evaluate_detections`` that a config sets."""
     return {
         "max_dets": cfg.TEST.DETECTIONS_PER_IMAGE,
@@ -24,7 +26,7 @@ def evaluation_settings(cfg) -> dict:
     }
 
 
-def build_evaluator(cfg, dataset_name: str) -> MaskScoringEvaluator:
+def build_evaluator(cfg: CfgNode, dataset_name: str) -> MaskScoringEvaluator:
     """Builds the evaluator of a dataset; with several datasets, each has its own folder."""
     settings = evaluation_settings(cfg)
     if _is_periodic(cfg):
@@ -56,7 +58,7 @@ def output_folder(dataset_name: str, dataset_names: Sequence[str]) -> str:
     return f"{names[dataset_name]}{number}"
 
 
-def _provenance(cfg) -> dict:
+def _provenance(cfg: CfgNode) -> dict:
     """Returns the weights and the seed of the model; in a training, also the iteration."""
     storage, weights = training_storage(), cfg.MODEL.WEIGHTS
     if storage is not None:  # only the final weights are in a file
@@ -68,13 +70,13 @@ def _provenance(cfg) -> dict:
     }
 
 
-def _is_periodic(cfg) -> bool:
+def _is_periodic(cfg: CfgNode) -> bool:
     """Whether a training that goes on evaluates (``TEST.EVAL_PERIOD``)."""
     storage = training_storage()
     return storage is not None and storage.iter + 1 < cfg.SOLVER.MAX_ITER
 
 
-def _false_positives(cfg) -> str | None:
+def _false_positives(cfg: CfgNode) -> str | None:
     """Returns ``FALSE_POSITIVES`` of a model's MaskIoU head, if that says what it was trained for.
 
     A head that is not trained has no use for it. With the target ``all_classes``, a proposal whose

@@ -69,7 +69,7 @@ class KeepBest(HookBase):
     the checkpoint itself, so that a resumed run knows it and value and file cannot disagree.
     """
 
-    def __init__(self, cfg, checkpointer: DetectionCheckpointer):
+    def __init__(self, cfg: CfgNode, checkpointer: DetectionCheckpointer):
         """
         Args:
             cfg: config of the run.

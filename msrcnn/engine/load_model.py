@@ -1,6 +1,7 @@
 """Loads a trained model."""
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
 from ..checkpoint import MaskScoringCheckpointer
@@ -10,7 +11,9 @@ from .build_errors import config_errors
 from .device import on_available_device
 
 
-def load_model(cfg, *, resume: bool = False, trust_weights: bool = False) -> torch.nn.Module:
+def load_model(
+    cfg: CfgNode, *, resume: bool = False, trust_weights: bool = False
+) -> torch.nn.Module:
     """Builds the model of a config and loads its weights, for evaluation or prediction.
 
     Args:

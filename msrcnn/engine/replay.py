@@ -83,7 +83,7 @@ def _run(cfg: CfgNode, model: nn.Module, batch: list[dict]) -> tuple[dict[str, f
         where = name
     if where is None:
         model.zero_grad()
-        sum(losses.values()).backward()
+        torch.stack(list(losses.values())).sum().backward()
         gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
         # Those of the last layers are computed first.
         if name := first_not_finite(dict(reversed(gradients.items()))):
@@ -97,7 +97,7 @@ def _watched(model: nn.Module) -> Iterator[list[str]]:
     found: list[str] = []
 
     def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
-        def check(_, __, output) -> None:
+        def check(_: object, __: object, output: object) -> None:
             if any(not torch.isfinite(each).all() for each in _tensors(output)):
                 found.append(f"output of {name} ({type(module).__name__})")
 

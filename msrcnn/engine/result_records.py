@@ -5,6 +5,7 @@ import os
 import platform
 import statistics
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,7 +23,7 @@ def hardware() -> str:
     return f"{cores} CPU core{'s' if cores > 1 else ''} ({platform.machine()})"
 
 
-def write_result(output: Path, command: str, **content) -> None:
+def write_result(output: Path, command: str, **content: object) -> None:
     """Writes a result with its command, hardware and versions.
 
     Args:
@@ -62,7 +63,7 @@ def record_result(evaluation: Path, command: str, output: Path) -> None:
     write_result(output, command, **content)
 
 
-def _without_folders(value):
+def _without_folders(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_folders(each) for key, each in value.items()}
     if isinstance(value, list):

@@ -33,7 +33,7 @@ def start_log(output_dir: str) -> None:
     for name in ("fvcore", "detectron2", "msrcnn"):
         for handler in logging.getLogger(name).handlers:
             handler.addFilter(_escape)
-            if handler.stream is sys.stdout:  # the handler of log.txt has a stream too
+            if getattr(handler, "stream", None) is sys.stdout:  # log.txt has a stream too
                 handler.addFilter(_for_console)
     silence_known_warnings()
 

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import submitit
 from submitit.helpers import DelayedSubmission
@@ -39,7 +40,7 @@ def slurm_parameters(gpus: int, options: Sequence[str], machines: int = 1) -> di
     """
     if shutil.which("srun") is None:
         raise UserError("there is no 'srun' here; is this a Slurm cluster?")
-    parameters = {
+    parameters: dict[str, int | str | None] = {
         "time": MINUTES,
         "nodes": machines,
         "gpus_per_node": gpus or None,
@@ -80,7 +81,7 @@ def submit(
     """
     executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
     executor.update_parameters(job_name=name, **parameters)
-    job = executor.submit(_Resumable(function))
+    job = cast(submitit.SlurmJob, executor.submit(_Resumable(function)))
     write_file(folder / JOB_ID, job.job_id)
     return job
 
@@ -122,7 +123,7 @@ def processes_of_job(num_gpus: int) -> Processes:
 def active_job(folder: Path) -> submitit.SlurmJob | None:
     """Returns the last job of a folder if it has not ended."""
     try:
-        job = submitit.SlurmJob(folder, (folder / JOB_ID).read_text(), tasks=[0])
+        job: submitit.SlurmJob = submitit.SlurmJob(folder, (folder / JOB_ID).read_text(), tasks=[0])
     except OSError:
         return None
     jobs = query_jobs()

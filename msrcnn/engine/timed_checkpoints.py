@@ -3,6 +3,7 @@
 import time
 
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 
 
@@ -13,7 +14,7 @@ class TimedCheckpointer(HookBase):
     on what the other processes do meanwhile.
     """
 
-    def __init__(self, cfg, checkpointer: DetectionCheckpointer):
+    def __init__(self, cfg: CfgNode, checkpointer: DetectionCheckpointer):
         """
         Args:
             cfg: config of the run.

@@ -158,9 +158,10 @@ def _ignored_before(
     result = np.zeros((len(position), counts.shape[1]), dtype=np.int32)
     for index in np.unique(threshold):
         ignored = np.flatnonzero(category.ignored[index])
+        if not len(ignored):
+            continue
         number = np.cumsum(counts[category.image[ignored]], axis=0)
-        number = np.concatenate([np.zeros_like(number[:1]), number]) if len(ignored) else 0
+        number = np.concatenate([np.zeros_like(number[:1]), number])
         rows = threshold == index
-        if len(ignored):
-            result[rows] = number[np.searchsorted(ignored, position[rows])]
+        result[rows] = number[np.searchsorted(ignored, position[rows])]
     return result

@@ -40,8 +40,9 @@ def category_ids(
     names = MetadataCatalog.get(dataset_name).get("thing_classes")
     if names is None or len(names) != len(ids):
         names = in_id_order(ground_truth.cats.values())
-    indices = class_indices(names, class_names)
-    if None in indices:
+    found = class_indices(names, class_names)
+    indices = [index for index in found if index is not None]
+    if len(indices) < len(found):
         raise UserError(
             f"dataset '{dataset_name}' has {listed(names)}, but the model predicts "
             f"{listed(class_names)}: use a model trained on these classes"

@@ -4,6 +4,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
@@ -68,7 +69,7 @@ class MaskScoringEvaluator(DatasetEvaluator):
                 f"these categories, with MODEL.ROI_HEADS.NUM_CLASSES {len(self._category_ids)}"
             )
         self._output_dir = Path(output_dir)
-        self._settings = {
+        self._settings: dict[str, Any] = {
             "max_dets": max_dets,
             "engine": engine,
             "bootstrap": bootstrap,

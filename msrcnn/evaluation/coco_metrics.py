@@ -2,9 +2,10 @@
 
 import contextlib
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import hotcoco
 import numpy as np
@@ -12,7 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ..errors import UserError
-from .detections import Detections
+from .detections import Detections, present
 from .ground_truth import is_federated
 from .image_parts import image_parts
 
@@ -127,7 +128,7 @@ class HotcocoEngine:
             streaming.update(*part)
         evaluation = streaming.finalize()
         evaluation.accumulate()
-        return AveragePrecision(evaluation.eval["precision"][..., -1], self._categories)
+        return AveragePrecision(present(evaluation.eval)["precision"][..., -1], self._categories)
 
 
 class PycocotoolsEngine:
@@ -167,4 +168,7 @@ def _categories(ground_truth: COCO) -> list[dict]:
     return [ground_truth.cats[category_id] for category_id in sorted(ground_truth.cats)]
 
 
-ENGINES = {"hotcoco": HotcocoEngine, "pycocotools": PycocotoolsEngine}
+ENGINES: dict[str, Callable[[COCO], Engine]] = {
+    "hotcoco": HotcocoEngine,
+    "pycocotools": PycocotoolsEngine,
+}

@@ -1,5 +1,7 @@
 """Compares several sets of detections on one dataset."""
 
+from typing import Any
+
 from pycocotools.coco import COCO
 from tabulate import tabulate
 
@@ -54,7 +56,7 @@ def compare_detections(
                 f"the first with id {missing[0]}: predict on all of them, or compare on a dataset "
                 "with the others only"
             )
-    settings = {
+    settings: dict[str, Any] = {
         "max_dets": max_dets,
         "engine": engine,
         "bootstrap": bootstrap,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import numpy as np
 import pycocotools.mask as mask_util
@@ -14,6 +15,7 @@ from ..modeling.mask_score import box_scores
 from .category_ids import ABSENT
 from .rle_masks import RLEMasks
 
+T = TypeVar("T")
 # Columns that only some models predict, and the fields of Instances that contain them.
 OPTIONAL_SCORES = {
     "maskiou": "pred_maskiou",
@@ -110,8 +112,8 @@ class Detections:
         """
         joined = cls.stack(parts)
         part = np.repeat(np.arange(len(parts)), [len(p) for p in parts])
-        part_of_image = np.repeat(np.arange(len(parts)), [len(p.images) for p in parts])
-        images, first = np.unique(joined.images, return_index=True)
+        part_of_image = np.repeat(np.arange(len(parts)), [len(present(p.images)) for p in parts])
+        images, first = np.unique(present(joined.images), return_index=True)
         keep = np.flatnonzero(
             part == part_of_image[first][np.searchsorted(images, joined.image_id)]
         )
@@ -150,7 +152,7 @@ class Detections:
 
     def take(self, indices: np.ndarray, images: np.ndarray | None) -> Detections:
         """Selects rows by index, and sets ``images``."""
-        columns = {"images": images}
+        columns: dict = {"images": images}
         for field in fields(self):
             column = getattr(self, field.name)
             if field.name == "segmentation" and column is not None:
@@ -200,13 +202,19 @@ class Detections:
         else:
             shapes = [
                 {"segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")}}
-                for rle in map(self.segmentation.__getitem__, rows.tolist())
+                for rle in map(present(self.segmentation).__getitem__, rows.tolist())
             ]
         columns = (column[rows].tolist() for column in (self.image_id, self.category_id, scores))
         return [
             {"image_id": image_id, "category_id": category_id, **shape, "score": score}
             for image_id, category_id, score, shape in zip(*columns, shapes)
         ]
+
+
+def present(value: T | None) -> T:
+    """Returns a column that is not ``None``, as the caller knows."""
+    assert value is not None
+    return value
 
 
 def _float32(values: torch.Tensor) -> np.ndarray:

@@ -53,10 +53,16 @@ def encode_masks(
     columns_so_far = (regions[:, 2] - regions[:, 0]).cumsum(0)
     group_sizes = (columns_so_far // MAX_COLUMNS).unique_consecutive(return_counts=True)[1]
     groups = zip(*(tensor.split(group_sizes.tolist()) for tensor in (masks, boxes, regions)))
-    return [rle for group in groups for rle in _encode_group(*group, image_size, threshold)]
+    return [
+        rle
+        for masks, boxes, regions in groups
+        for rle in _encode_group(masks, boxes, regions, image_size, threshold)
+    ]
 
 
-def _pasted_regions(boxes, mask_size, image_size, cut_off) -> torch.Tensor:
+def _pasted_regions(
+    boxes: torch.Tensor, mask_size: int, image_size: tuple[int, int], cut_off: bool
+) -> torch.Tensor:
     """Returns the part of the image in which each mask may set pixels.
 
     Args:
@@ -80,7 +86,13 @@ def _pasted_regions(boxes, mask_size, image_size, cut_off) -> torch.Tensor:
     return torch.where(usable, torch.cat([start, end], dim=1), 0.0).long()
 
 
-def _encode_group(masks, boxes, regions, image_size, threshold) -> list[dict]:
+def _encode_group(
+    masks: torch.Tensor,
+    boxes: torch.Tensor,
+    regions: torch.Tensor,
+    image_size: tuple[int, int],
+    threshold: float,
+) -> list[dict]:
     height, width = image_size
     M = masks.shape[-1]
     # The image columns of all masks are processed together, as one batch.
@@ -100,8 +112,10 @@ def _encode_group(masks, boxes, regions, image_size, threshold) -> list[dict]:
     at_a_time = max(MAX_SAMPLES // (M * M + height), 1)
     for i in range(0, len(sampled), at_a_time):
         part = sampled[i : i + at_a_time]
-        of_mask = (tensor[owner[part]] for tensor in (masks, boxes, regions))
-        column, row = _sampled_edges(grid_x[part], *of_mask, threshold)
+        mask = owner[part]
+        column, row = _sampled_edges(
+            grid_x[part], masks[mask], boxes[mask], regions[mask], threshold
+        )
         position.append(top[part[column]] + row)
     return _rles(torch.cat(position).cpu().numpy(), len(masks), height, width)
 
@@ -111,7 +125,9 @@ def _grid(pixel: torch.Tensor, start: torch.Tensor, end: torch.Tensor) -> torch.
     return (pixel + 0.5 - start) / (end - start) * 2 - 1
 
 
-def _column_profiles(masks, owner, grid_x, threshold) -> torch.Tensor:
+def _column_profiles(
+    masks: torch.Tensor, owner: torch.Tensor, grid_x: torch.Tensor, threshold: float
+) -> torch.Tensor:
     """Interpolates masks at each image column and at the centers of the mask rows.
 
     Args:
@@ -134,7 +150,9 @@ def _column_profiles(masks, owner, grid_x, threshold) -> torch.Tensor:
     return torch.lerp(*nearest, (x - left).float()[:, None])
 
 
-def _crossings(profiles, owner, boxes, regions):
+def _crossings(
+    profiles: torch.Tensor, owner: torch.Tensor, boxes: torch.Tensor, regions: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Computes the pixel rows at which image columns enter and leave their masks.
 
     Args:
@@ -178,7 +196,13 @@ def _crossings(profiles, owner, boxes, regions):
     return column, row.long(), unsure
 
 
-def _sampled_edges(grid_x, masks, boxes, regions, threshold) -> tuple[torch.Tensor, torch.Tensor]:
+def _sampled_edges(
+    grid_x: torch.Tensor,
+    masks: torch.Tensor,
+    boxes: torch.Tensor,
+    regions: torch.Tensor,
+    threshold: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Computes the edges of K columns by sampling every pixel, exactly as Detectron2 does.
 
     Args:

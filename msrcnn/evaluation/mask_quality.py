@@ -10,7 +10,7 @@ import pycocotools.mask as mask_util
 from pycocotools.coco import COCO
 
 from ..modeling.detection_samples import MIN_BOX_IOU
-from .detections import Detections
+from .detections import Detections, present
 
 MIN_CROWD_SHARE = 0.5  # of a detection's area, on a crowd of its class
 LVIS_LISTS = {"neg_category_ids", "not_exhaustive_category_ids"}  # of an image
@@ -47,6 +47,7 @@ def true_maskiou(ground_truth: COCO, detections: Detections) -> TrueMaskIoU:
         detections: detections with masks.
     """
     instances = instances_by_class(ground_truth)
+    segmentation = present(detections.segmentation)
     size = len(detections)
     found = TrueMaskIoU(
         best=np.zeros(size),
@@ -61,7 +62,7 @@ def true_maskiou(ground_truth: COCO, detections: Detections) -> TrueMaskIoU:
         annotations = instances[key]
         crowd = [0] * len(annotations)
         masks = [ground_truth.annToRLE(annotation) for annotation in annotations]
-        mask_iou = mask_util.iou([detections.segmentation[i] for i in rows], masks, crowd)
+        mask_iou = mask_util.iou([segmentation[i] for i in rows], masks, crowd)
         found.best[rows] = mask_iou.max(axis=1)
         nearest, good = _nearest(detections.bbox[rows], annotations)
         rows, nearest = rows[good], nearest[good]
@@ -142,7 +143,7 @@ def on_incomplete(ground_truth: COCO, detections: Detections) -> np.ndarray:
             incomplete[rows] = True
         elif key in crowds:
             regions = crowds[key]
-            masks = [detections.segmentation[i] for i in rows]
+            masks = [present(detections.segmentation)[i] for i in rows]
             # With iscrowd, the "IoU" is the share of the detection that the region covers.
             share = mask_util.iou(masks, regions, [1] * len(regions))
             incomplete[rows] = share.max(axis=1) >= MIN_CROWD_SHARE

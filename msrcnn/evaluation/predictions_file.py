@@ -5,6 +5,7 @@ import json
 import logging
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pycocotools.mask as mask_util
@@ -14,7 +15,7 @@ from ..class_names import listed, shortened
 from ..errors import UserError
 from .category_ids import ABSENT
 from .detection_rules import check_detections, check_values
-from .detections import OPTIONAL_SCORES, Detections
+from .detections import OPTIONAL_SCORES, Detections, present
 from .npz_file import read_npz, write_npz
 from .results_schema import results_problem
 from .rle_masks import RLEMasks
@@ -140,7 +141,7 @@ def _with_categories_of(
     return moved.take(np.flatnonzero(ids != ABSENT), moved.images)
 
 
-def _from_columns(columns: dict[str, np.ndarray]) -> Detections:
+def _from_columns(columns: dict[str, Any]) -> Detections:
     missing = {"format", *NEEDED} - columns.keys()
     unknown = columns.keys() - {"format", *IDS, *NUMBERS, *MASKS}
     if "format" in columns and columns.pop("format").tolist() not in READABLE:
@@ -210,7 +211,7 @@ def _load_results(path: Path) -> Detections:
     )
     check_values(detections)
     if has_masks and not has_boxes:
-        boxes = np.array([mask_util.toBbox(rle) for rle in detections.segmentation])
+        boxes = np.array([mask_util.toBbox(rle) for rle in present(detections.segmentation)])
         detections = dataclasses.replace(detections, bbox=boxes)
     return detections
 

@@ -122,7 +122,7 @@ def evaluate_detections(
         quality["maskiou"]["false_positives"] = false_positives
     timer.end_stage("true_maskiou")
 
-    scores = _ranking_scores(detections, true, confidence_exponent) if with_masks else {}
+    scores = {} if true is None else _ranking_scores(detections, true, confidence_exponent)
     precision = {
         "bbox": coco_engine.average_precision(detections, "bbox", detections.score, max_dets)
     }
@@ -200,7 +200,7 @@ def _gain(precision: dict[str, AveragePrecision]) -> float | None:
         return None
     before = precision["segm_box_score"].metrics["AP"]
     after = precision["segm_mask_score"].metrics["AP"]
-    return None if before is None else after - before
+    return None if before is None or after is None else after - before
 
 
 def _quality(score: np.ndarray | None, true: TrueMaskIoU | None) -> dict | None:
@@ -213,8 +213,8 @@ def metrics_table(summary: dict) -> str:
     Args:
         summary: the summary of an :class:`Evaluation`, or the content of ``evaluation.json``.
     """
-    rows = [(label, summary.get(key)) for key, label in AP_LABELS.items()]
-    rows = [(label, metrics) for label, metrics in rows if metrics is not None]
+    found = [(label, summary.get(key)) for key, label in AP_LABELS.items()]
+    rows = [(label, metrics) for label, metrics in found if metrics is not None]
     columns = list(rows[0][1]) if rows else METRICS
     cells = [
         [label, *("-" if metrics[c] is None else f"{metrics[c]:.2f}" for c in columns)]
@@ -228,7 +228,7 @@ def metrics_table(summary: dict) -> str:
 class _StageTimer:
     """Measures the seconds of successive stages."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._start = time.perf_counter()
 

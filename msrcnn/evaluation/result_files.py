@@ -38,8 +38,8 @@ def write_results(detections: Detections, folder: Path) -> None:
     """
     scores = {"bbox": detections.score}
     if detections.segmentation is not None:
-        has_mask_score = detections.mask_score is not None
-        scores["segm"] = detections.mask_score if has_mask_score else detections.score
+        mask_score = detections.mask_score
+        scores["segm"] = detections.score if mask_score is None else mask_score
     for task, ranking in scores.items():
         write_file(folder / f"coco_results_{task}.json", _result_parts(detections, task, ranking))
 

@@ -88,7 +88,7 @@ class PositiveClasses:
         return MaskIoUSamples(maskiou.flatten(), target.flatten(), area.flatten(), len(maskiou))
 
 
-TARGETS = {
+TARGETS: dict[str, type[TargetClass] | type[AllClasses] | type[PositiveClasses]] = {
     "target_class": TargetClass,
     "all_classes": AllClasses,
     "positive_classes": PositiveClasses,

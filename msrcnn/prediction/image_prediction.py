@@ -1,6 +1,7 @@
 """What a model predicts for one image."""
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from detectron2.layers import paste_masks_in_image
@@ -10,6 +11,7 @@ from PIL import Image
 from ..class_names import name_of
 from ..errors import UserError
 from ..evaluation import Detections
+from ..evaluation.detections import present
 from ..evaluation.mask_encoding import encode_masks
 from ..modeling.mask_score import box_scores
 from ..visualization import draw_detections
@@ -114,7 +116,7 @@ class Prediction:
         )
         return draw_detections(self.pixels, shown.instances, self.class_names, enlarge=enlarge)
 
-    def to_supervision(self):
+    def to_supervision(self) -> Any:
         """Returns ``supervision.Detections``, for annotators, trackers and zones of supervision.
 
         ``confidence`` is the box score; ``data`` has ``class_name`` and, if the model predicts
@@ -169,7 +171,7 @@ class Prediction:
             found.pred_masks_rle = encode_masks(found.roi_masks, boxes, found.image_size)
         classes = np.arange(int(found.pred_classes.max()) + 1 if len(found) else 0)
         columns = Detections.from_instances(found, image_id, classes)
-        score = columns.score if rank_by == "box" else columns.mask_score
+        score = columns.score if rank_by == "box" else present(columns.mask_score)
         records = columns.results("segm" if has_masks else "bbox", score)
         if columns.mask_score is not None:
             both = zip(columns.score.tolist(), columns.mask_score.tolist())

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -61,13 +62,21 @@ class Predictor:
             raise UserError(
                 f"'{weights}' is a {self.cfg.MODEL.META_ARCHITECTURE}; Predictor needs an R-CNN"
             )
-        self.model = load_model(self.cfg, trust_weights=trust_weights)
+        self.model: GeneralizedRCNN = load_model(self.cfg, trust_weights=trust_weights)
         self.class_names = class_names(self.cfg)
         self._format, self._value_range = self.cfg.INPUT.FORMAT, tuple(self.cfg.INPUT.VALUE_RANGE)
         sizes = (self.cfg.INPUT.MIN_SIZE_TEST, self.cfg.INPUT.MAX_SIZE_TEST)
         self._resize = AugmentationList([ResizeShortestEdge(*sizes)])
 
-    def __call__(self, images: ImageInput | Sequence[ImageInput]) -> Prediction | list[Prediction]:
+    @overload
+    def __call__(self, images: ImageInput) -> Prediction: ...
+
+    @overload
+    def __call__(self, images: list[Any] | tuple[ImageInput, ...]) -> list[Prediction]: ...
+
+    def __call__(
+        self, images: ImageInput | list[Any] | tuple[ImageInput, ...]
+    ) -> Prediction | list[Prediction]:
         """Detects objects.
 
         Args:
