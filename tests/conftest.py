@@ -1,7 +1,6 @@
 """Fixtures shared by all tests."""
 
 import json
-import logging
 import os
 import signal
 from pathlib import Path
@@ -49,13 +48,6 @@ def pytest_runtest_call(item):
         if "detectron2._C" not in str(error):
             raise
         pytest.skip("Detectron2 is installed without its native code")
-
-
-@pytest.fixture(autouse=True)
-def log_messages():
-    """Commands that run in this process set up loggers that pytest's ``caplog`` does not see."""
-    for name in ("msrcnn", "detectron2", "fvcore"):
-        logging.getLogger(name).propagate = True
 
 
 @pytest.fixture(autouse=True)
