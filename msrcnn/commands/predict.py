@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -147,7 +148,7 @@ def _failed(number: int, failed: int, what: str) -> list[str]:
     return [f"{failed} of {number} {what}"] if failed else []
 
 
-def _say(line: str, **file) -> None:
+def _say(line: str, **file: TextIO) -> None:
     tqdm.write(printable(line), **file)
 
 

@@ -85,7 +85,7 @@ def _gain(first: Evaluation, other: Evaluation, max_dets: int, bootstrap: int) -
     interval = None
     if bootstrap and before is not None:
         iou_type = "segm" if with_masks else "bbox"
-        matches = [
+        before_matches, after_matches = (
             match_detections(
                 each.ground_truth,
                 each.detections,
@@ -94,9 +94,9 @@ def _gain(first: Evaluation, other: Evaluation, max_dets: int, bootstrap: int) -
                 max_dets,
             )
             for each, ranking in zip(both, rankings)
-        ]
-        interval = gain_interval(*matches, bootstrap)
-    gain = None if before is None else after - before
+        )
+        interval = gain_interval(before_matches, after_matches, bootstrap)
+    gain = None if before is None or after is None else after - before
     return {"rankings": rankings, "AP": gain, "ci95": interval}
 
 

@@ -85,9 +85,9 @@ class Detections:
         }
         segmentation = None
         if instances.has("pred_masks_rle"):
-            segmentation = list(instances.pred_masks_rle)
+            segmentation = RLEMasks.from_dicts(instances.pred_masks_rle)
         elif instances.has("pred_masks"):
-            segmentation = [_encode(mask) for mask in instances.pred_masks]
+            segmentation = RLEMasks.from_dicts(map(_encode, instances.pred_masks))
         found = cls(
             images=np.array([image_id], dtype=np.int64),
             image_id=np.full(len(instances), image_id, dtype=np.int64),

@@ -202,7 +202,7 @@ def _load_results(path: Path) -> Detections:
         category_id=column("category_id", np.int64),
         bbox=column("bbox", np.float64) if has_boxes else np.zeros((len(results), 4)),
         score=column("score", np.float64),
-        segmentation=[_compressed(r["segmentation"]) for r in results] if has_masks else None,
+        segmentation=_masks_of(results) if has_masks else None,
         **{
             name: column(name, np.float64)
             for name in OPTIONAL_SCORES
@@ -214,6 +214,10 @@ def _load_results(path: Path) -> Detections:
         boxes = np.array([mask_util.toBbox(rle) for rle in present(detections.segmentation)])
         detections = dataclasses.replace(detections, bbox=boxes)
     return detections
+
+
+def _masks_of(results: list[dict]) -> RLEMasks:
+    return RLEMasks.from_dicts(_compressed(result["segmentation"]) for result in results)
 
 
 def _compressed(segmentation: dict) -> dict:

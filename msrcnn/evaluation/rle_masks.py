@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import overload
 
 import numpy as np
 
@@ -25,9 +27,9 @@ class RLEMasks(Sequence):
     length: np.ndarray
     size: np.ndarray
 
-    def __post_init__(self) -> None:
-        ends = np.concatenate([[0], np.cumsum(self.length, dtype=np.int64)])
-        object.__setattr__(self, "_ends", ends)
+    @cached_property
+    def _ends(self) -> np.ndarray:
+        return np.concatenate([[0], np.cumsum(self.length, dtype=np.int64)])
 
     @classmethod
     def from_dicts(cls, masks: Iterable[dict]) -> RLEMasks:
@@ -64,6 +66,12 @@ class RLEMasks(Sequence):
 
     def __len__(self) -> int:
         return len(self.length)
+
+    @overload
+    def __getitem__(self, index: int) -> dict: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[dict]: ...
 
     def __getitem__(self, index: int | slice) -> dict | list[dict]:
         if isinstance(index, slice):

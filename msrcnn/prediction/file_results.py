@@ -56,11 +56,11 @@ class FileResults:
         Yields:
             Each image with what was drawn, the reason why nothing was, or ``None`` if it was done.
         """
-        for batch in _batches(images, self.batch_size):
+        for batch in _batches(list(images), self.batch_size):
             todo = {path for path in batch if not self.log.is_done(path, str(images[path]))}
             found = self._predictions(batch) if todo else [None] * len(batch)
             for path, each in zip(batch, found):
-                if path not in todo:
+                if path not in todo or each is None:
                     yield path, None
                 elif isinstance(each, UserError):
                     yield path, each
@@ -123,13 +123,13 @@ class FileResults:
                         for frame, each in zip(batch, found):
                             shown = self._shown(each)
                             writer.add(shown.draw(enlarge=False), frame.pts)
-                            base = output.with_suffix("") / f"{frame.index:06d}"
+                            base = output.with_suffix("") / f"{frame.number:06d}"
                             files += self._write_masks(shown, base)
                             if self.records:
-                                facts = {"frame": frame.index, "time": frame.time}
+                                facts = {"frame": frame.number, "time": frame.time}
                                 self.log.add(coco_record(each, self.rank_by, **facts))
-                            drawn, count = drawn + len(shown), frame.index + 1
-                            yield frame.index
+                            drawn, count = drawn + len(shown), frame.number + 1
+                            yield frame.number
                         if not batch:
                             break
                     if not count:

@@ -1,7 +1,6 @@
 """A trained model that takes images of any size."""
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
 

@@ -40,7 +40,7 @@ class ResultLog:
     def __enter__(self) -> "ResultLog":
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         self._file.close()
 
     def is_done(self, source: Path, name: str) -> bool:
@@ -75,8 +75,8 @@ class ResultLog:
             files: what was written.
             error: why there are not all of its frames, so that it is to be done again.
         """
-        files = [str(path.relative_to(self._folder)) for path in files]
-        done = {"done": name, "input": _state(source), "files": files, "error": error}
+        names = [str(path.relative_to(self._folder)) for path in files]
+        done = {"done": name, "input": _state(source), "files": names, "error": error}
         self._write(done)
         self._done[name] = {**done, "start": self._start}
 

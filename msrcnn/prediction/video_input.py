@@ -23,13 +23,13 @@ class Frame(NamedTuple):
     """A frame of a video.
 
     Attributes:
-        index: its number, from 0.
+        number: of the frame, from 0.
         pixels: uint8 array of shape (H, W, 3), RGB, turned upright.
         pts: when it is shown, in units of the video's ``time_base``; 0 for the first frame.
         time: the same in seconds.
     """
 
-    index: int
+    number: int
     pixels: np.ndarray
     pts: int
     time: float
@@ -66,7 +66,7 @@ class Video:
     def __enter__(self) -> "Video":
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:

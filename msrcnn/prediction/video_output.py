@@ -32,7 +32,7 @@ class VideoOutput:
     def __enter__(self) -> "VideoOutput":
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         """Completes the video, also after an error, so that it can be played."""
         if self._size is not None:
             self._container.mux(self._stream.encode())
