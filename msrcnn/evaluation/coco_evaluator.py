@@ -17,6 +17,8 @@ from .predictions_file import save_predictions
 from .rankings import Evaluation
 from .result_files import evaluate_and_write, write_results
 
+PART_SIZE = 100  # images whose detections are joined
+
 
 class MaskScoringEvaluator(DatasetEvaluator):
     """Evaluates box AP, and mask AP under every ranking that the model's scores allow.
@@ -80,6 +82,7 @@ class MaskScoringEvaluator(DatasetEvaluator):
         self._report = report
 
     def reset(self) -> None:
+        self._joined: list[Detections] = []  # of PART_SIZE images each
         self._parts: list[Detections] = []
         self._start = time.perf_counter()
 
@@ -90,6 +93,14 @@ class MaskScoringEvaluator(DatasetEvaluator):
                     output["instances"], image["image_id"], self._category_ids
                 )
             )
+            if len(self._parts) == PART_SIZE:
+                self._join()
+
+    def _join(self) -> None:
+        """Joins the last images: small arrays of each keep the heap around them from shrinking."""
+        if self._parts:
+            self._joined.append(Detections.stack(self._parts))
+        self._parts = []
 
     def evaluate(self) -> OrderedDict:
         """Gathers the detections of all processes, writes the result files and returns metrics.
@@ -99,7 +110,9 @@ class MaskScoringEvaluator(DatasetEvaluator):
             others.
         """
         inference = time.perf_counter() - self._start
-        gathered = comm.gather(Detections.concatenate(self._parts) if self._parts else None)
+        self._join()
+        gathered = comm.gather(Detections.concatenate(self._joined) if self._joined else None)
+        self._joined = []
         if not comm.is_main_process():
             return OrderedDict()
         detections = Detections.concatenate([part for part in gathered if part is not None])
