@@ -15,14 +15,13 @@ import hotcoco
 import numpy as np
 from pycocotools.coco import COCO
 
-from .coco_metrics import HotcocoEngine
+from .coco_metrics import RECALL_THRESHOLDS, HotcocoEngine
 from .detections import Detections
 
 SEED = 0
 CONFIDENCE = 0.95
 # From fewer images, samples say little about other images: from one, all samples are the same.
 MIN_IMAGES = 20
-RECALL_THRESHOLDS = np.linspace(0, 1, 101)
 MAX_COUNTS = 250_000  # detections x samples at a time, which fit into a processor's cache
 
 

@@ -13,12 +13,15 @@ from pycocotools.cocoeval import COCOeval
 
 from ..errors import UserError
 from .detections import Detections
+from .error_types import error_types
 from .ground_truth import is_federated
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 AREAS = {"APs": 1, "APm": 2, "APl": 3}  # index of COCO's area range; 0 is all areas
 FREQUENCIES = {"APr": "r", "APc": "c", "APf": "f"}  # LVIS: rare, common, frequent categories
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALL_THRESHOLDS = np.linspace(0, 1, 101)
+CURVES = {"0.50": slice(0, 1), "0.75": slice(5, 6), "0.50:0.95": slice(None)}  # of IOU_THRESHOLDS
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,10 +33,13 @@ class AveragePrecision:
             as in ``COCOeval.eval["precision"]``; -1 where a category has no instance in an area
             range.
         categories: the dataset's categories, sorted by id.
+        errors: what each type of error costs, see :func:`~.error_types.error_types`; ``None`` if
+            that was not asked for.
     """
 
     precision: np.ndarray
     categories: list[dict]
+    errors: dict | None = None
 
     @cached_property
     def metrics(self) -> dict[str, float | None]:
@@ -57,6 +63,18 @@ class AveragePrecision:
         """AP in percent at each of ``IOU_THRESHOLDS``."""
         return [_mean(at_threshold[..., 0]) for at_threshold in self.precision]
 
+    @cached_property
+    def curves(self) -> dict[str, list[float | None]]:
+        """Mean precision over categories, in percent, at each of ``RECALL_THRESHOLDS``.
+
+        The keys are those of ``CURVES``. The mean of a curve is the AP of its IoU thresholds.
+        """
+        by_recall = self.precision[..., 0].swapaxes(0, 1)
+        return {
+            name: [_mean(each[thresholds]) for each in by_recall]
+            for name, thresholds in CURVES.items()
+        }
+
     def _average(self, name: str, categories: slice = slice(None)) -> float | None:
         precision = self.precision[:, :, categories, AREAS.get(name, 0)]
         if name in ("AP50", "AP75"):
@@ -74,7 +92,12 @@ class Engine(Protocol):
     """Computes average precision on one dataset."""
 
     def average_precision(
-        self, detections: Detections, iou_type: str, scores: np.ndarray, max_dets: int
+        self,
+        detections: Detections,
+        iou_type: str,
+        scores: np.ndarray,
+        max_dets: int,
+        errors: bool = False,
     ) -> AveragePrecision:
         """Computes the precision of detections that are ranked by the given scores.
 
@@ -86,6 +109,7 @@ class Engine(Protocol):
                 datasets in COCO format the limit applies to each category (COCO's default is
                 100), on datasets in LVIS format to all categories together (LVIS's default is
                 300). A negative number means no limit, as in Detectron2.
+            errors: also analyze the errors.
         """
 
 
@@ -105,12 +129,21 @@ class HotcocoEngine:
         self._categories = _categories(ground_truth)
 
     def average_precision(
-        self, detections: Detections, iou_type: str, scores: np.ndarray, max_dets: int
+        self,
+        detections: Detections,
+        iou_type: str,
+        scores: np.ndarray,
+        max_dets: int,
+        errors: bool = False,
     ) -> AveragePrecision:
         evaluation = self.prepare(detections, iou_type, scores, max_dets)
         evaluation.evaluate()
         evaluation.accumulate()
-        return AveragePrecision(evaluation.eval["precision"][..., -1], self._categories)
+        return AveragePrecision(
+            evaluation.eval["precision"][..., -1],
+            self._categories,
+            error_types(evaluation) if errors else None,
+        )
 
     def prepare(
         self, detections: Detections, iou_type: str, scores: np.ndarray, max_dets: int
@@ -165,7 +198,12 @@ class PycocotoolsEngine:
         self._ground_truth = ground_truth
 
     def average_precision(
-        self, detections: Detections, iou_type: str, scores: np.ndarray, max_dets: int
+        self,
+        detections: Detections,
+        iou_type: str,
+        scores: np.ndarray,
+        max_dets: int,
+        errors: bool = False,
     ) -> AveragePrecision:
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints progress
             if len(detections):
@@ -178,8 +216,15 @@ class PycocotoolsEngine:
             evaluation.params.maxDets = [_limit(max_dets, detections)]
             evaluation.evaluate()
             evaluation.accumulate()
+        found = None
+        if errors:
+            matched = HotcocoEngine(self._ground_truth).prepare(
+                detections, iou_type, scores, max_dets
+            )
+            matched.evaluate()
+            found = error_types(matched)
         precision = evaluation.eval["precision"][..., -1]
-        return AveragePrecision(precision, _categories(self._ground_truth))
+        return AveragePrecision(precision, _categories(self._ground_truth), found)
 
 
 def _categories(ground_truth: COCO) -> list[dict]:

@@ -15,9 +15,10 @@ from msrcnn.evaluation import ORACLES, RANKINGS, evaluate_detections
 from msrcnn.evaluation.agreement import SCORES
 from msrcnn.evaluation.rankings import AP_LABELS
 from msrcnn.visualization import write_report
-from msrcnn.visualization.gallery import draw_mask, most_moved, most_overrated
 from msrcnn.visualization.html_report import MAX_EXPANDED_CLASSES
-from msrcnn.visualization.plots import LABELS
+from msrcnn.visualization.mask_choice import most_moved, most_overrated
+from msrcnn.visualization.mask_picture import draw_mask
+from msrcnn.visualization.plot_style import LABELS
 from msrcnn.visualization.text import MINUS, NOTHING
 
 VOID = {"img", "meta"}

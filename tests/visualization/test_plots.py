@@ -13,18 +13,16 @@ from PIL import Image
 
 from msrcnn.evaluation.agreement import SIZES
 from msrcnn.visualization import draw_figures
-from msrcnn.visualization.plots import (
-    COLORS,
-    DENSITY_BINS,
-    DPI,
-    LABELS,
-    WIDTH,
+from msrcnn.visualization.ap_plots import (
     draw_ap_over_iou,
-    draw_calibration,
     draw_gain_over_iou,
+)
+from msrcnn.visualization.plot_style import COLORS, DPI, LABELS, WIDTH, to_png
+from msrcnn.visualization.score_plots import (
+    DENSITY_BINS,
+    draw_calibration,
     draw_true_maskiou,
     draw_true_maskiou_by_size,
-    to_png,
 )
 
 
