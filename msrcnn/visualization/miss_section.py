@@ -54,7 +54,7 @@ def miss_section(evaluation: Evaluation, image_root: Path | None) -> list[Conten
 def _group(heading: str, note: str, figures: list[tuple[Element, bool]]) -> list[Content]:
     return [
         element("h3", heading),
-        element("p", note if figures else "None.", class_="note"),
+        element("p", note if figures else "There are none.", class_="note"),
         element("div", *(figure for figure, _ in figures), class_="gallery") if figures else None,
     ]
 

@@ -1,6 +1,6 @@
 "use strict";
-// Sorts a table by the column whose heading is chosen. Numbers sort in descending order first,
-// names in ascending order; cells without a number stay last.
+/* Sorts a table by the column whose heading is chosen. Numbers sort in descending order first,
+   names in ascending order; cells without a number stay last. */
 const numeric = (cell) => Number(cell.textContent.replace(/,/g, "").replace("\u2212", "-"));
 const orders = { ascending: 1, descending: -1 };
 

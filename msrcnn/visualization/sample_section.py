@@ -33,7 +33,7 @@ def sample_section(evaluation: Evaluation, image_root: Path | None) -> list[Cont
     for image_id in sampled_images(evaluation):
         info = evaluation.ground_truth.imgs[image_id]
         pixels = image_or_none(info, image_root)
-        missing += pixels is None
+        missing += 2 * (pixels is None)
         if pixels is None:
             pixels = np.full((info["height"], info["width"], 3), BACKGROUND, dtype=np.uint8)
         figures.append(_figure(evaluation, image_id, pixels))

@@ -61,6 +61,19 @@ def test_gain_over_iou(evaluation):
     assert not found[LABELS["segm_box_score"]][0][:, 1].any()
 
 
+def test_precision_recall(evaluation):
+    found = lines(draw_precision_recall(evaluation.summary).axes[0])
+    assert len(found) == 6
+    for name in ("segm_box_score", "segm_mask_score"):
+        precision = evaluation.precision[name].precision[..., 0]  # no class is without instances
+        for iou, part in (("0.50", [0]), ("0.75", [5]), ("0.50:0.95", range(10))):
+            points, color = found[f"{LABELS[name]}, {iou}"]
+            assert color == COLORS[name]
+            np.testing.assert_allclose(points[:, 0], np.arange(101) / 100)
+            expected = 100 * precision[list(part)].mean(axis=(0, 2))
+            np.testing.assert_allclose(points[:, 1], expected)
+
+
 def histogram(scores, true) -> np.ndarray:
     """The 2D histogram of a figure, computed with plain Python."""
     expected = np.zeros((DENSITY_BINS, DENSITY_BINS))
@@ -154,7 +167,7 @@ def test_png_files_are_reproducible(evaluation):
         for _ in range(2)
     )
     assert first == second
-    assert len(first) == 5
+    assert len(first) == 6
     for content in first.values():
         picture = Image.open(io.BytesIO(content))
         assert abs(picture.width - WIDTH * DPI) <= 1  # matplotlib rounds up or down
