@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from PIL import Image
 
 from msrcnn.visualization import write_report
+from msrcnn.visualization.html import element, page
 
 VOID = {"img", "meta"}
 PERMITTED = {
@@ -97,3 +98,8 @@ def report(evaluation, folder, *args) -> Page:
     """Writes and parses a report; the arguments are those of ``write_report``."""
     write_report(evaluation, folder, *args)
     return Page((folder / "report.html").read_bytes())
+
+
+def page_of(section) -> Page:
+    """Parses a page with one section of a report."""
+    return Page(page("title", element("body", element("main", *section))))

@@ -6,7 +6,6 @@ from collections import Counter
 
 from ..evaluation import Evaluation
 from .html import Content, Element, element, row, table
-from .report_parts import instances_by_category
 from .text import number
 
 MAX_CLASSES = 12  # of the matrix
@@ -44,7 +43,7 @@ def confusion_section(evaluation: Evaluation) -> list[Content]:
         element("h2", "Confusions"),
         element("p", note, class_="note"),
         _matrix(cells, shown, names),
-        *_pairs(cells, names, instances_by_category(evaluation)),
+        *_pairs(cells, names),
     ]
 
 
@@ -59,11 +58,16 @@ def _most_confused(cells: Counter, ids: list[int]) -> list[int]:
     confusions = Counter()
     for true, predicted, n in _between_classes(cells):
         confusions.update({true: n, predicted: n})
+    instances = _instances(cells)
+    order = sorted(ids, key=lambda i: (-confusions[i], -instances[i], i))
+    return sorted(order[:MAX_CLASSES])
+
+
+def _instances(cells: Counter) -> Counter:
     instances = Counter()
     for (true, _), n in cells.items():
         instances[true] += n
-    order = sorted(ids, key=lambda i: (-confusions[i], -instances[i], i))
-    return sorted(order[:MAX_CLASSES])
+    return instances
 
 
 def _matrix(cells: Counter, shown: list[int], names: dict[int, str]) -> Element:
@@ -95,10 +99,11 @@ def _cell(n: int, of_row: int, is_right: bool) -> Element:
     return element("td", f"{n:,}" if n else "", **attributes)
 
 
-def _pairs(cells: Counter, names: dict[int, str], instances: Counter) -> list[Content]:
+def _pairs(cells: Counter, names: dict[int, str]) -> list[Content]:
     pairs = _between_classes(cells)[:MAX_PAIRS]
     if not pairs:
         return []
+    instances = _instances(cells)
     rows = [
         row(
             f"{names[true]} taken for {names[predicted]}",

@@ -69,7 +69,10 @@ def _figure(evaluation: Evaluation, image_id: int, pixels: np.ndarray) -> Elemen
     detected = order[of_image.score[order] >= MIN_SCORE].tolist()
     truth = draw_instances(pixels, _truth_shapes(evaluation, annotations))
     predicted = draw_instances(pixels, _detection_shapes(evaluation, of_image, detected))
-    names = [class_name(evaluation, annotation["category_id"]) for annotation in annotations]
+    names = [
+        f"{class_name(evaluation, a['category_id'])}{' (crowd)' if a['iscrowd'] else ''}"
+        for a in annotations
+    ]
     return element(
         "figure",
         element(

@@ -31,8 +31,8 @@ KEYS = [
     "segm_oracle_matched",
     "segm_oracle",
 ]
-KEYS += ["delta", "maskiou", "box_score", "mask_confidence", "by_iou", "images", "seconds"]
-KEYS += ["provenance"]
+KEYS += ["delta", "maskiou", "box_score", "mask_confidence", "by_iou"]
+KEYS += ["precision_recall", "tide", "confusion", "images", "seconds", "provenance"]
 
 
 @pytest.fixture

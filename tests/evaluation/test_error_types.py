@@ -20,9 +20,9 @@ def test_errors_of_a_known_scene(engine, masks):
 
 def test_a_gain_is_in_percentage_points():
     """Without the poor overlap, the second cat is found: recall of cats doubles."""
-    (found, _) = evaluate_detections(ground_truth(), detections(), bootstrap=0).summary[
-        "tide"
-    ].values()
+    (found, _) = (
+        evaluate_detections(ground_truth(), detections(), bootstrap=0).summary["tide"].values()
+    )
     # Cats: 1 right, then 1 duplicate and 1 of the wrong class before the 4th, which becomes right.
     before, after = (51 + 0) / 101, (51 + 50 * 2 / 4) / 101
     assert found["AP50"] == pytest.approx(100 * before / 2)  # dogs have an AP of 0

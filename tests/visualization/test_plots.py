@@ -16,6 +16,7 @@ from msrcnn.visualization import draw_figures
 from msrcnn.visualization.ap_plots import (
     draw_ap_over_iou,
     draw_gain_over_iou,
+    draw_precision_recall,
 )
 from msrcnn.visualization.plot_style import COLORS, DPI, LABELS, WIDTH, to_png
 from msrcnn.visualization.score_plots import (
