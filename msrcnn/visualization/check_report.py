@@ -35,7 +35,7 @@ def check_report(title: str, content: dict, images: Path, findings: list[Finding
     body = element(
         "main",
         element("h1", title),
-        element("p", "No problems." if not findings else "", class_="facts"),
+        None if findings else element("p", "No problems.", class_="facts"),
         *(part for finding in findings for part in _section(finding, content, images)),
     )
     return page(title, element("body", body))

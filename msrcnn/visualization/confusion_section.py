@@ -38,7 +38,10 @@ def confusion_section(evaluation: Evaluation) -> list[Content]:
         "detection. Last row: detections without an instance."
     )
     if left_out:
-        note += f" The matrix shows the {len(shown)} most confused of {len(names)} classes."
+        note += (
+            f" The matrix shows the {len(shown)} most confused of {len(names)} classes, and all "
+            "others together."
+        )
     return [
         element("h2", "Confusions"),
         element("p", note, class_="note"),
@@ -79,7 +82,7 @@ def _matrix(cells: Counter, shown: list[int], names: dict[int, str]) -> Element:
     rows = [
         row(
             _name(key, names, "no instance"),
-            *(_cell(joined[key, other], of_row[key], key == other) for other in [*keys, None]),
+            *(_cell(joined[key, other], of_row[key], _kind(key, other)) for other in [*keys, None]),
         )
         for key in [*keys, None]
     ]
@@ -91,10 +94,16 @@ def _name(key: Key, names: dict[int, str], nothing: str) -> str:
     return nothing if key is None else names.get(key, key)
 
 
-def _cell(n: int, of_row: int, is_right: bool) -> Element:
+def _kind(true: Key, predicted: Key) -> str:
+    """Returns the class of a cell in report.css; among the other classes, some are confused."""
+    if true != predicted:
+        return "wrong"
+    return "" if true == OTHERS else "right"
+
+
+def _cell(n: int, of_row: int, kind: str) -> Element:
     """Returns a cell that is the darker the larger its share of the row is."""
-    shade = -(-SHADES * n // of_row) if of_row else 0
-    kind = "right" if is_right else "wrong"
+    shade = -(-SHADES * n // of_row) if of_row and kind else 0
     attributes = {"class_": f"{kind} shade{shade}"} if shade else {}
     return element("td", f"{n:,}" if n else "", **attributes)
 

@@ -71,6 +71,8 @@ def test_matrix_of_many_classes_shows_the_most_confused(scene):
     numbers = [int(cell.replace(",", "") or 0) for _, *cells in rows for cell in cells]
     assert sum(numbers) == sum(range(1203)) + 7
     assert f"{MAX_CLASSES} most confused of 1203 classes" in page.text
+    shaded = [each["class"] for _, each in page.elements if "shade" in each.get("class", "")]
+    assert not any(each.startswith("right") for each in shaded)  # nothing is known to be right
     _, *pairs = page.tables["Most frequent confusions"]
     assert len(pairs) == MAX_PAIRS
     assert pairs[0][:2] == ["class 1202 taken for class 1203", "1,202"]
