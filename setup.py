@@ -7,6 +7,8 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "msrcnn" / "version.py").read_text())[1]
+# For `msrcnn export --format onnx`, which also runs the file to check it.
+ONNX = ["onnx>=1.16", "onnxruntime>=1.18"]
 
 setup(
     name="msrcnn",
@@ -37,6 +39,7 @@ setup(
         "numpy>=2",  # Detectron2 v0.6 uses np.bool
         "omegaconf>=2.1",
         "opencv-python-headless",  # for detectron2.utils.visualizer
+        "orjson>=3.10",
         "Pillow>=10.1",
         "pycocotools>=2.0.7",
         "pydantic>=2.10",
@@ -54,6 +57,7 @@ setup(
     ],
     entry_points={"console_scripts": ["msrcnn = msrcnn.cli:main"]},
     extras_require={
-        "dev": ["cogapp", "hypothesis", "pytest", "pytest-timeout", "pytest-xdist", "ruff"]
+        "onnx": ONNX,
+        "dev": ["cogapp", "hypothesis", "pytest", "pytest-timeout", "pytest-xdist", "ruff", *ONNX],
     },
 )

@@ -47,7 +47,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
             part.unlink()
 
 
-def write_file(path: Path, content: str | bytes | Iterable[str]) -> None:
+def write_file(path: Path, content: str | bytes | memoryview | Iterable[str | bytes]) -> None:
     """Writes a file with :func:`atomic_file`, and creates its folder if needed.
 
     Args:
@@ -60,7 +60,7 @@ def write_file(path: Path, content: str | bytes | Iterable[str]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as file:
-            for part in [content] if isinstance(content, str | bytes) else content:
+            for part in [content] if isinstance(content, str | bytes | memoryview) else content:
                 file.write(part.encode() if isinstance(part, str) else part)
     except OSError as error:
         raise UserError(f"cannot write '{path}': {error.strerror or error}") from error

@@ -136,7 +136,7 @@ def repeated(evaluation: Evaluation, number: int) -> Evaluation:
         name: np.concatenate([getattr(detections, name)] * times)
         for name in ("image_id", "category_id", "bbox", "score", *SCORES)
     }
-    masks = detections.segmentation * times
+    masks = detections.segmentation[:] * times
     true = (np.tile(column, times) for column in evaluation.true_maskiou)
     return dataclasses.replace(
         evaluation,

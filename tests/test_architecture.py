@@ -14,7 +14,7 @@ LEVELS = [
     ["commands"],
     ["ablation"],
     ["benchmark"],
-    ["scores", "published", "prediction"],
+    ["scores", "published", "prediction", "export"],
     ["engine"],
     ["visualization", "lazy"],
     ["evaluation", "checkpoint"],

@@ -1,10 +1,12 @@
-"""Export a trained model: its weights without the training state, and its config beside them."""
+"""Export a trained model: its weights without the training state and its config, or a file that
+runs without msrcnn and Detectron2."""
 
 import argparse
 from pathlib import Path
 
-from ..engine import export_model, prepare_model_config
+from ..engine import prepare_model_config
 from ..engine.run_log import silence_known_warnings, start_console_log
+from ..export import FORMATS, export_model
 from .arguments import add_config, add_trust
 
 
@@ -13,7 +15,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", metavar="W", required=True, help="checkpoint of the model")
     add_trust(parser)
     parser.add_argument(
-        "--output", metavar="OUT", type=Path, required=True, help="OUT.pth or OUT.safetensors"
+        "--format",
+        choices=FORMATS,
+        default="weights",
+        help="weights and config for msrcnn (default), or the model with its computation for "
+        "TorchScript or ONNX Runtime",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="OUT",
+        type=Path,
+        required=True,
+        help="OUT.pth or OUT.safetensors; OUT.ts or OUT.pt; OUT.onnx",
     )
 
 
@@ -21,5 +34,7 @@ def run(args: argparse.Namespace) -> None:
     start_console_log()
     silence_known_warnings()
     cfg = prepare_model_config(args.weights, args.config_file)
-    config = export_model(cfg, args.output, trust_weights=args.trust_weights)
-    print(f"Wrote {args.output} and {config}")
+    written = export_model(
+        cfg, args.output, model_format=args.format, trust_weights=args.trust_weights
+    )
+    print(f"Wrote {' and '.join(map(str, written))}")

@@ -1,8 +1,7 @@
-"""Runs: from a config to training, evaluation, prediction and export."""
+"""Runs: from a config to training and evaluation."""
 
 from .config_rules import check_config
 from .evaluate import evaluate, evaluate_predictions
-from .export import export_model
 from .launch import Processes, launch_processes
 from .load_model import load_model
 from .prepare import prepare_config, prepare_model_config
@@ -19,7 +18,6 @@ __all__ = [
     "check_config",
     "evaluate",
     "evaluate_predictions",
-    "export_model",
     "launch_processes",
     "load_model",
     "prepare_config",

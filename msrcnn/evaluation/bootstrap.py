@@ -5,18 +5,12 @@ drawn, so that precision and recall of all samples are cumulative sums of these 
 ``compare`` counts an image that was drawn several times once: its intervals are too narrow.)
 """
 
-import contextlib
-import gc
-from collections.abc import Iterator
-from itertools import chain
-from typing import NamedTuple
-
-import hotcoco
 import numpy as np
 from pycocotools.coco import COCO
 
-from .coco_metrics import RECALL_THRESHOLDS, HotcocoEngine
+from .coco_metrics import RECALL_THRESHOLDS
 from .detections import Detections
+from .matching import CategoryMatches, Matches, match_detections
 
 SEED = 0
 CONFIDENCE = 0.95
@@ -32,26 +26,22 @@ def too_few_images(images: int) -> str:
     return f"no interval: {images} image{'s'[: images != 1]}, at least {MIN_IMAGES} needed"
 
 
-def gain_interval(
-    before: hotcoco.COCOeval, after: hotcoco.COCOeval, samples: int
-) -> list[float] | None:
+def gain_interval(before: Matches, after: Matches, samples: int) -> list[float] | None:
     """Returns the 95% confidence interval of the AP that ``after`` gains over ``before``.
 
     Each sample draws as many images as the dataset has, with replacement, and computes AP of both
     on the same images. Pairing removes the variance due to easy and hard images.
 
     Args:
-        before, after: results on the same dataset, from
-            :meth:`~.coco_metrics.HotcocoEngine.prepare`.
+        before, after: matches on the same dataset.
         samples: number of bootstrap samples, drawn from a fixed seed.
 
     Returns:
         Lower and upper bound in percentage points, or ``None`` for fewer than ``MIN_IMAGES``.
     """
-    images = len(before.coco_gt.get_img_ids())
-    if too_few_images(images):
+    if too_few_images(before.images):
         return None
-    counts = draw(images, samples)
+    counts = draw(before.images, samples)
     return _interval(average_precision(after, counts) - average_precision(before, counts))
 
 
@@ -76,9 +66,8 @@ def ap_interval(
     """
     if too_few_images(len(ground_truth.imgs)):
         return None
-    engine = HotcocoEngine(ground_truth)
-    prepared = engine.prepare(detections, iou_type, scores, max_dets)
-    return _interval(average_precision(prepared, draw(len(ground_truth.imgs), samples)))
+    matches = match_detections(ground_truth, detections, iou_type, scores, max_dets)
+    return _interval(average_precision(matches, draw(matches.images, samples)))
 
 
 def _interval(values: np.ndarray) -> list[float]:
@@ -96,27 +85,11 @@ def draw(images: int, samples: int) -> np.ndarray:
     return np.ascontiguousarray(counts.T.astype(np.int32))
 
 
-class _Category(NamedTuple):
-    """The detections of a category in decreasing order of score, and its instances.
-
-    Attributes:
-        image: array of shape (D,), the index of the image of each detection.
-        matched: bool array of shape (T, D), whether it matches an instance at each IoU threshold.
-        ignored: bool array of shape (T, D), whether it counts neither as right nor as wrong.
-        instances: array of shape (G,), the index of the image of each instance that counts.
-    """
-
-    image: np.ndarray
-    matched: np.ndarray
-    ignored: np.ndarray
-    instances: np.ndarray
-
-
-def average_precision(prepared: hotcoco.COCOeval, counts: np.ndarray) -> np.ndarray:
+def average_precision(matches: Matches, counts: np.ndarray) -> np.ndarray:
     """Computes COCO's AP on samples of the images.
 
     Args:
-        prepared: see :func:`gain_interval`.
+        matches: the matches of a ranking.
         counts: array of shape (images, S), how often each image, in the order of the ids,
             is in each sample.
 
@@ -126,8 +99,8 @@ def average_precision(prepared: hotcoco.COCOeval, counts: np.ndarray) -> np.ndar
     """
     samples = counts.shape[1]
     total, categories = np.zeros(samples), np.zeros(samples)
-    thresholds = len(prepared.params.iou_thrs) * len(RECALL_THRESHOLDS)
-    for category in _categories(prepared):
+    for category in matches.categories:
+        thresholds = len(category.matched) * len(RECALL_THRESHOLDS)
         step = max(MAX_COUNTS // max(len(category.image), 1), 16)
         for start in range(0, samples, step):
             part = slice(start, start + step)
@@ -138,7 +111,9 @@ def average_precision(prepared: hotcoco.COCOeval, counts: np.ndarray) -> np.ndar
     return total / np.maximum(categories, 1)
 
 
-def _precision_sum(category: _Category, counts: np.ndarray, instances: np.ndarray) -> np.ndarray:
+def _precision_sum(
+    category: CategoryMatches, counts: np.ndarray, instances: np.ndarray
+) -> np.ndarray:
     """Sums the interpolated precision over IoU and recall thresholds, for each of S samples.
 
     Copies of a detection are adjacent in a sample, so that precision at the last one is all that
@@ -177,7 +152,7 @@ def _precision_sum(category: _Category, counts: np.ndarray, instances: np.ndarra
 
 
 def _ignored_before(
-    category: _Category, counts: np.ndarray, threshold: np.ndarray, position: np.ndarray
+    category: CategoryMatches, counts: np.ndarray, threshold: np.ndarray, position: np.ndarray
 ) -> np.ndarray:
     """Counts the ignored detections before each right one, (P,), as an array of shape (P, S)."""
     result = np.zeros((len(position), counts.shape[1]), dtype=np.int32)
@@ -189,55 +164,3 @@ def _ignored_before(
         if len(ignored):
             result[rows] = number[np.searchsorted(ignored, position[rows])]
     return result
-
-
-def _categories(prepared: hotcoco.COCOeval) -> Iterator[_Category]:
-    """Yields the categories that have an instance.
-
-    They are matched one after the other: as Python objects, the matches of all would need several
-    times the memory of the detections.
-    """
-    image_ids = sorted(prepared.coco_gt.get_img_ids())
-    index = {image_id: index for index, image_id in enumerate(image_ids)}
-    prepared.params.area_rng = prepared.params.area_rng[:1]  # without those of object sizes
-    prepared.params.area_rng_lbl = prepared.params.area_rng_lbl[:1]
-    for category_id in sorted(prepared.coco_gt.get_cat_ids()):
-        prepared.params.cat_ids = [category_id]
-        prepared.evaluate()
-        with _no_garbage_collection():  # it would look through many numbers again and again
-            images = [each for each in prepared.eval_imgs if each is not None]
-            category = _category(images, index) if images else None
-            del images
-        if category is not None and len(category.instances):
-            yield category
-
-
-def _category(images: list[dict], index: dict[int, int]) -> _Category:
-    """Joins what hotcoco has found in each image."""
-    images.sort(key=lambda each: index[each["image_id"]])
-    rows = np.array([index[each["image_id"]] for each in images])
-    scores = np.array(list(chain.from_iterable(each["dtScores"] for each in images)))
-    order = np.argsort(-scores, kind="stable")
-    matched, ignored = (
-        np.array(
-            [list(chain.from_iterable(of_threshold)) for of_threshold in zip(*columns)], dtype=bool
-        )[:, order]
-        for columns in ([each[key] for each in images] for key in ("dtMatched", "dtIgnore"))
-    )
-    return _Category(
-        np.repeat(rows, [len(each["dtScores"]) for each in images])[order],
-        matched,
-        ignored,
-        np.repeat(rows, [sum(each["gtInDenominator"]) for each in images]),
-    )
-
-
-@contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

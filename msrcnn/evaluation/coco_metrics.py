@@ -13,8 +13,8 @@ from pycocotools.cocoeval import COCOeval
 
 from ..errors import UserError
 from .detections import Detections
-from .error_types import error_types
 from .ground_truth import is_federated
+from .image_parts import image_parts
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 AREAS = {"APs": 1, "APm": 2, "APl": 3}  # index of COCO's area range; 0 is all areas
@@ -33,13 +33,10 @@ class AveragePrecision:
             as in ``COCOeval.eval["precision"]``; -1 where a category has no instance in an area
             range.
         categories: the dataset's categories, sorted by id.
-        errors: what each type of error costs, see :func:`~.error_types.error_types`; ``None`` if
-            that was not asked for.
     """
 
     precision: np.ndarray
     categories: list[dict]
-    errors: dict | None = None
 
     @cached_property
     def metrics(self) -> dict[str, float | None]:
@@ -92,12 +89,7 @@ class Engine(Protocol):
     """Computes average precision on one dataset."""
 
     def average_precision(
-        self,
-        detections: Detections,
-        iou_type: str,
-        scores: np.ndarray,
-        max_dets: int,
-        errors: bool = False,
+        self, detections: Detections, iou_type: str, scores: np.ndarray, max_dets: int
     ) -> AveragePrecision:
         """Computes the precision of detections that are ranked by the given scores.
 
@@ -109,77 +101,47 @@ class Engine(Protocol):
                 datasets in COCO format the limit applies to each category (COCO's default is
                 100), on datasets in LVIS format to all categories together (LVIS's default is
                 300). A negative number means no limit, as in Detectron2.
-            errors: also analyze the errors.
         """
 
 
-def _limit(max_dets: int, detections: Detections) -> int:
+def detection_limit(max_dets: int, detections: Detections) -> int:
+    """Returns the limit that ``max_dets`` stands for, see :meth:`Engine.average_precision`."""
     return max_dets if max_dets >= 0 else max(len(detections), 1)
+
+
+def parameters(iou_type: str, limit: int) -> hotcoco.Params:
+    """Returns COCO's parameters, with one limit: those of 1 and 10 are not reported."""
+    chosen = hotcoco.Params(iou_type=iou_type)
+    chosen.max_dets = [limit]
+    return chosen
 
 
 class HotcocoEngine:
     """Computes AP with hotcoco, for datasets in COCO or LVIS format.
 
-    The numbers are bit for bit those of pycocotools, in a fraction of the time.
+    The numbers are bit for bit those of pycocotools, in a fraction of the time. Only the matches of
+    all images are in memory, and masks of a few images at a time.
     """
 
     def __init__(self, ground_truth: COCO):
-        self._federated = is_federated(ground_truth)
-        self._ground_truth = hotcoco.COCO(ground_truth.dataset)
+        self._ground_truth = ground_truth
         self._categories = _categories(ground_truth)
 
     def average_precision(
-        self,
-        detections: Detections,
-        iou_type: str,
-        scores: np.ndarray,
-        max_dets: int,
-        errors: bool = False,
-    ) -> AveragePrecision:
-        evaluation = self.prepare(detections, iou_type, scores, max_dets)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        return AveragePrecision(
-            evaluation.eval["precision"][..., -1],
-            self._categories,
-            error_types(evaluation) if errors else None,
-        )
-
-    def prepare(
         self, detections: Detections, iou_type: str, scores: np.ndarray, max_dets: int
-    ) -> hotcoco.COCOeval:
-        """Returns a ``COCOeval`` before its ``evaluate()``, which matches detections and instances.
-
-        Args:
-            detections, iou_type, scores, max_dets: see :meth:`Engine.average_precision`.
-        """
-        limit = _limit(max_dets, detections)
-        evaluation = hotcoco.COCOeval(
-            self._ground_truth,
-            self._results(detections, iou_type, scores, limit),
+    ) -> AveragePrecision:
+        limit = detection_limit(max_dets, detections)
+        streaming = hotcoco.StreamingEval(
+            self._ground_truth.dataset["categories"],
             iou_type,
-            lvis_style=self._federated,
+            lvis_style=is_federated(self._ground_truth),
+            params=parameters(iou_type, limit),
         )
-        # COCO's limits of 1 and 10 are not reported. LVIS's limit is applied in _results.
-        evaluation.params.max_dets = [limit]
-        return evaluation
-
-    def _results(
-        self, detections: Detections, iou_type: str, scores: np.ndarray, limit: int
-    ) -> hotcoco.COCO:
-        columns = np.empty((len(detections), 7))
-        columns[:, 0], columns[:, 1:5] = detections.image_id, detections.bbox
-        columns[:, 5], columns[:, 6] = scores, detections.category_id
-        if iou_type == "bbox":
-            results = self._ground_truth.load_res(columns)
-        else:
-            masks = detections.segmentation
-            results = self._ground_truth.load_res(columns, segmentation=masks)
-            # Given boxes, load_res sets the area to that of the box; COCO uses the mask's area.
-            ids = np.arange(1, len(detections) + 1)
-            area = np.asarray(hotcoco.mask.area(masks), dtype=float) if masks else np.zeros(0)
-            results.update_anns(ids=ids, area=area)
-        return results.cap_detections_per_image(limit) if self._federated else results
+        for part in image_parts(self._ground_truth, detections, iou_type, scores, limit):
+            streaming.update(*part)
+        evaluation = streaming.finalize()
+        evaluation.accumulate()
+        return AveragePrecision(evaluation.eval["precision"][..., -1], self._categories)
 
 
 class PycocotoolsEngine:
@@ -198,12 +160,7 @@ class PycocotoolsEngine:
         self._ground_truth = ground_truth
 
     def average_precision(
-        self,
-        detections: Detections,
-        iou_type: str,
-        scores: np.ndarray,
-        max_dets: int,
-        errors: bool = False,
+        self, detections: Detections, iou_type: str, scores: np.ndarray, max_dets: int
     ) -> AveragePrecision:
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints progress
             if len(detections):
@@ -213,18 +170,11 @@ class PycocotoolsEngine:
                 results.dataset = {**self._ground_truth.dataset, "annotations": []}
                 results.createIndex()
             evaluation = COCOeval(self._ground_truth, results, iou_type)
-            evaluation.params.maxDets = [_limit(max_dets, detections)]
+            evaluation.params.maxDets = [detection_limit(max_dets, detections)]
             evaluation.evaluate()
             evaluation.accumulate()
-        found = None
-        if errors:
-            matched = HotcocoEngine(self._ground_truth).prepare(
-                detections, iou_type, scores, max_dets
-            )
-            matched.evaluate()
-            found = error_types(matched)
         precision = evaluation.eval["precision"][..., -1]
-        return AveragePrecision(precision, _categories(self._ground_truth), found)
+        return AveragePrecision(precision, _categories(self._ground_truth))
 
 
 def _categories(ground_truth: COCO) -> list[dict]:

@@ -5,8 +5,9 @@ from tabulate import tabulate
 
 from ..errors import UserError
 from .bootstrap import gain_interval, too_few_images
-from .coco_metrics import METRICS, HotcocoEngine
+from .coco_metrics import METRICS
 from .detections import Detections
+from .matching import match_detections
 from .rankings import (
     AP_LABELS,
     Evaluation,
@@ -64,10 +65,8 @@ def compare_detections(
         for name, each in detections.items()
     }
     first, *others = evaluations
-    hotcoco_engine = HotcocoEngine(ground_truth)
     gains = {
-        name: _gain(hotcoco_engine, evaluations[first], evaluations[name], max_dets, bootstrap)
-        for name in others
+        name: _gain(evaluations[first], evaluations[name], max_dets, bootstrap) for name in others
     }
     return {
         "evaluations": {name: each.summary for name, each in evaluations.items()},
@@ -76,13 +75,7 @@ def compare_detections(
     }
 
 
-def _gain(
-    hotcoco_engine: HotcocoEngine,
-    first: Evaluation,
-    other: Evaluation,
-    max_dets: int,
-    bootstrap: int,
-) -> dict:
+def _gain(first: Evaluation, other: Evaluation, max_dets: int, bootstrap: int) -> dict:
     both = (first, other)
     with_masks = all(each.scores for each in both)
     rankings = [_mask_ranking(each) if with_masks else "bbox" for each in both]
@@ -90,8 +83,9 @@ def _gain(
     interval = None
     if bootstrap and before is not None:
         iou_type = "segm" if with_masks else "bbox"
-        prepared = [
-            hotcoco_engine.prepare(
+        matches = [
+            match_detections(
+                each.ground_truth,
                 each.detections,
                 iou_type,
                 each.scores.get(ranking, each.detections.score),
@@ -99,7 +93,7 @@ def _gain(
             )
             for each, ranking in zip(both, rankings)
         ]
-        interval = gain_interval(*prepared, bootstrap)
+        interval = gain_interval(*matches, bootstrap)
     gain = None if before is None else after - before
     return {"rankings": rankings, "AP": gain, "ci95": interval}
 

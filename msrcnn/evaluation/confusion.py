@@ -2,11 +2,12 @@
 
 import dataclasses
 
+import hotcoco
 import numpy as np
 from pycocotools.coco import COCO
 
-from .coco_metrics import HotcocoEngine
 from .detections import Detections
+from .image_parts import image_parts
 from .mask_quality import TrueMaskIoU, on_incomplete
 
 IOU_THRESHOLD = 0.5
@@ -40,16 +41,22 @@ def confusion(ground_truth: COCO, detections: Detections, true: TrueMaskIoU | No
     kept = np.flatnonzero((detections.score >= MIN_SCORE) & ~unknown)
     sure = detections.take(kept, detections.images)
     iou_type = "bbox" if true is None else "segm"
-    prepared = HotcocoEngine(ground_truth).prepare(sure, iou_type, sure.score, max_dets=-1)
-    found = prepared.confusion_matrix(iou_thr=IOU_THRESHOLD)
-    ids = [*found["cat_ids"], None]
-    rows, columns = np.nonzero(found["matrix"])
+    ids = [*sorted(ground_truth.cats), None]
+    matrix = np.zeros((len(ids), len(ids)), dtype=np.int64)
+    limit = max(len(sure), 1)
+    for part in image_parts(ground_truth, sure, iou_type, sure.score, limit):
+        content = {"images": part.images, "annotations": part.annotations}
+        dataset = hotcoco.COCO({**content, "categories": ground_truth.dataset["categories"]})
+        evaluation = hotcoco.COCOeval(dataset, dataset.load_res(part.results), iou_type)
+        found = evaluation.confusion_matrix(iou_thr=IOU_THRESHOLD, max_det=limit)
+        matrix += found["matrix"].astype(np.int64)
+    rows, columns = np.nonzero(matrix)
     return {
         "iou_type": iou_type,
         "iou_threshold": IOU_THRESHOLD,
         "min_score": MIN_SCORE,
         "cells": [
-            {"true": ids[row], "predicted": ids[column], "n": int(found["matrix"][row, column])}
+            {"true": ids[row], "predicted": ids[column], "n": int(matrix[row, column])}
             for row, column in zip(rows.tolist(), columns.tolist())
         ],
     }

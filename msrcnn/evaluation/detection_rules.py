@@ -27,7 +27,7 @@ def check_values(detections: Detections) -> None:
             "[x, y, width, height]"
         )
     if masks is not None:
-        sizes = np.array([rle["size"] for rle in masks], dtype=np.int64).reshape(-1, 2)
+        sizes = masks.size.astype(np.int64)
         damaged = _damaged(sizes, [rle["counts"] for rle in masks])
         if damaged.any():
             row = int(damaged.argmax())
@@ -100,12 +100,16 @@ def check_detections(ground_truth: COCO, detections: Detections) -> None:
                 f"detection {row} has {key} {ids[row]}, which is not in the annotations: "
                 "evaluate detections on the dataset that they were predicted on"
             )
-    for row, rle in enumerate(detections.segmentation or ()):
-        image_id = int(detections.image_id[row])
-        image = ground_truth.imgs[image_id]
-        if list(rle["size"]) != [image["height"], image["width"]]:
-            raise UserError(
-                f"detection {row} has a mask of size {rle['size']} (height, width), but its image "
-                f"{image_id} has size {[image['height'], image['width']]}: evaluate detections on "
-                "the dataset that they were predicted on"
-            )
+    if detections.segmentation is None:
+        return
+    size = {image_id: (i["height"], i["width"]) for image_id, i in ground_truth.imgs.items()}
+    of_image = np.array([size[each] for each in detections.image_id.tolist()]).reshape(-1, 2)
+    wrong = np.flatnonzero((detections.segmentation.size != of_image).any(axis=1))
+    if len(wrong):
+        row = wrong[0]
+        raise UserError(
+            f"detection {row} has a mask of size {detections.segmentation.size[row].tolist()} "
+            f"(height, width), but its image {detections.image_id[row]} has size "
+            f"{of_image[row].tolist()}: evaluate detections on the dataset that they were "
+            "predicted on"
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 
@@ -13,6 +12,7 @@ from detectron2.structures import BoxMode, Instances
 
 from ..modeling.mask_score import box_scores
 from .category_ids import ABSENT
+from .rle_masks import RLEMasks
 
 # Columns that only some models predict, and the fields of Instances that contain them.
 OPTIONAL_SCORES = {
@@ -39,7 +39,8 @@ class Detections:
         maskiou: array of shape (N,), the predicted MaskIoU.
         mask_score: array of shape (N,), box score x predicted MaskIoU.
         mask_confidence: array of shape (N,), the mean foreground probability of the mask.
-        segmentation: N masks as compressed RLE, in the format of ``pycocotools.mask.encode``.
+        segmentation: N masks as compressed RLE. A list of dicts in the format of
+            ``pycocotools.mask.encode`` is converted.
     """
 
     images: np.ndarray | None
@@ -50,7 +51,11 @@ class Detections:
     maskiou: np.ndarray | None = None
     mask_score: np.ndarray | None = None
     mask_confidence: np.ndarray | None = None
-    segmentation: list[dict] | None = None
+    segmentation: RLEMasks | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.segmentation, list):
+            object.__setattr__(self, "segmentation", RLEMasks.from_dicts(self.segmentation))
 
     def __len__(self) -> int:
         return len(self.image_id)
@@ -127,7 +132,7 @@ class Detections:
             if any(value is None for value in values):
                 continue
             if field.name == "segmentation":
-                columns[field.name] = list(itertools.chain.from_iterable(values))
+                columns[field.name] = RLEMasks.concatenate(values)
             else:
                 columns[field.name] = np.concatenate(values)
         return cls(**columns)
@@ -149,7 +154,7 @@ class Detections:
         for field in fields(self):
             column = getattr(self, field.name)
             if field.name == "segmentation" and column is not None:
-                columns[field.name] = [column[i] for i in indices.tolist()]
+                columns[field.name] = column.take(indices)
             elif field.name != "images" and column is not None:
                 columns[field.name] = column[indices]
         return Detections(**columns)
@@ -176,7 +181,9 @@ class Detections:
             if len(rows):
                 yield (int(self.image_id[rows[0]]), int(self.category_id[rows[0]])), rows
 
-    def results(self, iou_type: str, scores: np.ndarray, rows: slice = slice(None)) -> list[dict]:
+    def results(
+        self, iou_type: str, scores: np.ndarray, rows: np.ndarray | None = None
+    ) -> list[dict]:
         """Converts detections to records of the COCO result format.
 
         Records of masks have no box, because pycocotools would compute the area of a detection
@@ -185,14 +192,15 @@ class Detections:
         Args:
             iou_type: ``"bbox"`` or ``"segm"``.
             scores: array of shape (N,), the score to write for each detection.
-            rows: which detections to convert.
+            rows: indices of the detections to convert; all by default.
         """
+        rows = np.arange(len(self)) if rows is None else rows
         if iou_type == "bbox":
             shapes = [{"bbox": box} for box in self.bbox[rows].tolist()]
         else:
             shapes = [
                 {"segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")}}
-                for rle in self.segmentation[rows]
+                for rle in map(self.segmentation.__getitem__, rows.tolist())
             ]
         columns = (column[rows].tolist() for column in (self.image_id, self.category_id, scores))
         return [

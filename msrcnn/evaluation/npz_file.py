@@ -1,5 +1,6 @@
-"""Reads .npz files without trust in them: no pickled objects, no more memory than they deserve."""
+"""Writes .npz files, and reads them without trust: no pickled objects, no memory beyond a limit."""
 
+import io
 import math
 import zipfile
 from pathlib import Path
@@ -7,16 +8,36 @@ from typing import IO
 
 import numpy as np
 
+from ..atomic_file import write_file
 from ..errors import UserError
 
 MAX_RATIO = 50  # of the arrays to the file; those of predictions are 2 to 5 times as large
 SMALL = 64 << 20  # bytes of arrays that any file may have
 MAX_BYTES = 16 << 30  # predictions on all of LVIS, 300 for each image, have about 1.5 GB
+COMPRESSION = 1  # NumPy's, 6, takes three times as long for files that are a seventh smaller
 SUFFIX = ".npy"
 HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
+
+
+def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes numeric arrays, as ``numpy.savez_compressed`` does with less compression.
+
+    Args:
+        path: the file to write; its folder is created if missing.
+        arrays: the arrays by name.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=COMPRESSION) as archive:
+        for name, array in arrays.items():
+            with archive.open(name + SUFFIX, "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+    write_file(path, content.getbuffer())
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:

@@ -1,7 +1,6 @@
 """Saves detections as .npz, and loads them from .npz or COCO result files."""
 
 import dataclasses
-import io
 import json
 import logging
 import zipfile
@@ -11,14 +10,14 @@ import numpy as np
 import pycocotools.mask as mask_util
 from pycocotools.coco import COCO
 
-from ..atomic_file import write_file
 from ..class_names import listed, shortened
 from ..errors import UserError
 from .category_ids import ABSENT
 from .detection_rules import check_detections, check_values
 from .detections import OPTIONAL_SCORES, Detections
-from .npz_file import read_npz
+from .npz_file import read_npz, write_npz
 from .results_schema import results_problem
+from .rle_masks import RLEMasks
 
 logger = logging.getLogger(__name__)
 
@@ -45,18 +44,15 @@ def save_predictions(detections: Detections, path: Path, ground_truth: COCO | No
     columns = {name: getattr(detections, name) for name in (*IDS, *NUMBERS)}
     columns = {name: column for name, column in columns.items() if column is not None}
     if detections.segmentation is not None:
-        counts = [rle["counts"] for rle in detections.segmentation]
-        sizes = [rle["size"] for rle in detections.segmentation]
-        columns["mask_counts"] = np.frombuffer(b"".join(counts), dtype=np.uint8)
-        columns["mask_length"] = np.array([len(c) for c in counts], dtype=np.int32)
-        columns["mask_size"] = np.array(sizes, dtype=np.int32).reshape(-1, 2)
+        masks = detections.segmentation
+        columns["mask_counts"] = np.frombuffer(masks.counts, dtype=np.uint8)
+        columns["mask_length"] = masks.length.astype(np.int32)
+        columns["mask_size"] = masks.size.astype(np.int32)
     if ground_truth is not None:
         names = {each["id"]: each["name"] for each in ground_truth.cats.values()}
         # Not as an array of strings, in which the longest name sets the size of all.
         columns[NAMES] = np.frombuffer(json.dumps(names).encode(), dtype=np.uint8)
-    content = io.BytesIO()
-    np.savez_compressed(content, format=np.array(FORMAT), **columns)
-    write_file(path, content.getvalue())
+    write_npz(path, {"format": np.array(FORMAT), **columns})
 
 
 def load_predictions(path: Path, ground_truth: COCO | None = None) -> Detections:
@@ -157,7 +153,7 @@ def _from_columns(columns: dict[str, np.ndarray]) -> Detections:
         found = columns[wrong[0]]
         raise UserError(f"damaged: {wrong[0]} is {found.dtype} of shape {found.shape}")
     if columns.keys() & {*MASKS}:
-        columns["segmentation"] = _split_masks(columns)
+        columns["segmentation"] = _masks(columns)
     lengths = {name: len(column) for name, column in columns.items() if name != "images"}
     if len(set(lengths.values())) > 1:
         raise UserError(f"damaged: columns differ in length: {lengths}")
@@ -173,20 +169,15 @@ def _fits(name: str, column: np.ndarray) -> bool:
     return column.dtype.kind == kind and column.ndim >= 1 and column.shape[1:] == width
 
 
-def _split_masks(columns: dict[str, np.ndarray]) -> list[dict]:
+def _masks(columns: dict[str, np.ndarray]) -> RLEMasks:
     """Removes the columns of masks from ``columns`` and returns the masks."""
     if missing := {*MASKS} - columns.keys():
         raise UserError(f"damaged: it lacks {', '.join(sorted(missing))}")
     counts = columns.pop("mask_counts").tobytes()
-    lengths = columns.pop("mask_length").astype(np.int64)
-    ends = np.cumsum(lengths).tolist()
-    if (lengths < 0).any() or (ends[-1] if ends else 0) != len(counts):
+    length, size = columns.pop("mask_length"), columns.pop("mask_size")
+    if (length < 0).any() or length.sum(dtype=np.int64) != len(counts):
         raise UserError(f"damaged: the lengths of its masks do not add up to {len(counts)}")
-    sizes = columns.pop("mask_size").tolist()
-    return [
-        {"size": size, "counts": counts[start:end]}
-        for size, start, end in zip(sizes, [0, *ends], ends)
-    ]
+    return RLEMasks(counts, length, size)
 
 
 def _load_results(path: Path) -> Detections:

@@ -11,18 +11,14 @@ from tabulate import tabulate
 
 from .agreement import quality_statistics
 from .bootstrap import gain_interval
-from .coco_metrics import (
-    ENGINES,
-    METRICS,
-    RECALL_THRESHOLDS,
-    AveragePrecision,
-    HotcocoEngine,
-)
+from .coco_metrics import ENGINES, METRICS, RECALL_THRESHOLDS, AveragePrecision
 from .confusion import confusion
 from .detection_rules import check_detections
 from .detections import Detections
+from .error_types import error_types
 from .ground_truth import has_masks
 from .mask_quality import TrueMaskIoU, true_maskiou
+from .matching import match_detections
 
 logger = logging.getLogger(__name__)
 
@@ -144,13 +140,16 @@ def evaluate_detections(
     ranked.update({name: ("segm", ranking) for name, ranking in scores.items()})
     compared = compared_rankings(ranked)
     precision = {
-        name: coco_engine.average_precision(
-            detections, iou_type, ranking, max_dets, errors=name in compared
-        )
+        name: coco_engine.average_precision(detections, iou_type, ranking, max_dets)
         for name, (iou_type, ranking) in ranked.items()
     }
-    confusions = confusion(ground_truth, detections, true)
     timer.end_stage("metrics")
+
+    tide = {
+        name: error_types(ground_truth, detections, *ranked[name], max_dets) for name in compared
+    }
+    confusions = confusion(ground_truth, detections, true)
+    timer.end_stage("errors")
 
     summary = {
         **{name: precision[name].metrics if name in precision else None for name in AP_LABELS},
@@ -161,7 +160,7 @@ def evaluate_detections(
             "recall": RECALL_THRESHOLDS.tolist(),
             **{name: precision[name].curves for name in compared},
         },
-        "tide": {name: precision[name].errors for name in compared},
+        "tide": tide,
         "confusion": confusions,
         "images": len(ground_truth.imgs if detections.images is None else detections.images),
         "seconds": timer.seconds,
@@ -182,9 +181,11 @@ def add_interval(evaluation: Evaluation, *, max_dets: int, bootstrap: int) -> No
     if evaluation.summary["delta"]["AP"] is None:
         return
     timer = _StageTimer()
-    engine = HotcocoEngine(evaluation.ground_truth)
     before, after = (
-        engine.prepare(evaluation.detections, "segm", evaluation.scores[name], max_dets)
+        match_detections(
+            *(evaluation.ground_truth, evaluation.detections, "segm"),
+            *(evaluation.scores[name], max_dets),
+        )
         for name in ("segm_box_score", "segm_mask_score")
     )
     evaluation.summary["delta"]["ci95"] = gain_interval(before, after, bootstrap)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import orjson
 from pycocotools.coco import COCO
 
 from ..atomic_file import write_file
@@ -43,13 +44,14 @@ def write_results(detections: Detections, folder: Path) -> None:
         write_file(folder / f"coco_results_{task}.json", _result_parts(detections, task, ranking))
 
 
-def _result_parts(detections: Detections, task: str, scores: np.ndarray) -> Iterator[str]:
+def _result_parts(detections: Detections, task: str, scores: np.ndarray) -> Iterator[bytes]:
     """Yields the JSON of result records: as Python objects, all would need far more memory."""
-    yield "["
+    yield b"["
     for start in range(0, len(detections), CHUNK_SIZE):
-        records = detections.results(task, scores, slice(start, start + CHUNK_SIZE))
-        yield (", " if start else "") + json.dumps(records)[1:-1]
-    yield "]"
+        rows = np.arange(start, min(start + CHUNK_SIZE, len(detections)))
+        records = detections.results(task, scores, rows)
+        yield (b",\n" if start else b"") + orjson.dumps(records)[1:-1]
+    yield b"]"
 
 
 def evaluate_and_write(

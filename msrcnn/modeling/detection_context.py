@@ -6,6 +6,7 @@ A mask of a second detection of an instance, or of a part of it, can look perfec
 import torch
 from detectron2.structures import Boxes, Instances
 from detectron2.structures.boxes import pairwise_intersection
+from torch.nn.functional import pad
 
 # In the order of the tensor that detection_context returns.
 CONTEXT = ("overlap_of_class", "overlap", "covered_by_class", "covered")
@@ -32,14 +33,13 @@ def detection_context(detections: Instances) -> torch.Tensor:
             "instances 'scores'"
         )
     boxes = Boxes(detections.pred_boxes.tensor.detach().float())
-    if len(boxes) == 0:
-        return boxes.tensor.new_zeros(0, len(CONTEXT))
     intersection, areas = pairwise_intersection(boxes, boxes), boxes.area()
     union = areas[:, None] + areas - intersection
     better = detections.scores > detections.scores[:, None]
     of_class = better & (detections.pred_classes == detections.pred_classes[:, None])
+    # A column of zeros, so that there is a maximum without any detection, also in a trace.
     columns = [
-        (share.clamp(max=1) * compared).amax(dim=1)
+        pad(share.clamp(max=1) * compared, (0, 1)).amax(dim=1)
         for share in (
             intersection / union.clamp(min=1e-6),
             intersection / areas[:, None].clamp(min=1e-6),

@@ -11,6 +11,7 @@ from msrcnn.data.shapes import make_split
 from msrcnn.evaluation import ENGINES, bootstrap, evaluate_detections
 from msrcnn.evaluation.bootstrap import ap_interval, average_precision, draw, gain_interval
 from msrcnn.evaluation.mask_quality import true_maskiou
+from msrcnn.evaluation.matching import match_detections
 from msrcnn.evaluation.result_files import _gain_line
 from msrcnn.visualization.headline import headline
 
@@ -32,9 +33,8 @@ def rankings(dataset):
 
 def interval(dataset, samples):
     detections, *scores = rankings(dataset)
-    engine = ENGINES["hotcoco"](dataset)
-    prepared = [engine.prepare(detections, "segm", ranking, 100) for ranking in scores]
-    return gain_interval(*prepared, samples)
+    matches = [match_detections(dataset, detections, "segm", each, 100) for each in scores]
+    return gain_interval(*matches, samples)
 
 
 def resample(dataset, detections, images):
@@ -65,9 +65,8 @@ def test_samples_are_the_same_as_datasets_of_these_images(dataset):
     for ranking in scores:
         # Without ties: those of an image that is repeated have no order of their own.
         ranking = ranking + np.random.default_rng(0).random(len(ranking)) * 1e-9
-        engine = ENGINES["hotcoco"](dataset)
-        prepared = engine.prepare(detections, "segm", ranking, 100)
-        found = average_precision(prepared, counts)
+        matches = match_detections(dataset, detections, "segm", ranking, 100)
+        found = average_precision(matches, counts)
         for drawn, ap in zip(counts.T, found):
             images = np.repeat(sorted(dataset.imgs), drawn).tolist()
             sample, taken, rows = resample(dataset, detections, images)
@@ -78,11 +77,10 @@ def test_samples_are_the_same_as_datasets_of_these_images(dataset):
 
 def test_interval_is_that_of_the_gains_of_the_samples(dataset):
     detections, *scores = rankings(dataset)
-    engine = ENGINES["hotcoco"](dataset)
-    prepared = [engine.prepare(detections, "segm", each, 100) for each in scores]
-    before, after = (average_precision(each, draw(len(dataset.imgs), 60)) for each in prepared)
+    matches = [match_detections(dataset, detections, "segm", each, 100) for each in scores]
+    before, after = (average_precision(each, draw(len(dataset.imgs), 60)) for each in matches)
     expected = np.quantile(after - before, [0.025, 0.975]) * 100
-    assert np.allclose(gain_interval(*prepared, 60), expected)
+    assert np.allclose(gain_interval(*matches, 60), expected)
     assert 0 < expected[0] < expected[1]
     ap = ap_interval(dataset, detections, "segm", scores[1], max_dets=100, samples=60)
     assert np.allclose(ap, np.quantile(after, [0.025, 0.975]) * 100)
@@ -107,6 +105,5 @@ def test_is_reproducible(dataset):
 
 def test_interval_of_no_gain_is_zero(dataset):
     detections, before, _ = rankings(dataset)
-    engine = ENGINES["hotcoco"](dataset)
-    prepared = engine.prepare(detections, "segm", before, 100)
-    assert gain_interval(prepared, prepared, 50) == [0, 0]
+    matches = match_detections(dataset, detections, "segm", before, 100)
+    assert gain_interval(matches, matches, 50) == [0, 0]

@@ -1,5 +1,3 @@
-import json
-
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -105,11 +103,12 @@ def test_classes_that_the_dataset_lacks(content, caplog):
         (9, 9), pred_boxes=Boxes(zeros(4, 4)), scores=tensor([0.4, 0.3, 0.2, 0.1])
     )
     instances.pred_classes = tensor([1, 0, 2, 5])
-    instances.pred_masks_rle = [json.dumps(number) for number in range(4)]
+    masks = [{"size": [9, 9], "counts": str(number).encode()} for number in range(4)]
+    instances.pred_masks_rle = masks
     found = Detections.from_instances(instances, 7, by_class)
     assert found.category_id.tolist() == [2, 3]
     assert found.score.tolist() == pytest.approx([0.4, 0.2])
-    assert found.segmentation == ["0", "2"]
+    assert list(found.segmentation) == [masks[0], masks[2]]
     assert found.images.tolist() == [7]
 
 

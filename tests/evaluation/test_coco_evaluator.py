@@ -315,7 +315,7 @@ def test_values_that_are_not_finite_are_rejected(evaluation, column):
 def test_masks_of_another_size_are_rejected(dataset, tmp_path):
     run(dataset, tmp_path)
     detections = load_predictions(tmp_path / "inference" / "predictions.npz")
-    detections.segmentation[0]["size"] = [7, 9]
+    detections.segmentation.size[0] = [7, 9]
     with pytest.raises(UserError, match=r"mask of size \[7, 9\]"):
         evaluate_detections(dataset[1], detections)
 

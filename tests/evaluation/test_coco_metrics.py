@@ -67,9 +67,11 @@ def test_engines_agree_on_missing_instances(ground_truth):
     height, width = detections.segmentation[3]["size"]
     empty = {"size": [height, width], "counts": b""}
     empty["counts"] = bytes(_leb(height * width))
-    detections.segmentation[3] = empty
+    masks = [*detections.segmentation]
+    masks[3] = empty
     detections = replace(
         detections,
+        segmentation=masks,
         category_id=np.where(np.arange(len(detections)) % 7, detections.category_id, 1000),
     )
     precision = [

@@ -11,10 +11,10 @@ from detectron2.utils.visualizer import VisImage
 
 from msrcnn.config import config_beside
 from msrcnn.data.shapes import CATEGORIES
-from msrcnn.engine.export import export_model
 from msrcnn.engine.load_model import load_model
 from msrcnn.engine.model_classes import class_names
 from msrcnn.errors import UserError
+from msrcnn.export import export_model, export_weights
 from msrcnn.prediction import Predictor
 from msrcnn.visualization import draw_detections, read_rgb
 
@@ -66,7 +66,7 @@ def test_predictions_match_evaluation(cfg, path, image_format):
 def test_exported_model_is_smaller_and_predicts_the_same(cfg, path, tmp_path, suffix):
     cfg.DATASETS.CLASS_NAMES = tuple("abcdef")
     output = tmp_path / "export" / f"model{suffix}"
-    config = export_model(cfg, output)
+    config = export_weights(cfg, output)
     assert config_beside(str(output)) == str(config)
     assert output.stat().st_size < (tmp_path / "model_final.pth").stat().st_size / 2.5
     text = config.read_text()
@@ -144,7 +144,7 @@ def test_export_omits_local_paths_and_training_options(cfg, tmp_path, monkeypatc
     cfg.MODEL.DEVICE = "cuda"
     cfg.DATASETS.TRAIN = ("/data/mine.json:/data/images", "shapes_train")
     cfg.SOLVER.TRAIN_ONLY = ("maskiou_head",)
-    exported = yaml.safe_load(export_model(cfg, tmp_path / "m.pth").read_text())
+    exported = yaml.safe_load(export_weights(cfg, tmp_path / "m.pth").read_text())
     assert exported["DATASETS"]["TRAIN"] == ["shapes_train"]
     assert exported["SOLVER"]["TRAIN_ONLY"] == []
     assert exported["MODEL"]["DEVICE"] == "cuda"  # the export may run elsewhere

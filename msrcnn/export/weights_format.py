@@ -1,22 +1,21 @@
-"""Exports a trained model: its weights without the training state, and its config."""
+"""Weights without the training state, and the config, which Detectron2 and msrcnn load."""
 
 from pathlib import Path
 
 from ..atomic_file import write_file
 from ..checkpoint import write_weights
 from ..data.custom import is_custom_dataset
-from ..errors import UserError
-from .load_model import load_model
-from .model_classes import class_names
+from ..engine import load_model
+from ..engine.model_classes import class_names
 
 
-def export_model(cfg, output: Path, *, trust_weights: bool = False) -> Path:
+def export_weights(cfg, output: Path, *, trust_weights: bool = False) -> Path:
     """Exports a model's weights, without the training state, and its config.
 
     Args:
         cfg: a config with ``MODEL.WEIGHTS``.
         output: path of the weights, ending in ``.pth`` or ``.safetensors``.
-        trust_weights: see :func:`~.load_model.load_model`.
+        trust_weights: see :func:`~msrcnn.engine.load_model`.
 
     Returns:
         The path of the config: ``output`` with the suffix ``.yaml``.
@@ -24,8 +23,6 @@ def export_model(cfg, output: Path, *, trust_weights: bool = False) -> Path:
     Raises:
         UserError: if the weights cannot be loaded, or the file cannot be written.
     """
-    if output.resolve() == Path(cfg.MODEL.WEIGHTS).resolve():
-        raise UserError(f"'{output}' is the checkpoint to export: choose another output")
     model = load_model(cfg, trust_weights=trust_weights)
     names = class_names(cfg)
     write_weights(output, model.state_dict(), names)

@@ -1,0 +1,49 @@
+"""Which models can be exported with their computation."""
+
+from detectron2.config import CfgNode
+from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
+from torch import nn
+
+from ..errors import UserError
+from ..modeling.deform_resnet import DeformConv2d
+
+
+def check_exportable(cfg: CfgNode, model_format: str) -> None:
+    """Rejects configs whose model does more than a trace of it can.
+
+    Raises:
+        UserError: naming the key.
+    """
+    start = f"--format {model_format} cannot export"
+    name = cfg.MODEL.META_ARCHITECTURE
+    inference = getattr(META_ARCH_REGISTRY.get(name), "inference", None)
+    if inference is not GeneralizedRCNN.inference:  # another may return something else
+        raise UserError(f"{start} MODEL.META_ARCHITECTURE '{name}', only GeneralizedRCNN")
+    if cfg.MODEL.ROI_HEADS.NMS_TYPE != "nms":
+        raise UserError(
+            f"{start} Soft-NMS (MODEL.ROI_HEADS.NMS_TYPE '{cfg.MODEL.ROI_HEADS.NMS_TYPE}'): the "
+            "number of its steps depends on the image. Set it to 'nms' in the config"
+        )
+    if cfg.TEST.AUG.ENABLED:
+        raise UserError(
+            f"{start} test-time augmentation, which runs the model several times: set "
+            "TEST.AUG.ENABLED False in the config"
+        )
+    if cfg.MODEL.KEYPOINT_ON:
+        raise UserError(f"{start} keypoints: set MODEL.KEYPOINT_ON False in the config")
+
+
+def check_layers(model: nn.Module, model_format: str) -> None:
+    """Rejects models with layers that a format has no operator for.
+
+    Raises:
+        UserError: naming the layer.
+    """
+    if model_format != "onnx":
+        return
+    for name, layer in model.named_modules():
+        if isinstance(layer, DeformConv2d):
+            raise UserError(
+                f"--format onnx cannot export the deformable convolution '{name}': PyTorch has no "
+                "ONNX operator for it. Use --format torchscript"
+            )
