@@ -26,7 +26,7 @@ setup(
     package_data={
         "msrcnn": ["py.typed", "configs/*.yaml", "configs/**/*.yaml", "configs/**/*.py"],
         "msrcnn.published": ["numbers.yaml"],
-        "msrcnn.visualization": ["report.css"],
+        "msrcnn.visualization": ["report.css", "report.js"],
     },
     # Detectron2 is not on PyPI under its name: tools/install_detectron2.py installs it.
     install_requires=[

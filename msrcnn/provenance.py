@@ -4,6 +4,7 @@ import functools
 import hashlib
 import platform
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -31,6 +32,11 @@ def software() -> dict[str, str | bool | None]:
         "detectron2": detectron2.__version__,
         **{name: metadata.version(name) for name in LIBRARIES},
     }
+
+
+def command() -> list[str]:
+    """Returns the command of this process: the name of the program, and its arguments."""
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]
 
 
 def _git(*arguments: str) -> str | None:

@@ -7,7 +7,7 @@ from ..engine.result_records import write_result
 from ..errors import UserError
 from ..escaping import printable
 from ..visualization.ablation_plot import FIGURES, draw_sweep
-from ..visualization.plots import to_png
+from ..visualization.plot_style import to_png
 from .collect import collect
 from .plan import SAMPLES, Plan
 from .tables import as_csv, heading, markdown, notes, table

@@ -11,6 +11,7 @@ from ..evaluation import MaskScoringEvaluator
 from ..modeling import ROI_MASKIOU_HEAD_REGISTRY
 from ..modeling.maskiou_head import MaskConfidenceHead
 from ..provenance import file_record
+from .main_settings import main_settings
 from .publish import publish_evaluation, training_storage
 
 FINAL_WEIGHTS = "model_final.pth"
@@ -59,7 +60,7 @@ def output_folder(dataset_name: str, dataset_names: Sequence[str]) -> str:
 
 
 def _provenance(cfg: CfgNode) -> dict:
-    """Returns the weights and the seed of the model; in a training, also the iteration."""
+    """Returns weights, seed and settings of the model; in a training, also the iteration."""
     storage, weights = training_storage(), cfg.MODEL.WEIGHTS
     if storage is not None:  # only the final weights are in a file
         weights = "" if _is_periodic(cfg) else Path(cfg.OUTPUT_DIR) / FINAL_WEIGHTS
@@ -67,6 +68,7 @@ def _provenance(cfg: CfgNode) -> dict:
         "weights": file_record(weights),
         "iteration": None if storage is None else storage.iter,
         "seed": cfg.SEED,
+        "config": main_settings(cfg),
     }
 
 

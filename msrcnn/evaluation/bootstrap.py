@@ -8,6 +8,7 @@ drawn, so that precision and recall of all samples are cumulative sums of these 
 import numpy as np
 from pycocotools.coco import COCO
 
+from .coco_metrics import RECALL_THRESHOLDS
 from .detections import Detections
 from .matching import CategoryMatches, Matches, match_detections
 
@@ -15,7 +16,6 @@ SEED = 0
 CONFIDENCE = 0.95
 # From fewer images, samples say little about other images: from one, all samples are the same.
 MIN_IMAGES = 20
-RECALL_THRESHOLDS = np.linspace(0, 1, 101)
 MAX_COUNTS = 250_000  # detections x samples at a time, which fit into a processor's cache
 
 

@@ -21,6 +21,8 @@ METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 AREAS = {"APs": 1, "APm": 2, "APl": 3}  # index of COCO's area range; 0 is all areas
 FREQUENCIES = {"APr": "r", "APc": "c", "APf": "f"}  # LVIS: rare, common, frequent categories
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALL_THRESHOLDS = np.linspace(0, 1, 101)
+CURVES = {"0.50": slice(0, 1), "0.75": slice(5, 6), "0.50:0.95": slice(None)}  # of IOU_THRESHOLDS
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +60,18 @@ class AveragePrecision:
     def by_iou(self) -> list[float | None]:
         """AP in percent at each of ``IOU_THRESHOLDS``."""
         return [_mean(at_threshold[..., 0]) for at_threshold in self.precision]
+
+    @cached_property
+    def curves(self) -> dict[str, list[float | None]]:
+        """Mean precision over categories, in percent, at each of ``RECALL_THRESHOLDS``.
+
+        The keys are those of ``CURVES``. The mean of a curve is the AP of its IoU thresholds.
+        """
+        by_recall = self.precision[..., 0].swapaxes(0, 1)
+        return {
+            name: [_mean(each[thresholds]) for each in by_recall]
+            for name, thresholds in CURVES.items()
+        }
 
     def _average(self, name: str, categories: slice = slice(None)) -> float | None:
         precision = self.precision[:, :, categories, AREAS.get(name, 0)]

@@ -121,19 +121,21 @@ def on_incomplete(ground_truth: COCO, detections: Detections) -> np.ndarray:
 
     Args:
         ground_truth: annotations of the images.
-        detections: N detections with masks.
+        detections: N detections; boxes are compared if they have no masks.
 
     Returns:
         Bool array of shape (N,): whether at least half of the detection is on a crowd of its class,
         or the image's annotations of the class are not complete, as LVIS declares it.
     """
+    with_masks = detections.segmentation is not None
     crowds: dict[tuple[int, int], list] = {}
     annotated: set[tuple[int, int]] = set()
     for annotation in ground_truth.dataset["annotations"]:
         key = annotation["image_id"], annotation["category_id"]
         annotated.add(key)
         if annotation.get("iscrowd"):
-            crowds.setdefault(key, []).append(ground_truth.annToRLE(annotation))
+            region = ground_truth.annToRLE(annotation) if with_masks else annotation["bbox"]
+            crowds.setdefault(key, []).append(region)
     images = {image_id for image_id, _ in crowds}
     images.update(i["id"] for i in ground_truth.dataset["images"] if not LVIS_LISTS.isdisjoint(i))
     incomplete = np.zeros(len(detections), dtype=bool)
@@ -142,10 +144,12 @@ def on_incomplete(ground_truth: COCO, detections: Detections) -> np.ndarray:
         if not _is_exhaustive(ground_truth.imgs[image_id], category_id, key in annotated):
             incomplete[rows] = True
         elif key in crowds:
-            regions = crowds[key]
-            masks = [present(detections.segmentation)[i] for i in rows]
+            found: list | np.ndarray = detections.bbox[rows].astype(float)
+            regions: list | np.ndarray = np.array(crowds[key])
+            if detections.segmentation is not None:
+                found, regions = [detections.segmentation[i] for i in rows], crowds[key]
             # With iscrowd, the "IoU" is the share of the detection that the region covers.
-            share = mask_util.iou(masks, regions, [1] * len(regions))
+            share = mask_util.iou(found, regions, [1] * len(regions))
             incomplete[rows] = share.max(axis=1) >= MIN_CROWD_SHARE
     return incomplete
 

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,9 +11,11 @@ from tabulate import tabulate
 
 from .agreement import quality_statistics
 from .bootstrap import gain_interval
-from .coco_metrics import ENGINES, METRICS, AveragePrecision
+from .coco_metrics import ENGINES, METRICS, RECALL_THRESHOLDS, AveragePrecision
+from .confusion import confusion
 from .detection_rules import check_detections
 from .detections import Detections
+from .error_types import error_types
 from .ground_truth import has_masks
 from .mask_quality import TrueMaskIoU, true_maskiou
 from .matching import match_detections
@@ -30,6 +33,8 @@ RANKINGS = {
 # Rankings that use the ground truth. Every false positive is last in the second; the first leaves
 # them where they are, as a perfect prediction of MaskIoU would if it knew nothing of them.
 ORACLES = ("segm_oracle_matched", "segm_oracle")
+# The two that the paper compares.
+COMPARED = ("segm_box_score", "segm_mask_score")
 # Everything that AP is reported for: the rows of tables. A score that also tells whether there is
 # an object ranks boxes better, too.
 AP_LABELS = {"bbox": "box AP", "bbox_mask_score": "box AP by mask score", **RANKINGS}
@@ -94,6 +99,12 @@ def evaluate_detections(
           ``false_positives``;
         * ``by_iou``: for ``bbox`` and each ranking that applies, AP in percent at each of
           ``IOU_THRESHOLDS``;
+        * ``precision_recall``: ``recall``, and for each of :func:`compared_rankings` the mean
+          precision over categories at these recalls, see ``AveragePrecision.curves``;
+        * ``tide``: for the same rankings, what each type of error costs, see
+          :func:`~.error_types.error_types`;
+        * ``confusion``: detections by class and class of their instance, see
+          :func:`~.confusion.confusion`;
         * ``images``: number of images;
         * ``seconds``: time by stage.
 
@@ -123,22 +134,34 @@ def evaluate_detections(
     timer.end_stage("true_maskiou")
 
     scores = {} if true is None else _ranking_scores(detections, true, confidence_exponent)
-    precision = {
-        "bbox": coco_engine.average_precision(detections, "bbox", detections.score, max_dets)
-    }
+    ranked = {"bbox": ("bbox", detections.score)}
     if "segm_mask_score" in scores:
-        precision["bbox_mask_score"] = coco_engine.average_precision(
-            detections, "bbox", scores["segm_mask_score"], max_dets
-        )
-    for name, ranking in scores.items():
-        precision[name] = coco_engine.average_precision(detections, "segm", ranking, max_dets)
+        ranked["bbox_mask_score"] = ("bbox", scores["segm_mask_score"])
+    ranked.update({name: ("segm", ranking) for name, ranking in scores.items()})
+    compared = compared_rankings(ranked)
+    precision = {
+        name: coco_engine.average_precision(detections, iou_type, ranking, max_dets)
+        for name, (iou_type, ranking) in ranked.items()
+    }
     timer.end_stage("metrics")
+
+    tide = {
+        name: error_types(ground_truth, detections, *ranked[name], max_dets) for name in compared
+    }
+    confusions = confusion(ground_truth, detections, true)
+    timer.end_stage("errors")
 
     summary = {
         **{name: precision[name].metrics if name in precision else None for name in AP_LABELS},
         "delta": {"AP": _gain(precision), "ci95": None},
         **quality,
         "by_iou": {name: each.by_iou for name, each in precision.items()},
+        "precision_recall": {
+            "recall": RECALL_THRESHOLDS.tolist(),
+            **{name: precision[name].curves for name in compared},
+        },
+        "tide": tide,
+        "confusion": confusions,
         "images": len(ground_truth.imgs if detections.images is None else detections.images),
         "seconds": timer.seconds,
     }
@@ -168,6 +191,15 @@ def add_interval(evaluation: Evaluation, *, max_dets: int, bootstrap: int) -> No
     evaluation.summary["delta"]["ci95"] = gain_interval(before, after, bootstrap)
     timer.end_stage("bootstrap")
     evaluation.summary["seconds"].update(timer.seconds)
+
+
+def compared_rankings(names: Collection[str]) -> list[str]:
+    """Returns the rankings to compare in detail: those of masks in ``COMPARED``, or else boxes.
+
+    Args:
+        names: the rankings of an evaluation.
+    """
+    return [name for name in COMPARED if name in names] or ["bbox"]
 
 
 def images_without_prediction(ground_truth: COCO, detections: Detections) -> list[int]:

@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 
 from ..atomic_file import write_file
 from ..escaping import for_csv
-from ..provenance import software
+from ..provenance import command, software
 from .agreement import agreement_table
 from .bootstrap import too_few_images
 from .coco_metrics import METRICS
@@ -115,10 +115,12 @@ def evaluate_and_write(
     summary["seconds"] = {**(seconds or {}), **summary["seconds"]}
     summary["provenance"] = {
         "software": software(),
+        "command": command(),
         **(provenance or {}),
         "max_dets": max_dets,
         "engine": engine,
         "bootstrap": bootstrap,
+        "confidence_exponent": confidence_exponent,
     }
     path = output_dir / "evaluation.json"
     write_file(path, json.dumps(summary, indent=2) + "\n")

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .fonts import as_label
-from .plots import GREY, PALETTE, new_figure, styled
+from .plot_style import GREY, PALETTE, new_figure, styled
 
 BASELINE_COLOR, VARIANT_COLOR, PUBLISHED_COLOR = GREY, PALETTE[0], PALETTE[1]
 COST = "cost/multiply_adds"

@@ -14,7 +14,6 @@ from ..data.mask_extents import mask_extents
 from ..data.mask_rules import FAR
 from ..errors import UserError
 from .html import Content, element, image, page
-from .html_report import STYLE
 from .images import path_inside, read_rgb
 from .overlay import COLORS, Overlay, draw_overlays
 from .text import counted
@@ -36,10 +35,10 @@ def check_report(title: str, content: dict, images: Path, findings: list[Finding
     body = element(
         "main",
         element("h1", title),
-        element("p", "No problems." if not findings else "", class_="facts"),
+        None if findings else element("p", "No problems.", class_="facts"),
         *(part for finding in findings for part in _section(finding, content, images)),
     )
-    return page(title, STYLE.read_text(encoding="utf-8"), element("body", body))
+    return page(title, element("body", body))
 
 
 def _section(finding: Finding, content: dict, images: Path) -> list[Content]:

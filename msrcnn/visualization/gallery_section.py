@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from ..data.coco_schema import image_name
 from ..evaluation import Evaluation
-from .gallery import MAX_PER_IMAGE, SIDE, RankedMask, draw_mask, most_moved, most_overrated
-from .html import Content, Element, element, image
+from .html import Content, Element, element
+from .mask_choice import MAX_PER_IMAGE, RankedMask, most_moved, most_overrated
+from .mask_picture import draw_mask
+from .report_parts import class_name, number_at, photo, plain_background_note, terms
 from .text import number
-
-JPEG_QUALITY = 85
 
 
 def gallery_section(evaluation: Evaluation, image_root: Path | None) -> list[Content]:
@@ -26,7 +23,7 @@ def gallery_section(evaluation: Evaluation, image_root: Path | None) -> list[Con
 
     Args:
         evaluation: the evaluation. Without masks or detections, the section is empty.
-        image_root: folder with the images of the dataset, see :func:`.gallery.draw_mask`.
+        image_root: folder with the images of the dataset, see :func:`.mask_picture.draw_mask`.
     """
     if evaluation.true_maskiou is None or not len(evaluation.detections):
         return []
@@ -78,12 +75,7 @@ def gallery_section(evaluation: Evaluation, image_root: Path | None) -> list[Con
         f"{selection} At most {MAX_PER_IMAGE} masks per image are shown. Pink: predicted mask. "
         "Yellow outline: ground truth. Images are shown with reduced saturation."
     )
-    if missing:
-        explanation += (
-            f" {missing} of the pictures have a plain background, because their images are "
-            "missing, unreadable, outside of the image folder or of a different size than "
-            "annotated."
-        )
+    explanation += plain_background_note(missing)
     return [
         element("h2", "Masks"),
         element("p", explanation, class_="note"),
@@ -93,9 +85,8 @@ def gallery_section(evaluation: Evaluation, image_root: Path | None) -> list[Con
 
 def _picture(evaluation: Evaluation, mask: RankedMask, picture: Image.Image) -> Element:
     detections, true, index = evaluation.detections, evaluation.true_maskiou, mask.index
-    ground_truth = evaluation.ground_truth
-    class_name = str(ground_truth.cats[int(detections.category_id[index])]["name"])
-    file_name = image_name(ground_truth.imgs[int(detections.image_id[index])])
+    name = class_name(evaluation, detections.category_id[index])
+    file_name = image_name(evaluation.ground_truth.imgs[int(detections.image_id[index])])
     matched = true.instance[index] != 0
     rank = f"{mask.box_rank:,}"
     if mask.mask_rank is not None:
@@ -103,41 +94,18 @@ def _picture(evaluation: Evaluation, mask: RankedMask, picture: Image.Image) -> 
     values = {
         "Rank": rank,
         "Box score": number(detections.score[index]),
-        "Predicted MaskIoU": _number_at(detections.maskiou, index),
-        "Mask score": _number_at(detections.mask_score, index),
+        "Predicted MaskIoU": number_at(detections.maskiou, index),
+        "Mask score": number_at(detections.mask_score, index),
         "True MaskIoU": number(true.matched[index] if matched else true.best[index]),
     }
     return element(
         "figure",
-        image(
-            _jpeg(picture),
-            "image/jpeg",
-            f"{class_name} in {file_name}: predicted mask and ground truth",
-            SIDE,
-            SIDE,
-        ),
+        photo(picture, f"{name} in {file_name}: predicted mask and ground truth"),
         element(
             "figcaption",
-            element("strong", class_name),
-            element("dl", *_terms(values)),
+            element("strong", name),
+            terms(values),
             None if matched else element("p", "The box matches no instance of the class."),
             element("p", file_name),
         ),
     )
-
-
-def _number_at(column: np.ndarray | None, index: int) -> str | None:
-    return None if column is None else number(column[index])
-
-
-def _terms(values: dict[str, str | None]) -> Iterator[Element]:
-    """Yields the content of a ``dl``; values that are ``None`` are left out."""
-    for name, value in values.items():
-        if value is not None:
-            yield element("div", element("dt", name), element("dd", value))
-
-
-def _jpeg(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return buffer.getvalue()

@@ -38,6 +38,14 @@ def load_image(info: dict, image_root: Path) -> np.ndarray:
     return pixels
 
 
+def image_or_none(info: dict, image_root: Path | None) -> np.ndarray | None:
+    """Loads an image as an array of shape (H, W, 3), or returns ``None`` if that fails."""
+    try:
+        return None if image_root is None else load_image(info, image_root)
+    except UserError:
+        return None
+
+
 def path_inside(info: dict, image_root: Path) -> Path:
     """Returns the path of an image of a dataset.
 

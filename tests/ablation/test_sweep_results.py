@@ -15,7 +15,7 @@ from msrcnn.errors import UserError
 from msrcnn.evaluation import student_interval
 from msrcnn.evaluation.predictions_file import save_predictions
 from msrcnn.visualization.ablation_plot import draw_sweep
-from msrcnn.visualization.plots import to_png
+from msrcnn.visualization.plot_style import to_png
 
 AP = {"concat": [30.0, 31.0, 35.0], "multiply": [31.0, 31.5, 36.5]}
 

@@ -31,8 +31,8 @@ KEYS = [
     "segm_oracle_matched",
     "segm_oracle",
 ]
-KEYS += ["delta", "maskiou", "box_score", "mask_confidence", "by_iou", "images", "seconds"]
-KEYS += ["provenance"]
+KEYS += ["delta", "maskiou", "box_score", "mask_confidence", "by_iou"]
+KEYS += ["precision_recall", "tide", "confusion", "images", "seconds", "provenance"]
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_all_rankings_from_one_pass(dataset, tmp_path):
         assert -1 <= evaluation[key]["pearson_all"] <= 1
     assert results["maskiou"]["pearson_all"] == evaluation["maskiou"]["pearson_all"]
     assert list(evaluation["seconds"]) == [
-        *("inference", "results", "true_maskiou", "metrics", "bootstrap")
+        *("inference", "results", "true_maskiou", "metrics", "errors", "bootstrap")
     ]
     # Detectron2 logs results of the form {task: {metric: number}}.
     assert all(isinstance(v, (int, float)) for each in results.values() for v in each.values())

@@ -9,7 +9,7 @@ from msrcnn.visualization.ablation_plot import (
     draw_sweep,
     draw_variants,
 )
-from msrcnn.visualization.plots import PALETTE, to_png
+from msrcnn.visualization.plot_style import PALETTE, to_png
 
 
 @pytest.fixture

@@ -11,17 +11,10 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from msrcnn.evaluation import Detections, evaluate_detections
-from msrcnn.visualization import gallery
-from msrcnn.visualization.gallery import (
-    BACKGROUND,
-    MIN_SIDE,
-    PREDICTION,
-    SIDE,
-    TRUTH,
-    draw_mask,
-    most_moved,
-    most_overrated,
-)
+from msrcnn.visualization import mask_crop
+from msrcnn.visualization.mask_choice import most_moved, most_overrated
+from msrcnn.visualization.mask_crop import BACKGROUND, MIN_SIDE, SIDE, square_around
+from msrcnn.visualization.mask_picture import PREDICTION, TRUTH, draw_mask
 
 WITH_MASK_SCORES = ["mask scoring", "no detection", "no instance", "one class", "coco", "nuclei"]
 
@@ -236,14 +229,14 @@ def test_huge_image(tmp_path, monkeypatch):
     gray_image(tmp_path, width, height)
 
     decoded, crops = [], []
-    decode, crop = mask_util.decode, gallery._crop
-    monkeypatch.setattr(gallery.mask_util, "decode", lambda rle: decoded.append(1) or decode(rle))
+    decode, crop = mask_util.decode, mask_crop._crop
+    monkeypatch.setattr(mask_crop.mask_util, "decode", lambda rle: decoded.append(1) or decode(rle))
 
     def recorded(*args):
         crops.append(crop(*args))
         return crops[-1]
 
-    monkeypatch.setattr(gallery, "_crop", recorded)
+    monkeypatch.setattr(mask_crop, "_crop", recorded)
     picture, found = draw_mask(evaluation, 0, tmp_path)
     assert found
     assert len(decoded) == 2
@@ -273,7 +266,7 @@ boxes = st.tuples(
 )
 def test_window_is_a_square_around_the_boxes_within_the_image(around, width, height):
     around = np.array(around)
-    x0, y0, x1, y1 = gallery._window(around, width, height)
+    x0, y0, x1, y1 = square_around(around, width, height)
     assert abs((x1 - x0) - (y1 - y0)) <= 1
     assert MIN_SIDE <= x1 - x0 <= max(width, height, MIN_SIDE) + 1
     low = around[:, :2].min(axis=0).clip(0, [width, height])

@@ -13,18 +13,17 @@ from PIL import Image
 
 from msrcnn.evaluation.agreement import SIZES
 from msrcnn.visualization import draw_figures
-from msrcnn.visualization.plots import (
-    COLORS,
-    DENSITY_BINS,
-    DPI,
-    LABELS,
-    WIDTH,
+from msrcnn.visualization.ap_plots import (
     draw_ap_over_iou,
-    draw_calibration,
     draw_gain_over_iou,
+    draw_precision_recall,
+)
+from msrcnn.visualization.plot_style import COLORS, DPI, LABELS, WIDTH, to_png
+from msrcnn.visualization.score_plots import (
+    DENSITY_BINS,
+    draw_calibration,
     draw_true_maskiou,
     draw_true_maskiou_by_size,
-    to_png,
 )
 
 
@@ -61,6 +60,19 @@ def test_gain_over_iou(evaluation):
     assert np.abs(after - before).max() > 0.5
     np.testing.assert_allclose(found[LABELS["segm_mask_score"]][0][:, 1], after - before)
     assert not found[LABELS["segm_box_score"]][0][:, 1].any()
+
+
+def test_precision_recall(evaluation):
+    found = lines(draw_precision_recall(evaluation.summary).axes[0])
+    assert len(found) == 6
+    for name in ("segm_box_score", "segm_mask_score"):
+        precision = evaluation.precision[name].precision[..., 0]  # no class is without instances
+        for iou, part in (("0.50", [0]), ("0.75", [5]), ("0.50:0.95", range(10))):
+            points, color = found[f"{LABELS[name]}, {iou}"]
+            assert color == COLORS[name]
+            np.testing.assert_allclose(points[:, 0], np.arange(101) / 100)
+            expected = 100 * precision[list(part)].mean(axis=(0, 2))
+            np.testing.assert_allclose(points[:, 1], expected)
 
 
 def histogram(scores, true) -> np.ndarray:
@@ -156,7 +168,7 @@ def test_png_files_are_reproducible(evaluation):
         for _ in range(2)
     )
     assert first == second
-    assert len(first) == 5
+    assert len(first) == 6
     for content in first.values():
         picture = Image.open(io.BytesIO(content))
         assert abs(picture.width - WIDTH * DPI) <= 1  # matplotlib rounds up or down
