@@ -14,10 +14,9 @@ from ..config import get_msrcnn_cfg
 from ..data.coco_schema import shown
 from ..errors import UserError
 from ..evaluation import ENGINES
-from ..modeling import ROI_MASKIOU_HEAD_REGISTRY
+from ..modeling import MASKIOU_LOSS_REGISTRY, ROI_MASKIOU_HEAD_REGISTRY
 from ..modeling.mask_score import RANKINGS
 from ..modeling.maskiou_input import INPUT_DESIGNS
-from ..modeling.maskiou_loss import LOSSES
 from ..modeling.maskiou_samples import TARGETS
 from ..modeling.soft_nms import NMS_TYPES
 from .optimizer import OPTIMIZERS
@@ -58,7 +57,7 @@ CHOICES: dict[str, Callable[[], Iterable]] = {
     "MODEL.ROI_MASKIOU_HEAD.NAME": lambda: dict(ROI_MASKIOU_HEAD_REGISTRY),
     "MODEL.ROI_MASKIOU_HEAD.INPUT": lambda: INPUT_DESIGNS,
     "MODEL.ROI_MASKIOU_HEAD.TARGET": lambda: TARGETS,
-    "MODEL.ROI_MASKIOU_HEAD.LOSS_TYPE": lambda: LOSSES,
+    "MODEL.ROI_MASKIOU_HEAD.LOSS_TYPE": lambda: dict(MASKIOU_LOSS_REGISTRY),
     "MODEL.ROI_MASKIOU_HEAD.SAMPLES": lambda: ("proposals", "detections"),
     "MODEL.ROI_MASKIOU_HEAD.FALSE_POSITIVES": lambda: ("ignore", "zero"),
     "MODEL.RPN.HEAD_NAME": lambda: dict(modeling.RPN_HEAD_REGISTRY),
