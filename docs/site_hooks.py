@@ -5,6 +5,7 @@ them as pages, and of every other linked file or folder outside ``docs`` a page 
 ``source/``. The public address of the repository is not needed.
 """
 
+import json
 import os
 import posixpath
 import re
@@ -73,6 +74,11 @@ def site_path(path: str) -> str:
 def shown(path: str) -> str:
     """Returns a page with the text of a file."""
     text = (ROOT / path).read_text()
+    if path.endswith(".ipynb"):
+        cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(text)["cells"]]
+        return "\n\n".join(
+            source if kind == "markdown" else f"```python\n{source}\n```" for kind, source in cells
+        )
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=2))
     language = Path(path).suffix.removeprefix(".") or "text"
     return f"# {path}\n\n{fence}{language}\n{text}\n{fence}\n"

@@ -1,6 +1,8 @@
-"""Files of the repository as code blocks of the documentation."""
+"""Files of the repository, and what commands print, as code blocks of the documentation."""
 
 from pathlib import Path
+
+from msrcnn.published import reproduction_plan
 
 ROOT = Path(__file__).parent.parent
 LANGUAGES = {".py": "python", ".yaml": "yaml"}
@@ -14,3 +16,9 @@ def show(path: str) -> None:
     """
     file = ROOT / path
     print(f"```{LANGUAGES[file.suffix]}\n{file.read_text().strip()}\n```")
+
+
+def coco_results() -> None:
+    """Prints time, memory and published AP of the COCO models, without the commands above them."""
+    _, _, *results = reproduction_plan(8).split("\n\n")
+    print("```\n" + "\n\n".join(results) + "\n```")
