@@ -32,13 +32,12 @@ def pool_masks(mask_logits: torch.Tensor, features: torch.Tensor) -> torch.Tenso
     Raises:
         ValueError: if M is not a multiple of H.
     """
-    scale, rest = divmod(mask_logits.shape[-1], features.shape[-1])
-    if rest or not scale:
+    if mask_logits.shape[-1] % features.shape[-1] != 0:  # 0 < M < H leaves a rest of M
         raise ValueError(
             f"masks of side {mask_logits.shape[-1]} cannot be pooled to RoI features of side "
             f"{features.shape[-1]}: their side must be a multiple"
         )
-    return F.max_pool2d(mask_logits.sigmoid(), scale)
+    return F.max_pool2d(mask_logits.sigmoid(), mask_logits.shape[-1] // features.shape[-1])
 
 
 def pool_class_masks(
