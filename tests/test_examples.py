@@ -73,4 +73,4 @@ def test_example_trains_evaluates_and_predicts(name, shapes_root, tmp_path):
     drawn = ("--output", tmp_path / "drawn", "--coco", found)
     done = run_script(script, "predict", "--weights", weights, image, *drawn)
     assert done.returncode == 0, done.stderr
-    assert {"score", "mask_score"} <= json.loads(found.read_text())[0].keys()
+    assert {"score", "mask_score"} <= json.loads(found.read_text())["annotations"][0].keys()

@@ -92,6 +92,12 @@ def scoring_mask_head(name: str, res5: bool) -> str:
     return scoring
 
 
+def register_mask_head(cfg: CfgNode) -> None:
+    """Registers the mask head of a config from :func:`use_scoring_parts` in this process."""
+    if cfg.MODEL.MASKIOU_ON:
+        scoring_mask_head(cfg.MODEL.ROI_MASK_HEAD.NAME, is_res5(cfg.MODEL.ROI_HEADS.NAME))
+
+
 def is_res5(roi_heads: str) -> bool:
     """Whether these ROI heads compute the mask head's features with res5, as C4 does."""
     return roi_heads in ROI_HEADS_REGISTRY and issubclass(

@@ -14,7 +14,7 @@ from rectangles import batch, ground_truth, losses_of
 from torch import nn
 from zoo_configs import framework_cfg, zoo_cfg
 
-from msrcnn.engine import check_config, use_scoring_parts
+from msrcnn.engine import check_config, start_run, use_scoring_parts
 from msrcnn.errors import UserError
 from msrcnn.lazy import add_mask_scoring
 from msrcnn.modeling import MaskScoring, with_mask_scoring
@@ -152,6 +152,15 @@ def test_a_saved_config_is_used_in_a_process_that_has_not_made_the_head():
     use_scoring_parts(cfg)
     check_config(cfg)
     assert cfg.MODEL.ROI_MASK_HEAD.NAME == "MaskScoringPlainHead"
+
+
+def test_processes_of_a_run_register_the_head(tmp_path):
+    """Those that are spawned have only what the user's module registers."""
+    cfg = config("PlainHead")
+    cfg.OUTPUT_DIR = str(tmp_path)
+    del ROI_MASK_HEAD_REGISTRY._obj_map["MaskScoringPlainHead"]
+    start_run(cfg)
+    assert "MaskScoringPlainHead" in ROI_MASK_HEAD_REGISTRY
 
 
 def test_a_head_that_is_decorated_keeps_its_name():
