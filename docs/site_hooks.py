@@ -79,7 +79,7 @@ def shown(path: str) -> str:
         return "\n\n".join(
             source if kind == "markdown" else f"```python\n{source}\n```" for kind, source in cells
         )
-    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=2))
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     language = Path(path).suffix.removeprefix(".") or "text"
     return f"# {path}\n\n{fence}{language}\n{text}\n{fence}\n"
 
