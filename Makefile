@@ -15,7 +15,7 @@ DEMO_CONFIG := configs/quick/shapes_ms_rcnn_R_18_FPN_fitted.yaml
 DEMO_OUTPUT := output/demo
 SHAPES := datasets/shapes/annotations/instances_val.json
 
-.PHONY: help setup demo reproduce-shapes reproduce-nuclei reproduce-animals reproduce-ccp reproduce-coco test-fast test test-all coverage test-gpu lint format lowest wheelhouse clean
+.PHONY: help setup demo reproduce-shapes reproduce-nuclei reproduce-animals reproduce-ccp reproduce-coco test-fast test test-all coverage test-gpu lint format docs lowest wheelhouse clean
 
 # Each target has its help after "##".
 help:  ## list the targets
@@ -89,6 +89,11 @@ format: setup  ## fix style, fill in the tables of the documentation
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/cog -r -P -I docs -p "import tables" README.md docs/*.md
+
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: setup  ## build the documentation site in build/site; open its index.html
+	@$(PIP) install -c $(CONSTRAINTS) --no-build-isolation -e '.[docs]'
+	$(VENV)/bin/mkdocs build --strict
 
 # tensorboard before 2.21 needs setuptools before 82.
 lowest: setup  ## find the versions of constraints-lowest.txt again, from setup.py

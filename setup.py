@@ -64,7 +64,9 @@ setup(
         "dev": [
             "cogapp>=3.4",
             "hypothesis>=6.100",
+            "ipykernel>=7.0",
             "mypy>=1.18",
+            "nbclient>=0.10",
             "pytest>=9.2",
             "pytest-cov>=7.0",
             "pytest-timeout>=2.3",
@@ -72,5 +74,6 @@ setup(
             "ruff>=0.9",
             *(package for packages in EXTRAS.values() for package in packages),
         ],
+        "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.29"],
     },
 )

@@ -13,9 +13,14 @@ except ModuleNotFoundError as error:
         "PyPI, pure Python), or run `make setup`, which installs everything."
     ) from error
 
+from typing import TYPE_CHECKING
+
 from . import checkpoint, data, modeling  # noqa: F401  (registers with Detectron2)
 from .config import add_msrcnn_config, get_config
 from .version import __version__
+
+if TYPE_CHECKING:
+    from .prediction import Prediction, Predictor
 
 __all__ = ["Prediction", "Predictor", "__version__", "add_msrcnn_config", "get_config"]
 

@@ -23,37 +23,47 @@ MISMATCH = re.compile(r"Type mismatch \(.*\) with values \((.*) vs. (.*)\) for c
 def add_msrcnn_config(cfg: CfgNode) -> None:
     """Adds the config keys of Mask Scoring R-CNN to a Detectron2 config.
 
+    The comments are the text of docs/config.md, with the allowed values of
+    :mod:`msrcnn.engine.config_values`; ``make format`` writes it.
+
     Args:
         cfg: a Detectron2 config; modified in place.
     """
     # Add the MaskIoU head and rank masks by it. False: plain Mask R-CNN.
     cfg.MODEL.MASKIOU_ON = False
-    # The mask head that holds the MaskIoU head. With MASKIOU_ON False it is Detectron2's mask head.
-    # C4 models use "MaskScoringRes5Head".
+    # The mask head that holds the MaskIoU head. With MODEL.MASKIOU_ON False it is Detectron2's mask
+    # head. C4 models use "MaskScoringRes5Head".
     cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskScoringHead"
-    # What `scores` of the detections is: "box_score", or "mask_score" for programs that rank by
-    # `scores`, with the box scores in `box_scores`. Evaluations report both rankings in any case.
+    # What `scores` of the detections is. "mask_score" is for programs that rank by `scores`; box
+    # scores are then in `box_scores`. Evaluations report both rankings in any case.
     cfg.MODEL.ROI_MASK_HEAD.RANK_BY = "box_score"
 
+    # The MaskIoU head and its training.
     cfg.MODEL.ROI_MASKIOU_HEAD = CfgNode()
     head = cfg.MODEL.ROI_MASKIOU_HEAD
-    head.NAME = "MaskIoUHead"  # or "MaskIoULiteHead", "MaskConfidenceHead"
-    head.NUM_CONV = 4  # number of 3x3 convolutions; the last one has stride 2
-    head.CONV_DIM = 256
-    head.NUM_FC = 2  # number of hidden fully connected layers
-    head.FC_DIM = 1024
-    head.NORM = ""  # normalization of the convolutions, see detectron2.layers.get_norm
-    # How the RoI feature and the predicted mask are combined (paper, table 1): "concat",
-    # "multiply", "all_masks" or "high_res".
+    # "MaskIoUHead" is the paper's, "MaskIoULiteHead" has no convolutions of its own, and
+    # "MaskConfidenceHead" has no parameters at all.
+    head.NAME = "MaskIoUHead"
+    head.NUM_CONV = 4  # Number of 3x3 convolutions; the last one has stride 2.
+    head.CONV_DIM = 256  # Output channels of each convolution.
+    head.NUM_FC = 2  # Number of hidden fully connected layers.
+    head.FC_DIM = 1024  # Output size of each hidden fully connected layer.
+    head.NORM = ""  # Normalization of the convolutions, see `detectron2.layers.get_norm`.
+    # How the RoI feature and the predicted mask are combined (paper, table 1): the mask of the
+    # target class next to the feature ("concat") or times it ("multiply"), the masks of all classes
+    # next to it ("all_masks"), or the mask in its full resolution next to a finer feature
+    # ("high_res").
     head.INPUT = "concat"
-    # Which outputs are trained (paper, table 2): "target_class", "all_classes" or
-    # "positive_classes".
+    # Which outputs are trained (paper, table 2): that of the ground-truth class of each proposal,
+    # those of all classes, or those of the classes that have an instance in the proposal.
     head.TARGET = "target_class"
     # Train only on samples whose MaskIoU is above this threshold (paper, table 3). Only for
     # TARGET "target_class".
     head.MASKIOU_THRESH = 0.0
-    head.LOSS_TYPE = "l2"  # or "area_weighted_l2", "l2_rank"
-    head.LOSS_WEIGHT = 1.0
+    # "l2" is the paper's loss. "area_weighted_l2" gives small instances more weight, and "l2_rank"
+    # adds a ranking loss between masks of similar size.
+    head.LOSS_TYPE = "l2"
+    head.LOSS_WEIGHT = 1.0  # Weight of `loss_maskiou` in the total loss.
     # Samples that the head is trained on: "proposals" (the paper), or "detections" of the current
     # model: in the fit (SOLVER.FIT_SCORES, `msrcnn fit-scores`), or else within the training, which
     # needs MODEL.ROI_HEADS.NAME MaskScoring{,Cascade}ROIHeads.
@@ -74,18 +84,20 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # Also input the overlaps with detections of the image that have a higher box score, see
     # modeling/detection_context.py. Only for a fit.
     head.INPUT_CONTEXT = False
-    # mask score = box score * MaskIoU ** SCORE_EXPONENT * mask confidence ** CONFIDENCE_EXPONENT;
-    # 1 and 0 are the paper.
+    # Exponent of MaskIoU in the mask score, which is
+    # `box score * MaskIoU ** SCORE_EXPONENT * mask confidence ** CONFIDENCE_EXPONENT`; 1 and 0 are
+    # the paper's.
     head.SCORE_EXPONENT = 1.0
-    head.CONFIDENCE_EXPONENT = 0.0
+    head.CONFIDENCE_EXPONENT = 0.0  # Exponent of mask confidence in the mask score.
     # Slope and offset of the probability that a mask is right, see modeling/mask_score.py. A fit
     # sets them together with the exponents. (): the model predicts no probability.
     head.CALIBRATION = ()
 
-    # "nms", "soft_linear" or "soft_gaussian". Soft-NMS, INPUT "high_res" and any TARGET other than
-    # "target_class" need MODEL.ROI_HEADS.NAME MaskScoring{,Res5,Cascade}ROIHeads.
+    # NMS or Soft-NMS. Soft-NMS, MODEL.ROI_MASKIOU_HEAD.INPUT "high_res" and any
+    # MODEL.ROI_MASKIOU_HEAD.TARGET other than "target_class" need MODEL.ROI_HEADS.NAME
+    # MaskScoring{,Res5,Cascade}ROIHeads.
     cfg.MODEL.ROI_HEADS.NMS_TYPE = "nms"
-    cfg.MODEL.ROI_HEADS.SOFT_NMS_SIGMA = 0.5  # for "soft_gaussian"
+    cfg.MODEL.ROI_HEADS.SOFT_NMS_SIGMA = 0.5  # Sigma of "soft_gaussian".
     # Drop boxes whose score Soft-NMS has lowered below this value. "soft_linear" lowers the scores
     # of boxes whose IoU is at least NMS_THRESH_TEST.
     cfg.MODEL.ROI_HEADS.SOFT_NMS_MIN_SCORE = 0.001
@@ -111,7 +123,7 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # are left as they are. (): all images have 8 bits, and others are an error.
     cfg.INPUT.VALUE_RANGE = ()
 
-    # Library that computes AP: "hotcoco" or "pycocotools" (the slower reference).
+    # Library that computes AP; "pycocotools" is the slower reference.
     cfg.TEST.COCO_ENGINE = "hotcoco"
     # Bootstrap samples for the confidence interval of the mask score's gain; 0 disables it. Not for
     # the evaluations within a training (TEST.EVAL_PERIOD).
@@ -120,7 +132,7 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # Exponent of mask confidence in the ranking "mask AP by mask confidence".
     cfg.TEST.CONFIDENCE_EXPONENT = 1.0
 
-    # "sgd" (Detectron2's) or "adamw", which learns more from scratch in a short schedule.
+    # "sgd" is Detectron2's; "adamw" learns more from scratch in a short schedule.
     cfg.SOLVER.OPTIMIZER = "sgd"
     # Train only the parameters whose name contains one of these strings, e.g. ("maskiou_head",),
     # and leave the rest of the model unchanged. () trains everything.
@@ -136,17 +148,18 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # Fit the MaskIoU head to the detections on the training images after training, as
     # `msrcnn fit-scores` does.
     cfg.SOLVER.FIT_SCORES = False
-    cfg.SOLVER.FIT_IMAGES = 0  # training images to detect on, drawn at random; 0 for all
+    cfg.SOLVER.FIT_IMAGES = 0  # Training images to detect on, drawn at random; 0 for all.
     # How often to detect on each training image: once as in evaluation, then at sizes of
     # INPUT.MIN_SIZE_TRAIN, and every second time mirrored.
     cfg.SOLVER.FIT_VIEWS = 1
-    cfg.SOLVER.FIT_MAX_ITER = 600
-    cfg.SOLVER.FIT_BATCH = 128  # detections per iteration
-    cfg.SOLVER.FIT_BASE_LR = 0.001  # peak of the one-cycle schedule
-    cfg.SOLVER.FIT_WEIGHT_DECAY = 0.01
-    # Share of the training images that are held out to choose the best iteration and exponents.
+    cfg.SOLVER.FIT_MAX_ITER = 600  # Iterations of the fit.
+    cfg.SOLVER.FIT_BATCH = 128  # Detections per iteration.
+    cfg.SOLVER.FIT_BASE_LR = 0.001  # Peak of the one-cycle schedule.
+    cfg.SOLVER.FIT_WEIGHT_DECAY = 0.01  # Weight decay of the fit.
+    # Share of the training images that are held out to choose the best iteration and exponents;
+    # between 0 and 1.
     cfg.SOLVER.FIT_HELD_OUT = 0.1
-    # Choose SCORE_EXPONENT and CONFIDENCE_EXPONENT on the held-out images.
+    # Choose MODEL.ROI_MASKIOU_HEAD.SCORE_EXPONENT and CONFIDENCE_EXPONENT on the held-out images.
     cfg.SOLVER.FIT_EXPONENTS = True
 
     # Scale learning rate, schedule, warm-up and periods linearly from 16 images per batch, for

@@ -1,18 +1,22 @@
 """The documentation agrees with the recorded results and with the code."""
 
+import inspect
 import json
 import re
 
 import pytest
 from cogapp import Cog
 from conftest import ROOT
+from detectron2.config import get_cfg
 
 from msrcnn.ablation import tables
 from msrcnn.benchmark import conventions
 from msrcnn.checkpoint.convert.maskscoring_rcnn import MaskScoringRCNN
 from msrcnn.checkpoint.convert.mmdet import MMDetection
 from msrcnn.checkpoint.convert.torchvision_models import TorchvisionMaskRCNN
-from msrcnn.config import CONFIG_ROOT
+from msrcnn.config import CONFIG_ROOT, add_msrcnn_config, get_msrcnn_cfg
+from msrcnn.engine import config_values
+from msrcnn.engine.config_values import leaves
 
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -29,6 +33,29 @@ def test_unfilled_tables_are_found(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("<!-- [[[cog print(1) ]]] -->\n2\n<!-- [[[end]]] -->\n")
     assert Cog().main(["cog", "--check", "-P", str(page)]) != 0
+
+
+def test_every_config_key_has_an_entry():
+    stock, ours = dict(leaves(get_cfg())), dict(leaves(get_msrcnn_cfg()))
+    changed = {key for key, default in ours.items() if key not in stock or default != stock[key]}
+    reference = (ROOT / "docs" / "config.md").read_text()
+    assert set(re.findall(r"^### `(.+)`$", reference, re.MULTILINE)) == changed
+    assert all(f"Default: `{ours[key]!r}`".replace("'", '"') in reference for key in changed)
+    for target in re.findall(r"\]\(#(.+?)\)", reference):
+        assert target in {key.replace(".", "").lower() for key in changed}
+
+
+@pytest.mark.parametrize("change", ["limit", "choice", "comment"])
+def test_stale_config_reference_is_found(change, monkeypatch):
+    if change == "limit":
+        monkeypatch.setitem(config_values.RANGES, "SOLVER.FIT_VIEWS", (2, 9))
+    elif change == "choice":
+        monkeypatch.setitem(config_values.CHOICES, "SOLVER.OPTIMIZER", lambda: ("sgd", "lion"))
+    else:
+        source = inspect.getsource(add_msrcnn_config)
+        monkeypatch.setattr("inspect.getsource", lambda _: source.replace("Weight decay", "Decay"))
+    command = ["cog", "--check", "-P", "-I", str(ROOT / "docs"), str(ROOT / "docs" / "config.md")]
+    assert Cog().main(command) != 0
 
 
 def test_costs_match_the_record():

@@ -222,11 +222,11 @@ def test_model_without_masks_is_rejected(name):
         add_mask_scoring(config)
 
 
-def test_other_mask_head_is_rejected():
+def test_mask_head_without_input_shape_is_rejected():
     class OtherHead(MaskRCNNConvUpsampleHead):
         pass
 
     config = model_config(FPN)
     config.roi_heads.mask_head = LazyCall(OtherHead)(num_classes=80)
-    with pytest.raises(ValueError, match="the mask head is OtherHead; only MaskRCNN"):
+    with pytest.raises(ValueError, match="OtherHead cannot score .* its config has no input_shape"):
         add_mask_scoring(config)

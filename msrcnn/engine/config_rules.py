@@ -2,15 +2,20 @@
 
 import torchvision
 from detectron2.config import CfgNode
-from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, ROI_MASK_HEAD_REGISTRY
+from detectron2.modeling.roi_heads import (
+    ROI_HEADS_REGISTRY,
+    ROI_MASK_HEAD_REGISTRY,
+    MaskRCNNConvUpsampleHead,
+)
 
 from ..errors import UserError
-from ..modeling import ROI_MASKIOU_HEAD_REGISTRY, MaskScoringHead
+from ..modeling import ROI_MASKIOU_HEAD_REGISTRY, MaskScoring
 from ..modeling.detection_samples import trains_on_detections
+from ..modeling.mask_scoring_heads import why_not_scored
 from ..modeling.maskiou_samples import TARGETS
 from ..modeling.torchvision_backbone import NORMS
 from .config_values import check_choice, check_values
-from .scoring_parts import is_res5, required_features
+from .scoring_parts import is_res5, required_features, scoring_mask_head
 
 
 def check_config(cfg: CfgNode) -> None:
@@ -55,16 +60,26 @@ def _check_mask_head(cfg: CfgNode) -> None:
     name = cfg.MODEL.ROI_MASK_HEAD.NAME
     head = ROI_MASK_HEAD_REGISTRY.get(name)
     res5 = is_res5(cfg.MODEL.ROI_HEADS.NAME)
-    right = "MaskScoringRes5Head" if res5 else "MaskScoringHead"
-    if not issubclass(head, MaskScoringHead):
+    stock = "MaskScoringRes5Head" if res5 else "MaskScoringHead"
+    if not issubclass(head, MaskScoring):
+        mend = f"set MODEL.ROI_MASK_HEAD.NAME {scoring_mask_head(name, res5)}"
+        if reason := why_not_scored(head, by_config=True):
+            mend = f"{reason}; set MODEL.MASKIOU_ON False, or MODEL.ROI_MASK_HEAD.NAME {stock}"
         raise UserError(
-            f"MODEL.MASKIOU_ON is True, but the mask head '{name}' does not score masks: set "
-            f"MODEL.ROI_MASK_HEAD.NAME {right}"
+            f"MODEL.MASKIOU_ON is True, but the mask head '{name}' does not score masks: {mend}"
         )
     if head.features_from_res5 != res5:
         raise UserError(
             f"MODEL.ROI_MASK_HEAD.NAME '{name}' does not fit MODEL.ROI_HEADS.NAME "
-            f"'{cfg.MODEL.ROI_HEADS.NAME}': set it to {right}"
+            f"'{cfg.MODEL.ROI_HEADS.NAME}': set it to {stock}, or make your own head by "
+            f"with_mask_scoring(head, features_from_res5={res5})"
+        )
+    scorer = cfg.MODEL.ROI_MASKIOU_HEAD.NAME
+    own_feature = ROI_MASKIOU_HEAD_REGISTRY.get(scorer).uses_mask_features
+    if own_feature and not issubclass(head, MaskRCNNConvUpsampleHead):
+        raise UserError(
+            f"MODEL.ROI_MASKIOU_HEAD.NAME '{scorer}' takes the feature before the deconvolution of "
+            f"Detectron2's mask head, which '{name}' does not have; set it to MaskIoUHead"
         )
 
 

@@ -14,10 +14,9 @@ from ..config import get_msrcnn_cfg
 from ..data.coco_schema import shown
 from ..errors import UserError
 from ..evaluation import ENGINES
-from ..modeling import ROI_MASKIOU_HEAD_REGISTRY
+from ..modeling import MASKIOU_LOSS_REGISTRY, ROI_MASKIOU_HEAD_REGISTRY
 from ..modeling.mask_score import RANKINGS
 from ..modeling.maskiou_input import INPUT_DESIGNS
-from ..modeling.maskiou_loss import LOSSES
 from ..modeling.maskiou_samples import TARGETS
 from ..modeling.soft_nms import NMS_TYPES
 from .optimizer import OPTIMIZERS
@@ -58,7 +57,7 @@ CHOICES: dict[str, Callable[[], Iterable]] = {
     "MODEL.ROI_MASKIOU_HEAD.NAME": lambda: dict(ROI_MASKIOU_HEAD_REGISTRY),
     "MODEL.ROI_MASKIOU_HEAD.INPUT": lambda: INPUT_DESIGNS,
     "MODEL.ROI_MASKIOU_HEAD.TARGET": lambda: TARGETS,
-    "MODEL.ROI_MASKIOU_HEAD.LOSS_TYPE": lambda: LOSSES,
+    "MODEL.ROI_MASKIOU_HEAD.LOSS_TYPE": lambda: dict(MASKIOU_LOSS_REGISTRY),
     "MODEL.ROI_MASKIOU_HEAD.SAMPLES": lambda: ("proposals", "detections"),
     "MODEL.ROI_MASKIOU_HEAD.FALSE_POSITIVES": lambda: ("ignore", "zero"),
     "MODEL.RPN.HEAD_NAME": lambda: dict(modeling.RPN_HEAD_REGISTRY),
@@ -175,18 +174,17 @@ def check_values(cfg: CfgNode) -> None:
     Raises:
         UserError: naming the key, its value and what it may be.
     """
-    for key, default in _leaves(get_msrcnn_cfg()):
+    for key, default in leaves(get_msrcnn_cfg()):
         _check_type(key, value_of(cfg, key), default)
     for key, allowed in CHOICES.items():
         check_choice(key, value_of(cfg, key), allowed())
     for key, (low, high) in RANGES.items():
         for number in _numbers(value_of(cfg, key)):
             if not low <= number <= high:
-                may = f"at least {low}" if high == INFINITY else f"from {low} to {high}"
-                raise UserError(f"{key} is {_shown(cfg, key)}; it must be {may}")
+                raise UserError(f"{key} is {_shown(cfg, key)}; it must be {range_in_words(key)}")
     for key in ABOVE_0:
         if not all(number > 0 for number in _numbers(value_of(cfg, key))):
-            raise UserError(f"{key} is {_shown(cfg, key)}; it must be above 0")
+            raise UserError(f"{key} is {_shown(cfg, key)}; it must be {range_in_words(key)}")
     for key in NAMES:
         if not all(isinstance(name, str) for name in value_of(cfg, key)):
             raise UserError(f"{key} is {_shown(cfg, key)}; it must be a tuple of names")
@@ -199,6 +197,16 @@ def check_values(cfg: CfgNode) -> None:
             ) from None
     _check_device(cfg.MODEL.DEVICE)
     _check_combinations(cfg)
+
+
+def range_in_words(key: str) -> str:
+    """Returns the limits of a key's numbers, such as "at least 1"; "" if it has none."""
+    if key in ABOVE_0:
+        return "above 0"
+    low, high = RANGES.get(key, (-INFINITY, INFINITY))
+    if high != INFINITY:
+        return f"from {low} to {high}"
+    return "" if low == -INFINITY else f"at least {low}"
 
 
 def value_of(cfg: CfgNode, key: str) -> Any:
@@ -219,10 +227,11 @@ def check_choice(key: str, value: object, allowed: Iterable) -> None:
         raise UserError(f"{key} is {value!r}; allowed: {', '.join(map(repr, allowed))}")
 
 
-def _leaves(cfg: CfgNode, above: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(cfg: CfgNode, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields every key with its value, such as ``MODEL.DEVICE``."""
     for key, value in cfg.items():
         if isinstance(value, CfgNode):
-            yield from _leaves(value, f"{above}{key}.")
+            yield from leaves(value, f"{above}{key}.")
         else:
             yield f"{above}{key}", value
 

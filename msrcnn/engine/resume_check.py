@@ -15,6 +15,7 @@ from ..modeling.train_only import train_only
 from .config_values import value_of
 from .device import on_available_device
 from .optimizer import build_optimizer
+from .scoring_parts import register_mask_head
 
 # Keys that decide what weights or the state of an optimizer mean, but not the shape of a tensor.
 SETTINGS = (
@@ -70,6 +71,7 @@ def _difference(cfg: CfgNode, path: str, checkpoint: dict) -> str:
     cfg = on_available_device(cfg).clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = "meta"  # shapes without memory
+    register_mask_head(cfg)  # before start_run does
     with torch.device("meta"):
         model = build_model(cfg)
     if difference := _difference_of_weights(path, checkpoint["model"], model.state_dict()):

@@ -1,9 +1,15 @@
 """Replaces Detectron2's heads in a config by the ones that support mask scoring."""
 
 from detectron2.config import CfgNode
-from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, Res5ROIHeads
+from detectron2.modeling.roi_heads import (
+    ROI_HEADS_REGISTRY,
+    ROI_MASK_HEAD_REGISTRY,
+    Res5ROIHeads,
+)
 
+from ..modeling import MaskScoring, with_mask_scoring
 from ..modeling.detection_samples import trains_on_detections
+from ..modeling.mask_scoring_heads import why_not_scored
 from ..modeling.maskiou_input import INPUT_DESIGNS
 from ..modeling.maskiou_samples import TARGETS
 
@@ -44,8 +50,9 @@ def required_features(cfg: CfgNode) -> dict[str, str]:
 def use_scoring_parts(cfg: CfgNode) -> None:
     """Lets a Detectron2 config gain mask scoring by ``MODEL.MASKIOU_ON True`` alone.
 
-    Replaces the stock mask head, and the stock ROI heads where the config needs ours. Heads of
-    other projects are left alone.
+    Replaces the mask head, and the stock ROI heads where the config needs ours. A mask head of
+    another project, such as ``MyMaskHead``, is replaced by ``MaskScoringMyMaskHead``, which this
+    function registers. What cannot be replaced is left alone; :func:`check_config` says why.
 
     Args:
         cfg: modified in place.
@@ -53,9 +60,42 @@ def use_scoring_parts(cfg: CfgNode) -> None:
     heads, mask_head = cfg.MODEL.ROI_HEADS, cfg.MODEL.ROI_MASK_HEAD
     if required_features(cfg):
         heads.NAME = ROI_HEADS.get(heads.NAME, heads.NAME)
-    if cfg.MODEL.MASKIOU_ON and mask_head.NAME in MASK_HEADS:
-        res5 = is_res5(heads.NAME)
-        mask_head.NAME = "MaskScoringRes5Head" if res5 else "MaskScoringHead"
+    if cfg.MODEL.MASKIOU_ON:
+        mask_head.NAME = scoring_mask_head(mask_head.NAME, is_res5(heads.NAME))
+
+
+def scoring_mask_head(name: str, res5: bool) -> str:
+    """Returns the name of a mask head's version that scores masks, which is registered if needed.
+
+    Args:
+        name: of the mask head, or of its version that scores masks.
+        res5: whether the ROI heads compute its features with res5.
+
+    Returns:
+        ``name``, if it scores masks already, or there is nothing to be done.
+    """
+    prefix = "MaskScoringRes5" if res5 else "MaskScoring"
+    if name in MASK_HEADS:
+        return f"{prefix}Head"
+    # The name of a config that this function has changed may not be registered yet.
+    plain = name if name in ROI_MASK_HEAD_REGISTRY else name.removeprefix(prefix)
+    if plain not in ROI_MASK_HEAD_REGISTRY:
+        return name
+    head = ROI_MASK_HEAD_REGISTRY.get(plain)
+    if issubclass(head, MaskScoring) or why_not_scored(head, by_config=True):
+        return name
+    scoring = prefix + plain
+    if scoring not in ROI_MASK_HEAD_REGISTRY:
+        ROI_MASK_HEAD_REGISTRY.register(
+            with_mask_scoring(head, name=scoring, features_from_res5=res5)
+        )
+    return scoring
+
+
+def register_mask_head(cfg: CfgNode) -> None:
+    """Registers the mask head of a config from :func:`use_scoring_parts` in this process."""
+    if cfg.MODEL.MASKIOU_ON:
+        scoring_mask_head(cfg.MODEL.ROI_MASK_HEAD.NAME, is_res5(cfg.MODEL.ROI_HEADS.NAME))
 
 
 def is_res5(roi_heads: str) -> bool:

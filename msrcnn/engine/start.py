@@ -9,6 +9,7 @@ from detectron2.engine import default_setup
 from ..data.custom import is_custom_dataset, register_custom_datasets
 from .run_log import start_log
 from .schedule import scale_schedule
+from .scoring_parts import register_mask_head
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +27,9 @@ def start_run(cfg: CfgNode, *, config_file: str = "", eval_only: bool = False) -
     """
     cfg = cfg.clone()
     cfg.defrost()
-    # Processes that were spawned do not share the catalog of datasets.
+    # Processes that were spawned share neither the catalog of datasets nor the registries.
     register_custom_datasets(cfg)
+    register_mask_head(cfg)
     start_log(cfg.OUTPUT_DIR)
     if any(map(is_custom_dataset, (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))):
         logger.info(

@@ -1,21 +1,16 @@
-"""Mask scoring: the mask head that also scores its masks (paper 3.1).
+"""Mask scoring: what makes a mask head also score its masks (paper 3.1).
 
 Every ROI-heads class of Detectron2 calls ``mask_head(features, instances)``: in training with the
 foreground proposals, at test time with the detections that survived NMS. That call carries all
 that mask scoring needs, so mask scoring is a mask head, and the stock ROI heads work unchanged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from detectron2.config import configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling.roi_heads import ROI_MASK_HEAD_REGISTRY
-from detectron2.modeling.roi_heads.mask_head import (
-    MaskRCNNConvUpsampleHead,
-    mask_rcnn_inference,
-    mask_rcnn_loss,
-)
+from detectron2.modeling.roi_heads.mask_head import mask_rcnn_inference, mask_rcnn_loss
 from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage
 from torch import nn
@@ -32,13 +27,12 @@ from .maskiou_loss import maskiou_loss
 from .maskiou_samples import TARGETS
 
 
-@ROI_MASK_HEAD_REGISTRY.register()
-class MaskScoringHead(MaskRCNNConvUpsampleHead):
-    """Detectron2's mask head that also predicts how good its masks are.
+class MaskScoring:
+    """Lets a subclass of ``BaseMaskRCNNHead``, the next base class, also score its masks.
 
-    The stock parameters keep their names, and those of the MaskIoU head are under
+    The parameters of the mask head keep their names, and those of the MaskIoU head are under
     ``maskiou_head``, so that any Mask R-CNN checkpoint loads unchanged. Without a MaskIoU head it
-    is the stock mask head.
+    is the mask head alone. :func:`~msrcnn.modeling.with_mask_scoring` makes such a class.
     """
 
     features_from_res5 = False  # whether ROI heads pass features that went through res5 (C4)
@@ -46,8 +40,7 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
     @configurable
     def __init__(
         self,
-        input_shape: ShapeSpec,
-        *,
+        *args,
         maskiou_head: nn.Module | None = None,
         maskiou_loss_type: str = "l2",
         maskiou_loss_weight: float = 1.0,
@@ -64,7 +57,7 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
     ):
         """
         Args:
-            input_shape: shape of the RoI feature.
+            *args: passed to the mask head, as are ``kwargs``.
             maskiou_head: called with RoI features, mask logits and classes; returns the MaskIoU
                 of every class, of shape (N, num_classes).
             maskiou_loss_type: see :func:`maskiou_loss`.
@@ -80,9 +73,9 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
                 the box scores in ``box_scores``.
             detections_from: iteration from which the ROI heads train the MaskIoU head on
                 detections, by :meth:`maskiou_inputs` and :meth:`detection_losses`; ``None``: never.
-            **kwargs: passed to Detectron2's ``MaskRCNNConvUpsampleHead``.
+            **kwargs: passed to the mask head.
         """
-        super().__init__(input_shape, **kwargs)
+        super().__init__(*args, **kwargs)
         self.maskiou_head = maskiou_head
         self.maskiou_loss_type = maskiou_loss_type
         self.maskiou_loss_weight = maskiou_loss_weight
@@ -136,10 +129,19 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
         self, x: torch.Tensor, maskiou_features: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the MaskIoU head's feature and the mask logits; see :meth:`forward`."""
-        mask_features, mask_logits = self._layers(x)
-        if maskiou_features is None:
-            maskiou_features = mask_features if self.maskiou_head.uses_mask_features else x
-        return maskiou_features, mask_logits
+        if maskiou_features is None and self.maskiou_head.uses_mask_features:
+            return self._mask_features(x)
+        return x if maskiou_features is None else maskiou_features, self.layers(x)
+
+    def _mask_features(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the feature before ``deconv``, of shape (N, channels, H, W), and the logits."""
+        kept = []
+        hook = self.deconv.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
+        try:
+            mask_logits = self.layers(x)
+        finally:
+            hook.remove()
+        return kept[0], mask_logits
 
     def detection_losses(
         self,
@@ -232,19 +234,6 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
         scalars = [torch.cat(parts, dim=1)] if parts else []
         return self.maskiou_head(features, mask_logits, classes, *scalars)
 
-    def layers(self, x: torch.Tensor) -> torch.Tensor:
-        """Runs the stock mask layers; the base class would run every child, the scorer too."""
-        return self._layers(x)[1]
-
-    def _layers(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns the feature before upsampling, (N, channels, H, W), and the mask logits."""
-        for layer in self.children():
-            if layer is self.deconv:
-                feature = x
-            if layer is not self.maskiou_head:
-                x = layer(x)
-        return feature, x
-
     @classmethod
     def from_config(cls, cfg, input_shape: ShapeSpec) -> dict:
         ret = super().from_config(cfg, input_shape)
@@ -253,7 +242,7 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
         head = cfg.MODEL.ROI_MASKIOU_HEAD
         feature = after_res5(input_shape) if cls.features_from_res5 else input_shape
         ret.update(
-            maskiou_head=build_maskiou_head(cfg, feature, ret["num_classes"]),
+            maskiou_head=build_maskiou_head(cfg, feature),
             maskiou_loss_type=head.LOSS_TYPE,
             maskiou_loss_weight=head.LOSS_WEIGHT,
             maskiou_target=head.TARGET,
@@ -269,11 +258,12 @@ class MaskScoringHead(MaskRCNNConvUpsampleHead):
         return ret
 
 
-@ROI_MASK_HEAD_REGISTRY.register()
-class MaskScoringRes5Head(MaskScoringHead):
-    """:class:`MaskScoringHead` for ``Res5ROIHeads`` (C4)."""
+class SequentialMaskScoring(MaskScoring):
+    """:class:`MaskScoring` for mask heads that are an ``nn.Sequential`` and run all children."""
 
-    features_from_res5 = True
+    def __iter__(self) -> Iterator[nn.Module]:
+        """Yields the mask layers, without the MaskIoU head."""
+        return (layer for layer in super().__iter__() if layer is not self.maskiou_head)
 
 
 def _with_given_masks(mask_logits: torch.Tensor, instances: list[Instances]) -> torch.Tensor:

@@ -336,14 +336,13 @@ def add_fcs(head: nn.Module, size: int, fc_dims: list[int], num_classes: int) ->
     return fcs
 
 
-def build_maskiou_head(cfg, feature: ShapeSpec, mask_channels: int) -> nn.Module:
+def build_maskiou_head(cfg, feature: ShapeSpec) -> nn.Module:
     """Builds the MaskIoU head named by ``cfg.MODEL.ROI_MASKIOU_HEAD.NAME``.
 
     Args:
         cfg: the config.
         feature: shape of the mask head's RoI feature. The head itself is built for the feature
             that it uses, which may be finer, or the mask head's own.
-        mask_channels: number of classes of the predicted masks, 1 if they are class-agnostic.
     """
     head = ROI_MASKIOU_HEAD_REGISTRY.get(cfg.MODEL.ROI_MASKIOU_HEAD.NAME)
     if head.uses_mask_features and cfg.MODEL.ROI_MASK_HEAD.NUM_CONV > 0:
@@ -352,11 +351,16 @@ def build_maskiou_head(cfg, feature: ShapeSpec, mask_channels: int) -> nn.Module
         channels = feature.channels
         scale = INPUT_DESIGNS[cfg.MODEL.ROI_MASKIOU_HEAD.INPUT].feature_scale
     shape = ShapeSpec(channels=channels, height=feature.height * scale, width=feature.width * scale)
+    agnostic = cfg.MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK
+    mask_channels = 1 if agnostic else cfg.MODEL.ROI_HEADS.NUM_CLASSES
     return head(cfg, shape, mask_shape(feature, mask_channels))
 
 
 def mask_shape(feature: ShapeSpec, channels: int) -> ShapeSpec:
-    """Returns the shape of the mask logits: the deconvolution doubles the feature's size."""
+    """Returns the shape of the mask logits: Detectron2's deconvolution doubles the feature's size.
+
+    Masks of other mask heads may be larger: heads pool what they are given.
+    """
     return ShapeSpec(channels=channels, height=2 * feature.height, width=2 * feature.width)
 
 

@@ -27,7 +27,16 @@ def select_class_masks(mask_logits: torch.Tensor, classes: torch.Tensor) -> torc
 
 
 def pool_masks(mask_logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-    """Max-pools mask probabilities to the size of the features: (N, C, M, M) to (N, C, H, W)."""
+    """Max-pools mask probabilities to the size of the features: (N, C, M, M) to (N, C, H, W).
+
+    Raises:
+        ValueError: if M is not a multiple of H.
+    """
+    if mask_logits.shape[-1] % features.shape[-1] != 0:  # 0 < M < H leaves a rest of M
+        raise ValueError(
+            f"masks of side {mask_logits.shape[-1]} cannot be pooled to RoI features of side "
+            f"{features.shape[-1]}: their side must be a multiple"
+        )
     return F.max_pool2d(mask_logits.sigmoid(), mask_logits.shape[-1] // features.shape[-1])
 
 

@@ -1,11 +1,21 @@
 """The loss of the MaskIoU head (paper 3.3), and two losses aimed at small objects."""
 
 import torch
+from detectron2.utils.registry import Registry
+
+MASKIOU_LOSS_REGISTRY = Registry("MASKIOU_LOSS")
+MASKIOU_LOSS_REGISTRY.__doc__ = """
+Registry for losses of the MaskIoU head; ``MODEL.ROI_MASKIOU_HEAD.LOSS_TYPE`` is the name of one.
+
+The registered function is called with ``obj(prediction, target, area)``: the predicted and the true
+MaskIoU of the samples, and the areas of their whole instances in pixels of the (resized) network
+input, all float tensors of shape (N,); N may be 0. It returns the loss of each sample, of shape
+(N,), which is summed and divided by the number of masks. Only ``prediction`` has a gradient.
+"""
 
 
-def l2_loss(
-    prediction: torch.Tensor, target: torch.Tensor, area: torch.Tensor | None
-) -> torch.Tensor:
+@MASKIOU_LOSS_REGISTRY.register()
+def l2(prediction: torch.Tensor, target: torch.Tensor, area: torch.Tensor | None) -> torch.Tensor:
     """Computes half the squared error of each sample, the paper's loss; ``area`` is not used."""
     return 0.5 * (prediction - target) ** 2
 
@@ -29,16 +39,16 @@ def area_weights(area: torch.Tensor) -> torch.Tensor:
     return weight / weight.mean()
 
 
-def area_weighted_l2_loss(
+@MASKIOU_LOSS_REGISTRY.register()
+def area_weighted_l2(
     prediction: torch.Tensor, target: torch.Tensor, area: torch.Tensor
 ) -> torch.Tensor:
     """Computes the L2 loss of each sample, weighted by :func:`area_weights`."""
-    return area_weights(area) * l2_loss(prediction, target, area)
+    return area_weights(area) * l2(prediction, target, area)
 
 
-def l2_rank_loss(
-    prediction: torch.Tensor, target: torch.Tensor, area: torch.Tensor
-) -> torch.Tensor:
+@MASKIOU_LOSS_REGISTRY.register()
+def l2_rank(prediction: torch.Tensor, target: torch.Tensor, area: torch.Tensor) -> torch.Tensor:
     """Computes the L2 loss plus a pairwise ranking loss between samples of similar size.
 
     AP of small objects depends on the order of small objects among themselves. The L2 loss alone
@@ -66,12 +76,9 @@ def l2_rank_loss(
     log_area = area.clamp(min=1).log2()
     pairs = ((log_area[:, None] - log_area).abs() <= 2) & (true_margin != 0)
     ranking = (0.5 * violation**2 * pairs).sum(dim=1) / pairs.sum(dim=1).clamp(min=1)
-    return l2_loss(prediction, target, area) + ranking
+    return l2(prediction, target, area) + ranking
 
 
-# Functions of the predictions, targets and areas of the selected samples, all of shape (N,), that
-# return the loss of each sample, of shape (N,).
-LOSSES = {"l2": l2_loss, "area_weighted_l2": area_weighted_l2_loss, "l2_rank": l2_rank_loss}
 AREA_LOSSES = ("area_weighted_l2", "l2_rank")
 
 
@@ -89,7 +96,7 @@ def maskiou_loss(
     Args:
         prediction: tensor of shape (N,), predicted MaskIoU for the target class of each sample.
         target: tensor of shape (N,), true MaskIoU in [0, 1], treated as a constant.
-        loss_type: a key of ``LOSSES``.
+        loss_type: a name in ``MASKIOU_LOSS_REGISTRY``.
         threshold: the paper's tau (table 3); samples with a target at or below it are ignored.
             ``None`` uses all samples, without waiting for the device to count them.
         area: tensor of shape (N,), areas of the whole instances in image pixels; required by the
@@ -102,7 +109,9 @@ def maskiou_loss(
         Scalar tensor; 0, with zero gradients, if all samples are ignored.
 
     Raises:
-        ValueError: if the loss requires areas and ``area`` is ``None``.
+        KeyError: if there is no such loss.
+        ValueError: if the loss requires areas and ``area`` is ``None``, or does not return one
+            value per sample.
     """
     if area is None and loss_type in AREA_LOSSES:
         raise ValueError(f"loss_type '{loss_type}' requires the areas of the instances; pass area")
@@ -113,5 +122,10 @@ def maskiou_loss(
         rows = (target > threshold).nonzero()[:, 0]
         prediction, target = prediction[rows], target[rows]
         area = None if area is None else area[rows]
-    loss = LOSSES[loss_type](prediction, target, area)
+    loss = MASKIOU_LOSS_REGISTRY.get(loss_type)(prediction, target, area)
+    if loss.shape != prediction.shape:
+        raise ValueError(
+            f"loss_type '{loss_type}' returned a tensor of shape {tuple(loss.shape)}; expected "
+            f"the loss of each sample, {tuple(prediction.shape)}"
+        )
     return loss.sum() / max(len(target) if num_masks is None else num_masks, 1)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ..evaluation import Detections, postprocess_to_rle
 from ..evaluation.category_ids import ABSENT, category_ids
 from ..evaluation.mask_quality import duplicates, instances_by_class, true_maskiou
-from ..modeling import MaskScoringHead
+from ..modeling import MaskScoring
 from ..modeling.detection_context import detection_context
 from ..modeling.mask_scalars import mask_scalars
 from ..modeling.maskiou_input import select_class_masks
@@ -159,7 +159,7 @@ class _Recorder(nn.Module):
         inputs: features, mask logits and classes of the last image.
     """
 
-    def __init__(self, mask_head: MaskScoringHead, num_classes: int):
+    def __init__(self, mask_head: MaskScoring, num_classes: int):
         super().__init__()
         self._num_classes = num_classes
         self.uses_mask_features = mask_head.maskiou_head.uses_mask_features

@@ -10,7 +10,7 @@ from msrcnn.config import CONFIG_ROOT, get_msrcnn_cfg
 from msrcnn.errors import UserError
 from msrcnn.modeling import ROI_MASKIOU_HEAD_REGISTRY
 from msrcnn.modeling.maskiou_input import INPUT_DESIGNS
-from msrcnn.modeling.maskiou_loss import LOSSES
+from msrcnn.modeling.maskiou_loss import MASKIOU_LOSS_REGISTRY
 from msrcnn.modeling.maskiou_samples import TARGETS
 
 
@@ -35,7 +35,7 @@ def plan(tmp_path, shapes_root):
         ("head_input", "INPUT", INPUT_DESIGNS),
         ("training_target", "TARGET", TARGETS),
         ("sample_threshold", "MASKIOU_THRESH", [0.0, 0.3, 0.5, 0.7]),
-        ("loss", "LOSS_TYPE", LOSSES),
+        ("loss", "LOSS_TYPE", dict(MASKIOU_LOSS_REGISTRY)),
         ("head_cost", "NAME", dict(ROI_MASKIOU_HEAD_REGISTRY)),
     ],
 )

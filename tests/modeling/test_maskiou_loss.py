@@ -3,12 +3,14 @@ import torch
 
 from msrcnn.modeling.maskiou_loss import (
     AREA_LOSSES,
-    LOSSES,
+    MASKIOU_LOSS_REGISTRY,
     area_weights,
-    l2_loss,
-    l2_rank_loss,
+    l2,
+    l2_rank,
     maskiou_loss,
 )
+
+LOSSES = ("l2", "area_weighted_l2", "l2_rank")
 
 
 def test_l2_over_samples_above_zero():
@@ -128,7 +130,7 @@ def test_area_weighted_l2_with_equal_areas_is_l2():
 def ranking_term(prediction, target, area):
     """The ranking term that ``l2_rank`` adds to the L2 loss of each sample."""
     prediction, target, area = map(torch.tensor, (prediction, target, area))
-    return (l2_rank_loss(prediction, target, area) - l2_loss(prediction, target, area)).tolist()
+    return (l2_rank(prediction, target, area) - l2(prediction, target, area)).tolist()
 
 
 def test_rank_by_hand():
@@ -165,3 +167,23 @@ def test_no_gradient_into_the_area(name):
     prediction = torch.tensor([0.5, 0.6], requires_grad=True)
     maskiou_loss(prediction, torch.tensor([0.9, 0.8]), loss_type=name, area=area).backward()
     assert area.grad is None
+
+
+# --- registered losses ----------------------------------------------------------------------
+
+
+def test_built_in_losses_are_registered():
+    assert set(LOSSES) <= set(dict(MASKIOU_LOSS_REGISTRY))
+
+
+def test_unknown_loss():
+    with pytest.raises(KeyError, match="l3"):
+        maskiou_loss(torch.ones(1), torch.ones(1), loss_type="l3")
+
+
+def test_a_loss_that_is_summed_already_is_an_error(monkeypatch):
+    losses = {"summed": lambda prediction, target, area: l2(prediction, target, area).sum()}
+    monkeypatch.setattr(MASKIOU_LOSS_REGISTRY, "_obj_map", losses)
+    message = r"loss_type 'summed' returned a tensor of shape \(\); expected .* each sample, \(2,\)"
+    with pytest.raises(ValueError, match=message):
+        maskiou_loss(torch.ones(2), torch.ones(2), loss_type="summed")
