@@ -27,10 +27,12 @@ from .arguments import (
     add_val_data,
     processes,
 )
+from .training_flags import add_training_flags, training_overrides, values_as_given
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
+    add_training_flags(parser)
     parser.add_argument(
         "--resume", action="store_true", help="resume from the last checkpoint in OUTPUT_DIR"
     )
@@ -64,13 +66,13 @@ def _train(args: argparse.Namespace, processes: Processes, *, resume: bool) -> N
     elif args.eval_only:
         launch_processes(partial(run_in_process, cfg, eval_only=True, **settings), processes)
     else:
-        train_and_fit(cfg, processes, **settings)
+        train_and_fit(cfg, processes, keep=values_as_given(args.opts), **settings)
 
 
 def _config(args: argparse.Namespace, *, resume: bool) -> CfgNode:
     return prepare_config(
         args.config_file,
-        args.opts,
+        training_overrides(args),
         train_data=args.train_data,
         val_data=args.val_data,
         splits=() if args.replay else ("TEST",) if args.eval_only else ("TRAIN", "TEST"),

@@ -137,6 +137,8 @@ _SECTIONS: dict[str, dict[str, tuple[float, float]]] = {
         "CHECKPOINT_KEEP": (0, INFINITY),
         "CHECKPOINT_MINUTES": (0, INFINITY),
         "REFERENCE_WORLD_SIZE": (0, INFINITY),
+        "REFERENCE_BATCH": (1, INFINITY),
+        "EPOCHS": (0, INFINITY),
         "FIT_IMAGES": (0, INFINITY),
         "FIT_VIEWS": (1, INFINITY),
         "FIT_MAX_ITER": (1, INFINITY),

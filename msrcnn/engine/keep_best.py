@@ -33,7 +33,7 @@ def check_keep_best(cfg: CfgNode) -> None:
     if not cfg.SOLVER.KEEP_BEST:
         return
     if not cfg.DATASETS.TEST:
-        raise UserError(f"{key} needs an evaluation, but DATASETS.TEST is empty")
+        raise UserError(f"{key} needs an evaluation, but DATASETS.TEST is empty: give --val-data")
     if cfg.TEST.EVAL_PERIOD <= 0:
         raise UserError(
             f"{key} needs evaluations during training: set TEST.EVAL_PERIOD, the iterations "
