@@ -134,6 +134,15 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # Keep the best checkpoint as model_best.pth, by an evaluation metric such as
     # "segm_mask_score/AP". "" disables it.
     cfg.SOLVER.KEEP_BEST = ""
+    # End the training after this many evaluations in a row without a new best one by KEEP_BEST; 0
+    # disables it.
+    cfg.SOLVER.EARLY_STOP = 0
+    # Compute the gradients of a batch in this many parts, for models that need more memory than
+    # there is. IMS_PER_BATCH stays the images of one step. The losses are averages over the parts,
+    # as they are over GPUs.
+    cfg.SOLVER.ACCUMULATE_STEPS = 1
+    # Number format of SOLVER.AMP.ENABLED: "float16", which needs a GPU, or "bfloat16".
+    cfg.SOLVER.AMP.DTYPE = "float16"
     # Fit the MaskIoU head to the detections on the training images after training, as
     # `msrcnn fit-scores` does.
     cfg.SOLVER.FIT_SCORES = False
@@ -149,6 +158,9 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     cfg.SOLVER.FIT_HELD_OUT = 0.1
     # Choose SCORE_EXPONENT and CONFIDENCE_EXPONENT on the held-out images.
     cfg.SOLVER.FIT_EXPONENTS = True
+
+    # Log the training to this project of Weights & Biases, besides TensorBoard; "" disables it.
+    cfg.WANDB = ""
 
     # Scale learning rate, schedule, warm-up and periods linearly from SOLVER.REFERENCE_BATCH images
     # per batch to SOLVER.IMS_PER_BATCH.

@@ -32,7 +32,7 @@ def labelled(root, folder):
         target.mkdir(parents=True)
         content = json.loads((root / f"{split}.json").read_text())
         names = {each["id"]: each["name"] for each in content["categories"]}
-        for image in [image for image in content["images"]][:number]:
+        for image in content["images"][:number]:
             shutil.copy(root / split / image["file_name"], target)
             shapes = [
                 {

@@ -1,6 +1,7 @@
 """Train Mask Scoring R-CNN (or Mask R-CNN) from a config, then evaluate it."""
 
 import argparse
+import os
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from ..engine.slurm import (
     was_put_back,
 )
 from ..errors import UserError
+from ..escaping import printable_log
 from ..scores import train_and_fit
+from ..scores.training_summary import training_summary
 from .arguments import (
     add_config,
     add_overrides,
@@ -67,6 +70,9 @@ def _train(args: argparse.Namespace, processes: Processes, *, resume: bool) -> N
         launch_processes(partial(run_in_process, cfg, eval_only=True, **settings), processes)
     else:
         train_and_fit(cfg, processes, keep=values_as_given(args.opts), **settings)
+        # Not once for each machine or, under torchrun, each process.
+        if processes.machine_rank == 0 and os.getenv("RANK", "0") == "0":
+            print(printable_log(training_summary(cfg)))
 
 
 def _config(args: argparse.Namespace, *, resume: bool) -> CfgNode:

@@ -16,6 +16,8 @@ KEYS = {
     "--epochs": ("SOLVER.EPOCHS", "SOLVER.MAX_ITER"),
     "--batch": ("SOLVER.IMS_PER_BATCH", "SOLVER.AUTO_SCALE"),
     "--size": SIZES,
+    "--early-stop": ("SOLVER.EARLY_STOP",),
+    "--wandb": ("WANDB",),
 }
 
 
@@ -42,6 +44,15 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="pixels of the short side of images; the other sizes of the config keep their ratio",
     )
+    parser.add_argument(
+        "--early-stop",
+        type=at_least(1),
+        metavar="N",
+        help="end the training after N evaluations without a new best one",
+    )
+    parser.add_argument(
+        "--wandb", metavar="PROJECT", help="also log to this project of Weights & Biases"
+    )
 
 
 def training_overrides(args: argparse.Namespace) -> list[str]:
@@ -52,7 +63,7 @@ def training_overrides(args: argparse.Namespace) -> list[str]:
     """
     given = args.opts[::2]
     for flag, keys in KEYS.items():
-        value = getattr(args, flag.removeprefix("--"))
+        value = getattr(args, flag.removeprefix("--").replace("-", "_"))
         if value is not None and (twice := [key for key in keys if key in given]):
             raise UserError(f"{flag} {value} sets {twice[0]}, which is also given: choose one")
     if {"SOLVER.EPOCHS", "SOLVER.MAX_ITER"} <= set(given):
@@ -66,6 +77,10 @@ def training_overrides(args: argparse.Namespace) -> list[str]:
         opts += ["SOLVER.EPOCHS", 0]
     if args.batch is not None:
         opts += ["SOLVER.IMS_PER_BATCH", args.batch, "SOLVER.AUTO_SCALE", True]
+    if args.early_stop is not None:
+        opts += ["SOLVER.EARLY_STOP", args.early_stop]
+    if args.wandb is not None:
+        opts += ["WANDB", args.wandb]
     if args.size is not None:
         opts += _sizes(load_config(args.config_file), args.size)
     return [*opts, *args.opts]

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
+from .early_stop import check_early_stop
 from .evaluate import evaluate
 from .keep_best import check_keep_best
 from .resume_check import check_resume
 from .start import start_run
 from .trainer import train
+from .wandb_writer import check_wandb
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +41,8 @@ def run(
     """
     if not eval_only and comm.is_main_process():
         check_keep_best(cfg)
+        check_early_stop(cfg)
+        check_wandb(cfg)
         if resume:
             check_resume(cfg, trust_weights=trust_weights)
     cfg = start_run(cfg, config_file=config_file, eval_only=eval_only)

@@ -23,7 +23,15 @@ from .numbers import DATASET, FOLDER, IMAGES, Published, load_published
 
 # Beginnings of config keys that do not make another training.
 MAY_DIFFER = (
-    *("OUTPUT_DIR", "SEED", "VERSION", "VIS_PERIOD", "CUDNN_BENCHMARK", "DATALOADER.NUM_WORKERS"),
+    *(
+        "OUTPUT_DIR",
+        "WANDB",
+        "SEED",
+        "VERSION",
+        "VIS_PERIOD",
+        "CUDNN_BENCHMARK",
+        "DATALOADER.NUM_WORKERS",
+    ),
     *("MODEL.DEVICE", "SOLVER.CHECKPOINT_", "SOLVER.KEEP_BEST", "SOLVER.REFERENCE_WORLD_SIZE"),
     *("TEST.EVAL_PERIOD", "TEST.BOOTSTRAP", "TEST.COCO_ENGINE", "DATASETS.TEST"),
     "DATASETS.CLASS_NAMES",  # follow from DATASETS.TRAIN
