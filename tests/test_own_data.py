@@ -11,10 +11,9 @@ from scripts import run_script
 
 FENCE = re.compile(r"^```\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SCRIPTS = {"check": "check_dataset", "train": "train_net", "predict": "predict", "eval": "eval_net"}
-SMALLER = {"--epochs": "1", "--batch": "2", "--size": "64"}
+SMALLER = {"--epochs": "2", "--batch": "2", "--size": "64"}
 QUICK = (
     *("SOLVER.FIT_MAX_ITER", "2", "SOLVER.FIT_BATCH", "8", "SOLVER.FIT_VIEWS", "1"),
-    *("MODEL.RPN.POST_NMS_TOPK_TEST", "20", "TEST.DETECTIONS_PER_IMAGE", "5"),
     *("DATALOADER.NUM_WORKERS", "0", "MODEL.DEVICE", "cpu"),
 )
 NUMBER = {"train": 6, "val": 2}

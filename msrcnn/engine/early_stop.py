@@ -42,6 +42,7 @@ class EarlyStop(HookBase):
             checkpointer: saves ``model_final.pth``.
             keep_best: the hook that finds the best evaluation; ``None`` in other processes.
         """
+        check_early_stop(cfg)
         self._patience, self._period = cfg.SOLVER.EARLY_STOP, cfg.TEST.EVAL_PERIOD
         self._checkpointer, self._keep_best = checkpointer, keep_best
         self._ended_with = 0  # EARLY_STOP that has ended the training

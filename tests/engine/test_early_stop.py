@@ -81,6 +81,7 @@ def test_a_better_one_starts_the_count_again(train):
 @pytest.mark.parametrize(("best", "stops"), [(2, True), (4, False)])
 def test_all_processes_follow_the_main_one(tiny_cfg, monkeypatch, best, stops):
     tiny_cfg.SOLVER.EARLY_STOP, tiny_cfg.TEST.EVAL_PERIOD = 1, 2
+    tiny_cfg.SOLVER.KEEP_BEST = METRIC
     monkeypatch.setattr(comm, "all_gather", lambda own: [best, own])
     hook = EarlyStop(tiny_cfg, None, None)
     hook.trainer = SimpleNamespace(iter=2, max_iter=10, stops=False)
