@@ -67,10 +67,11 @@ def _use_epochs(cfg: CfgNode, images: int, keep: Container[str]) -> str:
     if "SOLVER.WARMUP_ITERS" not in keep:
         solver.WARMUP_ITERS = min(solver.WARMUP_ITERS, math.ceil(iterations / WARMUP_SHARE))
     solver.EPOCHS = 0
+    steps = f", steps at {solver.STEPS}" if solver.STEPS else ""
     evaluation = f"every {cfg.TEST.EVAL_PERIOD}" if cfg.TEST.EVAL_PERIOD else "at the end"
     return (
         f"Schedule: {epochs} epochs x {images} images / {solver.IMS_PER_BATCH} per batch = "
-        f"{iterations} iterations; warm-up {solver.WARMUP_ITERS}, steps at {tuple(solver.STEPS)}, "
+        f"{iterations} iterations; warm-up {solver.WARMUP_ITERS}{steps}, "
         f"checkpoint every {solver.CHECKPOINT_PERIOD}, evaluation {evaluation}"
     )
 

@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 from ..engine import Processes, launch_processes, run, scale_schedule, start_run
 from ..engine.evaluators import FINAL_WEIGHTS
 from ..engine.keep_best import NAME as BEST
+from ..engine.publish import log_after_training
 from .fit_scores import fit_scores
 
 
@@ -67,4 +68,5 @@ def _fit(cfg: CfgNode) -> None:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.WEIGHTS = str(detector_weights(cfg))
-    fit_scores(start_run(cfg, eval_only=True))
+    with log_after_training(Path(cfg.OUTPUT_DIR), cfg.SOLVER.MAX_ITER) as results:
+        results.update(fit_scores(start_run(cfg, eval_only=True)))
