@@ -69,9 +69,10 @@ def test_ends_after_evaluations_that_are_not_better(train, tmp_path):
 
 
 def test_interrupted_between_evaluations(train, tmp_path):
-    train(stop_after=3)
-    assert train().iter == 4
-    assert best(tmp_path)["steps"] == 2
+    """The best one before the interruption, at 2, still counts."""
+    train(patience=3, stop_after=3)
+    assert train(patience=3).iter == 8
+    assert best(tmp_path)["steps"] == 5
 
 
 def test_a_better_one_starts_the_count_again(train):
