@@ -12,6 +12,7 @@ from .errors import UserError
 from .yaml_limits import check_yaml
 
 CONFIG_ROOT = Path(__file__).parent / "configs"
+REFERENCE_BATCH = 16  # images per batch that Detectron2's schedules are written for
 # What yacs raises for a key or value that does not fit, and Python for one that is nested too deep.
 MERGE_ERRORS = (
     *(AssertionError, AttributeError, KeyError, TypeError, ValueError),
@@ -145,6 +146,15 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # Keep the best checkpoint as model_best.pth, by an evaluation metric such as
     # "segm_mask_score/AP". "" disables it.
     cfg.SOLVER.KEEP_BEST = ""
+    # End the training after this many evaluations in a row without a new best one by KEEP_BEST; 0
+    # disables it.
+    cfg.SOLVER.EARLY_STOP = 0
+    # Compute the gradients of a batch in this many parts, for models that need more memory than
+    # there is. IMS_PER_BATCH stays the images of one step. The losses are averages over the parts,
+    # as they are over GPUs.
+    cfg.SOLVER.ACCUMULATE_STEPS = 1
+    # Number format of SOLVER.AMP.ENABLED: "float16", which needs a GPU, or "bfloat16".
+    cfg.SOLVER.AMP.DTYPE = "float16"
     # Fit the MaskIoU head to the detections on the training images after training, as
     # `msrcnn fit-scores` does.
     cfg.SOLVER.FIT_SCORES = False
@@ -162,9 +172,19 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # Choose MODEL.ROI_MASKIOU_HEAD.SCORE_EXPONENT and CONFIDENCE_EXPONENT on the held-out images.
     cfg.SOLVER.FIT_EXPONENTS = True
 
-    # Scale learning rate, schedule, warm-up and periods linearly from 16 images per batch, for
-    # which the configs are written, to SOLVER.IMS_PER_BATCH.
+    # Log the training to this project of Weights & Biases, besides TensorBoard; "" disables it.
+    cfg.WANDB = ""
+
+    # Scale learning rate, schedule, warm-up and periods linearly from SOLVER.REFERENCE_BATCH images
+    # per batch to SOLVER.IMS_PER_BATCH.
     cfg.SOLVER.AUTO_SCALE = False
+    # Images per batch that learning rate and schedule are written for. Set from the IMS_PER_BATCH
+    # of the config file, unless the file itself has AUTO_SCALE True.
+    cfg.SOLVER.REFERENCE_BATCH = REFERENCE_BATCH
+    # Train for this many passes over the training images: STEPS, EVAL_PERIOD and CHECKPOINT_PERIOD
+    # keep their proportion to MAX_ITER, and the warm-up takes at most a tenth. 0: MAX_ITER
+    # iterations.
+    cfg.SOLVER.EPOCHS = 0
 
 
 def get_msrcnn_cfg() -> CfgNode:
@@ -202,8 +222,16 @@ def get_config(name: str) -> CfgNode:
         The complete config, not frozen.
     """
     cfg = get_msrcnn_cfg()
-    cfg.merge_from_file(get_config_file(name), allow_unsafe=False)
+    _merge_file(cfg, get_config_file(name))
     return cfg
+
+
+def _merge_file(cfg: CfgNode, path: str) -> None:
+    """Merges a config file, and notes for which batch it is written."""
+    # Configs are untrusted data: with allow_unsafe, YAML could construct any Python object.
+    cfg.merge_from_file(path, allow_unsafe=False)
+    if not cfg.SOLVER.AUTO_SCALE:
+        cfg.SOLVER.REFERENCE_BATCH = cfg.SOLVER.IMS_PER_BATCH
 
 
 def find_config(config_file: str) -> Path:
@@ -253,8 +281,7 @@ def load_config(config_file: str | Path, opts: Sequence[str] = ()) -> CfgNode:
     cfg = get_msrcnn_cfg()
     try:
         check_yaml(path)
-        # Configs are untrusted data: with allow_unsafe, YAML could construct any Python object.
-        cfg.merge_from_file(str(path), allow_unsafe=False)
+        _merge_file(cfg, str(path))
     except (*MERGE_ERRORS, OSError, yaml.YAMLError) as error:
         raise UserError(f"config {path}: {_message(error)}") from error
     try:

@@ -18,17 +18,18 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["msrcnn.cli", "msrcnn.engine", "msrcnn.evaluation"])
 
 
-def run_script(name: str, *arguments: object) -> subprocess.CompletedProcess:
-    """Runs a script in the folder of the project.
+def run_script(name: str, *arguments: object, folder: Path = ROOT) -> subprocess.CompletedProcess:
+    """Runs a script of the project.
 
     Args:
         name: path of the script in the project.
         *arguments: its arguments.
+        folder: working directory; by default the folder of the project.
     """
     command = [str(ROOT / name), *map(str, arguments)]
-    with tempfile.TemporaryDirectory() as folder:
-        outputs = [Path(folder) / stream for stream in ("stdout", "stderr")]
-        process = _context.Process(target=_run, args=(command, outputs))
+    with tempfile.TemporaryDirectory() as streams:
+        outputs = [Path(streams) / stream for stream in ("stdout", "stderr")]
+        process = _context.Process(target=_run, args=(command, outputs, folder))
         process.start()
         process.join()
         return subprocess.CompletedProcess(
@@ -36,11 +37,11 @@ def run_script(name: str, *arguments: object) -> subprocess.CompletedProcess:
         )
 
 
-def _run(command: list[str], outputs: list[Path]) -> None:
+def _run(command: list[str], outputs: list[Path], folder: Path) -> None:
     for stream, output in enumerate(outputs, start=1):
         os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT), stream)
     multiprocessing.set_start_method("fork", force=True)  # of data workers, as in any other run
-    os.chdir(ROOT)
+    os.chdir(folder)
     sys.argv = command
     sys.path.insert(0, str(Path(command[0]).parent))
     runpy.run_path(command[0], run_name="__main__")

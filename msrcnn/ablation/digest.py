@@ -12,7 +12,8 @@ from ..engine.hashing import flatten, json_digest
 
 # Config keys that do not affect a result. The class names follow from the data.
 IRRELEVANT = {
-    *("OUTPUT_DIR", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS", "DATASETS.CLASS_NAMES"),
+    *("OUTPUT_DIR", "WANDB", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS", "DATASETS.CLASS_NAMES"),
+    "SOLVER.REFERENCE_BATCH",  # the schedule is already scaled
     *(f"SOLVER.CHECKPOINT_{key}" for key in ("PERIOD", "MINUTES", "KEEP")),
 }
 

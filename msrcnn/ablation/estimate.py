@@ -7,12 +7,12 @@ import time
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import AMPTrainer, SimpleTrainer
 from detectron2.utils.events import EventStorage
 from tabulate import tabulate
 
 from ..engine import Trainer
 from ..engine.device import on_available_device
+from ..engine.gradient_step import build_gradient_step
 from ..engine.result_records import hardware
 from ..scores.sample_cache import is_complete
 from .job import progress
@@ -85,10 +85,8 @@ def seconds_per_step(run: Run, num_gpus: int) -> float:
 def _time_step(cfg: CfgNode) -> float:
     logging.getLogger("detectron2").setLevel(logging.ERROR)
     model = Trainer.build_model(cfg).train()
-    trainer_class = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
-    trainer = trainer_class(
-        model, Trainer.build_train_loader(cfg), Trainer.build_optimizer(cfg, model)
-    )
+    loader, optimizer = Trainer.build_train_loader(cfg), Trainer.build_optimizer(cfg, model)
+    trainer = build_gradient_step(cfg, model, loader, optimizer)
     seconds = []
     with EventStorage() as trainer.storage:
         for trainer.iter in range(STEPS):

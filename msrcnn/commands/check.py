@@ -12,7 +12,7 @@ from ..data.coco_rules import check_coco, mask_format
 from ..data.custom import missing_path
 from ..data.finding import Finding
 from ..data.health import health_findings
-from ..data.other_formats import READERS, UNSUPPORTED, read_other
+from ..data.other_formats import READERS, read_other
 from ..data.repair import repaired, write_target
 from ..errors import UserError
 from ..escaping import one_line
@@ -55,9 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--convert",
-        choices=(*READERS, *UNSUPPORTED),
-        help="read CVAT for images 1.1 (its XML file), or Pascal VOC or YOLO (their folder), "
-        "and write it as COCO to --fix; only annotations with masks",
+        choices=READERS,
+        help="read labelme (the folder of its JSON files), CVAT for images 1.1 (its XML file), or "
+        "Pascal VOC or YOLO (their folder), and write it as COCO to --fix; only annotations with "
+        "masks",
     )
     parser.add_argument(
         "--report",

@@ -1,6 +1,7 @@
 """Train Mask Scoring R-CNN (or Mask R-CNN) from a config, then evaluate it."""
 
 import argparse
+import os
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from ..engine.slurm import (
     was_put_back,
 )
 from ..errors import UserError
+from ..escaping import printable_log
 from ..scores import train_and_fit
+from ..scores.training_summary import training_summary
 from .arguments import (
     add_config,
     add_overrides,
@@ -27,10 +30,12 @@ from .arguments import (
     add_val_data,
     processes,
 )
+from .training_flags import add_training_flags, training_overrides, values_as_given
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
+    add_training_flags(parser)
     parser.add_argument(
         "--resume", action="store_true", help="resume from the last checkpoint in OUTPUT_DIR"
     )
@@ -64,13 +69,16 @@ def _train(args: argparse.Namespace, processes: Processes, *, resume: bool) -> N
     elif args.eval_only:
         launch_processes(partial(run_in_process, cfg, eval_only=True, **settings), processes)
     else:
-        train_and_fit(cfg, processes, **settings)
+        train_and_fit(cfg, processes, keep=values_as_given(args.opts), **settings)
+        # Not once for each machine or, under torchrun, each process.
+        if processes.machine_rank == 0 and os.getenv("RANK", "0") == "0":
+            print(printable_log(training_summary(cfg)))
 
 
 def _config(args: argparse.Namespace, *, resume: bool) -> CfgNode:
     return prepare_config(
         args.config_file,
-        args.opts,
+        training_overrides(args),
         train_data=args.train_data,
         val_data=args.val_data,
         splits=() if args.replay else ("TEST",) if args.eval_only else ("TRAIN", "TEST"),

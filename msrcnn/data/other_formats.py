@@ -1,4 +1,4 @@
-"""Reads annotations in other formats through hotcoco; ``msrcnn check --convert``."""
+"""Reads annotations in other formats, most through hotcoco; ``msrcnn check --convert``."""
 
 import warnings
 from pathlib import Path
@@ -6,22 +6,23 @@ from pathlib import Path
 import hotcoco
 
 from ..errors import UserError
+from .labelme import read_labelme
 
 READERS = {
+    "labelme": read_labelme,
     "cvat": lambda source, images: hotcoco.COCO.from_cvat(source),
     "voc": lambda source, images: hotcoco.COCO.from_voc(source),
     "yolo": hotcoco.COCO.from_yolo,
 }
-# Other formats that users ask for, with what reads them.
-UNSUPPORTED = {"labelme": "export it to COCO with labelme's own labelme2coco.py"}
 
 
 def read_other(kind: str, source: Path, images: Path) -> tuple[dict, list[str]]:
     """Reads annotations in another format.
 
     Args:
-        kind: a key of ``READERS``: CVAT for images 1.1 (an XML file), Pascal VOC (a folder with
-            ``Annotations/``) or YOLO (a folder of label files with ``data.yaml``).
+        kind: a key of ``READERS``: labelme (a folder of its JSON files), CVAT for images 1.1 (an
+            XML file), Pascal VOC (a folder with ``Annotations/``) or YOLO (a folder of label files
+            with ``data.yaml``).
         source: the file or folder.
         images: the image folder.
 
@@ -29,16 +30,15 @@ def read_other(kind: str, source: Path, images: Path) -> tuple[dict, list[str]]:
         The content in COCO's format, and what the reader left out.
 
     Raises:
-        UserError: if the format is not supported, the files cannot be read, or they have no masks.
+        UserError: if the files cannot be read, or they have no masks.
     """
-    if kind in UNSUPPORTED:
-        raise UserError(f"--convert {kind} is not supported: {UNSUPPORTED[kind]}")
     if not source.exists():
         raise UserError(f"'{source}' does not exist")
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            content = READERS[kind](str(source), str(images)).dataset
+            read = READERS[kind](str(source), str(images))
+            content = read if isinstance(read, dict) else read.dataset
     except (ValueError, OSError) as error:
         raise UserError(f"'{source}' cannot be read as {kind}: {error}") from error
     if not content["images"]:

@@ -25,6 +25,8 @@ def check_data(cfg: CfgNode, splits: Sequence[str]) -> None:
         UserError: if a dataset does not exist, or naming the first of its problems.
     """
     for split in splits:
+        if split == "TRAIN" and not cfg.DATASETS.TRAIN:
+            raise UserError("DATASETS.TRAIN is empty: give --train-data ANN.json:IMAGES")
         check_datasets(cfg.DATASETS[split])
         for name in cfg.DATASETS[split]:
             checked = checked_dataset(name)

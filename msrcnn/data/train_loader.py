@@ -83,10 +83,12 @@ class TrainLoader:
         """
         dataset = training_images(cfg)
         processes = comm.get_world_size()
-        if cfg.SOLVER.IMS_PER_BATCH % processes:
+        parts = cfg.SOLVER.ACCUMULATE_STEPS
+        if cfg.SOLVER.IMS_PER_BATCH % (processes * parts):
+            by = f" x SOLVER.ACCUMULATE_STEPS {parts}" if parts > 1 else ""
             raise UserError(
                 f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}; it must be divisible by the "
-                f"number of processes, {processes}"
+                f"number of processes, {processes}{by}"
             )
         return cls(
             dataset,

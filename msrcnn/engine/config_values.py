@@ -19,6 +19,7 @@ from ..modeling.mask_score import RANKINGS
 from ..modeling.maskiou_input import INPUT_DESIGNS
 from ..modeling.maskiou_samples import TARGETS
 from ..modeling.soft_nms import NMS_TYPES
+from .gradient_step import DTYPES
 from .optimizer import OPTIMIZERS
 
 POOLERS = ("ROIAlignV2", "ROIAlign", "ROIPool", "ROIAlignRotated")
@@ -61,6 +62,7 @@ CHOICES: dict[str, Callable[[], Iterable]] = {
     "MODEL.ROI_MASKIOU_HEAD.SAMPLES": lambda: ("proposals", "detections"),
     "MODEL.ROI_MASKIOU_HEAD.FALSE_POSITIVES": lambda: ("ignore", "zero"),
     "MODEL.RPN.HEAD_NAME": lambda: dict(modeling.RPN_HEAD_REGISTRY),
+    "SOLVER.AMP.DTYPE": lambda: DTYPES,
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": lambda: ("value", "norm"),
     "SOLVER.LR_SCHEDULER_NAME": lambda: (
         *("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR"),
@@ -136,6 +138,10 @@ _SECTIONS: dict[str, dict[str, tuple[float, float]]] = {
         "CHECKPOINT_KEEP": (0, INFINITY),
         "CHECKPOINT_MINUTES": (0, INFINITY),
         "REFERENCE_WORLD_SIZE": (0, INFINITY),
+        "REFERENCE_BATCH": (1, INFINITY),
+        "EPOCHS": (0, INFINITY),
+        "EARLY_STOP": (0, INFINITY),
+        "ACCUMULATE_STEPS": (1, INFINITY),
         "FIT_IMAGES": (0, INFINITY),
         "FIT_VIEWS": (1, INFINITY),
         "FIT_MAX_ITER": (1, INFINITY),
@@ -281,6 +287,10 @@ def _check_combinations(cfg: CfgNode) -> None:
         raise UserError("OUTPUT_DIR is ''; name a folder")
     if cfg.SEED >= 2**31:
         raise UserError(f"SEED is {cfg.SEED}; it must be below 2147483648")
+    if cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.AMP.DTYPE == "float16" and cfg.MODEL.DEVICE == "cpu":
+        raise UserError(
+            "SOLVER.AMP.DTYPE 'float16' needs a GPU, but MODEL.DEVICE is 'cpu': set it to bfloat16"
+        )
     resnet = cfg.MODEL.RESNETS
     if (
         "resnet" in cfg.MODEL.BACKBONE.NAME

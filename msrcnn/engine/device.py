@@ -21,7 +21,8 @@ def on_available_device(cfg: CfgNode) -> CfgNode:
     frozen, cfg = cfg.is_frozen(), cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = "cpu"
-    cfg.SOLVER.AMP.ENABLED = False  # Detectron2's mixed precision requires CUDA
+    if cfg.SOLVER.AMP.DTYPE == "float16":  # whose scaled gradients require CUDA
+        cfg.SOLVER.AMP.ENABLED = False
     if frozen:
         cfg.freeze()
     return cfg

@@ -33,7 +33,7 @@ def check_keep_best(cfg: CfgNode) -> None:
     if not cfg.SOLVER.KEEP_BEST:
         return
     if not cfg.DATASETS.TEST:
-        raise UserError(f"{key} needs an evaluation, but DATASETS.TEST is empty")
+        raise UserError(f"{key} needs an evaluation, but DATASETS.TEST is empty: give --val-data")
     if cfg.TEST.EVAL_PERIOD <= 0:
         raise UserError(
             f"{key} needs evaluations during training: set TEST.EVAL_PERIOD, the iterations "
@@ -67,6 +67,9 @@ class KeepBest(HookBase):
 
     Like Detectron2's ``BestCheckpointer``, it runs after ``EvalHook``. The best value is saved in
     the checkpoint itself, so that a resumed run knows it and value and file cannot disagree.
+
+    Attributes:
+        best_steps: completed iterations at the best evaluation; 0 before the first one.
     """
 
     def __init__(self, cfg: CfgNode, checkpointer: DetectionCheckpointer):
@@ -78,7 +81,7 @@ class KeepBest(HookBase):
         self._metric, self._period = cfg.SOLVER.KEEP_BEST, cfg.TEST.EVAL_PERIOD
         self._checkpointer = checkpointer
         self._path = Path(cfg.OUTPUT_DIR) / f"{NAME}.pth"
-        self._best = -math.inf
+        self._best, self.best_steps = -math.inf, 0
 
     def before_train(self) -> None:
         if self.trainer.start_iter == 0 or not self._path.is_file():
@@ -90,7 +93,7 @@ class KeepBest(HookBase):
             return
         # A checkpoint of a later iteration belongs to another run.
         if best.get("metric") == self._metric and best["steps"] <= self.trainer.start_iter:
-            self._best = best["value"]
+            self._best, self.best_steps = best["value"], best["steps"]
 
     def after_step(self) -> None:
         steps = self.trainer.iter + 1  # completed
@@ -115,4 +118,4 @@ class KeepBest(HookBase):
         if value > self._best:
             best = {"metric": self._metric, "value": value, "steps": steps}
             self._checkpointer.save(NAME, iteration=steps - 1, best=best)
-            self._best = value
+            self._best, self.best_steps = value, steps

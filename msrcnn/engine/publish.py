@@ -1,12 +1,16 @@
 """Publishes an evaluation: the HTML report, and images for TensorBoard during training."""
 
+import contextlib
 import io
 import logging
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
 from detectron2.data import MetadataCatalog
-from detectron2.utils.events import EventStorage, get_event_storage
+from detectron2.evaluation.testing import flatten_results_dict
+from detectron2.utils.events import EventStorage, TensorboardXWriter, get_event_storage
 from PIL import Image
 
 from ..escaping import printable
@@ -16,6 +20,8 @@ from ..visualization import prediction_grid, write_report
 logger = logging.getLogger(__name__)
 
 NUM_PICTURES = 4  # images with predictions that TensorBoard shows per evaluation
+# Receives the images of an evaluation that is outside of a training but belongs to it.
+_after_training: ContextVar[EventStorage | None] = ContextVar("after_training", default=None)
 
 
 def publish_evaluation(evaluation: Evaluation, output_dir: Path, *, dataset_name: str) -> None:
@@ -41,7 +47,7 @@ def _report(
     evaluation: Evaluation, output_dir: Path, dataset_name: str, image_root: Path | None
 ) -> None:
     plots = write_report(evaluation, output_dir, image_root, title=dataset_name)
-    storage = training_storage()
+    storage = _after_training.get() or training_storage()
     if storage is None:
         return
     tag = printable(dataset_name)  # TensorBoard's files cannot hold undecodable bytes of paths
@@ -53,6 +59,32 @@ def _report(
             evaluation.ground_truth, image_root, evaluation.detections, **layout
         )
         _put(storage, f"{tag}/predictions", picture)
+
+
+@contextlib.contextmanager
+def log_after_training(output_dir: Path, step: int) -> Iterator[dict]:
+    """Adds an evaluation to TensorBoard's log of a training that has ended.
+
+    Args:
+        output_dir: output folder of the training.
+        step: iterations of the training.
+
+    Yields:
+        A dict for the metrics of the evaluation, as an evaluator returns them.
+    """
+    results: dict = {}
+    storage = EventStorage(step)
+    token = _after_training.set(storage)
+    try:
+        yield results
+    finally:
+        _after_training.reset(token)
+    if results:  # of the main process
+        with storage:
+            storage.put_scalars(**flatten_results_dict(results), smoothing_hint=False)
+            writer = TensorboardXWriter(str(output_dir))
+            writer.write()
+            writer.close()
 
 
 def training_storage() -> EventStorage | None:

@@ -13,6 +13,7 @@ from ..data.custom import register_custom_datasets
 from ..errors import UserError
 from .device import on_available_device
 from .divergence import first_not_finite
+from .gradient_step import autocast, micro_batches
 from .launch import part_of_run
 from .run_log import silence_known_warnings
 from .trainer import Trainer, seed_step
@@ -71,13 +72,15 @@ def _run(cfg: CfgNode, model: nn.Module, batch: list[dict]) -> tuple[dict[str, f
     else:
         where = None
     losses: dict[str, Tensor] = {}
-    device = torch.device(cfg.MODEL.DEVICE).type
+    parts = cfg.SOLVER.ACCUMULATE_STEPS
     with (
         _watched(model) as found,
-        torch.autocast(device, enabled=cfg.SOLVER.AMP.ENABLED),
+        autocast(cfg),
         contextlib.suppress(FloatingPointError),  # of the RPN
     ):
-        losses = model(batch)
+        for part in micro_batches(batch, parts):
+            for name, loss in model(part).items():
+                losses[name] = losses.get(name, 0) + loss / parts
     where = where or next(iter(found), None)
     if where is None and (name := first_not_finite(losses)):
         where = name

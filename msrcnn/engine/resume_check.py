@@ -14,6 +14,7 @@ from ..errors import UserError
 from ..modeling.train_only import train_only
 from .config_values import value_of
 from .device import on_available_device
+from .gradient_step import scales_gradients
 from .optimizer import build_optimizer
 from .scoring_parts import register_mask_head
 
@@ -88,8 +89,8 @@ def _difference(cfg: CfgNode, path: str, checkpoint: dict) -> str:
         found["identity"]["parameters"], wanted["parameters"]
     ):
         return difference
-    if cfg.SOLVER.AMP.ENABLED and "grad_scaler" not in found.get("_trainer", ()):
-        return "its SOLVER.AMP.ENABLED is False, not True"
+    if scales_gradients(cfg) and "grad_scaler" not in found.get("_trainer", ()):
+        return "it was not trained with SOLVER.AMP.ENABLED True and DTYPE 'float16'"
     return ""
 
 

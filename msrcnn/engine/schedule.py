@@ -1,40 +1,96 @@
-"""``SOLVER.AUTO_SCALE``: scales the schedule for 16 images per batch to another batch size."""
+"""Schedules: scaled to another batch (``SOLVER.AUTO_SCALE``), or counted in ``SOLVER.EPOCHS``."""
 
-import logging
+import math
+from collections.abc import Callable, Container
 
 from detectron2.config import CfgNode
 
-REFERENCE_BATCH = 16  # images per batch that the COCO schedules are written for
+from ..data.dataset_classes import training_images
+
+PERIODS = ("SOLVER.CHECKPOINT_PERIOD", "TEST.EVAL_PERIOD")
+DETECTIONS_FROM = "MODEL.ROI_MASKIOU_HEAD.DETECTIONS_FROM"
+WARMUP_SHARE = 10  # SOLVER.EPOCHS: the warm-up takes at most one in so many iterations
 
 
-def scale_schedule(cfg: CfgNode) -> None:
-    """Scales learning rate and schedule linearly to ``SOLVER.IMS_PER_BATCH``.
+def scale_schedule(cfg: CfgNode, keep: Container[str] = ()) -> list[str]:
+    """Makes learning rate and schedule those of the run's batch and number of epochs.
 
-    Half the images per batch: half the learning rate, twice the iterations, as in "Accurate, Large
-    Minibatch SGD" (arXiv 1706.02677). Sets ``SOLVER.AUTO_SCALE`` to False, so that the config saved
-    by a run says what the run did and is not scaled again.
+    With ``SOLVER.AUTO_SCALE``, half the images per batch have half the learning rate and twice the
+    iterations, as in "Accurate, Large Minibatch SGD" (arXiv 1706.02677). With ``SOLVER.EPOCHS``,
+    the schedule is stretched to that many passes over the training images. Afterwards neither is
+    set, so that the config saved by a run says what the run did and is not scaled again.
 
     Args:
-        cfg: modified in place.
+        cfg: modified in place. With ``EPOCHS``, its training datasets must be registered.
+        keep: names of keys that keep their value.
+
+    Returns:
+        The arithmetic, for the user: a line for each of the two that was set.
     """
-    if not cfg.SOLVER.AUTO_SCALE:
-        return
-    solver, scale = cfg.SOLVER, cfg.SOLVER.IMS_PER_BATCH / REFERENCE_BATCH
-    solver.BASE_LR = solver.BASE_LR * scale
-    solver.STEPS = tuple(round(step / scale) for step in solver.STEPS)
-    solver.MAX_ITER = round(solver.MAX_ITER / scale)
-    solver.WARMUP_ITERS = round(solver.WARMUP_ITERS / scale)
-    head = cfg.MODEL.ROI_MASKIOU_HEAD
-    head.DETECTIONS_FROM = round(head.DETECTIONS_FROM / scale)
-    # A period of 0 means never, and is not scaled.
-    solver.CHECKPOINT_PERIOD = _scaled_period(solver.CHECKPOINT_PERIOD, scale)
-    cfg.TEST.EVAL_PERIOD = _scaled_period(cfg.TEST.EVAL_PERIOD, scale)
-    solver.AUTO_SCALE = False
-    logging.getLogger(__name__).info(
-        "SOLVER.AUTO_SCALE: %d images per batch, learning rate %g, %d iterations, steps at %s",
-        *(solver.IMS_PER_BATCH, solver.BASE_LR, solver.MAX_ITER, solver.STEPS),
+    notes = []
+    if cfg.SOLVER.EPOCHS:
+        notes.append(_use_epochs(cfg, len(training_images(cfg)), keep))
+    if cfg.SOLVER.AUTO_SCALE:
+        notes.append(_use_batch(cfg, keep, only_rate=bool(notes)))
+    return notes
+
+
+def _use_batch(cfg: CfgNode, keep: Container[str], *, only_rate: bool) -> str:
+    solver = cfg.SOLVER
+    scale, before = solver.IMS_PER_BATCH / solver.REFERENCE_BATCH, solver.BASE_LR
+    if "SOLVER.BASE_LR" not in keep:
+        solver.BASE_LR = solver.BASE_LR * scale
+    if not only_rate:
+        _stretch(cfg, 1 / scale, keep, round)
+        if "SOLVER.WARMUP_ITERS" not in keep:
+            solver.WARMUP_ITERS = round(solver.WARMUP_ITERS / scale)
+    note = (
+        f"Learning rate: {before:g} x {solver.IMS_PER_BATCH} / {solver.REFERENCE_BATCH} images per "
+        f"batch = {solver.BASE_LR:g}"
+        if "SOLVER.BASE_LR" not in keep
+        else f"Learning rate: {before:g}, as given"
+    )
+    solver.AUTO_SCALE, solver.REFERENCE_BATCH = False, solver.IMS_PER_BATCH
+    return note if only_rate else f"{note}; {solver.MAX_ITER} iterations, steps at {solver.STEPS}"
+
+
+def _use_epochs(cfg: CfgNode, images: int, keep: Container[str]) -> str:
+    solver, epochs = cfg.SOLVER, cfg.SOLVER.EPOCHS
+    iterations = math.ceil(epochs * images / solver.IMS_PER_BATCH)
+    _stretch(cfg, iterations / solver.MAX_ITER, keep, math.ceil)
+    solver.MAX_ITER = iterations
+    if "SOLVER.STEPS" not in keep:  # those of a short schedule may coincide
+        solver.STEPS = tuple(sorted({step for step in solver.STEPS if step < iterations}))
+    if DETECTIONS_FROM not in keep:
+        head = cfg.MODEL.ROI_MASKIOU_HEAD
+        head.DETECTIONS_FROM = min(head.DETECTIONS_FROM, iterations - 1)
+    if "SOLVER.WARMUP_ITERS" not in keep:
+        solver.WARMUP_ITERS = min(solver.WARMUP_ITERS, math.ceil(iterations / WARMUP_SHARE))
+    solver.EPOCHS = 0
+    steps = f", steps at {solver.STEPS}" if solver.STEPS else ""
+    evaluation = f"every {cfg.TEST.EVAL_PERIOD}" if cfg.TEST.EVAL_PERIOD else "at the end"
+    return (
+        f"Schedule: {epochs} epochs x {images} images / {solver.IMS_PER_BATCH} per batch = "
+        f"{iterations} iterations; warm-up {solver.WARMUP_ITERS}{steps}, "
+        f"checkpoint every {solver.CHECKPOINT_PERIOD}, evaluation {evaluation}"
     )
 
 
-def _scaled_period(period: int, scale: float) -> int:
-    return max(round(period / scale), 1) if period > 0 else period
+def _stretch(
+    cfg: CfgNode, factor: float, keep: Container[str], whole: Callable[[float], int]
+) -> None:
+    """Multiplies the iterations of the schedule, except for the warm-up.
+
+    A period of 0 means never, and stays.
+    """
+    solver = cfg.SOLVER
+    if "SOLVER.STEPS" not in keep:
+        solver.STEPS = tuple(whole(step * factor) for step in solver.STEPS)
+    for key in ("SOLVER.MAX_ITER", DETECTIONS_FROM, *PERIODS):
+        *sections, name = key.split(".")
+        section = cfg
+        for each in sections:
+            section = section[each]
+        if key not in keep and section[name] > 0:
+            lowest = 0 if key == DETECTIONS_FROM else 1
+            section[name] = max(whole(section[name] * factor), lowest)

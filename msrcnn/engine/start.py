@@ -36,7 +36,9 @@ def start_run(cfg: CfgNode, *, config_file: str = "", eval_only: bool = False) -
             *("Custom data: %d classes, masks as %s.", cfg.MODEL.ROI_HEADS.NUM_CLASSES),
             cfg.INPUT.MASK_FORMAT,
         )
-    scale_schedule(cfg)
+    if not eval_only:
+        for note in scale_schedule(cfg):
+            logger.info(note)
     cfg.freeze()
     default_setup(cfg, argparse.Namespace(config_file=config_file, eval_only=eval_only))
     return cfg

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
+from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
 from detectron2.engine.hooks import PeriodicCheckpointer, PeriodicWriter, PreciseBN
@@ -26,13 +27,16 @@ from ..modeling.train_only import train_only
 from .build_errors import config_errors
 from .device import on_available_device
 from .divergence import divergence_error
+from .early_stop import EarlyStop
 from .evaluators import build_evaluator
+from .gradient_step import GradientStep, needs_own_step
 from .keep_best import KeepBest
 from .model_classes import class_names
 from .optimizer import build_optimizer
 from .progress import ProgressLine
 from .resume_check import identity
 from .timed_checkpoints import TimedCheckpointer
+from .wandb_writer import WandbWriter
 
 
 class Trainer(DefaultTrainer):
@@ -50,7 +54,14 @@ class Trainer(DefaultTrainer):
         self.trust_weights = trust_weights
         if comm.get_world_size() == 1:  # otherwise, by the process that launched this one
             check_data(cfg, ("TRAIN", "TEST"))
-        super().__init__(on_available_device(cfg))
+        self.stops = False  # set by a hook: the training ends after the step
+        cfg = on_available_device(cfg)
+        own_step = needs_own_step(cfg)
+        super().__init__(_with(cfg, "SOLVER.AMP.ENABLED", False) if own_step else cfg)
+        if own_step:
+            self.cfg = cfg = _with(self.cfg, "SOLVER.AMP.ENABLED", cfg.SOLVER.AMP.ENABLED)
+            step = self._trainer
+            self._trainer = GradientStep(cfg, step.model, step.data_loader, step.optimizer)
         # Seeds all random numbers of the training; a resumed run uses the checkpoint's seed.
         self.seed = self._trainer.data_loader.seed
 
@@ -108,12 +119,26 @@ class Trainer(DefaultTrainer):
                 hooks.insert(hooks.index(hook), SameBatches(hook))
             if isinstance(hook, PeriodicCheckpointer) and self.cfg.SOLVER.CHECKPOINT_MINUTES:
                 hooks.insert(hooks.index(hook) + 1, TimedCheckpointer(self.cfg, self.checkpointer))
+        keep_best = None
         if comm.is_main_process():
-            hooks.insert(1, ProgressLine())  # after the timer, before a checkpoint's log lines
+            hooks.insert(
+                1, ProgressLine(self.cfg)
+            )  # after the timer, before a checkpoint's log lines
             if self.cfg.SOLVER.KEEP_BEST:
                 # After the evaluation, before the writers.
-                hooks.insert(-1, KeepBest(self.cfg, self.checkpointer))
+                keep_best = KeepBest(self.cfg, self.checkpointer)
+                hooks.insert(-1, keep_best)
+        if self.cfg.SOLVER.EARLY_STOP:
+            end = len(hooks) - comm.is_main_process()  # of the writers
+            hooks.insert(end, EarlyStop(self.cfg, self.checkpointer, keep_best))
         return hooks
+
+    def build_writers(self) -> list:
+        writers = super().build_writers()
+        if self.cfg.WANDB:
+            self._wandb = WandbWriter(self.cfg)
+            writers.insert(0, self._wandb)
+        return writers
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Starts from ``MODEL.WEIGHTS``, or resumes from the last checkpoint.
@@ -138,6 +163,8 @@ class Trainer(DefaultTrainer):
         """Trains to the end; a full disk raises one clear ``UserError``."""
         try:
             return super().train()
+        except EndOfTraining:
+            return getattr(self, "_last_eval_results", OrderedDict())
         except OSError as error:
             if isinstance(error.__context__, UserError):  # the first error
                 raise error.__context__ from None
@@ -147,6 +174,23 @@ class Trainer(DefaultTrainer):
                 f"cannot write to '{self.cfg.OUTPUT_DIR}': {error.strerror}; free some space and "
                 "continue with --resume"
             ) from error
+
+    def before_train(self) -> None:
+        if self.cfg.WANDB and comm.is_main_process():
+            self._wandb.start(resumed=self.start_iter > 0)
+        super().before_train()
+        self._end_if_stopped(self.start_iter)
+
+    def after_step(self) -> None:
+        super().after_step()
+        self._end_if_stopped(self.iter + 1)
+
+    def _end_if_stopped(self, steps: int) -> None:
+        """Ends the training as if it had been meant to take this many steps."""
+        if self.stops:
+            self.iter = self.max_iter = steps
+            self.cfg = _with(self.cfg, "SOLVER.MAX_ITER", steps)
+            raise EndOfTraining
 
     def after_train(self) -> None:
         if self.iter >= self.max_iter:  # TrainerBase counts one further after the last step
@@ -186,6 +230,19 @@ class Trainer(DefaultTrainer):
             logging.getLogger(__name__).warning(
                 "The checkpoint holds no optimizer state: momentum starts from zero."
             )
+
+
+class EndOfTraining(BaseException):
+    """Leaves Detectron2's loop early; it would log an ``Exception`` as an error."""
+
+
+def _with(cfg: CfgNode, key: str, value: object) -> CfgNode:
+    """Returns a copy of a config in which a key has another value."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.merge_from_list([key, value])
+    cfg.freeze()
+    return cfg
 
 
 class SameBatches(HookBase):

@@ -2,8 +2,7 @@
 
 from tabulate import tabulate
 
-from ..config import get_config
-from ..engine.schedule import REFERENCE_BATCH
+from ..config import REFERENCE_BATCH, get_config
 from .numbers import FOLDER, published_by_config, published_training
 
 GPUS = 8  # of the published times

@@ -10,7 +10,7 @@ from tabulate import tabulate
 from ..config import load_config
 from ..engine import prepare_config
 from ..engine.hashing import flatten
-from ..engine.schedule import REFERENCE_BATCH, scale_schedule
+from ..engine.schedule import scale_schedule
 from ..errors import UserError
 from ..evaluation import (
     ap_interval,
@@ -23,7 +23,15 @@ from .numbers import DATASET, FOLDER, IMAGES, Published, load_published
 
 # Beginnings of config keys that do not make another training.
 MAY_DIFFER = (
-    *("OUTPUT_DIR", "SEED", "VERSION", "VIS_PERIOD", "CUDNN_BENCHMARK", "DATALOADER.NUM_WORKERS"),
+    *(
+        "OUTPUT_DIR",
+        "WANDB",
+        "SEED",
+        "VERSION",
+        "VIS_PERIOD",
+        "CUDNN_BENCHMARK",
+        "DATALOADER.NUM_WORKERS",
+    ),
     *("MODEL.DEVICE", "SOLVER.CHECKPOINT_", "SOLVER.KEEP_BEST", "SOLVER.REFERENCE_WORLD_SIZE"),
     *("TEST.EVAL_PERIOD", "TEST.BOOTSTRAP", "TEST.COCO_ENGINE", "DATASETS.TEST"),
     "DATASETS.CLASS_NAMES",  # follow from DATASETS.TRAIN
@@ -148,7 +156,7 @@ def _equal(ours: object, theirs: object) -> bool:
 def _as_trained(config: str, cfg: CfgNode) -> CfgNode:
     """Returns a published config at the batch size of a run, with the schedule scaled to it."""
     expected = prepare_config(f"{FOLDER}/{config}.yaml")
-    if cfg.SOLVER.IMS_PER_BATCH != REFERENCE_BATCH:
+    if cfg.SOLVER.IMS_PER_BATCH != expected.SOLVER.REFERENCE_BATCH:
         expected.SOLVER.IMS_PER_BATCH = cfg.SOLVER.IMS_PER_BATCH
         expected.SOLVER.AUTO_SCALE = True
         scale_schedule(expected)

@@ -1,31 +1,42 @@
 """Training that ends with a fit of the mask scores (``SOLVER.FIT_SCORES``)."""
 
+from collections.abc import Container
 from functools import partial
 from pathlib import Path
 
 from detectron2.config import CfgNode
 
-from ..engine import Processes, launch_processes, run, start_run
+from ..engine import Processes, launch_processes, run, scale_schedule, start_run
+from ..engine.evaluators import FINAL_WEIGHTS
+from ..engine.keep_best import NAME as BEST
+from ..engine.publish import log_after_training
 from .fit_scores import fit_scores
-
-FINAL_WEIGHTS = "model_final.pth"
 
 
 def train_and_fit(
-    cfg: CfgNode, processes: Processes, *, resume: bool = False, trust_weights: bool = False
+    cfg: CfgNode,
+    processes: Processes,
+    *,
+    keep: Container[str] = (),
+    resume: bool = False,
+    trust_weights: bool = False,
 ) -> None:
     """Trains a model, and fits its MaskIoU head if the config asks for it.
 
     Args:
         cfg: a config from :func:`msrcnn.engine.prepare_config`.
         processes: how many processes to use.
+        keep: keys that keep their value, see :func:`msrcnn.engine.scale_schedule`.
         resume: resume the training from the last checkpoint of ``OUTPUT_DIR``, if there is one.
         trust_weights: load weights that are not plain data, and run the code in them.
 
     Raises:
         UserError: for a mistake that only shows with the weights or the data at hand.
     """
-    training = partial(run, training_config(cfg), resume=resume, trust_weights=trust_weights)
+    cfg = cfg.clone()
+    cfg.defrost()
+    settings = {"notes": scale_schedule(cfg, keep), "resume": resume}
+    training = partial(run, training_config(cfg), trust_weights=trust_weights, **settings)
     launch_processes(training, processes)
     if cfg.SOLVER.FIT_SCORES:
         launch_processes(partial(_fit, cfg), processes)
@@ -48,8 +59,14 @@ def training_config(cfg: CfgNode) -> CfgNode:
     return cfg
 
 
+def detector_weights(cfg: CfgNode) -> Path:
+    """Returns the weights that a training leaves: the best ones, or the last without KEEP_BEST."""
+    return Path(cfg.OUTPUT_DIR) / (f"{BEST}.pth" if cfg.SOLVER.KEEP_BEST else FINAL_WEIGHTS)
+
+
 def _fit(cfg: CfgNode) -> None:
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.MODEL.WEIGHTS = str(Path(cfg.OUTPUT_DIR) / FINAL_WEIGHTS)
-    fit_scores(start_run(cfg, eval_only=True))
+    cfg.MODEL.WEIGHTS = str(detector_weights(cfg))
+    with log_after_training(Path(cfg.OUTPUT_DIR), cfg.SOLVER.MAX_ITER) as results:
+        results.update(fit_scores(start_run(cfg, eval_only=True)))

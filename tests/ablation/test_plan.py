@@ -316,10 +316,10 @@ def test_a_mistake_on_the_command_line_is_not_blamed_on_the_file(plan):
 
 
 def test_steps_are_those_that_will_be_taken(plan):
-    opts = ["SOLVER.AUTO_SCALE", "True", "SOLVER.IMS_PER_BATCH", "8"]
+    opts = ["SOLVER.AUTO_SCALE", "True", "SOLVER.IMS_PER_BATCH", "1"]
     run = plan(opts=opts).variants["concat"][1]
     assert run.steps == 8  # twice as many of half the size
-    assert "8 steps of 8 images" in describe(plan(opts=opts))
+    assert "8 steps of 1 image" in describe(plan(opts=opts))
     variants = {"concat": {"set": {"SOLVER.MAX_ITER": 9}}, "multiply": {}}
     assert "; 4 to 9 steps of 2 images" in describe(plan(variants=variants))
 

@@ -36,9 +36,7 @@ def test_boxes_are_refused(content, shapes_root, tmp_path, kind):
         read_other(kind, tmp_path / "out", shapes_root / "val")
 
 
-def test_what_is_not_supported_or_damaged(tmp_path):
-    with pytest.raises(UserError, match="--convert labelme is not supported: export it"):
-        read_other("labelme", tmp_path, tmp_path)
+def test_what_is_damaged(tmp_path):
     with pytest.raises(UserError, match="'nowhere' does not exist"):
         read_other("cvat", Path("nowhere"), tmp_path)
     (tmp_path / "a.xml").write_text("no XML")

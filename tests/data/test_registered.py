@@ -129,6 +129,13 @@ def test_boxes_suffice_for_a_detector_and_for_evaluation(tiny_cfg, dicts, regist
     check_data(tiny_cfg, ["TRAIN"])
 
 
+def test_training_needs_data(tiny_cfg):
+    tiny_cfg.DATASETS.TRAIN = ()
+    check_data(tiny_cfg, [])
+    with pytest.raises(UserError, match="DATASETS.TRAIN is empty: give --train-data"):
+        check_data(tiny_cfg, ["TRAIN"])
+
+
 def test_function_without_class_names(dicts, registered):
     with pytest.raises(UserError, match=r"thing_classes = \['cat', 'dog'\]"):
         checked_dataset(registered(dicts))

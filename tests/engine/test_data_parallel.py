@@ -2,6 +2,7 @@
 
 import random
 import socket
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,9 +17,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from msrcnn import get_config
 from msrcnn.engine import Trainer
+from msrcnn.engine.early_stop import EarlyStop
+from msrcnn.engine.gradient_step import GradientStep
 from msrcnn.modeling import MaskIoUHead, MaskScoringHead
 
 PROCESSES, STEPS, CLASSES = 2, 2, 6
+IMAGES = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
 
 
 class HeadLoss(torch.nn.Module):
@@ -95,6 +99,42 @@ def random_numbers():
     return numbers
 
 
+class Square(torch.nn.Module):
+    """A model with one parameter, and a loss whose parts are means like those of a detector."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, images):
+        return {"loss": ((self.weight * torch.tensor(images) - 1) ** 2).mean()}
+
+
+def step_in_parts(model, images, parts):
+    """Returns the parameter after a step, and the logged loss."""
+    cfg = get_config("quick/smoke_ms_rcnn_R_18_FPN.yaml")
+    cfg.MODEL.DEVICE, cfg.SOLVER.ACCUMULATE_STEPS = "cpu", parts
+    step = GradientStep(cfg, model, [images], torch.optim.SGD(model.parameters(), lr=0.1))
+    with EventStorage() as step.storage:
+        step.run_step()
+        logged = step.storage.latest().get("total_loss")
+    return next(model.parameters()).item(), logged and logged[0]
+
+
+def ends_early(rank):
+    """Whether a process ends at step 6 with the best evaluation, that of step 2, in the first."""
+    cfg = get_config("quick/smoke_ms_rcnn_R_18_FPN.yaml")
+    cfg.SOLVER.KEEP_BEST, cfg.SOLVER.EARLY_STOP, cfg.TEST.EVAL_PERIOD = "bbox/AP", 2, 2
+    keep_best = SimpleNamespace(best_steps=2) if rank == 0 else None
+    hook = EarlyStop(cfg, SimpleNamespace(save=lambda *_, **__: None), keep_best)
+    hook.trainer = SimpleNamespace(max_iter=10, stops=False)
+    stopped = []
+    for hook.trainer.iter in range(6):
+        hook.after_step()
+        stopped.append(hook.trainer.stops)
+    return stopped
+
+
 def as_rank(rank, port, folder):
     torch.set_num_threads(1)
     address = f"tcp://127.0.0.1:{port}"
@@ -119,6 +159,9 @@ def as_rank(rank, port, folder):
     found["model"] = [p.detach() for p in model.parameters()]
 
     found["random"] = random_numbers()
+    shared = DistributedDataParallel(Square())
+    found["parts"] = step_in_parts(shared, IMAGES[4 * rank : 4 * rank + 4], parts=2)
+    found["ends_early"] = ends_early(rank)
     torch.save(found, folder / f"{rank}.pth")
     distributed.destroy_process_group()
 
@@ -166,6 +209,18 @@ def test_step_is_that_of_the_average_gradient_even_if_a_process_has_no_foregroun
     for rank in ranks:
         assert_close(rank["model"], model.parameters())
     assert all(torch.equal(a, b) for a, b in zip(ranks[0]["model"], ranks[1]["model"]))
+
+
+def test_parts_in_two_processes_are_those_of_one_process(ranks):
+    weight, loss = step_in_parts(Square(), IMAGES, parts=4)
+    whole, _ = step_in_parts(Square(), IMAGES, parts=1)
+    assert weight == pytest.approx(whole) != 1
+    assert [rank["parts"][0] for rank in ranks] == pytest.approx([weight, weight])
+    assert ranks[0]["parts"][1] == pytest.approx(loss)  # logged by the main process
+
+
+def test_processes_end_early_together(ranks):
+    assert ranks[0]["ends_early"] == ranks[1]["ends_early"] == [False] * 5 + [True]
 
 
 def test_processes_draw_different_random_numbers(ranks):

@@ -24,7 +24,7 @@ def cfg(tiny_cfg):
         ("segm_mask_score/AP", {"MODEL.MASKIOU_ON": False}, "nearest: segm_box_score/AP"),
         ("segm_box_score/AP", {"MODEL.MASKIOU_ON": False}, None),
         ("segm_box_score/AP", {"MODEL.MASKIOU_ON": False, "MODEL.MASK_ON": False}, "nearest: bbox"),
-        ("bbox/AP", {"DATASETS.TEST": ()}, "DATASETS.TEST is empty"),
+        ("bbox/AP", {"DATASETS.TEST": ()}, "DATASETS.TEST is empty: give --val-data"),
         ("bbox/AP", {"TEST.EVAL_PERIOD": 0}, "set TEST.EVAL_PERIOD"),
         ("", {"DATASETS.TEST": ()}, None),
     ],

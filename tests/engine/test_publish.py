@@ -3,6 +3,7 @@ import torch
 from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.utils.events import EventStorage
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from msrcnn.engine import Trainer, publish
 
@@ -35,6 +36,17 @@ def test_images_are_logged_during_training(cfg, tmp_path):
         assert image.shape[0] == 3
         assert min(image.shape[1:]) > 100
     assert (tmp_path / "report.html").is_file()
+
+
+def test_evaluation_after_a_training_is_added_to_its_log(cfg, tmp_path):
+    with publish.log_after_training(tmp_path, 30) as results:
+        results.update(evaluate(cfg))
+    log = EventAccumulator(str(tmp_path)).Reload()
+    (name,) = cfg.DATASETS.TEST
+    assert [each.step for each in log.Images(f"{name}/predictions")] == [30]
+    assert [each.step for each in log.Scalars("segm_mask_score/AP")] == [30]
+    evaluate(cfg)  # one that belongs to nothing
+    assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 1
 
 
 def test_report_is_written_without_training(cfg, tmp_path):

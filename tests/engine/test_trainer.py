@@ -1,10 +1,13 @@
 import io
 import json
+import re
+from types import SimpleNamespace
 
 import pytest
 import torch
 from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
+from detectron2.utils.events import EventStorage
 from exploits import EXPLOITS
 
 from msrcnn.engine import Trainer, evaluate
@@ -138,13 +141,26 @@ def test_progress_line(cfg, monkeypatch):
     monkeypatch.setattr(
         Trainer,
         "build_hooks",
-        lambda self: [*hooks(self), ProgressLine(terminal), ProgressLine(log, period=3)],
+        lambda self: [*hooks(self), ProgressLine(cfg, terminal), ProgressLine(cfg, log, period=3)],
     )
     train(cfg)
     assert terminal.getvalue().count("\r") == 4
     assert "step 4/4  loss " in terminal.getvalue()
     assert [line.split("  ")[0] for line in log.getvalue().splitlines()] == ["step 3/4", "step 4/4"]
     assert "maskiou 0." in log.getvalue()
+    assert re.search(r"\d s/step  \d+\.\d images/s  \d+\.\d GB  0:00:00 left$", log.getvalue())
+
+
+def test_progress_line_leaves_room_for_other_lines(cfg):
+    """A checkpoint and an evaluation write below the line, not into it."""
+    cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD = 2, 3
+    terminal = Terminal()
+    line = ProgressLine(cfg, terminal)
+    line.trainer = SimpleNamespace(max_iter=5, storage=EventStorage())
+    for line.trainer.iter in range(5):
+        line.after_step()
+    ends = [text.endswith("\n") for text in terminal.getvalue().split("\r")[1:]]
+    assert ends == [False, True, True, True, True]
 
 
 @pytest.mark.parametrize("minutes", [0, 10])

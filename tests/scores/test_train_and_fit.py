@@ -3,7 +3,7 @@ import pytest
 from msrcnn.engine import check_config
 from msrcnn.errors import UserError
 from msrcnn.scores import FIT_DEFAULTS
-from msrcnn.scores.train_and_fit import training_config
+from msrcnn.scores.train_and_fit import detector_weights, training_config
 
 
 @pytest.fixture
@@ -24,6 +24,12 @@ def test_training_before_a_fit_is_of_the_detector_alone(cfg):
 def test_a_head_trained_on_proposals_is_trained_jointly(cfg):
     cfg.MODEL.ROI_MASKIOU_HEAD.SAMPLES = "proposals"
     assert training_config(cfg).MODEL.MASKIOU_ON
+
+
+def test_the_best_detector_is_fitted(cfg):
+    assert detector_weights(cfg).name == "model_final.pth"
+    cfg.SOLVER.KEEP_BEST = "bbox/AP"
+    assert detector_weights(cfg).name == "model_best.pth"
 
 
 def test_without_a_fit_nothing_changes(cfg):

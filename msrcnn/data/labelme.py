@@ -1,0 +1,158 @@
+"""Reads the files of labelme: a JSON file for each image."""
+
+import base64
+import io
+import json
+import warnings
+from collections import Counter
+from pathlib import Path, PureWindowsPath
+
+import numpy as np
+import pycocotools.mask as mask_util
+from PIL import Image
+
+from ..errors import UserError
+
+
+def read_labelme(source: str, images: str) -> dict:
+    """Converts a folder of labelme's files to COCO's format.
+
+    Polygons and masks become instances; shapes of one image with the same label and group are one
+    instance. Rectangles become annotations without a mask.
+
+    Args:
+        source: the folder, with the JSON files.
+        images: the image folder.
+
+    Returns:
+        The content of an annotation file. Categories are in alphabetical order.
+
+    Raises:
+        UserError: naming the file and the shape that cannot be read.
+    """
+    files = {path: _content(path) for path in sorted(Path(source).glob("*.json"))}
+    labeled = {path: content for path, content in files.items() if "shapes" in content}
+    names = sorted({_label(path, shape) for path in labeled for shape in labeled[path]["shapes"]})
+    ids = {name: number for number, name in enumerate(names, start=1)}
+    records, annotations, left_out = [], [], Counter()
+    for path, content in labeled.items():
+        image = _image(path, content, Path(images), len(records) + 1)
+        records.append(image)
+        for shapes in _instances(path, content["shapes"], left_out):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image["id"],
+                    "category_id": ids[_label(path, shapes[0])],
+                    "iscrowd": 0,
+                    **_geometry(path, shapes, image["height"], image["width"]),
+                }
+            )
+    for kind, number in sorted(left_out.items()):
+        warnings.warn(f"left out {number} of kind '{kind}', which have no area", stacklevel=2)
+    categories = [{"id": number, "name": name} for name, number in ids.items()]
+    return {"images": records, "categories": categories, "annotations": annotations}
+
+
+def _content(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON in UTF-8: {error}") from error
+    shapes = content.get("shapes", []) if isinstance(content, dict) else None
+    if not isinstance(shapes, list):
+        raise UserError(f"{path} is not a file of labelme: it has no list of 'shapes'")
+    return content
+
+
+def _label(path: Path, shape: object) -> str:
+    label = shape.get("label") if isinstance(shape, dict) else None
+    if not isinstance(label, str) or not label:
+        raise UserError(f"{path}: a shape has no 'label'")
+    return label
+
+
+def _image(path: Path, content: dict, images: Path, number: int) -> dict:
+    given = content.get("imagePath")
+    if not isinstance(given, str) or not given:
+        raise UserError(f"{path} has no 'imagePath'")
+    # Relative to the JSON file, on the machine of the annotator.
+    name = PureWindowsPath(given).as_posix()
+    if not (images / name).is_file():
+        name = PureWindowsPath(given).name
+    size = {key: content.get(f"image{key.capitalize()}") for key in ("width", "height")}
+    for key, value in size.items():
+        if type(value) is not int or value < 1:
+            raise UserError(f"{path}: image{key.capitalize()} is {value!r}; it must be above 0")
+    return {"id": number, "file_name": name, **size}
+
+
+def _instances(path: Path, shapes: list[dict], left_out: Counter) -> list[list[dict]]:
+    """Returns the shapes of each instance."""
+    instances: dict[object, list[dict]] = {}
+    for index, shape in enumerate(shapes):
+        kind, group = shape.get("shape_type", "polygon"), shape.get("group_id")
+        if kind not in ("polygon", "mask", "rectangle"):
+            left_out[str(kind)] += 1
+            continue
+        key = index if group is None else (_label(path, shape), str(group))
+        instances.setdefault(key, []).append(shape)
+    return list(instances.values())
+
+
+def _geometry(path: Path, shapes: list[dict], height: int, width: int) -> dict:
+    points = [_points(path, shape) for shape in shapes]
+    low, high = np.concatenate(points).min(0), np.concatenate(points).max(0)
+    kinds = {shape.get("shape_type", "polygon") for shape in shapes}
+    bbox = [*low.tolist(), *(high - low).tolist()]
+    if "rectangle" in kinds:
+        return {"bbox": bbox, "area": bbox[2] * bbox[3]}
+    polygons = [each.ravel().tolist() for each in points]
+    if kinds == {"polygon"}:
+        rles = mask_util.frPyObjects(polygons, height, width)
+        return {
+            "bbox": bbox,
+            "area": float(mask_util.area(mask_util.merge(rles))),
+            "segmentation": polygons,
+        }
+    rles = []
+    for shape, polygon, corners in zip(shapes, polygons, points):
+        if shape.get("shape_type") == "mask":
+            rles.append(_mask(path, shape, corners[0], height, width))
+        else:
+            rles += mask_util.frPyObjects([polygon], height, width)
+    rle = mask_util.merge(rles)
+    return {
+        "bbox": mask_util.toBbox(rle).tolist(),
+        "area": float(mask_util.area(rle)),
+        "segmentation": {"size": [height, width], "counts": rle["counts"].decode("ascii")},
+    }
+
+
+def _points(path: Path, shape: dict) -> np.ndarray:
+    kind, label = shape.get("shape_type", "polygon"), shape["label"]
+    try:
+        points = np.array(shape["points"], dtype=float)
+    except (KeyError, TypeError, ValueError):
+        points = np.empty(0)
+    needed = 3 if kind == "polygon" else 2
+    if points.ndim != 2 or points.shape[1] != 2 or len(points) < needed:
+        raise UserError(f"{path}: the points of a {kind} '{label}' are not {needed} or more pairs")
+    if not np.isfinite(points).all():
+        raise UserError(f"{path}: the points of a {kind} '{label}' are not all finite")
+    return points
+
+
+def _mask(path: Path, shape: dict, corner: np.ndarray, height: int, width: int) -> dict:
+    """Decodes a mask, which labelme keeps as a picture of the box around it."""
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as picture:
+            part = np.asarray(picture) > 0
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise UserError(f"{path}: the mask of '{shape['label']}' cannot be read") from error
+    x, y = corner.astype(int)
+    if part.ndim != 2 or x < 0 or y < 0 or y + part.shape[0] > height or x + part.shape[1] > width:
+        raise UserError(f"{path}: the mask of '{shape['label']}' does not fit into the image")
+    mask = np.zeros((height, width), np.uint8, order="F")
+    mask[y : y + part.shape[0], x : x + part.shape[1]] = part
+    return mask_util.encode(mask)

@@ -1,0 +1,75 @@
+"""Ends a training that no longer gets better (``SOLVER.EARLY_STOP``)."""
+
+import logging
+
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+
+from ..errors import UserError
+from .keep_best import KeepBest
+
+logger = logging.getLogger(__name__)
+
+
+def check_early_stop(cfg: CfgNode) -> None:
+    """Rejects a ``SOLVER.EARLY_STOP`` without a metric to follow.
+
+    Raises:
+        UserError: if ``SOLVER.KEEP_BEST`` is empty.
+    """
+    if cfg.SOLVER.EARLY_STOP and not cfg.SOLVER.KEEP_BEST:
+        raise UserError(
+            f"SOLVER.EARLY_STOP {cfg.SOLVER.EARLY_STOP} needs a metric to follow: set "
+            "SOLVER.KEEP_BEST, such as segm_box_score/AP"
+        )
+
+
+class EarlyStop(HookBase):
+    """Ends the training after ``SOLVER.EARLY_STOP`` evaluations without a new best one.
+
+    Runs in every process, after :class:`~.keep_best.KeepBest`, which runs in the main process only.
+    How many there are follows from the iteration of the best one, which a resumed run knows, so
+    that it ends where one that was never interrupted does. A training that has ended stays ended
+    when it is resumed, unless with a higher ``EARLY_STOP``.
+    """
+
+    def __init__(self, cfg, checkpointer: DetectionCheckpointer, keep_best: KeepBest | None):
+        """
+        Args:
+            cfg: config of the run.
+            checkpointer: saves ``model_final.pth``.
+            keep_best: the hook that finds the best evaluation; ``None`` in other processes.
+        """
+        check_early_stop(cfg)
+        self._patience, self._period = cfg.SOLVER.EARLY_STOP, cfg.TEST.EVAL_PERIOD
+        self._checkpointer, self._keep_best = checkpointer, keep_best
+        self._ended_with = 0  # EARLY_STOP that has ended the training
+
+    def before_train(self) -> None:
+        if self._patience <= self._ended_with:
+            self.trainer.stops = True
+
+    def after_step(self) -> None:
+        steps = self.trainer.iter + 1  # completed
+        if self._period <= 0 or steps % self._period or steps >= self.trainer.max_iter:
+            return
+        best = self._keep_best.best_steps if self._keep_best else None
+        best, *_ = comm.all_gather(best)  # that of the main process
+        if (steps - best) // self._period < self._patience:
+            return
+        self.trainer.stops, self._ended_with = True, self._patience
+        if self._keep_best is not None:
+            logger.info(
+                "SOLVER.EARLY_STOP: no evaluation since that of iteration %d was better; the "
+                "training ends at iteration %d.",
+                *(best, steps),
+            )
+            self._checkpointer.save("model_final", iteration=self.trainer.iter)
+
+    def state_dict(self) -> dict:
+        return {"ended_with": self._ended_with} if self._ended_with else {}
+
+    def load_state_dict(self, state: dict) -> None:
+        self._ended_with = state["ended_with"]

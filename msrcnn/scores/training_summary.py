@@ -1,0 +1,60 @@
+"""What a training has led to: its scores, its files, and the commands that use them."""
+
+import json
+import shlex
+from pathlib import Path
+
+from detectron2.config import CfgNode
+
+from ..checkpoint import load_checkpoint_file
+from ..engine.evaluators import output_folder
+from ..engine.keep_best import NAME as BEST
+from ..evaluation.rankings import AP_LABELS
+from .fit_scores import WEIGHTS as FITTED
+from .train_and_fit import detector_weights
+
+SHOWN = ("bbox", "segm_box_score", "segm_mask_score")
+
+
+def training_summary(cfg: CfgNode) -> str:
+    """Returns a summary of a finished training as text.
+
+    Args:
+        cfg: its config.
+    """
+    folder = Path(cfg.OUTPUT_DIR)
+    best = folder / f"{BEST}.pth"
+    weights = folder / f"{FITTED}.pth" if cfg.SOLVER.FIT_SCORES else detector_weights(cfg)
+    lines = [f"Finished: the model is {weights}"]
+    if cfg.SOLVER.KEEP_BEST and best.is_file():
+        found = load_checkpoint_file(str(best))["best"]
+        lines.append(
+            f"  best {found['metric']}: {found['value']:.2f}, after {found['steps']} iterations "
+            f"({best})"
+        )
+    for name in cfg.DATASETS.TEST:
+        lines += _evaluation(folder / output_folder(name, cfg.DATASETS.TEST), cfg)
+    lines += ["Next:", f"  {_command('predict', weights, 'IMAGES', '--output', folder / 'drawn')}"]
+    if cfg.DATASETS.TEST:
+        lines.append(f"  {_command('eval', weights, '--output-dir', folder / 'eval')}")
+    lines.append(f"  {_command('export', weights, '--output', folder / 'model.pth')}")
+    return "\n".join(lines)
+
+
+def _evaluation(folder: Path, cfg: CfgNode) -> list[str]:
+    path = folder / "evaluation.json"
+    if not path.is_file():
+        return []
+    summary = json.loads(path.read_text())
+    aps = [
+        f"{AP_LABELS[key]} {summary[key]['AP']:.2f}"
+        for key in SHOWN
+        if summary.get(key) and summary[key]["AP"] is not None
+    ]
+    what = "" if cfg.SOLVER.FIT_SCORES else " of the last iteration"
+    found = ", ".join(aps) or "AP is not defined"
+    return [f"  {found}: {summary['images']} images{what}, {folder / 'report.html'}"]
+
+
+def _command(name: str, weights: Path, *arguments: object) -> str:
+    return shlex.join(["msrcnn", name, "--weights", str(weights), *map(str, arguments)])
