@@ -144,10 +144,13 @@ def on_incomplete(ground_truth: COCO, detections: Detections) -> np.ndarray:
         if not _is_exhaustive(ground_truth.imgs[image_id], category_id, key in annotated):
             incomplete[rows] = True
         elif key in crowds:
-            found: list | np.ndarray = detections.bbox[rows].astype(float)
-            regions: list | np.ndarray = np.array(crowds[key])
+            found: list | np.ndarray
+            regions: list | np.ndarray
             if detections.segmentation is not None:
                 found, regions = [detections.segmentation[i] for i in rows], crowds[key]
+            else:
+                found = detections.bbox[rows].astype(float)
+                regions = np.array(crowds[key], dtype=float)
             # With iscrowd, the "IoU" is the share of the detection that the region covers.
             share = mask_util.iou(found, regions, [1] * len(regions))
             incomplete[rows] = share.max(axis=1) >= MIN_CROWD_SHARE
