@@ -35,7 +35,9 @@ class EarlyStop(HookBase):
     when it is resumed, unless with a higher ``EARLY_STOP``.
     """
 
-    def __init__(self, cfg, checkpointer: DetectionCheckpointer, keep_best: KeepBest | None):
+    def __init__(
+        self, cfg: CfgNode, checkpointer: DetectionCheckpointer, keep_best: KeepBest | None
+    ):
         """
         Args:
             cfg: config of the run.

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from detectron2.config import CfgNode
@@ -31,7 +31,9 @@ def autocast(cfg: CfgNode) -> torch.autocast:
     return torch.autocast(device, DTYPES[amp.DTYPE], enabled=amp.ENABLED)
 
 
-def build_gradient_step(cfg: CfgNode, model: nn.Module, loader, optimizer) -> SimpleTrainer:
+def build_gradient_step(
+    cfg: CfgNode, model: nn.Module, loader: Iterable, optimizer: torch.optim.Optimizer
+) -> SimpleTrainer:
     """Builds the part of a trainer that takes the steps.
 
     It is Detectron2's, unless the config asks for what Detectron2 does not have.
@@ -61,7 +63,9 @@ class GradientStep(SimpleTrainer):
     proposals, so it is also that of the undivided batch where all parts have equally many.
     """
 
-    def __init__(self, cfg: CfgNode, model: nn.Module, loader, optimizer):
+    def __init__(
+        self, cfg: CfgNode, model: nn.Module, loader: Iterable, optimizer: torch.optim.Optimizer
+    ):
         """See :func:`build_gradient_step`."""
         super().__init__(model, loader, optimizer)
         self._cfg, self._parts = cfg, cfg.SOLVER.ACCUMULATE_STEPS

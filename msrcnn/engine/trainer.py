@@ -59,8 +59,9 @@ class Trainer(DefaultTrainer):
         own_step = needs_own_step(cfg)
         super().__init__(_with(cfg, "SOLVER.AMP.ENABLED", False) if own_step else cfg)
         if own_step:
-            self.cfg = cfg = _with(self.cfg, "SOLVER.AMP.ENABLED", cfg.SOLVER.AMP.ENABLED)
-            step = self._trainer
+            with_amp = _with(self.cfg, "SOLVER.AMP.ENABLED", cfg.SOLVER.AMP.ENABLED)  # type: ignore[has-type]
+            self.cfg = cfg = with_amp
+            step = self._trainer  # type: ignore[has-type]
             self._trainer = GradientStep(cfg, step.model, step.data_loader, step.optimizer)
         # Seeds all random numbers of the training; a resumed run uses the checkpoint's seed.
         self.seed = self._trainer.data_loader.seed
@@ -164,7 +165,7 @@ class Trainer(DefaultTrainer):
         try:
             return super().train()
         except EndOfTraining:
-            return getattr(self, "_last_eval_results", OrderedDict())
+            return OrderedDict(getattr(self, "_last_eval_results", {}))
         except OSError as error:
             if isinstance(error.__context__, UserError):  # the first error
                 raise error.__context__ from None
