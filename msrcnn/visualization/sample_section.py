@@ -20,6 +20,7 @@ SEED = 0
 NUM_IMAGES = 6
 MIN_SCORE = 0.5  # box score, as in `msrcnn draw`
 LISTED = 8  # detections or instances with a number, per image
+DRAWN = 100  # detections at most, per image: more hide each other
 
 
 def sample_section(evaluation: Evaluation, image_root: Path | None) -> list[Content]:
@@ -68,7 +69,7 @@ def _figure(evaluation: Evaluation, image_id: int, pixels: np.ndarray) -> Elemen
     order = np.argsort(-of_image.score, kind="stable")
     detected = order[of_image.score[order] >= MIN_SCORE].tolist()
     truth = draw_instances(pixels, _truth_shapes(evaluation, annotations))
-    predicted = draw_instances(pixels, _detection_shapes(evaluation, of_image, detected))
+    predicted = draw_instances(pixels, _detection_shapes(evaluation, of_image, detected[:DRAWN]))
     names = [
         f"{class_name(evaluation, a['category_id'])}{' (crowd)' if a['iscrowd'] else ''}"
         for a in annotations
