@@ -1,7 +1,10 @@
+import numpy as np
 import pytest
+from noisy_detections import noisy_detections
+from pycocotools.coco import COCO
 from square_scene import detections, ground_truth
 
-from msrcnn.evaluation import evaluate_detections
+from msrcnn.evaluation import error_types, evaluate_detections
 
 COUNTS = {"Cls": 1, "Loc": 1, "Both": 0, "Dupe": 1, "Bkg": 2, "Miss": 1}
 
@@ -35,3 +38,23 @@ def test_lvis_counts_no_errors_where_an_image_is_not_annotated():
     assert evaluate_detections(lvis, detections(), bootstrap=0).summary["tide"]["segm_box_score"][
         "counts"
     ] == {**COUNTS, "Bkg": 0}
+
+
+@pytest.mark.parametrize("iou_type", ["bbox", "segm"])
+def test_large_datasets_are_sampled(shapes_root, monkeypatch, iou_type):
+    dataset = COCO(str(shapes_root / "annotations" / "instances_val.json"))
+    found = noisy_detections(dataset)
+    everything = error_types.error_types(dataset, found, iou_type, found.score, 100)
+    assert everything["images"] == len(dataset.imgs)
+    monkeypatch.setattr(error_types, "MAX_IMAGES", 3)
+    sampled = error_types.error_types(dataset, found, iou_type, found.score, 100)
+    assert sampled["images"] == 3
+    assert 0 < sum(sampled["counts"].values()) < sum(everything["counts"].values())
+    # As of a dataset of these images alone.
+    images = error_types._images(dataset)
+    small = COCO()
+    small.dataset = error_types._of_images(dataset, set(images))
+    small.createIndex()
+    rows = np.flatnonzero(np.isin(found.image_id, images))
+    taken = found.take(rows, np.array(images))
+    assert sampled == error_types.error_types(small, taken, iou_type, taken.score, 100)
