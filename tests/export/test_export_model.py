@@ -207,7 +207,7 @@ def test_onnx_example_finds_what_the_predictor_finds(model_folder, tmp_path, sha
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    line = r"\d \[ *\d+ +\d+ +\d+ +\d+\] box score 0\.\d{3}, mask score 0\.\d{3}"
+    line = r"\w+ \[ *\d+ +\d+ +\d+ +\d+\] box score 0\.\d{3}, mask score 0\.\d{3}"
     lines = done.stdout.splitlines()
     assert len(lines) == len(expected)
     assert all(re.fullmatch(line, text) for text in lines), lines
