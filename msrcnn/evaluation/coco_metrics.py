@@ -117,6 +117,24 @@ def parameters(iou_type: str, limit: int) -> hotcoco.Params:
     return chosen
 
 
+def evaluation_of_every_size(
+    dataset: hotcoco.COCO, results: hotcoco.COCO, iou_type: str, limit: int, *, federated: bool
+) -> hotcoco.COCOeval:
+    """Returns a ``COCOeval`` before its ``evaluate()``, without COCO's ranges of object sizes.
+
+    Args:
+        dataset: the ground truth.
+        results: the detections, from ``dataset.load_res``.
+        iou_type, limit: see :func:`parameters`.
+        federated: whether the dataset is in LVIS format.
+    """
+    evaluation = hotcoco.COCOeval(dataset, results, iou_type, lvis_style=federated)
+    evaluation.params.max_dets = [limit]
+    evaluation.params.area_rng = evaluation.params.area_rng[:1]
+    evaluation.params.area_rng_lbl = evaluation.params.area_rng_lbl[:1]
+    return evaluation
+
+
 class HotcocoEngine:
     """Computes AP with hotcoco, for datasets in COCO or LVIS format.
 

@@ -45,9 +45,7 @@ def confusion(ground_truth: COCO, detections: Detections, true: TrueMaskIoU | No
     matrix = np.zeros((len(ids), len(ids)), dtype=np.int64)
     limit = max(len(sure), 1)
     for part in image_parts(ground_truth, sure, iou_type, sure.score, limit):
-        content = {"images": part.images, "annotations": part.annotations}
-        dataset = hotcoco.COCO({**content, "categories": ground_truth.dataset["categories"]})
-        evaluation = hotcoco.COCOeval(dataset, dataset.load_res(part.results), iou_type)
+        evaluation = hotcoco.COCOeval(*part.load(ground_truth), iou_type)
         found = evaluation.confusion_matrix(iou_thr=IOU_THRESHOLD, max_det=limit)
         matrix += found["matrix"].astype(np.int64)
     rows, columns = np.nonzero(matrix)

@@ -6,7 +6,7 @@ import hotcoco
 import numpy as np
 from pycocotools.coco import COCO
 
-from .coco_metrics import detection_limit
+from .coco_metrics import detection_limit, evaluation_of_every_size
 from .detections import Detections, present
 from .ground_truth import is_federated
 
@@ -49,11 +49,8 @@ def error_types(
     federated = is_federated(ground_truth)
     if federated:  # LVIS's limit is for all categories of an image
         results = results.cap_detections_per_image(limit)
-    evaluation = hotcoco.COCOeval(dataset, results, iou_type, lvis_style=federated)
-    evaluation.params.max_dets = [limit]
+    evaluation = evaluation_of_every_size(dataset, results, iou_type, limit, federated=federated)
     evaluation.params.iou_thrs = [IOU_THRESHOLD]
-    evaluation.params.area_rng = evaluation.params.area_rng[:1]  # without those of object sizes
-    evaluation.params.area_rng_lbl = evaluation.params.area_rng_lbl[:1]
     evaluation.evaluate()
     found = evaluation.tide_errors(pos_thr=IOU_THRESHOLD, bg_thr=MIN_OVERLAP)
     return {

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import hotcoco
 import numpy as np
 from pycocotools.coco import COCO
 
@@ -19,6 +20,19 @@ class Part(NamedTuple):
     annotations: list[dict]
     results: list[dict]
 
+    def load(self, ground_truth: COCO) -> tuple[hotcoco.COCO, hotcoco.COCO]:
+        """Passes the part to hotcoco.
+
+        Args:
+            ground_truth: the dataset, for its categories.
+
+        Returns:
+            The part of the dataset, and its detections.
+        """
+        content = {"images": self.images, "annotations": self.annotations}
+        dataset = hotcoco.COCO({**content, "categories": ground_truth.dataset["categories"]})
+        return dataset, dataset.load_res(self.results)
+
 
 def image_parts(
     ground_truth: COCO, detections: Detections, iou_type: str, scores: np.ndarray, limit: int
@@ -34,9 +48,10 @@ def image_parts(
             the highest scores. COCO limits the detections of each category, which is left to the
             evaluation.
     """
-    rows = np.argsort(detections.image_id, kind="stable")
+    rows = np.arange(len(detections))
     if is_federated(ground_truth):
         rows = _highest(detections.image_id, scores, limit)
+    rows = rows[np.argsort(detections.image_id[rows], kind="stable")]
     image_ids = np.array(sorted(ground_truth.imgs))
     starts = np.searchsorted(detections.image_id[rows], image_ids[::IMAGES])
     for number, start in enumerate(starts):
@@ -50,12 +65,11 @@ def image_parts(
 
 
 def _highest(image_id: np.ndarray, scores: np.ndarray, limit: int) -> np.ndarray:
-    """Returns the rows of the detections with the highest scores of each image, by image.
+    """Returns the rows of the detections with the highest scores of each image, in their order.
 
-    Of equal scores, the first is the higher one. Rows keep their order.
+    Of equal scores, the first is the higher one.
     """
     order = np.lexsort((-scores, image_id))
     ids = image_id[order]
     rank = np.arange(len(ids)) - np.searchsorted(ids, ids)
-    kept = np.sort(order[rank < limit])
-    return kept[np.argsort(image_id[kept], kind="stable")]
+    return np.sort(order[rank < limit])

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import NamedTuple
 
-import hotcoco
 import numpy as np
 from pycocotools.coco import COCO
 
-from .coco_metrics import detection_limit, parameters
+from .coco_metrics import detection_limit, evaluation_of_every_size
 from .detections import Detections
 from .ground_truth import is_federated
 from .image_parts import Part, image_parts
@@ -68,20 +67,10 @@ def _match_part(
     ground_truth: COCO, part: Part, iou_type: str, limit: int, index: dict[int, int]
 ) -> Iterator[tuple[int, CategoryMatches]]:
     """Yields the id and the matches of each category that occurs in some images."""
-    dataset = hotcoco.COCO(
-        {
-            "images": part.images,
-            "annotations": part.annotations,
-            "categories": ground_truth.dataset["categories"],
-        }
+    dataset, results = part.load(ground_truth)
+    evaluation = evaluation_of_every_size(
+        dataset, results, iou_type, limit, federated=is_federated(ground_truth)
     )
-    evaluation = hotcoco.COCOeval(
-        dataset, dataset.load_res(part.results), iou_type, lvis_style=is_federated(ground_truth)
-    )
-    every_size = parameters(iou_type, limit)
-    evaluation.params.max_dets = every_size.max_dets
-    evaluation.params.area_rng = every_size.area_rng[:1]
-    evaluation.params.area_rng_lbl = every_size.area_rng_lbl[:1]
     evaluation.evaluate()
     by_category = defaultdict(list)
     with _no_garbage_collection():  # it would look through many numbers again and again
