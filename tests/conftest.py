@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from stand_ins import CASES, first_images, repeated, stand_in
 
 from msrcnn import get_config
 from msrcnn.checkpoint import safe_load
+from msrcnn.cli import main
 from msrcnn.data.shapes import make_split
 from msrcnn.evaluation import Evaluation, bootstrap, evaluate_detections
 
@@ -122,6 +124,22 @@ def tiny_cfg():
     cfg = get_config("quick/smoke_ms_rcnn_R_18_FPN.yaml")
     cfg.MODEL.DEVICE = "cpu"
     return cfg
+
+
+@pytest.fixture
+def run_command(monkeypatch, capsys):
+    """Returns a function that runs a command in this process; its exit status and output."""
+
+    def run_command(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [f"msrcnn {name}", *map(str, arguments)])
+        code = 0
+        try:
+            main(name)
+        except SystemExit as end:
+            code = end.code
+        return code, *capsys.readouterr()
+
+    return run_command
 
 
 @pytest.fixture(scope="session")

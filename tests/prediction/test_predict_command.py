@@ -1,7 +1,6 @@
 """``msrcnn predict``, in this process."""
 
 import shutil
-import sys
 
 import numpy as np
 import pycocotools.mask as mask_util
@@ -9,7 +8,6 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from msrcnn.cli import main
 from msrcnn.errors import UserError
 from msrcnn.prediction.find_inputs import find_inputs
 
@@ -28,19 +26,12 @@ def photos(shapes_root, tmp_path):
 
 
 @pytest.fixture
-def predict(model_folder, monkeypatch, capsys, tmp_path):
+def predict(model_folder, run_command, tmp_path):
     """Returns a function that runs the command; its exit status and output."""
 
     def predict(*arguments):
-        command = ["msrcnn predict", "--weights", str(model_folder / "model_final.pth")]
-        command += ["--output", str(tmp_path / "drawn"), *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", command)
-        code = 0
-        try:
-            main("predict")
-        except SystemExit as end:
-            code = end.code
-        return code, *capsys.readouterr()
+        model, folder = model_folder / "model_final.pth", tmp_path / "drawn"
+        return run_command("predict", "--weights", model, "--output", folder, *arguments)
 
     return predict
 

@@ -32,22 +32,16 @@ def photos(shapes_root, tmp_path):
 
 def command(model_folder, photos, output, *arguments):
     model = str(model_folder / "model_final.pth")
-    start = ["msrcnn predict", "--weights", model, str(photos), "--output", str(output), *BATCH]
+    start = ["--weights", model, str(photos), "--output", str(output), *BATCH]
     return [*start, "--coco", str(output / "found.json"), *map(str, arguments)]
 
 
 @pytest.fixture
-def predict(model_folder, photos, monkeypatch, capsys):
+def predict(model_folder, photos, run_command):
     """Returns a function that runs the command; its exit status and output."""
 
     def predict(output, *arguments):
-        monkeypatch.setattr(sys, "argv", command(model_folder, photos, output, *arguments))
-        code = 0
-        try:
-            main("predict")
-        except SystemExit as end:
-            code = end.code
-        return code, *capsys.readouterr()
+        return run_command("predict", *command(model_folder, photos, output, *arguments))
 
     return predict
 
@@ -83,7 +77,7 @@ def _run_until(arguments, writes):
         write(path, picture)
 
     file_results.write_image = write_image
-    sys.argv = arguments
+    sys.argv = ["msrcnn predict", *arguments]
     main("predict")
 
 

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from msrcnn.cli import main
 from msrcnn.errors import UserError
 from msrcnn.prediction import Predictor, file_results, video_input
 from msrcnn.prediction.video_input import Video
@@ -60,19 +59,13 @@ def predictor(model_folder):
 
 
 @pytest.fixture
-def predict(monkeypatch, capsys, tmp_path, predictor):
+def predict(monkeypatch, run_command, tmp_path, predictor):
     """Returns a function that runs the command with a model that is loaded once."""
     monkeypatch.setattr("msrcnn.commands.predict.Predictor", lambda *a, **k: predictor)
 
     def predict(*arguments):
-        command = ["msrcnn predict", "--weights", "model.pth", "--output", str(tmp_path / "drawn")]
-        monkeypatch.setattr(sys, "argv", [*command, *map(str, arguments)])
-        code = 0
-        try:
-            main("predict")
-        except SystemExit as end:
-            code = end.code
-        return code, *capsys.readouterr()
+        start = ("--weights", "model.pth", "--output", tmp_path / "drawn")
+        return run_command("predict", *start, *arguments)
 
     return predict
 
