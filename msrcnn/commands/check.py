@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decode",
         action="store_true",
-        help="decode every image wholly, to find those that are damaged in the middle",
+        help="decode every image wholly, to find those that are damaged in the middle; with "
+        "--value-range, compare the values of every image with it",
     )
     parser.add_argument(
         "--value-range",
@@ -44,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar=("LOW", "HIGH"),
         default=(),
-        help="INPUT.VALUE_RANGE of the training, for images of more than 8 bits",
+        help="INPUT.VALUE_RANGE of the training, for images of more than 8 bits: the values that "
+        "become black and white, such as 0 4095 for a camera of 12 bits",
     )
     parser.add_argument(
         "--fix",
@@ -69,6 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.value_range and not args.value_range[0] < args.value_range[1]:
+        raise UserError("--value-range LOW HIGH: LOW must be below HIGH")
     if args.convert:
         annotations, content = _converted(args)
         images = Path(args.images)

@@ -99,14 +99,17 @@ class CheckedData:
         key = (images, tuple(value_range))
         if key not in self._seen:
             found = check_images(self._facts["images"], images, value_range=value_range)
-            self._report(_brief(found))
+            self._report(_brief(found), "".join(f" {each:g}" for each in value_range))
             self._seen.add(key)
 
-    def _report(self, findings: list[list]) -> None:
+    def _report(self, findings: list[list], value_range: str = "") -> None:
+        mend = self._mend
+        if mend and value_range:
+            mend += f" --value-range{value_range}"
         for stops, first, number in findings:
             message = f"{self._name}: {first}"
             if number > 1:
-                message += f" ({number - 1} more{self._mend and f'; `{self._mend}` lists them'})"
+                message += f" ({number - 1} more{mend and f'; `{mend}` lists them'})"
             if stops:
                 raise UserError(message)
             logger.warning(message)

@@ -11,7 +11,7 @@ from .coco_schema import KINDS, POLYGONS, image_name, schema_problems
 from .finding import Finding
 from .image_files import image_problems
 from .image_paths import image_path, leaves_folder
-from .image_values import range_problems
+from .image_values import range_findings
 from .mask_rules import mask_findings
 
 
@@ -139,8 +139,7 @@ def check_images(
     problems = missing or image_problems(images, folder, decode=decode, value_range=value_range)
     if problems:
         return [Finding(True, problems)]
-    warnings = range_problems(images, folder, value_range) if value_range else []
-    return [Finding(False, warnings)] if warnings else []
+    return range_findings(images, folder, value_range, decode=decode) if value_range else []
 
 
 def _listing(folder: str) -> set[str]:

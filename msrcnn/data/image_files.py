@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from .header_cache import HeaderCache
 from .image_paths import image_path
-from .image_values import values_in
+from .image_values import suggestion, values_in
 from .pixels import DEEP, ValueRange, pixel_problem, raw_mode
 
 THREADS = 16
@@ -71,11 +71,13 @@ def image_problems(
         problems = [(image, problem) for image, problem in zip(images, found) if problem]
     cache.save()
     values = values_in(sorted(deep))
+    hint = f"; {values}" if values else ""
+    if values and (usual := suggestion(values)):
+        hint += f": {usual}"
     messages = []
     for image, problem in problems:
         path = image_path(image, folder)
-        hint = f"; {values}" if path in deep and values else ""
-        messages.append(f"image {image['id']}: {path!r} {problem}{hint}")
+        messages.append(f"image {image['id']}: {path!r} {problem}{hint if path in deep else ''}")
     return messages
 
 

@@ -6,7 +6,7 @@ CMYK converted, transparency dropped. Images of more than 8 bits, as of microsco
 bits by ``INPUT.VALUE_RANGE``; Pillow, and with it Detectron2, would clip them at 255.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from detectron2.data.detection_utils import _apply_exif_orientation, convert_PIL_to_numpy
@@ -21,6 +21,11 @@ FULL_RANGE = (0, 65535)
 OWN_RANGE = None
 
 ValueRange = Sequence[float] | None
+Look = Callable[[np.ndarray | None], None]
+
+
+def no_look(values: np.ndarray | None) -> None:
+    """Looks at nothing."""
 
 
 def read_pixels(path: str, image_format: str, value_range: ValueRange) -> np.ndarray:
@@ -40,26 +45,44 @@ def read_pixels(path: str, image_format: str, value_range: ValueRange) -> np.nda
     return convert_PIL_to_numpy(open_picture(path, value_range), image_format)
 
 
-def open_picture(path: str, value_range: ValueRange) -> Image.Image:
-    """Reads an image file or URL, upright and of 8 bits; see :func:`read_pixels`."""
+def open_picture(path: str, value_range: ValueRange, look: Look = no_look) -> Image.Image:
+    """Reads an image file or URL, upright and of 8 bits; see :func:`read_pixels`.
+
+    Args:
+        path, value_range: see :func:`read_pixels`.
+        look: see :func:`upright_picture`.
+    """
     with PathManager.open(path, "rb") as file:
-        picture = upright_picture(Image.open(file), value_range)
+        picture = upright_picture(Image.open(file), value_range, look)
         picture.load()
     return picture
 
 
-def upright_picture(image: Image.Image, value_range: ValueRange) -> Image.Image:
+def upright_picture(
+    image: Image.Image, value_range: ValueRange, look: Look = no_look
+) -> Image.Image:
     """Turns an image by its EXIF orientation, and scales it to 8 bits if it has more.
+
+    Args:
+        image: the image.
+        value_range: see :func:`eight_bits`.
+        look: gets the values of the image before they are scaled, or ``None`` if it has 8 bits.
 
     Raises:
         ValueError: see :func:`pixel_problem` and :func:`eight_bits`.
     """
-    if problem := pixel_problem(image.mode, raw_mode(image), value_range):
+    raw = raw_mode(image)  # before the pixels are loaded
+    if problem := pixel_problem(image.mode, raw, value_range):
         raise ValueError(f"it {problem}")
     upright = _apply_exif_orientation(image)
     if upright.mode not in DEEP:
+        if ";16" not in raw:
+            look(None)
         return upright
-    return Image.fromarray(eight_bits(np.asarray(upright), value_range))
+    values = np.asarray(upright)
+    scaled = eight_bits(values, value_range)
+    look(values)
+    return Image.fromarray(scaled)
 
 
 def eight_bits(values: np.ndarray, value_range: ValueRange) -> np.ndarray:

@@ -5,14 +5,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..data.pixels import ValueRange, eight_bits, open_picture, upright_picture
+from ..data.pixels import Look, ValueRange, eight_bits, no_look, open_picture, upright_picture
 from ..errors import UserError
 
 ImageInput = str | Path | Image.Image | np.ndarray
 DEEP_TYPES = (np.uint16, np.int32)  # of arrays, as Pillow has them for its modes I;16 and I
 
 
-def as_picture(image: ImageInput, value_range: ValueRange = ()) -> Image.Image:
+def as_picture(
+    image: ImageInput, value_range: ValueRange = (), look: Look = no_look
+) -> Image.Image:
     """Returns an image upright and of 8 bits, as it would be in training.
 
     Args:
@@ -21,6 +23,7 @@ def as_picture(image: ImageInput, value_range: ValueRange = ()) -> Image.Image:
             Arrays are of type uint8; with a range of values also uint16 and int32.
         value_range: ``INPUT.VALUE_RANGE`` of the model; see
             :func:`~msrcnn.data.pixels.eight_bits`.
+        look: see :func:`~msrcnn.data.pixels.upright_picture`.
 
     Raises:
         UserError: if a file cannot be read, an array has another type or shape, or the image has
@@ -28,36 +31,39 @@ def as_picture(image: ImageInput, value_range: ValueRange = ()) -> Image.Image:
     """
     if isinstance(image, (str, Path)):
         try:
-            return open_picture(str(image), value_range)
+            return open_picture(str(image), value_range, look)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise UserError(f"cannot read image '{image}': {error}") from error
     if isinstance(image, Image.Image):
         try:
-            return upright_picture(image, value_range)
+            return upright_picture(image, value_range, look)
         except (OSError, ValueError) as error:
             raise UserError(f"cannot use the image: {error}") from error
     if not isinstance(image, np.ndarray):
         raise UserError(
             f"an image of type {type(image).__name__}: give a path, a PIL image or an array"
         )
-    return Image.fromarray(_pixels(image, value_range))
+    return Image.fromarray(_pixels(image, value_range, look))
 
 
-def _pixels(array: np.ndarray, value_range: ValueRange) -> np.ndarray:
+def _pixels(array: np.ndarray, value_range: ValueRange, look: Look) -> np.ndarray:
     grey = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
     if 0 in array.shape or not (grey.ndim == 2 or (grey.ndim == 3 and grey.shape[2] == 3)):
         raise UserError(f"an array of shape {array.shape}: give (H, W, 3), RGB, or (H, W), grey")
     if array.dtype == np.uint8:
+        look(None)
         return grey
     if array.dtype not in DEEP_TYPES:
         # Whether 1.0 is white, or nearly black, is not known.
         raise UserError(
-            f"an array of type {array.dtype}: give uint8 pixels from 0 to 255, scaled as the "
-            "images of the training"
+            f"an array of type {array.dtype}: give "
+            + ("the values of the camera as uint16 or int32" if value_range else "uint8 pixels")
+            + ", scaled as the images of the training"
         )
     if not value_range:
         raise UserError(
             f"an array of type {array.dtype}: the model knows images of 8 bits only "
             "(INPUT.VALUE_RANGE is not set); give uint8 pixels, scaled as those of the training"
         )
+    look(grey)
     return eight_bits(grey, value_range)

@@ -1,6 +1,7 @@
 """A trained model that takes images of any size."""
 
 import hashlib
+import logging
 from pathlib import Path
 from typing import Any, overload
 
@@ -11,6 +12,7 @@ from detectron2.data.transforms import AugInput, AugmentationList, ResizeShortes
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from PIL import Image
 
+from ..data.image_values import EIGHT_BITS, picture_problem
 from ..engine import load_model, prepare_model_config
 from ..engine.hashing import flatten, json_digest
 from ..engine.model_classes import class_names
@@ -18,6 +20,8 @@ from ..errors import UserError
 from ..evaluation.inference import rescale_boxes
 from .image_input import ImageInput, as_picture
 from .image_prediction import Prediction
+
+logger = logging.getLogger(__name__)
 
 
 class Predictor:
@@ -64,6 +68,7 @@ class Predictor:
         self.model: GeneralizedRCNN = load_model(self.cfg, trust_weights=trust_weights)
         self.class_names = class_names(self.cfg)
         self._format, self._value_range = self.cfg.INPUT.FORMAT, tuple(self.cfg.INPUT.VALUE_RANGE)
+        self._warned: set[str] = set()
         sizes = (self.cfg.INPUT.MIN_SIZE_TEST, self.cfg.INPUT.MAX_SIZE_TEST)
         self._resize = AugmentationList([ResizeShortestEdge(*sizes)])
 
@@ -108,7 +113,23 @@ class Predictor:
         return {"weights": weights.hexdigest()[:16], "config": json_digest(config)[:16]}
 
     def _picture(self, image: ImageInput) -> Image.Image:
-        return as_picture(image, self._value_range)
+        def look(values: np.ndarray | None) -> None:
+            if self._value_range and (found := picture_problem(values, self._value_range)):
+                self._warn(image, *found)
+
+        return as_picture(image, self._value_range, look)
+
+    def _warn(self, image: ImageInput, kind: str, problem: str) -> None:
+        """Warns of each file, but only once of images of 8 bits, and of arrays with one problem:
+        the frames of a video are alike.
+        """
+        is_file = isinstance(image, (str, Path))
+        key = f"{kind} {image}" if is_file and kind != EIGHT_BITS else kind
+        if key not in self._warned:
+            self._warned.add(key)
+            name = f"image '{image}'" if is_file else "an image"
+            once = " (others like it are not named)" if key == kind else ""
+            logger.warning("%s %s%s", name, problem, once)
 
     @torch.no_grad()
     def _predict(self, pictures: list[Image.Image]) -> list[Prediction]:

@@ -24,7 +24,8 @@ class Frame(NamedTuple):
 
     Attributes:
         number: of the frame, from 0.
-        pixels: uint8 array of shape (H, W, 3), RGB, turned upright.
+        pixels: uint8 array of shape (H, W, 3), RGB, or uint16 array of shape (H, W) of a video of
+            grey of 16 bits, turned upright.
         pts: when it is shown, in units of the video's ``time_base``; 0 for the first frame.
         time: the same in seconds.
     """
@@ -88,7 +89,10 @@ class Video:
                 pts = last + round(1 / self.rate / self.time_base) if index else 0
             first = pts if first is None else first
             last = max(pts - first, last + 1)  # a video's times increase
-            pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+            # Its values are for INPUT.VALUE_RANGE; as RGB, they would lose their lower 8 bits.
+            deep = frame.format.name.startswith("gray16")
+            pixels = frame.to_ndarray(format="gray16le" if deep else "rgb24")
+            pixels = np.rot90(pixels, round(frame.rotation / 90))
             yield Frame(index, np.ascontiguousarray(pixels), last, float(last * self.time_base))
         if index < 0:
             raise UserError("no frame can be decoded")

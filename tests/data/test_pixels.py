@@ -10,6 +10,7 @@ from PIL import Image
 
 from msrcnn.data.coco_rules import check_coco
 from msrcnn.data.image_files import image_problems
+from msrcnn.data.image_values import picture_problem, suggestion, values_of
 from msrcnn.data.mapper import ImageMapper, NamedErrors
 from msrcnn.data.pixels import FULL_RANGE, OWN_RANGE, eight_bits, read_pixels
 from msrcnn.engine.config_values import check_values
@@ -164,7 +165,7 @@ def content(folder, *names):
     ],
 )
 def test_a_range_that_does_not_fit_is_a_warning(folder, value_range, message):
-    data = content(folder, "eight.png", "deep.png")
+    data = content(folder, "deep.png")
     findings = check_coco(data, folder, training=False, value_range=value_range)
     if message is None:
         assert findings == []
@@ -173,6 +174,98 @@ def test_a_range_that_does_not_fit_is_a_warning(folder, value_range, message):
         assert not finding.stops
         with pytest.raises(UserError, match=message):
             raise UserError(finding.messages[0])
+
+
+def test_images_that_are_unlike_the_others_are_named(folder, tmp_path):
+    """One of 8 bits, one that is black, and one of fractions, in a set of 16 bits."""
+    Image.fromarray(GREY).save(tmp_path / "eight.png")
+    Image.fromarray(np.zeros_like(DEEP)).save(tmp_path / "zeros.png")
+    Image.fromarray((DEEP / 65535).astype(np.float32)).save(tmp_path / "fractions.tif")
+    for name in ("a.png", "b.png"):
+        Image.fromarray(DEEP).save(tmp_path / name)
+    names = ("a.png", "b.png", "eight.png", "zeros.png", "fractions.tif")
+    data = content(tmp_path, *names)
+    flat, shallow = check_coco(data, tmp_path, training=False, value_range=FULL_RANGE)
+    assert not flat.stops
+    assert not shallow.stops
+    zeros, fractions = flat.messages
+    assert "image 4: " in zeros
+    assert "wholly black to the model: it has the value 0 only" in zeros
+    assert "image 5: " in fractions
+    assert "keeps nothing of them" in fractions
+    (eight,) = shallow.messages
+    assert "image 3: " in eight
+    assert "has 8 bits, unlike 4 other images" in eight
+
+
+def test_a_set_of_8_bits_does_not_use_the_range(folder):
+    (finding,) = check_coco(
+        content(folder, "eight.png"), folder, training=False, value_range=FULL_RANGE
+    )
+    assert not finding.stops
+    assert "all 1 images have 8 bits" in finding.messages[0]
+
+
+def test_a_range_that_leaves_nothing_is_an_error(folder):
+    data = content(folder, "deep.png", "int.tif")
+    value_range = (-2, -1)
+    (finding,) = check_coco(data, folder, training=False, value_range=value_range)
+    assert finding.stops
+    assert "makes 2 of them wholly white" in finding.messages[0]
+    assert 'INPUT.VALUE_RANGE "(0, 65535)" holds them all' in finding.messages[0]
+
+
+def test_values_that_are_not_finite_are_an_error(tmp_path):
+    for name in ("a.tif", "b.tif"):
+        pixels = GREY.astype(np.float32)
+        pixels[3, 4] = np.nan if name == "b.tif" else 1
+        Image.fromarray(pixels).save(tmp_path / name)
+    data = content(tmp_path, "a.tif", "b.tif")
+    (finding,) = check_coco(data, tmp_path, training=False, value_range=(0, 300))
+    assert finding.stops
+    (message,) = finding.messages
+    assert "image 2: " in message
+    assert "NaN" in message
+
+
+def test_decoding_looks_at_the_values_of_all_images(tmp_path, monkeypatch):
+    monkeypatch.setattr("msrcnn.data.image_values.SAMPLED", 2)
+    for name in ("a.png", "b.png", "c.png"):
+        Image.fromarray(DEEP * (name != "b.png")).save(tmp_path / name)
+    data = content(tmp_path, "a.png", "b.png", "c.png")
+    check = {"training": False, "value_range": FULL_RANGE}
+    assert check_coco(data, tmp_path, **check) == []
+    (finding,) = check_coco(data, tmp_path, decode=True, **check)
+    assert "image 2: " in finding.messages[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "high"),
+    [([0, 200], 255), ([3, 300], 511), ([3, 4095], 4095), ([3, 4096], 8191), ([0.1, 0.9], 1)],
+)
+def test_a_range_is_suggested(values, high):
+    assert f'"(0, {high})"' in suggestion(values_of(np.array(values)))
+
+
+@pytest.mark.parametrize("values", [[0, 1], [0, 0], [-5, 9], [0, 70000], [0.5, np.nan]])
+def test_no_range_is_suggested(values):
+    assert suggestion(values_of(np.array(values))) == ""
+
+
+@pytest.mark.parametrize(
+    ("array", "kind"),
+    [
+        (None, "8 bits"),
+        (DEEP, None),
+        (DEEP * 0, "flat"),
+        (DEEP + np.int32(40000), "clipped"),
+        (DEEP // 1000, "flat"),
+        (DEEP // 20, "faint"),
+    ],
+)
+def test_what_is_unlike_the_training_is_told(array, kind):
+    found = picture_problem(array, FULL_RANGE)
+    assert (found and found[0]) == kind
 
 
 def test_the_values_are_named_where_a_range_is_missing(folder):

@@ -8,6 +8,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.data import DatasetMapper, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.utils.visualizer import VisImage
+from PIL import Image
 
 from msrcnn.config import config_beside
 from msrcnn.data.shapes import CATEGORIES
@@ -178,3 +179,31 @@ def test_a_model_without_weights_is_refused(cfg):
     cfg.MODEL.WEIGHTS = ""
     with pytest.raises(UserError, match="no weights to load: set MODEL.WEIGHTS"):
         load_model(cfg)
+
+
+def test_images_unlike_those_of_the_training_are_told(cfg, tmp_path, monkeypatch):
+    """Each file; arrays, and images of 8 bits, once, as the frames of a video are alike."""
+    told = []
+    monkeypatch.setattr(
+        "msrcnn.prediction.predictor.logger.warning", lambda text, *parts: told.append(text % parts)
+    )
+    cfg.INPUT.VALUE_RANGE = (0, 4095)
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    predict = Predictor(cfg.MODEL.WEIGHTS, config_file=tmp_path / "config.yaml")
+    grey = np.add.outer(np.arange(60) * 30, np.arange(60) * 30).astype(np.uint16)
+    predict(grey)
+    assert told == []
+    predict([(grey >> 4).astype(np.uint8)] * 2)
+    predict([grey * 16] * 2)
+    assert len(told) == 2
+    assert "has 8 bits and is not scaled" in told[0]
+    assert "of its pixels are beyond the model's INPUT.VALUE_RANGE (0, 4095)" in told[1]
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path in paths:
+        Image.fromarray(grey * 0).save(path)
+        predict(path)
+    assert len(told) == 4
+    for path, each in zip(paths, told[2:]):
+        assert f"image '{path}' has the value 0 only" in each
+    with pytest.raises(UserError, match="uint16 or int32"):
+        predict(grey / 4095)

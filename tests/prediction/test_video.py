@@ -204,7 +204,9 @@ def test_damaged_frames_are_counted(write, monkeypatch):
 
     def damaged(self):
         for number, frame in enumerate(decoded(self)):
-            facts = {name: getattr(frame, name) for name in ("pts", "rotation", "to_ndarray")}
+            facts = {
+                name: getattr(frame, name) for name in ("pts", "rotation", "format", "to_ndarray")
+            }
             yield SimpleNamespace(is_corrupt=number == 2, **facts)
 
     monkeypatch.setattr(Video, "_decoded", damaged)
@@ -262,3 +264,23 @@ def test_one_batch_is_in_memory(predict, write, tmp_path, monkeypatch):
     assert code == 0, err
     assert state == {"read": 12, "written": 12}
     assert max(read_ahead) == 3
+
+
+def test_grey_of_16_bits_keeps_its_values(tmp_path):
+    """They are for ``INPUT.VALUE_RANGE``, like those of a file."""
+    grey = np.add.outer(np.arange(48), np.arange(64)).astype(np.uint16) * 30
+    path = tmp_path / "deep.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=4)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "gray16le"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="gray16le")))
+        container.mux(stream.encode())
+    with Video(path) as video:
+        (frame,) = video
+    assert frame.pixels.dtype == np.uint16
+    assert np.array_equal(frame.pixels, grey)
+
+
+def test_grey_of_16_bits_needs_a_range(tmp_path, predictor):
+    with pytest.raises(UserError, match="INPUT.VALUE_RANGE is not set"):
+        predictor(np.zeros((48, 64), np.uint16))
