@@ -1,4 +1,4 @@
-"""An HTML page with the problems of a dataset, and examples of them drawn."""
+"""An HTML page with the problems and the classes of a dataset, and examples of them drawn."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..data.finding import Finding
 from ..data.mask_extents import mask_extents
 from ..data.mask_rules import FAR
 from ..errors import UserError
+from .class_examples import class_examples
 from .html import Content, element, image, page
 from .images import path_inside, read_rgb
 from .overlay import COLORS, Overlay, draw_overlays
@@ -24,7 +25,7 @@ SIDE = 480  # pixels, of the long side of a drawing
 
 
 def check_report(title: str, content: dict, images: Path, findings: list[Finding]) -> bytes:
-    """Returns an HTML page about the findings in a dataset.
+    """Returns an HTML page about the findings in a dataset, and about its classes if it is valid.
 
     Args:
         title: title of the page.
@@ -37,6 +38,7 @@ def check_report(title: str, content: dict, images: Path, findings: list[Finding
         element("h1", title),
         None if findings else element("p", "No problems.", class_="facts"),
         *(part for finding in findings for part in _section(finding, content, images)),
+        *([] if any(f.stops for f in findings) else class_examples(content, images)),
     )
     return page(title, element("body", body))
 

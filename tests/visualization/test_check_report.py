@@ -7,6 +7,7 @@ from PIL import Image
 
 from msrcnn.data.coco_rules import check_coco
 from msrcnn.visualization import check_report as module
+from msrcnn.visualization import class_examples
 from msrcnn.visualization.check_report import check_report
 
 VALID = {
@@ -49,7 +50,7 @@ def report(tmp_path, monkeypatch):
 def test_examples_are_drawn_with_box_and_mask(report):
     html, drawn = report(bbox=[12, 1, 3, 3])
     assert "Warning: 1 record" in html
-    assert html.count("<img") == 1
+    assert html.split("Classes")[0].count("<img") == 1
     ((overlay,),) = drawn
     assert overlay.bbox.tolist() == [12, 1, 3, 3]
     assert np.argwhere(overlay.mask).tolist() == [[y, x] for y in range(1, 9) for x in range(1, 9)]
@@ -93,7 +94,31 @@ def test_few_examples_of_many(report, tmp_path):
 
 def test_nothing_found(tmp_path):
     assert "No problems." in check_report("a", VALID, tmp_path, []).decode()
-    assert not re.search("<h2", check_report("a", VALID, tmp_path, []).decode())
+    assert not re.search("Error|Warning", check_report("a", VALID, tmp_path, []).decode())
+
+
+def test_examples_of_each_class_with_all_annotations(report, tmp_path, monkeypatch):
+    drawn, original = [], class_examples.draw_overlays
+
+    def spy(pixels, scale, overlays):
+        drawn.append(overlays)
+        return original(pixels, scale, overlays)
+
+    monkeypatch.setattr(class_examples, "draw_overlays", spy)
+    content = copy.deepcopy(VALID)
+    content["categories"] += [{"id": 9, "name": "catt"}, {"id": 1, "name": "none"}]
+    content["annotations"][0]["category_id"] = 9
+    html = check_report("a", content, tmp_path, []).decode()
+    headings = re.findall("<h3>(.*?)</h3>", html)
+    assert headings == ["catt: 1 annotation", "cat: 8 annotations"]
+    assert html.count("<img") == 2
+    assert [[o.name for o in overlays] for overlays in drawn] == [["catt"] + ["cat"] * 8] * 2
+    assert np.argwhere(drawn[0][0].mask).min(0).tolist() == [1, 1]
+
+
+def test_classes_of_a_file_with_errors_are_not_drawn(report):
+    html, _ = report(bbox="x")
+    assert "Classes" not in html
 
 
 def test_picture_outside_of_the_image_folder_is_not_shown(tmp_path):
