@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..errors import UserError
 
-LISTED = 20  # mistakes
+LISTED = 10  # mistakes
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -64,7 +64,7 @@ def read_labelme(source: str, images: str) -> dict:
             )
     if mistakes:
         more = [f"and {len(mistakes) - LISTED} more"] if len(mistakes) > LISTED else []
-        raise UserError("\n".join(["draw or delete these in labelme:", *mistakes[:LISTED], *more]))
+        raise UserError("mend these in labelme: " + "; ".join([*mistakes[:LISTED], *more]))
     _warn_of_unlabeled(Path(images), records)
     for kind, number in sorted(left_out.items()):
         warnings.warn(f"left out {number} of kind '{kind}', which have no area", stacklevel=2)
