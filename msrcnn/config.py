@@ -285,11 +285,19 @@ def load_config(config_file: str | Path, opts: Sequence[str] = ()) -> CfgNode:
     except (*MERGE_ERRORS, OSError, yaml.YAMLError) as error:
         raise UserError(f"config {path}: {_message(error)}") from error
     try:
+        _check_flags(opts)
         _check_sections(cfg, opts[::2])
         cfg.merge_from_list(list(opts))
     except MERGE_ERRORS as error:
         raise UserError(f"command line: {_message(error)}") from error
     return cfg
+
+
+def _check_flags(opts: Sequence[str]) -> None:
+    """A flag after the first KEY VALUE would be taken for a key or a value."""
+    for word in opts[::2]:
+        if str(word).startswith("--"):
+            raise UserError(f"command line: {word} must stand before the first KEY VALUE")
 
 
 def _check_sections(cfg: CfgNode, keys: Sequence[str]) -> None:

@@ -30,6 +30,16 @@ def test_flags_set_keys():
     assert values_as_given(["TEST.EVAL_PERIOD", "5"]) == ["TEST.EVAL_PERIOD"]
 
 
+def test_pictures_without_objects_are_trained_on():
+    for name in (CONFIG, "finetune/own_data_R_50_FPN.yaml"):
+        assert not load_config(name, []).DATALOADER.FILTER_EMPTY_ANNOTATIONS
+
+
+def test_a_flag_after_keys_is_named():
+    with pytest.raises(UserError, match="--resume must stand before the first KEY VALUE"):
+        load_config(CONFIG, ["SEED", "3", "--resume"])
+
+
 def test_without_flags_nothing_changes():
     assert overrides("SEED", "3") == ["SEED", "3"]
 

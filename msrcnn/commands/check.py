@@ -3,11 +3,13 @@
 import argparse
 import json
 from pathlib import Path
+from textwrap import fill
 
 from tabulate import tabulate
 
 from ..atomic_file import write_file
 from ..data.annotation_file import read_coco
+from ..data.class_counts import class_counts
 from ..data.coco_rules import check_coco, mask_format
 from ..data.custom import missing_path
 from ..data.finding import Finding
@@ -17,6 +19,8 @@ from ..data.repair import repaired, write_target
 from ..errors import UserError
 from ..escaping import one_line
 from ..visualization.check_report import check_report
+
+LISTED = 30  # classes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--report",
         type=Path,
         metavar="OUT.html",
-        help="write a page with the problems, and examples of them drawn",
+        help="write a page with the problems and the classes, and examples of them drawn",
     )
 
 
@@ -107,6 +111,7 @@ def run(args: argparse.Namespace) -> None:
         f"{len(content['images'])} images, {len(content.get('annotations', []))} annotations, "
         f"{len(content['categories'])} categories, masks as {mask_format(content)}"
     )
+    print(_classes(content))
 
 
 def _converted(args: argparse.Namespace) -> tuple[Path, dict]:
@@ -130,6 +135,15 @@ def _fix(annotations: Path, content: object, images: Path, target: Path) -> dict
     write_file(target, json.dumps(content))
     print(f"Wrote {target}: {len(changes)} change{'' if len(changes) == 1 else 's'}")
     return content
+
+
+def _classes(content: dict) -> str:
+    """Lists the rarest classes: a misspelled one stands at the beginning."""
+    counts = class_counts(content)
+    names = [f"{one_line(each['name'])} {number:,}" for each, number in counts[:LISTED]]
+    more = [f"and {len(counts) - LISTED:,} more"] if len(counts) > LISTED else []
+    listed = ", ".join(names + more)
+    return fill(f"annotations of each class: {listed}", 100, subsequent_indent="  ")
 
 
 def _table(findings: list[Finding], examples: int) -> str:

@@ -13,6 +13,9 @@ from PIL import Image
 
 from ..errors import UserError
 
+LISTED = 10  # mistakes
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
 
 def read_labelme(source: str, images: str) -> dict:
     """Converts a folder of labelme's files to COCO's format.
@@ -28,30 +31,58 @@ def read_labelme(source: str, images: str) -> dict:
         The content of an annotation file. Categories are in alphabetical order.
 
     Raises:
-        UserError: naming the file and the shape that cannot be read.
+        UserError: naming every file with a shape that cannot be read.
     """
     files = {path: _content(path) for path in sorted(Path(source).glob("*.json"))}
     labeled = {path: content for path, content in files.items() if "shapes" in content}
     names = sorted({_label(path, shape) for path in labeled for shape in labeled[path]["shapes"]})
     ids = {name: number for number, name in enumerate(names, start=1)}
-    records, annotations, left_out = [], [], Counter()
+    records, annotations, left_out, mistakes = [], [], Counter(), []
     for path, content in labeled.items():
-        image = _image(path, content, Path(images), len(records) + 1)
+        try:
+            image = _image(path, content, Path(images), len(records) + 1)
+        except UserError as error:
+            mistakes.append(str(error))
+            continue
         records.append(image)
         for shapes in _instances(path, content["shapes"], left_out):
+            try:
+                geometry = _geometry(path, shapes, image["height"], image["width"])
+            except UserError as error:
+                mistakes.append(str(error))
+                continue
+            if "segmentation" not in geometry:
+                mistakes.append(f"{path}: '{shapes[0]['label']}' is a box without a mask")
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": image["id"],
                     "category_id": ids[_label(path, shapes[0])],
                     "iscrowd": 0,
-                    **_geometry(path, shapes, image["height"], image["width"]),
+                    **geometry,
                 }
             )
+    if mistakes:
+        more = [f"and {len(mistakes) - LISTED} more"] if len(mistakes) > LISTED else []
+        raise UserError("mend these in labelme: " + "; ".join([*mistakes[:LISTED], *more]))
+    _warn_of_unlabeled(Path(images), records)
     for kind, number in sorted(left_out.items()):
         warnings.warn(f"left out {number} of kind '{kind}', which have no area", stacklevel=2)
     categories = [{"id": number, "name": name} for name, number in ids.items()]
     return {"images": records, "categories": categories, "annotations": annotations}
+
+
+def _warn_of_unlabeled(images: Path, records: list[dict]) -> None:
+    """labelme writes no file of a picture in which nothing was drawn, unless it is saved."""
+    known = {record["file_name"] for record in records}
+    names = [p.name for p in sorted(images.iterdir()) if p.suffix.lower() in PICTURES]
+    without = [name for name in names if name not in known]
+    if without:
+        warnings.warn(
+            f"left out {len(without)} picture(s) without a file of labelme, such as "
+            f"'{without[0]}': if there is nothing to find in them, save them without shapes",
+            stacklevel=3,
+        )
 
 
 def _content(path: Path) -> dict:

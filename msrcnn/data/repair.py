@@ -64,8 +64,10 @@ def _keep(
         if wanted(record):
             kept.append(record)
         else:
-            name = record.get("id") if isinstance(record, dict) else f"at index {index}"
-            changes.append(f"{KINDS[kind]} {shown(name)} is removed: {reason}")
+            name = shown(record.get("id") if isinstance(record, dict) else f"at index {index}")
+            if kind == "images" and isinstance(record, dict):
+                name += f" ({shown(record.get('file_name'))})"
+            changes.append(f"{KINDS[kind]} {name} is removed: {reason}")
     if kind in content:
         content[kind] = kept
 

@@ -1,21 +1,21 @@
-"""An HTML page with the problems of a dataset, and examples of them drawn."""
+"""An HTML page with the problems and the classes of a dataset, and examples of them drawn."""
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
 import pycocotools.mask as mask_util
 
-from ..data.coco_schema import has_readable_mask, record_named
+from ..data.coco_schema import record_named
 from ..data.finding import Finding
-from ..data.mask_extents import mask_extents
-from ..data.mask_rules import FAR
 from ..errors import UserError
-from .html import Content, element, image, page
+from .annotation_masks import annotation_mask, is_near
+from .class_examples import class_examples
+from .html import Content, element, page
 from .images import path_inside, read_rgb
 from .overlay import COLORS, Overlay, draw_overlays
+from .report_parts import photo
 from .text import counted
 
 EXAMPLES = 3  # drawn for each kind of problem
@@ -24,7 +24,7 @@ SIDE = 480  # pixels, of the long side of a drawing
 
 
 def check_report(title: str, content: dict, images: Path, findings: list[Finding]) -> bytes:
-    """Returns an HTML page about the findings in a dataset.
+    """Returns an HTML page about the findings in a dataset, and about its classes if it is valid.
 
     Args:
         title: title of the page.
@@ -37,6 +37,7 @@ def check_report(title: str, content: dict, images: Path, findings: list[Finding
         element("h1", title),
         None if findings else element("p", "No problems.", class_="facts"),
         *(part for finding in findings for part in _section(finding, content, images)),
+        *([] if any(f.stops for f in findings) else class_examples(content, images)),
     )
     return page(title, element("body", body))
 
@@ -74,14 +75,8 @@ def _example(message: str, content: dict, images: Path) -> Content:
     if kind == "annotation" and (overlay := _overlay(record, pixels.shape[:2])):
         overlays.append(overlay)
     scale = SIDE / max(pixels.shape[:2])
-    picture = draw_overlays(pixels, scale, overlays)
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=85)
-    return element(
-        "figure",
-        image(file.getvalue(), "image/jpeg", "the record drawn", picture.width, picture.height),
-        element("figcaption", message),
-    )
+    drawn = photo(draw_overlays(pixels, scale, overlays), "the record drawn")
+    return element("figure", drawn, element("figcaption", message))
 
 
 def _image_of(annotation: dict, content: dict) -> dict | None:
@@ -97,22 +92,8 @@ def _overlay(annotation: dict, size: tuple[int, int]) -> Overlay | None:
         bbox = np.array(annotation["bbox"], dtype=float)
     except (KeyError, TypeError, ValueError):
         return None
-    far = FAR * max(size)
-    if bbox.shape != (4,) or not np.isfinite(bbox).all() or np.abs(bbox).max() > far:
+    if bbox.shape != (4,) or not is_near(bbox, size):
         return None
-    name = str(annotation.get("category_id"))
-    return Overlay(_mask(annotation, size, far), bbox, name, "", COLORS[0])
-
-
-def _mask(annotation: dict, size: tuple[int, int], far: float) -> np.ndarray | None:
-    segmentation = annotation.get("segmentation")
-    if not segmentation or not has_readable_mask(segmentation):
-        return None
-    one = {"id": 0, "image_id": 0, "segmentation": segmentation}
-    extents = mask_extents([one], {0: size[::-1]})
-    if extents.damaged or np.abs(extents.boxes).max() > far:
-        return None
-    encoded = segmentation
-    if isinstance(encoded, list) or isinstance(encoded["counts"], list):
-        encoded = mask_util.frPyObjects(encoded, *size)
-    return mask_util.decode(mask_util.merge(encoded) if isinstance(encoded, list) else encoded)
+    encoded = annotation_mask(annotation, size)
+    mask = None if encoded is None else mask_util.decode(encoded)
+    return Overlay(mask, bbox, str(annotation.get("category_id")), "", COLORS[0])

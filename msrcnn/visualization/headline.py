@@ -17,7 +17,10 @@ def headline(evaluation: Evaluation) -> str:
     if summary["segm_box_score"] is None:
         return f"Box AP is {number(summary['bbox']['AP'])}. Masks are not evaluated."
     before = summary["segm_box_score"]["AP"]
-    perfect = summary["segm_oracle_matched"]["AP"] - before
+    # A head that was trained for false positives also puts them last.
+    trained_for = (summary["maskiou"] or {}).get("false_positives")
+    bound = "segm_oracle" if trained_for == "zero" else "segm_oracle_matched"
+    perfect = summary[bound]["AP"] - before
     gain, interval = summary["delta"]["AP"], summary["delta"]["ci95"]
     if gain is None:
         return (

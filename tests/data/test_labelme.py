@@ -78,7 +78,7 @@ def test_paths_of_another_machine(convert):
 @pytest.mark.parametrize(
     ("shapes", "changes", "message"),
     [
-        ([shape("rectangle", points=SQUARE[::2])], {}, "1 of 1 annotations are boxes without"),
+        ([shape("rectangle", points=SQUARE[::2])], {}, "a.json: 'dog' is a box without a mask"),
         ([shape(points=SQUARE[:2])], {}, "a.json: the points of a polygon 'dog' are not 3 or more"),
         ([shape(points=[[1, 2], [3]])], {}, "a.json: the points of a polygon 'dog' are not 3"),
         ([shape(points=[[1, 2], [3, 4], [5, float("nan")]])], {}, "'dog' are not all finite"),
@@ -98,6 +98,20 @@ def test_paths_of_another_machine(convert):
 def test_mistakes_name_the_file(convert, shapes, changes, message):
     with pytest.raises(UserError, match=message):
         convert(*shapes, **changes)
+
+
+def test_all_mistakes_are_named_at_once(convert):
+    with pytest.raises(UserError) as caught:
+        convert(shape(points=SQUARE[:2]), shape("rectangle", label="cat", points=SQUARE[::2]))
+    assert "polygon 'dog' are not 3" in str(caught.value)
+    assert "'cat' is a box without a mask" in str(caught.value)
+
+
+def test_pictures_without_a_file_are_counted(convert, tmp_path):
+    Image.new("RGB", (40, 30)).save(tmp_path / "b.png")
+    content, (warning,) = convert(shape())
+    assert len(content["images"]) == 1
+    assert "left out 1 picture(s) without a file of labelme, such as 'b.png'" in warning
 
 
 def test_other_json_is_passed_over(convert, tmp_path):

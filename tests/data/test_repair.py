@@ -108,6 +108,11 @@ def test_records_that_nothing_can_be_done_with_are_removed(
     assert check_coco(found, images) == []
 
 
+def test_a_removed_image_is_named_by_its_file(images):
+    _, changes = repaired(changed(("images", 0, "file_name"), "gone.png"), images)
+    assert "('gone.png') is removed: its file cannot be read" in changes[0]
+
+
 def test_ids_that_are_texts_become_numbers_everywhere(images):
     content = copy.deepcopy(VALID)
     for image, new in zip(content["images"], ("img1", "8")):

@@ -2,11 +2,13 @@ import copy
 import re
 
 import numpy as np
+import pycocotools.mask as mask_util
 import pytest
 from PIL import Image
 
 from msrcnn.data.coco_rules import check_coco
 from msrcnn.visualization import check_report as module
+from msrcnn.visualization import class_examples
 from msrcnn.visualization.check_report import check_report
 
 VALID = {
@@ -49,7 +51,7 @@ def report(tmp_path, monkeypatch):
 def test_examples_are_drawn_with_box_and_mask(report):
     html, drawn = report(bbox=[12, 1, 3, 3])
     assert "Warning: 1 record" in html
-    assert html.count("<img") == 1
+    assert html.split("Classes")[0].count("<img") == 1
     ((overlay,),) = drawn
     assert overlay.bbox.tolist() == [12, 1, 3, 3]
     assert np.argwhere(overlay.mask).tolist() == [[y, x] for y in range(1, 9) for x in range(1, 9)]
@@ -93,7 +95,66 @@ def test_few_examples_of_many(report, tmp_path):
 
 def test_nothing_found(tmp_path):
     assert "No problems." in check_report("a", VALID, tmp_path, []).decode()
-    assert not re.search("<h2", check_report("a", VALID, tmp_path, []).decode())
+    assert not re.search("Error|Warning", check_report("a", VALID, tmp_path, []).decode())
+
+
+@pytest.fixture
+def shapes(monkeypatch):
+    """Lists the shapes of each image that is drawn as an example of a class."""
+    drawn, original = [], class_examples.draw_instances
+
+    def spy(pixels, shapes):
+        drawn.append(shapes)
+        return original(pixels, shapes)
+
+    monkeypatch.setattr(class_examples, "draw_instances", spy)
+    return drawn
+
+
+def test_examples_of_each_class_with_all_annotations(report, tmp_path, shapes):
+    content = copy.deepcopy(VALID)
+    content["categories"] += [{"id": 9, "name": "catt"}, {"id": 1, "name": "none"}]
+    first, second, third, *_ = content["annotations"]
+    first["category_id"] = 9
+    second["segmentation"] = {"size": [10, 20], "counts": [10, 5, 185]}
+    del third["segmentation"]
+    html = check_report("a", content, tmp_path, []).decode()
+    headings = re.findall("<h3>(.*?)</h3>", html)
+    assert headings == ["catt: 1 annotation", "cat: 8 annotations"]
+    assert html.count("<img") == 2
+    assert html.count("a.png: 9 annotations") == 2
+    assert [[shape.label for shape in each] for each in shapes] == [["catt"] + ["cat"] * 8] * 2
+    assert mask_util.decode(shapes[0][0].mask).sum() == 64
+    assert mask_util.decode(shapes[0][1].mask).T.ravel()[:15].tolist() == [0] * 10 + [1] * 5
+    assert shapes[0][2].mask is None
+
+
+def test_examples_are_spread_over_the_file_and_a_single_class_is_not_named(tmp_path, shapes):
+    content = copy.deepcopy(VALID)
+    first = content["annotations"][0]
+    content["images"] = [
+        {**content["images"][0], "id": i, "file_name": f"{i}.png"} for i in range(30)
+    ]
+    content["annotations"] = [{**first, "id": i, "image_id": i} for i in range(30)]
+    for i in range(30):
+        Image.new("RGB", (20, 10)).save(tmp_path / f"{i}.png")
+    html = check_report("a", content, tmp_path, []).decode()
+    assert re.findall("([0-9]+).png: 1 annotation<", html) == ["0", "10", "20"]
+    assert {shape.label for each in shapes for shape in each} == {""}
+
+
+def test_a_mask_far_outside_is_not_drawn_as_an_example(tmp_path, shapes):
+    """It is only a warning, but would take the memory of a large image."""
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
+    content = copy.deepcopy(VALID)
+    content["annotations"][0]["segmentation"] = [[1, 1, 1e7, 1, 1e7, 1e7]]
+    check_report("a", content, tmp_path, [])
+    assert [each.mask is None for each in shapes[0]] == [True] + [False] * 8
+
+
+def test_classes_of_a_file_with_errors_are_not_drawn(report):
+    html, _ = report(bbox="x")
+    assert "Classes" not in html
 
 
 def test_picture_outside_of_the_image_folder_is_not_shown(tmp_path):

@@ -27,6 +27,18 @@ def test_headline_claims_a_gain_only_if_significant(evaluation, gain, interval, 
 
 
 @pytest.mark.parametrize(
+    ("trained_for", "bound"), [("ignore", "segm_oracle_matched"), ("zero", "segm_oracle")]
+)
+def test_bound_is_that_of_what_the_head_was_trained_for(evaluation, trained_for, bound):
+    maskiou = {**evaluation.summary["maskiou"], "false_positives": trained_for}
+    oracle = {**evaluation.summary["segm_oracle"], "AP": 77.0}
+    summary = {**evaluation.summary, "maskiou": maskiou, "segm_oracle": oracle}
+    sentence = headline(dataclasses.replace(evaluation, summary=summary))
+    perfect = summary[bound]["AP"] - summary["segm_box_score"]["AP"]
+    assert sentence.endswith(f"would gain {perfect:.2f} points.")
+
+
+@pytest.mark.parametrize(
     ("any_evaluation", "expected"),
     [
         ("plain Mask R-CNN", "predicts no MaskIoU"),
