@@ -199,6 +199,7 @@ def test_check_lists_every_problem(capsys, monkeypatch, shapes_root, tmp_path):
     content = json.loads(annotations.read_text())
     out = capsys.readouterr().out
     assert f"no problems; 6 images, {len(content['annotations'])} annotations, 6 categories" in out
+    assert re.search("^objects: at most [0-9]+ in an image", out, re.MULTILINE)
 
     content["annotations"][0]["category_id"] = 99
     content["annotations"][2]["bbox"] = [1, 2, 0, 4]

@@ -12,6 +12,7 @@ from ..data.coco_rules import check_coco, mask_format
 from ..data.custom import missing_path
 from ..data.finding import Finding
 from ..data.health import health_findings
+from ..data.object_sizes import size_advice
 from ..data.other_formats import READERS, read_other
 from ..data.repair import repaired, write_target
 from ..errors import UserError
@@ -103,6 +104,8 @@ def run(args: argparse.Namespace) -> None:
         f"{len(content['images'])} images, {len(content.get('annotations', []))} annotations, "
         f"{len(content['categories'])} categories, masks as {mask_format(content)}"
     )
+    for line in size_advice(content):
+        print(line)
 
 
 def _converted(args: argparse.Namespace) -> tuple[Path, dict]:
