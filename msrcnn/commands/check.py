@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--report",
         type=Path,
         metavar="OUT.html",
-        help="write a page with the problems, and examples of them drawn",
+        help="write a page with the problems, examples of them drawn, and images with their masks",
     )
 
 

@@ -2,6 +2,7 @@ import copy
 import re
 
 import numpy as np
+import pycocotools.mask as mask_util
 import pytest
 from PIL import Image
 
@@ -49,7 +50,7 @@ def report(tmp_path, monkeypatch):
 def test_examples_are_drawn_with_box_and_mask(report):
     html, drawn = report(bbox=[12, 1, 3, 3])
     assert "Warning: 1 record" in html
-    assert html.count("<img") == 1
+    assert html.count("the record drawn") == 1
     ((overlay,),) = drawn
     assert overlay.bbox.tolist() == [12, 1, 3, 3]
     assert np.argwhere(overlay.mask).tolist() == [[y, x] for y in range(1, 9) for x in range(1, 9)]
@@ -93,7 +94,43 @@ def test_few_examples_of_many(report, tmp_path):
 
 def test_nothing_found(tmp_path):
     assert "No problems." in check_report("a", VALID, tmp_path, []).decode()
-    assert not re.search("<h2", check_report("a", VALID, tmp_path, []).decode())
+    assert not re.search("<h2", check_report("a", VALID, tmp_path, []).decode())  # no image file
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_images_are_drawn_with_all_masks(tmp_path, monkeypatch, classes):
+    """Shifted masks and wrong classes are seen only in pictures, in a file without problems too."""
+    drawn, original = [], module.draw_instances
+
+    def spy(pixels, shapes):
+        drawn.append(shapes)
+        return original(pixels, shapes)
+
+    monkeypatch.setattr(module, "draw_instances", spy)
+    content = copy.deepcopy(VALID)
+    content["categories"] += [{"id": 4, "name": "dog"}][: classes - 1]
+    square = [0] * 10 + [1] * 5
+    content["annotations"][1]["segmentation"] = {"size": [10, 20], "counts": [10, 5, 185]}
+    del content["annotations"][2]["segmentation"]
+    content["images"].append({"id": 8, "file_name": "empty.png", "width": 20, "height": 10})
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
+    page = check_report("a", content, tmp_path, []).decode()
+    assert page.count("<img") == 1
+    assert "a.png: 9 annotations" in page
+    (shapes,) = drawn
+    assert mask_util.decode(shapes[0].mask).sum() == 64
+    assert mask_util.decode(shapes[1].mask).T.ravel()[:15].tolist() == square
+    assert shapes[2].mask is None
+    assert {shape.label for shape in shapes} == {"cat" if classes == 2 else ""}
+
+
+def test_images_drawn_are_spread_over_the_file(tmp_path):
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
+    content = copy.deepcopy(VALID)
+    first = content["annotations"][0]
+    content["images"] = [dict(content["images"][0], id=i) for i in range(1, 31)]
+    content["annotations"] = [dict(first, id=i, image_id=i) for i in range(1, 31)]
+    assert check_report("a", content, tmp_path, []).decode().count("<img") == module.PICTURES
 
 
 def test_picture_outside_of_the_image_folder_is_not_shown(tmp_path):
