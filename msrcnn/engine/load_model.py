@@ -43,8 +43,13 @@ def _check_complete(report: LoadReport) -> None:
     # The number of batches that a batch norm has seen is not used.
     fresh = [name for name in fresh if not name.endswith("num_batches_tracked")]
     if fresh:
+        mend = "Use the config that the weights were trained with, or train further"
+        if all("maskiou_head" in name for name in fresh):
+            mend = (
+                "The weights have no mask scores: add them with `msrcnn fit-scores`, or use a "
+                "config with MODEL.MASKIOU_ON False"
+            )
         raise UserError(
             f"'{report.source}' lacks {len(fresh)} of the model's tensors, the first "
-            f"'{fresh[0]}': its output would be random. Use the config that the weights were "
-            "trained with, or train further"
+            f"'{fresh[0]}': its output would be random. {mend}"
         )
