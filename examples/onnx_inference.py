@@ -50,8 +50,10 @@ def main(model: str, photo: str, drawn: str, min_score: str = "0.5") -> None:
         mask = paste(found["pred_masks"][row], box, *image.size)
         image.paste("red", mask=Image.fromarray(mask).convert("L").point(lambda p: p // 3))
         draw.rectangle(box.tolist(), outline="red")
-        score, mask_score = found["scores"][row], found["mask_scores"][row]
-        print(f"{name} {box.astype(int)} box score {score:.3f}, mask score {mask_score:.3f}")
+        text = f"{name} {box.astype(int)} box score {found['scores'][row]:.3f}"
+        if "mask_scores" in found:  # not of a plain Mask R-CNN
+            text += f", mask score {found['mask_scores'][row]:.3f}"
+        print(text)
     image.save(drawn)
 
 

@@ -199,6 +199,7 @@ def test_check_lists_every_problem(capsys, monkeypatch, shapes_root, tmp_path):
     content = json.loads(annotations.read_text())
     out = capsys.readouterr().out
     assert f"no problems; 6 images, {len(content['annotations'])} annotations, 6 categories" in out
+    assert re.search("^objects: at most [0-9]+ in an image", out, re.MULTILINE)
     assert "annotations of each class: " in out
 
     content["annotations"][0]["category_id"] = 99

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from textwrap import fill
 
+from detectron2.config import get_cfg
 from tabulate import tabulate
 
 from ..atomic_file import write_file
@@ -14,6 +15,7 @@ from ..data.coco_rules import check_coco, mask_format
 from ..data.custom import missing_path
 from ..data.finding import Finding
 from ..data.health import health_findings
+from ..data.object_sizes import size_advice
 from ..data.other_formats import READERS, read_other
 from ..data.repair import repaired, write_target
 from ..errors import UserError
@@ -112,6 +114,8 @@ def run(args: argparse.Namespace) -> None:
         f"{len(content['categories'])} categories, masks as {mask_format(content)}"
     )
     print(_classes(content))
+    for line in size_advice(content, get_cfg().TEST.DETECTIONS_PER_IMAGE):
+        print(line)
 
 
 def _converted(args: argparse.Namespace) -> tuple[Path, dict]:

@@ -3,7 +3,7 @@
 from .config_rules import check_config
 from .evaluate import evaluate, evaluate_predictions
 from .launch import Processes, launch_processes
-from .load_model import load_model
+from .load_model import load_model, load_with_its_scores
 from .prepare import prepare_config, prepare_model_config
 from .replay import replay
 from .run import run
@@ -20,6 +20,7 @@ __all__ = [
     "evaluate_predictions",
     "launch_processes",
     "load_model",
+    "load_with_its_scores",
     "prepare_config",
     "prepare_model_config",
     "replay",

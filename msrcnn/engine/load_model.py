@@ -1,5 +1,7 @@
 """Loads a trained model."""
 
+import logging
+
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
@@ -9,6 +11,42 @@ from ..checkpoint.load_report import LoadReport
 from ..errors import UserError
 from .build_errors import config_errors
 from .device import on_available_device
+
+logger = logging.getLogger(__name__)
+
+
+class NoMaskScoresError(UserError):
+    """The weights are those of the whole model, except for its MaskIoU head."""
+
+
+def load_with_its_scores(
+    cfg: CfgNode, *, trust_weights: bool = False
+) -> tuple[CfgNode, torch.nn.Module]:
+    """Builds the model that some weights are of, with a MaskIoU head only if they have one.
+
+    The checkpoints of a training with ``SOLVER.FIT_SCORES`` have none before the fit.
+
+    Args:
+        cfg, trust_weights: see :func:`load_model`.
+
+    Returns:
+        The config of the model, and the model in evaluation mode.
+
+    Raises:
+        UserError: see :func:`load_model`.
+    """
+    try:
+        return cfg, load_model(cfg, trust_weights=trust_weights)
+    except NoMaskScoresError:
+        logger.warning(
+            "'%s' has no mask scores, only box scores; `msrcnn fit-scores` adds them",
+            cfg.MODEL.WEIGHTS,
+        )
+    plain = cfg.clone()
+    plain.defrost()
+    plain.MODEL.MASKIOU_ON = False
+    plain.freeze()
+    return plain, load_model(plain, trust_weights=trust_weights)
 
 
 def load_model(
@@ -33,18 +71,25 @@ def load_model(
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     if checkpointer.report is None:
         raise UserError("no weights to load: set MODEL.WEIGHTS, or --weights; the model is random")
-    _check_complete(checkpointer.report)
+    _check_complete(checkpointer.report, model)
     return model.eval()
 
 
-def _check_complete(report: LoadReport) -> None:
+def _check_complete(report: LoadReport, model: torch.nn.Module) -> None:
     """Rejects weights that leave a part of the model random: fine in training, wrong here."""
     fresh = [*report.fresh, *(name for names in report.remade.values() for name in names)]
     # The number of batches that a batch norm has seen is not used.
     fresh = [name for name in fresh if not name.endswith("num_batches_tracked")]
-    if fresh:
-        raise UserError(
-            f"'{report.source}' lacks {len(fresh)} of the model's tensors, the first "
-            f"'{fresh[0]}': its output would be random. Use the config that the weights were "
-            "trained with, or train further"
+    if not fresh:
+        return
+    problem = (
+        f"'{report.source}' lacks {len(fresh)} of the model's tensors, the first '{fresh[0]}': its "
+        "output would be random. "
+    )
+    head = {name for name, _ in model.named_parameters() if "maskiou_head" in name}
+    if not report.remade and set(fresh) == head:
+        raise NoMaskScoresError(
+            f"{problem}The weights have no mask scores: add them with `msrcnn fit-scores`, or use "
+            "a config with MODEL.MASKIOU_ON False"
         )
+    raise UserError(f"{problem}Use the config that the weights were trained with, or train further")

@@ -13,6 +13,7 @@ from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils.events import EventStorage, TensorboardXWriter, get_event_storage
 from PIL import Image
 
+from ..data.custom import custom_annotations
 from ..escaping import printable
 from ..evaluation import Evaluation
 from ..visualization import prediction_grid, write_report
@@ -43,10 +44,16 @@ def publish_evaluation(evaluation: Evaluation, output_dir: Path, *, dataset_name
         logger.exception("The report of the evaluation could not be written:")
 
 
+def _title(dataset_name: str) -> str:
+    """Returns the name of a dataset; of custom data, only where its annotations are, in short."""
+    annotations = custom_annotations(dataset_name)
+    return f"{annotations.parent.name}/{annotations.name}" if annotations else dataset_name
+
+
 def _report(
     evaluation: Evaluation, output_dir: Path, dataset_name: str, image_root: Path | None
 ) -> None:
-    plots = write_report(evaluation, output_dir, image_root, title=dataset_name)
+    plots = write_report(evaluation, output_dir, image_root, title=_title(dataset_name))
     storage = _after_training.get() or training_storage()
     if storage is None:
         return

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..atomic_file import write_file
-from ..engine import load_model
+from ..engine import load_with_its_scores
 from ..errors import UserError
 from .exportable import check_exportable, check_layers
 from .metadata import metadata
@@ -56,7 +56,7 @@ def export_model(
             :func:`~.weights_format.export_weights`; the others one file with the model as
             :class:`~.single_image.SingleImage` and
             :func:`~.metadata.metadata`.
-        trust_weights: see :func:`~msrcnn.engine.load_model`.
+        trust_weights: see :func:`~msrcnn.engine.load_with_its_scores`.
 
     Returns:
         The files written.
@@ -81,7 +81,8 @@ def export_model(
         cfg.defrost()
         cfg.MODEL.DEVICE = "cpu"
     check_exportable(cfg, model_format)
-    model = SingleImage(load_model(cfg, trust_weights=trust_weights))
+    cfg, loaded = load_with_its_scores(cfg, trust_weights=trust_weights)
+    model = SingleImage(loaded)
     check_layers(model, model_format)
     write_file(output, _checked(model, graph, check_pictures(cfg), metadata(cfg)))
     return [output]

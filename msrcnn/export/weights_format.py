@@ -5,7 +5,7 @@ from pathlib import Path
 from ..atomic_file import write_file
 from ..checkpoint import write_weights
 from ..data.custom import is_custom_dataset
-from ..engine import load_model
+from ..engine import load_with_its_scores
 from ..engine.model_classes import class_names
 
 
@@ -15,7 +15,7 @@ def export_weights(cfg, output: Path, *, trust_weights: bool = False) -> Path:
     Args:
         cfg: a config with ``MODEL.WEIGHTS``.
         output: path of the weights, ending in ``.pth`` or ``.safetensors``.
-        trust_weights: see :func:`~msrcnn.engine.load_model`.
+        trust_weights: see :func:`~msrcnn.engine.load_with_its_scores`.
 
     Returns:
         The path of the config: ``output`` with the suffix ``.yaml``.
@@ -23,7 +23,7 @@ def export_weights(cfg, output: Path, *, trust_weights: bool = False) -> Path:
     Raises:
         UserError: if the weights cannot be loaded, or the file cannot be written.
     """
-    model = load_model(cfg, trust_weights=trust_weights)
+    cfg, model = load_with_its_scores(cfg, trust_weights=trust_weights)
     names = class_names(cfg)
     write_weights(output, model.state_dict(), names)
     cfg = cfg.clone()

@@ -7,13 +7,14 @@ from typing import Any, overload
 
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 from detectron2.data.detection_utils import convert_PIL_to_numpy
 from detectron2.data.transforms import AugInput, AugmentationList, ResizeShortestEdge
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from PIL import Image
 
 from ..data.image_values import EIGHT_BITS, picture_problem
-from ..engine import load_model, prepare_model_config
+from ..engine import load_with_its_scores, prepare_model_config
 from ..engine.hashing import flatten, json_digest
 from ..engine.model_classes import class_names
 from ..errors import UserError
@@ -46,7 +47,8 @@ class Predictor:
             weights: checkpoint of a training, e.g. ``output/model_final.pth``, or an export; the
                 folder of one; or the name of a model in Detectron2's model zoo, e.g.
                 ``COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x``, which is downloaded and has box
-                scores, but no mask scores. With ``config_file`` also a URL.
+                scores, but no mask scores. With ``config_file`` also a URL. A checkpoint from
+                before ``SOLVER.FIT_SCORES`` has box scores only, too.
             config_file: config of the model, a path or a name of ours such as
                 ``COCO-InstanceSegmentation/ms_rcnn_R_50_FPN_1x.yaml``; by default the file beside
                 the weights: ``W.yaml`` of an export ``W.pth``, or else the ``config.yaml`` of a
@@ -58,14 +60,13 @@ class Predictor:
         Raises:
             UserError: if the config or the weights are missing or do not fit each other.
         """
-        self.cfg = prepare_model_config(str(weights), str(config_file or ""), device=device)
-        if not issubclass(
-            META_ARCH_REGISTRY.get(self.cfg.MODEL.META_ARCHITECTURE), GeneralizedRCNN
-        ):
-            raise UserError(
-                f"'{weights}' is a {self.cfg.MODEL.META_ARCHITECTURE}; Predictor needs an R-CNN"
-            )
-        self.model: GeneralizedRCNN = load_model(self.cfg, trust_weights=trust_weights)
+        cfg = prepare_model_config(str(weights), str(config_file or ""), device=device)
+        architecture = cfg.MODEL.META_ARCHITECTURE
+        if not issubclass(META_ARCH_REGISTRY.get(architecture), GeneralizedRCNN):
+            raise UserError(f"'{weights}' is a {architecture}; Predictor needs an R-CNN")
+        self.cfg: CfgNode
+        self.model: GeneralizedRCNN
+        self.cfg, self.model = load_with_its_scores(cfg, trust_weights=trust_weights)
         self.class_names = class_names(self.cfg)
         self._format, self._value_range = self.cfg.INPUT.FORMAT, tuple(self.cfg.INPUT.VALUE_RANGE)
         self._warned: set[str] = set()

@@ -5,6 +5,7 @@ from detectron2.data.datasets import register_coco_instances
 from detectron2.utils.events import EventStorage
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from msrcnn.data.custom import use_custom_data
 from msrcnn.engine import Trainer, publish
 
 
@@ -52,6 +53,16 @@ def test_evaluation_after_a_training_is_added_to_its_log(cfg, tmp_path):
 def test_report_is_written_without_training(cfg, tmp_path):
     assert evaluate(cfg)
     assert (tmp_path / "report.html").is_file()
+
+
+def test_title_of_custom_data_is_short(cfg, shapes_root, tmp_path):
+    """Reports are shown to others, for whom the folders of this machine mean nothing."""
+    annotations = shapes_root / "annotations" / "instances_val.json"
+    use_custom_data(cfg, val=[f"{annotations}:{shapes_root / 'val'}"])
+    cfg.OUTPUT_DIR = str(tmp_path)
+    evaluate(cfg)
+    page = (tmp_path / "report.html").read_text()
+    assert "<h1>annotations/instances_val.json</h1>" in page
 
 
 def test_failing_report_does_not_stop_training(cfg, monkeypatch, caplog):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -214,6 +215,25 @@ def test_onnx_example_finds_what_the_predictor_finds(model_folder, tmp_path, sha
     with Image.open(photo) as image, Image.open(drawn) as picture:
         assert picture.size == image.size
         assert (np.asarray(picture) != np.asarray(image)).any(axis=2).mean() > 0.01
+
+
+def test_onnx_example_without_mask_scores(tmp_path, monkeypatch, capsys):
+    """A plain Mask R-CNN has none."""
+    found = {
+        "scores": np.float32([0.9, 0.1]),
+        "pred_classes": np.array([0, 0]),
+        "pred_boxes": np.float32([[1, 2, 9, 9], [1, 2, 9, 9]]),
+        "pred_masks": np.ones((2, 1, 28, 28), np.float32),
+    }
+    main = runpy.run_path(str(EXAMPLE))["main"]
+    texts = {"class_names": '["nucleus"]'}
+    meta = SimpleNamespace(custom_metadata_map=texts)
+    session = SimpleNamespace(get_modelmeta=lambda: meta)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: session)
+    monkeypatch.setitem(main.__globals__, "detect", lambda *_: found)
+    Image.new("RGB", (10, 10)).save(tmp_path / "a.png")
+    main("model.onnx", str(tmp_path / "a.png"), str(tmp_path / "b.png"))
+    assert capsys.readouterr().out == "nucleus [1 2 9 9] box score 0.900\n"
 
 
 def test_a_trace_holds_for_other_numbers_of_boxes():

@@ -132,12 +132,40 @@ def test_incomplete_weights_are_rejected(cfg, build, tmp_path):
     cfg.MODEL.MASKIOU_ON = False
     DetectionCheckpointer(build(cfg), str(tmp_path)).save("plain")
     cfg.MODEL.MASKIOU_ON, cfg.MODEL.WEIGHTS = True, str(tmp_path / "plain.pth")
-    with pytest.raises(UserError, match=r"lacks 14 of the model's tensors.*maskiou_head"):
+    with pytest.raises(
+        UserError, match=r"lacks 14 of the model's tensors.*maskiou_head.*`msrcnn fit-scores`"
+    ):
         load_model(cfg)
     cfg.MODEL.WEIGHTS = str(tmp_path / "model_final.pth")
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 3
-    with pytest.raises(UserError, match="would be random"):
+    with pytest.raises(UserError, match="would be random. Use the config"):
         load_model(cfg)
+
+
+@pytest.mark.parametrize("calibration", [(), (2.0, 0.5)])
+def test_a_checkpoint_from_before_the_fit_has_box_scores(cfg, build, tmp_path, caplog, calibration):
+    """The config beside it is that of the fitted model."""
+    cfg.MODEL.ROI_MASKIOU_HEAD.CALIBRATION = calibration
+    config = cfg.dump()
+    cfg.MODEL.MASKIOU_ON, cfg.MODEL.ROI_MASKIOU_HEAD.CALIBRATION = False, ()
+    DetectionCheckpointer(build(cfg), str(tmp_path)).save("model_best")
+    (tmp_path / "config.yaml").write_text(config)
+    predict = Predictor(tmp_path / "model_best.pth", device="cpu")
+    assert "has no mask scores, only box scores" in caplog.text
+    found = predict(np.zeros((40, 60, 3), np.uint8))
+    assert not found.instances.has("mask_scores")
+    exported = yaml.safe_load(export_weights(predict.cfg, tmp_path / "m.pth").read_text())
+    assert exported["MODEL"]["MASKIOU_ON"] is False
+
+
+def test_a_head_that_is_there_in_part_is_not_left_out(cfg, build, tmp_path):
+    DetectionCheckpointer(build(cfg), str(tmp_path)).save("part")
+    saved = torch.load(tmp_path / "part.pth")
+    del saved["model"]["roi_heads.mask_head.maskiou_head.maskiou.weight"]
+    torch.save(saved, tmp_path / "part.pth")
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    with pytest.raises(UserError, match="lacks 1 of the model's tensors"):
+        Predictor(tmp_path / "part.pth", device="cpu")
 
 
 def test_export_omits_local_paths_and_training_options(cfg, tmp_path, monkeypatch):
