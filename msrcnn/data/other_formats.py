@@ -1,16 +1,41 @@
 """Reads annotations in other formats, most through hotcoco; ``msrcnn check --convert``."""
 
 import warnings
+from collections import Counter
 from pathlib import Path
+from xml.etree import ElementTree
 
 import hotcoco
 
 from ..errors import UserError
 from .labelme import read_labelme
 
+
+def _read_cvat(source: str) -> hotcoco.COCO:
+    content = hotcoco.COCO.from_cvat(source)
+    if groups := _groups(source):
+        warnings.warn(
+            f"the shapes of {groups} group(s) become objects of their own; to keep them together, "
+            'export "COCO 1.0" from CVAT',
+            stacklevel=2,
+        )
+    return content
+
+
+def _groups(source: str) -> int:
+    """Returns the number of CVAT's groups of polygons, each of which is one object."""
+    members = Counter(
+        (number, shape.get("group_id"))
+        for number, image in enumerate(ElementTree.parse(source).getroot().iter("image"))
+        for shape in image.iter("polygon")
+        if shape.get("group_id", "0") != "0"
+    )
+    return sum(count > 1 for count in members.values())
+
+
 READERS = {
     "labelme": read_labelme,
-    "cvat": lambda source, images: hotcoco.COCO.from_cvat(source),
+    "cvat": lambda source, images: _read_cvat(source),
     "voc": lambda source, images: hotcoco.COCO.from_voc(source),
     "yolo": hotcoco.COCO.from_yolo,
 }
@@ -39,7 +64,7 @@ def read_other(kind: str, source: Path, images: Path) -> tuple[dict, list[str]]:
             warnings.simplefilter("always")
             read = READERS[kind](str(source), str(images))
             content = read if isinstance(read, dict) else read.dataset
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ElementTree.ParseError) as error:
         raise UserError(f"'{source}' cannot be read as {kind}: {error}") from error
     if not content["images"]:
         raise UserError(f"'{source}' cannot be read as {kind}: it names no images")

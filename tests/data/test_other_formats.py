@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import hotcoco
 import pytest
@@ -27,6 +28,21 @@ def test_polygons_of_cvat(content, shapes_root, tmp_path):
     assert len(found["images"]) == len(content["images"])
     polygons = sum(len(a["segmentation"]) for a in content["annotations"])
     assert sum(len(a["segmentation"]) for a in found["annotations"]) == polygons
+
+
+def test_groups_of_cvat_are_told(content, shapes_root, tmp_path):
+    """Parts of one object would otherwise be objects of their own in silence."""
+    path = tmp_path / "a.xml"
+    hotcoco.COCO(content).to_cvat(str(path))
+    tree = ElementTree.parse(path)
+    images = [list(image.iter("polygon")) for image in tree.getroot().iter("image")]
+    together, other = [polygons for polygons in images if len(polygons) > 1][:2]
+    for polygon in (*together, other[0]):  # a group of one is an object
+        polygon.set("group_id", "3")
+    other[1].set("group_id", "0")  # none
+    tree.write(path)
+    _, (warning,) = read_other("cvat", path, shapes_root / "val")
+    assert "the shapes of 1 group(s) become objects of their own" in warning
 
 
 @pytest.mark.parametrize("kind", ["yolo", "voc"])
