@@ -28,7 +28,8 @@ setup(
         "msrcnn.published": ["numbers.yaml"],
         "msrcnn.visualization": ["report.css", "report.js"],
     },
-    # Detectron2 is not on PyPI under its name: tools/install_detectron2.py installs it.
+    # Detectron2 is not on PyPI under its name: this script installs it.
+    scripts=["tools/install_detectron2.py"],
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",

@@ -9,8 +9,8 @@ except ModuleNotFoundError as error:
     if error.name != "detectron2":
         raise  # one of the packages that Detectron2 imports
     raise ImportError(
-        "msrcnn needs Detectron2. Install it with `python tools/install_detectron2.py` (from "
-        "PyPI, pure Python), or run `make setup`, which installs everything."
+        "msrcnn needs Detectron2. Install it (from PyPI, pure Python) with the command "
+        "`install_detectron2.py`, which is installed beside `msrcnn`."
     ) from error
 
 from typing import TYPE_CHECKING

@@ -271,6 +271,7 @@ def test_wheel_works_without_the_repository(tmp_path):
     for path in (ROOT / "configs").rglob("*.yaml"):
         assert f"msrcnn/configs/{path.relative_to(ROOT / 'configs')}" in names
     assert any(name.endswith("report.css") for name in names)
+    assert any(name.endswith("scripts/install_detectron2.py") for name in names)
     site = tmp_path / "site"
     done = run(
         *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site)),
