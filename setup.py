@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "msrcnn" / "version.py").read_text())[1]
 # What some commands need; the tests need all of it.
 EXTRAS = {
-    "onnx": ["onnx>=1.16", "onnxruntime>=1.18"],  # msrcnn export --format onnx
+    "onnx": ["onnx>=1.17", "onnxruntime>=1.19"],  # msrcnn export; with NumPy 2
     "video": ["av>=14"],  # msrcnn predict; frames have a rotation since 14
 }
 
