@@ -46,7 +46,6 @@ def test_malicious_file_is_rejected_and_does_not_run(name, malicious):
     assert len(message.splitlines()) == 1
 
 
-@pytest.mark.filterwarnings("ignore:You are using `torch.load`:FutureWarning")  # PyTorch 2.4, 2.5
 @pytest.mark.parametrize("name", EXPLOITS)
 def test_the_same_file_runs_if_trusted(name, malicious, caplog):
     """Shows that the exploits work, without which the test above would prove nothing."""
