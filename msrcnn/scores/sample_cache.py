@@ -137,11 +137,6 @@ class SampleCache:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    @property
-    def feature_shape(self) -> tuple[int, ...]:
-        """(channels, H, W)."""
-        return self._large["features"][0].shape[1:]
-
     def batch(self, rows: np.ndarray, device: torch.device) -> dict[str, torch.Tensor]:
         """Reads samples.
 
