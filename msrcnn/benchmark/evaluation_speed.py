@@ -115,7 +115,12 @@ def table(result: dict) -> str:
         to_table = totals["stock"] / (totals["ours"] - each["ours"]["seconds"]["bootstrap"])
         others = f"encoding {speedup['encoding']:.1f}, to the printed table {to_table:.1f}"
         rows.append(["", "times faster", f"{speedup['total']:.1f}", "", others])
-    return tabulate(rows, headers=["", "", "seconds", "peak MiB", "seconds by stage"])
+    return tabulate(
+        rows,
+        headers=["", "", "seconds", "peak MiB", "seconds by stage"],
+        disable_numparse=True,
+        colalign=("left", "left", "right", "right", "left"),
+    )
 
 
 def _large_image(content: dict) -> dict:
