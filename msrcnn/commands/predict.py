@@ -84,6 +84,11 @@ def run(args: argparse.Namespace) -> None:
     predict = Predictor(
         args.weights, config_file=args.config_file, trust_weights=args.trust_weights
     )
+    if args.rank_by == "mask" and not predict.cfg.MODEL.MASKIOU_ON:
+        raise UserError(
+            "--rank-by mask: the model has no mask scores; add them with `msrcnn fit-scores`, or "
+            "use --rank-by box"
+        )
     how = {
         "rank_by": args.rank_by,
         "min_score": args.min_score,

@@ -14,6 +14,8 @@ from .device import on_available_device
 
 logger = logging.getLogger(__name__)
 
+UNUSED = "num_batches_tracked"  # by a batch norm in evaluation mode
+
 
 class NoMaskScoresError(UserError):
     """The weights are those of the whole model, except for its MaskIoU head."""
@@ -78,16 +80,15 @@ def load_model(
 def _check_complete(report: LoadReport, model: torch.nn.Module) -> None:
     """Rejects weights that leave a part of the model random: fine in training, wrong here."""
     fresh = [*report.fresh, *(name for names in report.remade.values() for name in names)]
-    # The number of batches that a batch norm has seen is not used.
-    fresh = [name for name in fresh if not name.endswith("num_batches_tracked")]
+    fresh = [name for name in fresh if not name.endswith(UNUSED)]
     if not fresh:
         return
     problem = (
         f"'{report.source}' lacks {len(fresh)} of the model's tensors, the first '{fresh[0]}': its "
         "output would be random. "
     )
-    head = {name for name, _ in model.named_parameters() if "maskiou_head" in name}
-    if not report.remade and set(fresh) == head:
+    head = (name for name in model.state_dict() if "maskiou_head" in name)
+    if not report.remade and set(fresh) == {name for name in head if not name.endswith(UNUSED)}:
         raise NoMaskScoresError(
             f"{problem}The weights have no mask scores: add them with `msrcnn fit-scores`, or use "
             "a config with MODEL.MASKIOU_ON False"

@@ -116,3 +116,12 @@ def test_patterns_and_mistakes(photos, tmp_path):
     Image.open(image).save(photos / f"{image.stem}.png")
     with pytest.raises(UserError, match="would both be drawn in"):
         find_inputs([str(photos)])
+
+
+def test_ranking_by_mask_needs_mask_scores(run_command, model_folder, photos, tmp_path):
+    model = model_folder / "plain" / "model_final.pth"
+    command = ("predict", "--weights", model, "--output", tmp_path / "drawn", "--rank-by", "mask")
+    code, _, err = run_command(*command, photos)
+    assert code == 1
+    assert "--rank-by mask: the model has no mask scores" in err
+    assert not (tmp_path / "drawn").exists()

@@ -142,12 +142,14 @@ def test_incomplete_weights_are_rejected(cfg, build, tmp_path):
         load_model(cfg)
 
 
-@pytest.mark.parametrize("calibration", [(), (2.0, 0.5)])
-def test_a_checkpoint_from_before_the_fit_has_box_scores(cfg, build, tmp_path, caplog, calibration):
+@pytest.mark.parametrize("fitted", [False, True])
+def test_a_checkpoint_from_before_the_fit_has_box_scores(cfg, build, tmp_path, caplog, fitted):
     """The config beside it is that of the fitted model."""
-    cfg.MODEL.ROI_MASKIOU_HEAD.CALIBRATION = calibration
+    head = cfg.MODEL.ROI_MASKIOU_HEAD
+    head.INPUT_SCALARS = fitted
+    head.CALIBRATION = (2.0, 0.5) if fitted else ()
     config = cfg.dump()
-    cfg.MODEL.MASKIOU_ON, cfg.MODEL.ROI_MASKIOU_HEAD.CALIBRATION = False, ()
+    cfg.MODEL.MASKIOU_ON, head.INPUT_SCALARS, head.CALIBRATION = False, False, ()
     DetectionCheckpointer(build(cfg), str(tmp_path)).save("model_best")
     (tmp_path / "config.yaml").write_text(config)
     predict = Predictor(tmp_path / "model_best.pth", device="cpu")
