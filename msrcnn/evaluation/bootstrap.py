@@ -5,7 +5,11 @@ drawn, so that precision and recall of all samples are cumulative sums of these 
 ``compare`` counts an image that was drawn several times once: its intervals are too narrow.)
 """
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 import numpy as np
+import torch
 from pycocotools.coco import COCO
 
 from .coco_metrics import RECALL_THRESHOLDS
@@ -99,16 +103,27 @@ def average_precision(matches: Matches, counts: np.ndarray) -> np.ndarray:
     """
     samples = counts.shape[1]
     total, categories = np.zeros(samples), np.zeros(samples)
-    for category in matches.categories:
-        thresholds = len(category.matched) * len(RECALL_THRESHOLDS)
-        step = max(MAX_COUNTS // max(len(category.image), 1), 16)
-        for start in range(0, samples, step):
-            part = slice(start, start + step)
-            drawn = np.ascontiguousarray(counts[:, part])
-            instances = drawn[category.instances].sum(axis=0)
-            total[part] += _precision_sum(category, drawn, instances) / thresholds
-            categories[part] += instances > 0
+    # NumPy computes without Python's lock. The sum is the same for any number of threads.
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for ap, has_instances in pool.map(partial(_category_ap, counts=counts), matches.categories):
+            total += ap
+            categories += has_instances
     return total / np.maximum(categories, 1)
+
+
+def _category_ap(category: CategoryMatches, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the AP of a category in each of S samples, and whether it has an instance there."""
+    samples = counts.shape[1]
+    ap, has_instances = np.zeros(samples), np.zeros(samples, dtype=bool)
+    thresholds = len(category.matched) * len(RECALL_THRESHOLDS)
+    step = max(MAX_COUNTS // max(len(category.image), 1), 16)
+    for start in range(0, samples, step):
+        part = slice(start, start + step)
+        drawn = np.ascontiguousarray(counts[:, part])
+        instances = drawn[category.instances].sum(axis=0)
+        ap[part] = _precision_sum(category, drawn, instances) / thresholds
+        has_instances[part] = instances > 0
+    return ap, has_instances
 
 
 def _precision_sum(
