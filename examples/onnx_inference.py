@@ -11,13 +11,27 @@ import onnxruntime
 from PIL import Image, ImageDraw, ImageOps
 
 
+def read(photo: str, settings: dict) -> Image.Image:
+    """Reads an image upright and of 8 bits, as in the training."""
+    image = ImageOps.exif_transpose(Image.open(photo))
+    if image.mode.startswith(("I", "F")):  # more than 8 bits
+        if not settings["value_range"]:
+            raise SystemExit(f"{photo} has more than 8 bits; the model knows images of 8 bits only")
+        low, high = settings["value_range"]
+        levels = np.rint((np.asarray(image, float) - low) * (255 / (high - low)))
+        image = Image.fromarray(levels.clip(0, 255).astype(np.uint8))
+    return image.convert("RGB")
+
+
 def detect(session: onnxruntime.InferenceSession, image: Image.Image, settings: dict) -> dict:
     """Returns the outputs by name, with boxes in pixels of the image, RGB."""
     short, long = settings["min_size_test"], settings["max_size_test"]
     # As in the training; 0 is the size of the image.
     scale = min(short / min(image.size), long / max(image.size)) if short else 1
     size = [int(side * scale + 0.5) for side in image.size]
-    pixels = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+    one_channel = settings["input_format"] == "L"
+    resized = (image.convert("L") if one_channel else image).resize(size, Image.Resampling.BILINEAR)
+    pixels = np.asarray(resized).reshape(*size[::-1], -1)
     if settings["input_format"] == "BGR":
         pixels = pixels[:, :, ::-1]
     names = [output.name for output in session.get_outputs()]
@@ -41,7 +55,7 @@ def main(model: str, photo: str, drawn: str, min_score: str = "0.5") -> None:
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     texts = session.get_modelmeta().custom_metadata_map
     settings = {name: json.loads(text) for name, text in texts.items()}
-    image = ImageOps.exif_transpose(Image.open(photo)).convert("RGB")
+    image = read(photo, settings)
     found = detect(session, image, settings)
     draw = ImageDraw.Draw(image)
     for row in np.flatnonzero(found["scores"] >= float(min_score)):
@@ -52,7 +66,12 @@ def main(model: str, photo: str, drawn: str, min_score: str = "0.5") -> None:
         draw.rectangle(box.tolist(), outline="red")
         text = f"{name} {box.astype(int)} box score {found['scores'][row]:.3f}"
         if "mask_scores" in found:  # not of a plain Mask R-CNN
-            text += f", mask score {found['mask_scores'][row]:.3f}"
+            mask_score = found["mask_scores"][row]
+            text += f", mask score {mask_score:.3f}"
+            if settings["calibration"]:
+                slope, offset = settings["calibration"]
+                odds = np.exp(slope * np.log(mask_score) + offset)
+                text += f", right with probability {odds / (1 + odds):.3f}"
         print(text)
     image.save(drawn)
 

@@ -40,17 +40,22 @@ def main(command: str | None = None) -> None:
         command: one of ``COMMANDS``; by default the first argument of the process.
     """
     program, arguments = f"tools/{Path(sys.argv[0]).name}", sys.argv[1:]
-    start = [Path(sys.executable).name, sys.argv[0]]
+    python = [Path(sys.executable).name, sys.argv[0]]
+    own = ["msrcnn"]
+    start = python
     if command is None:
         if not arguments or arguments[0] not in COMMANDS:
             _top_parser().parse_args(arguments)
             return
         command, arguments = arguments[0], arguments[1:]
         program = f"msrcnn {command}"
-        start = ["msrcnn", command]
+        if Path(sys.argv[0]).name not in ("msrcnn", "__main__.py"):
+            own = python  # a program that registers parts of its own
+        start = [*own, command]
     module = _module(command)
     args = command_parser(command, program).parse_args(arguments)
     args.command_line = f"{program} {shlex.join(arguments)}"
+    args.program = own
     # A training continues from its last checkpoint, and predictions after their last image; all
     # others find what they left on disk.
     once = getattr(args, "eval_only", False) or getattr(args, "replay", False)

@@ -36,7 +36,8 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # head. C4 models use "MaskScoringRes5Head".
     cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskScoringHead"
     # What `scores` of the detections is. "mask_score" is for programs that rank by `scores`; box
-    # scores are then in `box_scores`. Evaluations report both rankings in any case.
+    # scores are then in `box_scores`. The detections stay in the order of their box scores.
+    # Evaluations report both rankings in any case.
     cfg.MODEL.ROI_MASK_HEAD.RANK_BY = "box_score"
 
     # The MaskIoU head and its training.
@@ -207,8 +208,11 @@ def get_config_file(name: str) -> str:
     path = CONFIG_ROOT / name
     if not path.is_file():
         known = sorted(str(p.relative_to(CONFIG_ROOT)) for p in CONFIG_ROOT.rglob("*.yaml"))
-        near = difflib.get_close_matches(name, known, cutoff=0.5) or known
-        raise FileNotFoundError(f"no config '{name}' in msrcnn; did you mean: {', '.join(near)}?")
+        near = difflib.get_close_matches(name, known, cutoff=0.5)
+        hint = f"did you mean: {', '.join(near)}?" if near else f"'{CONFIG_ROOT}' has all"
+        if Path(name).is_file():
+            hint = "msrcnn.config.load_config loads config files of your own"
+        raise FileNotFoundError(f"no config '{name}' in msrcnn; {hint}")
     return str(path)
 
 

@@ -10,6 +10,7 @@ from conftest import ROOT
 PACKAGE = ROOT / "msrcnn"
 # From top to bottom. Packages on the same line do not import each other.
 LEVELS = [
+    ["__main__"],
     ["cli"],
     ["commands"],
     ["ablation"],

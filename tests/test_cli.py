@@ -220,7 +220,7 @@ def test_check_lists_every_problem(capsys, monkeypatch, shapes_root, tmp_path):
     assert "near-duplicates" in capsys.readouterr().out  # hotcoco's health check
 
 
-def test_check_writes_a_mended_copy_and_a_report(capsys, monkeypatch, shapes_root, tmp_path):
+def test_check_writes_a_fixed_copy_and_a_report(capsys, monkeypatch, shapes_root, tmp_path):
     content = json.loads((shapes_root / "annotations" / "instances_val.json").read_text())
     for annotation in content["annotations"]:
         annotation["iscrowd"] = str(annotation["iscrowd"])
@@ -283,6 +283,8 @@ def test_wheel_works_without_the_repository(tmp_path):
     where = "import msrcnn; print(msrcnn.__file__)"
     done = run(sys.executable, "-c", where, cwd=tmp_path, env=environment)
     assert done.stdout.startswith(str(site))
+    done = run(sys.executable, "-m", "msrcnn", "--version", cwd=tmp_path, env=environment)
+    assert done.stdout == f"{__version__}\n"
     done = run(
         *(sys.executable, str(site / "bin" / "msrcnn"), "benchmark", "cost", "--config-file"),
         *("quick/smoke_ms_rcnn_R_18_FPN.yaml", "--json", str(tmp_path / "cost.json")),

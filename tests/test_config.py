@@ -121,6 +121,15 @@ def test_unknown_config_suggests_the_nearest():
         get_config_file(f"{COCO}/ms_rcnn_R_50_FPN.yaml")
 
 
+def test_unknown_config_without_a_near_one(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="no config 'x' in msrcnn; '.*configs' has all"):
+        get_config_file("x")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.yaml").touch()
+    with pytest.raises(FileNotFoundError, match="load_config loads config files of your own"):
+        get_config_file("own.yaml")
+
+
 def test_config_file_is_found_in_the_package():
     assert Path(get_config_file(NAMES[0])).is_file()
 

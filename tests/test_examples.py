@@ -56,6 +56,7 @@ def test_example_trains_evaluates_and_predicts(name, shapes_root, tmp_path):
         *("TEST.DETECTIONS_PER_IMAGE", 5),
     )
     assert done.returncode == 0, done.stderr
+    assert f"examples/{name}.py predict --weights " in done.stdout  # which msrcnn could not load
     assert f"{key.split('.')[-1]}: {value}" in (run / "config.yaml").read_text()
     steps = [json.loads(line) for line in (run / "metrics.json").read_text().splitlines()]
     losses = [step["loss_maskiou"] for step in steps if "loss_maskiou" in step]

@@ -125,8 +125,8 @@ def read_safely(
         raise UserError(
             f"'{path}' is refused because it holds more than weights: {_one_line(error)}. "
             "Such a file can run code when it is loaded. If you trust its source, load it "
-            "with --trust-weights (in Python: trusted=True); otherwise ask for its weights as "
-            ".safetensors"
+            "with --trust-weights (in Python: trust_weights=True, or trusted=True of functions "
+            "that load files); otherwise ask for its weights as .safetensors"
         ) from error
     except Exception as error:  # readers can raise anything on a file of another format
         raise DamagedFileError(

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decode",
         action="store_true",
-        help="decode every image wholly, to find those that are damaged in the middle; with "
+        help="decode every image completely, to find those that are damaged in the middle; with "
         "--value-range, compare the values of every image with it",
     )
     parser.add_argument(
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fix",
         type=Path,
         metavar="OUT.json",
-        help="write a copy in which everything is mended that can be without guessing, list the "
+        help="write a copy in which everything is fixed that can be without guessing, list the "
         "changes, and check the copy",
     )
     parser.add_argument(

@@ -72,7 +72,7 @@ def _train(args: argparse.Namespace, processes: Processes, *, resume: bool) -> N
         train_and_fit(cfg, processes, keep=values_as_given(args.opts), **settings)
         # Not once for each machine or, under torchrun, each process.
         if processes.machine_rank == 0 and os.getenv("RANK", "0") == "0":
-            print(printable_log(training_summary(cfg)))
+            print(printable_log(training_summary(cfg, args.program)))
 
 
 def _config(args: argparse.Namespace, *, resume: bool) -> CfgNode:

@@ -58,18 +58,18 @@ class CheckedData:
         mask_format: the ``INPUT.MASK_FORMAT`` that it needs, see :func:`~.coco_rules.mask_format`.
     """
 
-    def __init__(self, facts: dict, name: str, mend: str = ""):
+    def __init__(self, facts: dict, name: str, command: str = ""):
         """
         Args:
             facts: see :func:`facts_of`.
             name: of the file or the dataset, for messages.
-            mend: a command that lists all problems, for messages.
+            command: the command that lists all problems, for messages.
 
         Raises:
             UserError: naming the file, the first bad record and how to fix it. Problems that the
                 data can be used with are logged.
         """
-        self._name, self._mend = name, mend
+        self._name, self._command = name, command
         self._report(facts["findings"])
         self.mask_format = facts["mask_format"]
         self._facts, self._seen = facts, set()
@@ -103,13 +103,13 @@ class CheckedData:
             self._seen.add(key)
 
     def _report(self, findings: list[list], value_range: str = "") -> None:
-        mend = self._mend
-        if mend and value_range:
-            mend += f" --value-range{value_range}"
+        command = self._command
+        if command and value_range:
+            command += f" --value-range{value_range}"
         for stops, first, number in findings:
             message = f"{self._name}: {first}"
             if number > 1:
-                message += f" ({number - 1} more{mend and f'; `{mend}` lists them'})"
+                message += f" ({number - 1} more{command and f'; `{command}` lists them'})"
             if stops:
                 raise UserError(message)
             logger.warning(message)
@@ -161,13 +161,13 @@ def checked_file(annotations: Path, images: Path) -> CheckedData:
 
 @functools.cache
 def _checked(path: Path, images: Path, modified: int, size: int) -> CheckedData:
-    mend = f"msrcnn check {path} {images}"
+    command = f"msrcnn check {path} {images}"
     known = read_cache("annotations", str(path)) or {}
     if known.get("file") == [size, modified]:
-        return CheckedData(known["facts"], str(path), mend)
+        return CheckedData(known["facts"], str(path), command)
     content = read_coco(path)
     facts = facts_of(content)
-    checked = CheckedData(facts, str(path), mend)
+    checked = CheckedData(facts, str(path), command)
     settled = abs(time.time() - modified / 1e9) > SETTLED
     if len(content.get("annotations", [])) >= CACHED_FROM and settled:
         write_cache("annotations", str(path), {"file": [size, modified], "facts": facts})

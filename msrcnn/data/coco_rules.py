@@ -152,11 +152,11 @@ def _listing(folder: str) -> set[str]:
 def _identity(content: dict) -> Iterator[Finding]:
     """Ids are unique and refer to records."""
     annotations = content.get("annotations", [])
-    for key, mend in (
+    for key, fix in (
         ("images", "list every image with 'id', 'file_name', 'width' and 'height'"),
         ("categories", "list every class with its 'id' and 'name'"),
     ):
-        yield Finding(True, [] if content[key] else [f"'{key}' is empty; {mend}"])
+        yield Finding(True, [] if content[key] else [f"'{key}' is empty; {fix}"])
     for key, kind in KINDS.items():
         yield Finding(True, list(_repeated(content.get(key, []), "id", kind)))
     yield Finding(True, list(_repeated(content["categories"], "name", "category")))

@@ -28,7 +28,7 @@ def image_problems(
     Args:
         images: the records of a COCO-format file, whose files exist.
         folder: the directory that ``file_name`` is relative to.
-        decode: decode the images wholly, without the cache of headers, to find those that are
+        decode: decode the images completely, without the cache of headers, to find those that are
             damaged in the middle.
         value_range: ``INPUT.VALUE_RANGE``.
 

@@ -234,7 +234,7 @@ def _misfits(
     hint = f"; {hint}" if hint else ""
     if len(lost) >= MOST * len(seen):
         colors = " or ".join(sorted({flat[name][1] for name in lost}))
-        message = f"{every}; {shown} makes {len(lost)} of them wholly {colors}{hint}"
+        message = f"{every}; {shown} makes {len(lost)} of them completely {colors}{hint}"
         yield Finding(True, [message])
         return
     low, high = value_range
@@ -253,7 +253,7 @@ def _misfits(
     yield Finding(
         False,
         [
-            f"{name} is wholly {color} to the model: it has {each.span}"
+            f"{name} is completely {color} to the model: it has {each.span}"
             + (f", and {shown} keeps nothing of them" if name in lost else "")
             for name, (each, color) in flat.items()
         ],

@@ -64,7 +64,7 @@ def read_labelme(source: str, images: str) -> dict:
             )
     if mistakes:
         more = [f"and {len(mistakes) - LISTED} more"] if len(mistakes) > LISTED else []
-        raise UserError("mend these in labelme: " + "; ".join([*mistakes[:LISTED], *more]))
+        raise UserError("fix these in labelme: " + "; ".join([*mistakes[:LISTED], *more]))
     _warn_of_unlabeled(Path(images), records)
     for kind, number in sorted(left_out.items()):
         warnings.warn(f"left out {number} of kind '{kind}', which have no area", stacklevel=2)

@@ -6,7 +6,10 @@ CMYK converted, transparency dropped. Images of more than 8 bits, as of microsco
 bits by ``INPUT.VALUE_RANGE``; Pillow, and with it Detectron2, would clip them at 255.
 """
 
+import io
 from collections.abc import Callable, Sequence
+from typing import IO
+from urllib.request import urlopen
 
 import numpy as np
 from detectron2.data.detection_utils import _apply_exif_orientation, convert_PIL_to_numpy
@@ -19,6 +22,8 @@ UNREADABLE = ("LAB", "La")  # modes that Pillow does not convert to RGB
 FULL_RANGE = (0, 65535)
 # Each image has its own range. For drawings only: a model must see a value alike in all images.
 OWN_RANGE = None
+
+URL_SECONDS = 30  # without an answer
 
 ValueRange = Sequence[float] | None
 Look = Callable[[np.ndarray | None], None]
@@ -52,10 +57,22 @@ def open_picture(path: str, value_range: ValueRange, look: Look = no_look) -> Im
         path, value_range: see :func:`read_pixels`.
         look: see :func:`upright_picture`.
     """
-    with PathManager.open(path, "rb") as file:
+    with _open(path) as file:
         picture = upright_picture(Image.open(file), value_range, look)
         picture.load()
     return picture
+
+
+def _open(path: str) -> IO[bytes]:
+    """Opens a file or URL.
+
+    Detectron2's PathManager keeps a file of each URL, by the path without the host, and reads it
+    again even if the picture has changed, or is that of another host.
+    """
+    if path.startswith(("http://", "https://")):
+        with urlopen(path, timeout=URL_SECONDS) as response:
+            return io.BytesIO(response.read())
+    return PathManager.open(path, "rb")
 
 
 def upright_picture(

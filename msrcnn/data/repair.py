@@ -19,7 +19,7 @@ from .repair_records import Note, is_whole, repair_records
 
 
 def repaired(content: object, images: Path) -> tuple[dict, list[str]]:
-    """Returns a copy of a COCO-format dict without the problems that can be mended.
+    """Returns a copy of a COCO-format dict without the problems that can be fixed.
 
     Args:
         content: the content of a file; not modified.
@@ -34,24 +34,24 @@ def repaired(content: object, images: Path) -> tuple[dict, list[str]]:
     changes: list[str] = []
     lists = ("images", "categories")
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in lists):
-        raise UserError("cannot be mended: it has no lists of 'images' and 'categories'")
+        raise UserError("cannot be fixed: it has no lists of 'images' and 'categories'")
     try:
         content = copy.deepcopy(content)
     except RecursionError as error:
-        raise UserError("cannot be mended: it is nested too deeply") from error
+        raise UserError("cannot be fixed: it is nested too deeply") from error
     if not isinstance(content.get("annotations", []), list):
-        raise UserError("cannot be mended: 'annotations' is not a list")
+        raise UserError("cannot be fixed: 'annotations' is not a list")
     for kind in KINDS:
         _keep(content, kind, lambda record: isinstance(record, dict), "no JSON object", changes)
     repair_records(content, changes.append)
-    _mend_images(content, images, changes)
+    _fix_images(content, images, changes)
     for key, kind in (("image_id", "images"), ("category_id", "categories")):
         known = {record["id"] for record in content[kind]}
         _keep(
             *(content, "annotations", lambda a, key=key, known=known: _value(a, key) in known),
             *(f"its {key} is not the id of one of the {kind}", changes),
         )
-    _mend_masks(content, changes)
+    _fix_masks(content, changes)
     return content, changes
 
 
@@ -77,7 +77,7 @@ def _value(record: dict, key: str) -> object:
     return value if isinstance(value, int) else None  # lists cannot be looked up
 
 
-def _mend_images(content: dict, folder: Path, changes: list[str]) -> None:
+def _fix_images(content: dict, folder: Path, changes: list[str]) -> None:
     """Removes records without a file that can be read; sizes are those of the files."""
     headers = {}
     for image in content["images"]:
@@ -122,7 +122,7 @@ class _Masks:
         self.image = np.array(image, dtype=float).reshape(-1, 2)
 
 
-def _mend_masks(content: dict, changes: list[str]) -> None:
+def _fix_masks(content: dict, changes: list[str]) -> None:
     masks = _Masks(content)
     fractions = are_fractions(masks.boxes, masks.image) & ~masks.empty
     if len(fractions) and nearly_all(fractions):
@@ -141,8 +141,8 @@ def _mend_masks(content: dict, changes: list[str]) -> None:
         if np.abs(masks.boxes[row]).max() > FAR * size.max():  # its area would take all memory
             continue
         if wrong[row] and not masks.flat[row]:
-            _mend_box(annotation, masks.boxes[row], changes.append)
-        _mend_area(annotation, size.astype(int).tolist(), changes.append)
+            _fix_box(annotation, masks.boxes[row], changes.append)
+        _fix_area(annotation, size.astype(int).tolist(), changes.append)
     reason = "its mask is empty or lies outside its image"
     _keep(content, "annotations", lambda a: a["id"] not in removed, reason, changes)
 
@@ -180,7 +180,7 @@ def _box_fits(annotation: dict, mask: np.ndarray) -> bool:
     return box_iou(np.array([[x, y, x + width, y + height]]), mask[None])[0] >= MIN_IOU
 
 
-def _mend_box(annotation: dict, mask: np.ndarray, note: Note) -> None:
+def _fix_box(annotation: dict, mask: np.ndarray, note: Note) -> None:
     bbox = shown(annotation.get("bbox"))
     x0, y0, x1, y1 = mask.tolist()
     annotation["bbox"] = [x0, y0, x1 - x0, y1 - y0]
@@ -190,7 +190,7 @@ def _mend_box(annotation: dict, mask: np.ndarray, note: Note) -> None:
     )
 
 
-def _mend_area(annotation: dict, size: list[int], note: Note) -> None:
+def _fix_area(annotation: dict, size: list[int], note: Note) -> None:
     if _is_finite(annotation.get("area")):
         return
     encoded = annotation["segmentation"]

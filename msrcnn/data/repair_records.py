@@ -16,7 +16,7 @@ REFERENCES = {"image_id": "images", "category_id": "categories"}
 
 
 def repair_records(content: dict, note: Note) -> None:
-    """Mends ids and numbers in place: texts become numbers, and ids whole numbers used once.
+    """Fixes ids and numbers in place: texts become numbers, and ids whole numbers used once.
 
     Args:
         content: a COCO-format dict with lists of dicts.
@@ -40,10 +40,10 @@ def repair_records(content: dict, note: Note) -> None:
             annotation["iscrowd"] = 0
             note(f"{title}: iscrowd is 0")
     for kind in KINDS:
-        _mend_ids(content, kind, note)
+        _fix_ids(content, kind, note)
 
 
-def _mend_ids(content: dict, kind: str, note: Note) -> None:
+def _fix_ids(content: dict, kind: str, note: Note) -> None:
     """Gives every record a whole number as its id, and changes the annotations with it."""
     records = content.get(kind, [])
     new = {}

@@ -62,11 +62,11 @@ def _check_mask_head(cfg: CfgNode) -> None:
     res5 = is_res5(cfg.MODEL.ROI_HEADS.NAME)
     stock = "MaskScoringRes5Head" if res5 else "MaskScoringHead"
     if not issubclass(head, MaskScoring):
-        mend = f"set MODEL.ROI_MASK_HEAD.NAME {scoring_mask_head(name, res5)}"
+        fix = f"set MODEL.ROI_MASK_HEAD.NAME {scoring_mask_head(name, res5)}"
         if reason := why_not_scored(head, by_config=True):
-            mend = f"{reason}; set MODEL.MASKIOU_ON False, or MODEL.ROI_MASK_HEAD.NAME {stock}"
+            fix = f"{reason}; set MODEL.MASKIOU_ON False, or MODEL.ROI_MASK_HEAD.NAME {stock}"
         raise UserError(
-            f"MODEL.MASKIOU_ON is True, but the mask head '{name}' does not score masks: {mend}"
+            f"MODEL.MASKIOU_ON is True, but the mask head '{name}' does not score masks: {fix}"
         )
     if head.features_from_res5 != res5:
         raise UserError(

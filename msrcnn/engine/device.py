@@ -6,6 +6,8 @@ import logging
 import torch
 from detectron2.config import CfgNode
 
+from ..errors import UserError
+
 logger = logging.getLogger(__name__)
 
 
@@ -26,6 +28,19 @@ def on_available_device(cfg: CfgNode) -> CfgNode:
     if frozen:
         cfg.freeze()
     return cfg
+
+
+def check_device(name: str) -> None:
+    """Rejects a device that was asked for but that this machine does not have.
+
+    Raises:
+        UserError: naming the device.
+    """
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # CUDA, MPS: PyTorch was built without it
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"device '{name}' cannot be used here: {reason}") from error
 
 
 @functools.cache

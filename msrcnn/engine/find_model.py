@@ -7,6 +7,7 @@ from detectron2 import model_zoo
 from ..config import config_beside
 from ..errors import UserError
 
+COMPUTATIONS = (".ts", ".onnx")
 FORMATS = (".pth", ".safetensors", ".pkl")
 TRAINED = "model_final.pth"  # beside config.yaml
 
@@ -26,8 +27,15 @@ def find_model(name: str) -> tuple[str, str]:
     if path.is_dir():
         weights = str(_in_folder(path))
         return weights, config_beside(weights)
-    if "://" not in name and not path.is_file() and (config := _zoo_config(name)):
-        return name, config
+    if "://" not in name and not path.is_file():
+        if config := _zoo_config(name):
+            return name, config
+        raise UserError(f"'{name}' is neither a file nor a folder, nor a model of Detectron2's zoo")
+    if path.suffix in COMPUTATIONS:
+        raise UserError(
+            f"'{name}' is an export that runs without msrcnn, see docs/export.md; give the "
+            "checkpoint that it was made of"
+        )
     return name, config_beside(name)
 
 

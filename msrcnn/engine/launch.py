@@ -99,9 +99,10 @@ def _join_torchrun(main: Callable[[], object], processes: Processes) -> None:
         main()
         return
     if here > torch.cuda.device_count():
+        gpus = torch.cuda.device_count()
+        fix = f"use --nproc-per-node {gpus}" if gpus else "start it without torchrun"
         raise UserError(
-            f"torchrun has started {here} processes, but this machine has "
-            f"{torch.cuda.device_count()} GPUs; use --nproc-per-node {torch.cuda.device_count()}"
+            f"torchrun has started {here} processes, but this machine has {gpus} GPUs; {fix}"
         )
     _distributed_worker(
         rank, functools.partial(_in_process, main), size, here, machine, "env://", ()

@@ -16,6 +16,7 @@ from ..data.custom import use_custom_data
 from ..data.registered import check_data
 from ..errors import UserError
 from .config_rules import check_config
+from .device import check_device
 from .find_model import find_model
 from .model_classes import use_class_names
 from .scoring_parts import use_scoring_parts
@@ -74,8 +75,11 @@ def prepare_model_config(
         The config, frozen.
 
     Raises:
-        UserError: if the config or the weights are missing, or the config has a mistake.
+        UserError: if the config or the weights are missing, the config has a mistake, or the
+            machine has no such device.
     """
+    if device:
+        check_device(device)
     if not config_file:
         weights, config_file = find_model(weights)
     opts = ["MODEL.WEIGHTS", weights, *(["MODEL.DEVICE", device] if device else [])]

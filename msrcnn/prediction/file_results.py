@@ -47,8 +47,8 @@ class FileResults:
     def images(self, images: dict[Path, Path]) -> Iterator[tuple[Path, str | UserError | None]]:
         """Predicts images that are not done.
 
-        The batches do not depend on what is done: a model's results can differ in the last bits
-        with the other images of a batch.
+        The batches do not depend on what is done: a model's results differ with the padding that
+        the other images of a batch cause.
 
         Args:
             images: path of the drawing in the folder by path of the image.

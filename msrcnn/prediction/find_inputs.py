@@ -1,6 +1,7 @@
 """Finds the images and videos of a command line."""
 
 import glob
+from collections import Counter
 from pathlib import Path
 
 from PIL import Image
@@ -18,14 +19,17 @@ def find_inputs(arguments: list[str]) -> dict[Path, Path]:
 
     Returns:
         For each input the path of its drawing in an output folder: the name of a file, and for a
-        folder the path below it, ending in ``.png`` or ``.mp4``. A named file is not checked: it
-        may turn out to be none.
+        folder the path below it, ending in ``.png`` or ``.mp4`` instead of its own extension, or
+        after it if other inputs differ in nothing else. A named file is not checked: it may turn
+        out to be none.
 
     Raises:
         UserError: if an argument names nothing, or two inputs would have the same output.
     """
     found: dict[Path, Path] = {}
     for argument in arguments:
+        if "://" in argument:
+            raise UserError(f"'{argument}' is a URL: download the file, and name that")
         path = Path(argument)
         if path.is_dir():
             inputs = {image: image.relative_to(path) for image in _images_in(path)}
@@ -37,8 +41,12 @@ def find_inputs(arguments: list[str]) -> dict[Path, Path]:
             raise UserError(f"'{argument}': there is no image")
         for each, output in inputs.items():
             found[each] = output.with_suffix(".mp4" if is_video(each) else ".png")
+    number = Counter(found.values())
     by_output: dict[Path, Path] = {}
     for each, output in found.items():
+        if number[output] > 1:  # a.jpg and a.png
+            output = output.with_name(each.name + output.suffix)
+            found[each] = output
         if output in by_output:
             raise UserError(
                 f"'{by_output[output]}' and '{each}' would both be drawn in '{output}': use two "

@@ -57,7 +57,8 @@ class Prediction:
         if found.has("roi_masks"):
             masks = found.roi_masks[:, 0]
             found.remove("roi_masks")
-            found.pred_masks = paste_masks_in_image(masks, found.pred_boxes, found.image_size)
+            pasted = paste_masks_in_image(masks, found.pred_boxes, found.image_size)
+            found.pred_masks = pasted.bool()  # Detectron2 returns uint8 where there is none
         return found
 
     @property

@@ -86,7 +86,8 @@ class Predictor:
 
         Args:
             images: an image, see :func:`~.image_input.as_picture`, or a list of images, which the
-                model gets as one batch.
+                model gets as one batch. A batch is padded to its largest image, so that the
+                results of the smaller ones depend a little on it.
 
         Returns:
             The prediction, or a list with one for each image.
@@ -155,5 +156,5 @@ class Predictor:
             self._resize(resized)
         except ValueError as error:
             raise UserError(f"an image of {width} x {height} cannot be resized: {error}") from error
-        image = torch.as_tensor(np.ascontiguousarray(resized.image.transpose(2, 0, 1)))
+        image = torch.as_tensor(np.array(resized.image.transpose(2, 0, 1)))
         return {"image": image, "height": height, "width": width}

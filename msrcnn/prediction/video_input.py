@@ -16,6 +16,7 @@ VIDEOS = {
     *(".mts", ".ogv", ".ts", ".webm", ".wmv"),
 }
 MAX_GAP = 0.5  # seconds between the last packet and the end, above which a video is cut off
+MIN_FRAMES = 0.9  # of those that the header promises; some promise a few too many
 RATE = Fraction(25)  # of a video that says none
 
 
@@ -112,6 +113,8 @@ class Video:
                         yield frame
         except self._av.error.FFmpegError as error:
             raise UserError(f"breaks off after {self._progress(count)}: {_text(error)}") from error
+        if count < MIN_FRAMES * self.frames:
+            raise UserError(f"breaks off after {self._progress(count)}")
         start = (self._container.start_time or 0) / self._av.time_base
         length = (self._container.duration or 0) / self._av.time_base
         if length - (end - start) > MAX_GAP:

@@ -2,6 +2,8 @@
 
 import json
 import shlex
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -16,11 +18,12 @@ from .train_and_fit import detector_weights
 SHOWN = ("bbox", "segm_box_score", "segm_mask_score")
 
 
-def training_summary(cfg: CfgNode) -> str:
+def training_summary(cfg: CfgNode, program: Sequence[str] = ("msrcnn",)) -> str:
     """Returns a summary of a finished training as text.
 
     Args:
         cfg: its config.
+        program: the words that start a command, for the commands of the summary.
     """
     folder = Path(cfg.OUTPUT_DIR)
     best = folder / f"{BEST}.pth"
@@ -34,10 +37,11 @@ def training_summary(cfg: CfgNode) -> str:
         )
     for name in cfg.DATASETS.TEST:
         lines += _evaluation(folder / output_folder(name, cfg.DATASETS.TEST), cfg)
-    lines += ["Next:", f"  {_command('predict', weights, 'IMAGES', '--output', folder / 'drawn')}"]
+    command = partial(_command, program, weights)
+    lines += ["Next:", f"  {command('predict', 'IMAGES', '--output', folder / 'drawn')}"]
     if cfg.DATASETS.TEST:
-        lines.append(f"  {_command('eval', weights, '--output-dir', folder / 'eval')}")
-    lines.append(f"  {_command('export', weights, '--output', folder / 'model.pth')}")
+        lines.append(f"  {command('eval', '--output-dir', folder / 'eval')}")
+    lines.append(f"  {command('export', '--output', folder / 'model.pth')}")
     return "\n".join(lines)
 
 
@@ -56,5 +60,5 @@ def _evaluation(folder: Path, cfg: CfgNode) -> list[str]:
     return [f"  {found}: {summary['images']} images{what}, {folder / 'report.html'}"]
 
 
-def _command(name: str, weights: Path, *arguments: object) -> str:
-    return shlex.join(["msrcnn", name, "--weights", str(weights), *map(str, arguments)])
+def _command(program: Sequence[str], weights: Path, name: str, *arguments: object) -> str:
+    return shlex.join([*program, name, "--weights", str(weights), *map(str, arguments)])

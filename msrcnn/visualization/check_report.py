@@ -72,8 +72,9 @@ def _example(message: str, content: dict, images: Path) -> Content:
     except UserError:
         return None
     overlays = []
-    if kind == "annotation" and (overlay := _overlay(record, pixels.shape[:2])):
-        overlays.append(overlay)
+    if kind == "annotation":
+        name = _category_name(record, content)
+        overlays += filter(None, [_overlay(record, name, pixels.shape[:2])])
     scale = SIDE / max(pixels.shape[:2])
     drawn = photo(draw_overlays(pixels, scale, overlays), "the record drawn")
     return element("figure", drawn, element("figcaption", message))
@@ -86,7 +87,16 @@ def _image_of(annotation: dict, content: dict) -> dict | None:
     )
 
 
-def _overlay(annotation: dict, size: tuple[int, int]) -> Overlay | None:
+def _category_name(annotation: dict, content: dict) -> str:
+    wanted = annotation.get("category_id")
+    categories = content.get("categories")
+    for each in categories if isinstance(categories, list) else []:
+        if isinstance(each, dict) and each.get("id") == wanted:
+            return str(each.get("name"))
+    return str(wanted)
+
+
+def _overlay(annotation: dict, name: str, size: tuple[int, int]) -> Overlay | None:
     """Returns what can be drawn of an annotation in an image of the given height and width."""
     try:
         bbox = np.array(annotation["bbox"], dtype=float)
@@ -96,4 +106,4 @@ def _overlay(annotation: dict, size: tuple[int, int]) -> Overlay | None:
         return None
     encoded = annotation_mask(annotation, size)
     mask = None if encoded is None else mask_util.decode(encoded)
-    return Overlay(mask, bbox, str(annotation.get("category_id")), "", COLORS[0])
+    return Overlay(mask, bbox, name, "", COLORS[0])

@@ -190,7 +190,7 @@ def test_images_that_are_unlike_the_others_are_named(folder, tmp_path):
     assert not shallow.stops
     zeros, fractions = flat.messages
     assert "image 4: " in zeros
-    assert "wholly black to the model: it has the value 0 only" in zeros
+    assert "completely black to the model: it has the value 0 only" in zeros
     assert "image 5: " in fractions
     assert "keeps nothing of them" in fractions
     (eight,) = shallow.messages
@@ -211,7 +211,7 @@ def test_a_range_that_leaves_nothing_is_an_error(folder):
     value_range = (-2, -1)
     (finding,) = check_coco(data, folder, training=False, value_range=value_range)
     assert finding.stops
-    assert "makes 2 of them wholly white" in finding.messages[0]
+    assert "makes 2 of them completely white" in finding.messages[0]
     assert 'INPUT.VALUE_RANGE "(0, 65535)" holds them all' in finding.messages[0]
 
 

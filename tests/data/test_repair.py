@@ -50,7 +50,7 @@ def test_what_is_sound_is_not_changed(images):
     assert repaired(VALID, images) == (VALID, [])
 
 
-MENDED = [  # as it is, as it should be, and the line about it
+FIXED = [  # as it is, as it should be, and the line about it
     (("annotations", 1, "id"), 1, 7, "annotation 1: id 1 is 7 now"),
     ((*ANNOTATION, "id"), ..., 7, "annotation at index 0: id null is 7 now"),
     ((*ANNOTATION, "id"), "x", 7, "annotation 'x': id 'x' is 7 now"),
@@ -74,8 +74,8 @@ MENDED = [  # as it is, as it should be, and the line about it
 ]
 
 
-@pytest.mark.parametrize(("path", "value", "expected", "message"), MENDED)
-def test_value_is_mended_and_said(images, path, value, expected, message):
+@pytest.mark.parametrize(("path", "value", "expected", "message"), FIXED)
+def test_value_is_fixed_and_said(images, path, value, expected, message):
     content = changed(path, value)
     before = repr(content)
     found, changes = repaired(content, images)
@@ -157,7 +157,7 @@ def test_annotations_made_for_other_images_stay(images):
     assert len(repaired(content, images)[0]["annotations"]) == 6
 
 
-def test_what_cannot_be_mended_remains(images):
+def test_what_cannot_be_fixed_remains(images):
     content = changed((*ANNOTATION, "segmentation"), [[NAN, 1, 9, 1, 9, 9]])
     found, changes = repaired(content, images)
     assert changes == []
@@ -169,7 +169,7 @@ def test_what_cannot_be_mended_remains(images):
         {**VALID, "annotations": 3},
         changed((*ANNOTATION, "segmentation"), json.loads(deep)),
     ):
-        with pytest.raises(UserError, match="cannot be mended"):
+        with pytest.raises(UserError, match="cannot be fixed"):
             repaired(content, images)
 
 
@@ -188,7 +188,7 @@ FIXED = (
 
 
 @pytest.mark.parametrize("case", FIXED)
-def test_reported_cases_are_mended(case):
+def test_reported_cases_are_fixed(case):
     if not CASES.is_dir():
         pytest.skip("no ../shared/cases")
     content = json.loads((CASES / case / "ann.json").read_text())
@@ -200,7 +200,7 @@ def test_reported_cases_are_mended(case):
     assert repaired(found, folder) == (found, [])
 
 
-def test_boxes_that_fit_by_chance_are_mended_with_the_others():
+def test_boxes_that_fit_by_chance_are_fixed_with_the_others():
     """Of boxes given as corners, one fits its mask as a box of another size."""
     if not CASES.is_dir():
         pytest.skip("no ../shared/cases")
@@ -208,5 +208,5 @@ def test_boxes_that_fit_by_chance_are_mended_with_the_others():
     found, changes = repaired(content, CASES / "base" / "img")
     sound = json.loads((CASES / "base" / "ann.json").read_text())
     assert len(changes) == len(sound["annotations"])
-    for mended, original in zip(found["annotations"], sound["annotations"]):
-        assert mended["bbox"] == pytest.approx(original["bbox"], abs=1)
+    for fixed, original in zip(found["annotations"], sound["annotations"]):
+        assert fixed["bbox"] == pytest.approx(original["bbox"], abs=1)

@@ -97,10 +97,30 @@ def test_folder_without_a_single_model(tmp_path, files, message):
         find_model(str(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["COCO-InstanceSegmentation/mask_rcnn_R_50", "https://a.b/c.pth"])
-def test_what_has_no_config(name):
-    with pytest.raises(UserError, match="give --config-file"):
+@pytest.mark.parametrize("name", ["COCO-InstanceSegmentation/mask_rcnn_R_50", "output/gone.pth"])
+def test_what_is_no_model(name):
+    with pytest.raises(UserError, match=f"'{name}' is neither a file nor a folder"):
         find_model(name)
+
+
+def test_a_url_has_no_config():
+    with pytest.raises(UserError, match="give --config-file"):
+        find_model("https://a.b/c.pth")
+
+
+@pytest.mark.parametrize("name", ["model.ts", "model.onnx"])
+def test_exports_that_run_without_msrcnn(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(UserError, match=f"{name}' is an export that runs without msrcnn"):
+        find_model(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("device", ["cuda:77", "mps", "gpu"])
+def test_a_device_that_the_machine_does_not_have(model_folder, device):
+    if device == "mps" and torch.backends.mps.is_available():
+        pytest.skip("this machine has MPS")
+    with pytest.raises(UserError, match=f"device '{device}' cannot be used here: "):
+        msrcnn.Predictor(model_folder / "model_final.pth", device=device)
 
 
 def test_a_folder_predicts_like_its_file(model_folder, shapes_root, tmp_path):

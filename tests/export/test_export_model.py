@@ -20,6 +20,7 @@ from PIL import Image
 from scripts import run_script
 from zoo_configs import framework_cfg
 
+from msrcnn.data.pixels import read_pixels
 from msrcnn.engine import prepare_model_config
 from msrcnn.errors import UserError
 from msrcnn.export import export_model
@@ -158,6 +159,7 @@ def test_torchscript_needs_only_torch_and_torchvision(model_folder, model_cfg, t
     assert done.returncode == 0, done.stderr
     stored = json.loads(done.stdout)
     assert (stored["input_format"], stored["min_size_test"]) == ("BGR", 96)
+    assert stored["value_range"] == stored["calibration"] == []
     predict = Predictor(weights, device="cpu")
     with torch.no_grad():
         (expected,) = predict.model.inference([{"image": image}], do_postprocess=False)
@@ -217,7 +219,25 @@ def test_onnx_example_finds_what_the_predictor_finds(model_folder, tmp_path, sha
         assert (np.asarray(picture) != np.asarray(image)).any(axis=2).mean() > 0.01
 
 
-def test_onnx_example_without_mask_scores(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def run_example(tmp_path, monkeypatch, capsys):
+    """Returns a function that runs the example with outputs of a model; what it prints."""
+
+    def run(found, **settings):
+        main = runpy.run_path(str(EXAMPLE))["main"]
+        settings = {"class_names": ["nucleus"], "calibration": [], "value_range": [], **settings}
+        meta = SimpleNamespace(custom_metadata_map={k: json.dumps(v) for k, v in settings.items()})
+        session = SimpleNamespace(get_modelmeta=lambda: meta)
+        monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: session)
+        monkeypatch.setitem(main.__globals__, "detect", lambda *_: found)
+        Image.new("RGB", (10, 10)).save(tmp_path / "a.png")
+        main("model.onnx", str(tmp_path / "a.png"), str(tmp_path / "b.png"))
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_onnx_example_without_mask_scores(run_example):
     """A plain Mask R-CNN has none."""
     found = {
         "scores": np.float32([0.9, 0.1]),
@@ -225,15 +245,24 @@ def test_onnx_example_without_mask_scores(tmp_path, monkeypatch, capsys):
         "pred_boxes": np.float32([[1, 2, 9, 9], [1, 2, 9, 9]]),
         "pred_masks": np.ones((2, 1, 28, 28), np.float32),
     }
-    main = runpy.run_path(str(EXAMPLE))["main"]
-    texts = {"class_names": '["nucleus"]'}
-    meta = SimpleNamespace(custom_metadata_map=texts)
-    session = SimpleNamespace(get_modelmeta=lambda: meta)
-    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: session)
-    monkeypatch.setitem(main.__globals__, "detect", lambda *_: found)
-    Image.new("RGB", (10, 10)).save(tmp_path / "a.png")
-    main("model.onnx", str(tmp_path / "a.png"), str(tmp_path / "b.png"))
-    assert capsys.readouterr().out == "nucleus [1 2 9 9] box score 0.900\n"
+    assert run_example(found) == "nucleus [1 2 9 9] box score 0.900\n"
+    found["mask_scores"] = np.float32([0.5, 0.1])
+    probability = 1 / (1 + 0.5**-2 * np.exp(-1))
+    assert run_example(found, calibration=[2.0, 1.0]).endswith(
+        f"mask score 0.500, right with probability {probability:.3f}\n"
+    )
+
+
+@pytest.mark.parametrize("values", [np.uint16, np.int32, np.float32])
+def test_onnx_example_reads_images_as_msrcnn_does(tmp_path, values):
+    read = runpy.run_path(str(EXAMPLE))["read"]
+    array = np.linspace(0, 5000, 60).reshape(6, 10).astype(values)
+    Image.fromarray(array).save(tmp_path / "a.tif")
+    settings = {"value_range": [100, 4095]}
+    ours = read_pixels(str(tmp_path / "a.tif"), "RGB", (100, 4095))
+    assert np.array_equal(read(str(tmp_path / "a.tif"), settings), ours)
+    with pytest.raises(SystemExit, match="has more than 8 bits"):
+        read(str(tmp_path / "a.tif"), {"value_range": []})
 
 
 def test_a_trace_holds_for_other_numbers_of_boxes():

@@ -113,9 +113,22 @@ def test_patterns_and_mistakes(photos, tmp_path):
         with pytest.raises(UserError, match="there is no image"):
             find_inputs([str(nothing)])
     image = sorted(photos.glob("*.jpg"))[0]
-    Image.open(image).save(photos / f"{image.stem}.png")
+    (photos / "copy").mkdir()
+    shutil.copy(image, photos / "copy")
     with pytest.raises(UserError, match="would both be drawn in"):
-        find_inputs([str(photos)])
+        find_inputs([str(image), str(photos / "copy" / image.name)])
+    with pytest.raises(UserError, match="'http://host/a.jpg' is a URL: download"):
+        find_inputs(["http://host/a.jpg"])
+
+
+def test_files_that_differ_in_their_extension(photos):
+    image, other, *_ = sorted(photos.glob("*.jpg"))
+    same_name = photos / f"{image.stem}.png"
+    Image.open(image).save(same_name)
+    outputs = {path.name: str(output) for path, output in find_inputs([str(photos)]).items()}
+    assert outputs[image.name] == f"{image.name}.png"
+    assert outputs[same_name.name] == f"{same_name.name}.png"
+    assert outputs[other.name] == f"{other.stem}.png"
 
 
 def test_ranking_by_mask_needs_mask_scores(run_command, model_folder, photos, tmp_path):

@@ -64,17 +64,26 @@ def test_orientation_of_photos(predict, path, tmp_path):
 
 
 def test_url(predict, path, tmp_path, monkeypatch):
+    """A picture that has changed is read again; nothing is kept on disk."""
     monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
-    shutil.copy(path, tmp_path / "photo.png")
+    photo = tmp_path / "photo.png"
+    shutil.copy(path, photo)
     handler = functools.partial(_Quiet, directory=str(tmp_path))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
     try:
-        found = predict(f"http://127.0.0.1:{server.server_port}/photo.png")
+        same(predict(f"{url}/photo.png"), predict(path))
+        Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(photo)
+        same(predict(f"{url}/photo.png"), predict(photo))
+        with pytest.raises(UserError, match="cannot read image 'http.*/gone.png': HTTP Error 404"):
+            predict(f"{url}/gone.png")
     finally:
         server.shutdown()
         server.server_close()
-    same(found, predict(path))
+    with pytest.raises(UserError, match="cannot read image 'http.*: .*refused"):
+        predict(f"{url}/photo.png")
+    assert not (tmp_path / "cache").exists()
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -144,6 +153,7 @@ def test_only_masks_that_are_drawn_are_pasted(predict, path, monkeypatch):
     monkeypatch.setattr(image_prediction, "paste_masks_in_image", counted)
     best = float(found.select().to_coco(rank_by="mask")[0]["mask_score"])
     assert pasted == []  # encoded, not pasted
+    assert found.select(min_score=2.0).instances.pred_masks.dtype == torch.bool
     nothing = np.asarray(found.draw(min_score=2.0))
     some = np.asarray(found.draw(min_mask_score=best))
     assert pasted[1] < len(found)
@@ -203,7 +213,7 @@ def test_device(model_folder, path):
     assert (
         msrcnn.Predictor(model_folder / "model_final.pth", device="cpu").cfg.MODEL.DEVICE == "cpu"
     )
-    with pytest.raises(UserError, match="MODEL.DEVICE"):
+    with pytest.raises(UserError, match="device 'tpu"):
         msrcnn.Predictor(model_folder / "model_final.pth", device="tpu?")
 
 

@@ -170,6 +170,7 @@ def broken(path, share=0.6):
         # The table of contents comes first, so that the beginning can be read.
         ("cut.mp4", {"options": {"movflags": "faststart"}}, "breaks off after .* of 30 frames: "),
         ("cut.mkv", {}, "breaks off after .* frames: it ends at .* of 3.0 s"),
+        ("cut.avi", {}, "breaks off after [0-9]+ of 30 frames"),
     ],
 )
 def test_a_video_that_breaks_off(predict, write, tmp_path, name, settings, message):

@@ -64,6 +64,11 @@ def test_plain_model_on_two_datasets(cfg):
     assert "AP is not defined: 20 images" in text
 
 
+def test_commands_of_a_program_with_parts_of_its_own(cfg):
+    text = training_summary(cfg, ["python", "own.py"])
+    assert "\n  python own.py predict --weights " in text
+
+
 def test_without_evaluation(cfg):
     cfg.DATASETS.TEST = ()
     text = training_summary(cfg)

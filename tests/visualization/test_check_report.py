@@ -54,6 +54,7 @@ def test_examples_are_drawn_with_box_and_mask(report):
     assert html.split("Classes")[0].count("<img") == 1
     ((overlay,),) = drawn
     assert overlay.bbox.tolist() == [12, 1, 3, 3]
+    assert overlay.name == "cat"
     assert np.argwhere(overlay.mask).tolist() == [[y, x] for y in range(1, 9) for x in range(1, 9)]
 
 

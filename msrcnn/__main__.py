@@ -1,0 +1,5 @@
+"""``python -m msrcnn``."""
+
+from .cli import main
+
+main()
