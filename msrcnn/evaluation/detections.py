@@ -202,7 +202,7 @@ class Detections:
         else:
             shapes = [
                 {"segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")}}
-                for rle in map(present(self.segmentation).__getitem__, rows.tolist())
+                for rle in present(self.segmentation).dicts(rows)
             ]
         columns = (column[rows].tolist() for column in (self.image_id, self.category_id, scores))
         return [

@@ -62,7 +62,7 @@ def true_maskiou(ground_truth: COCO, detections: Detections) -> TrueMaskIoU:
         annotations = instances[key]
         crowd = [0] * len(annotations)
         masks = [ground_truth.annToRLE(annotation) for annotation in annotations]
-        mask_iou = mask_util.iou([segmentation[i] for i in rows], masks, crowd)
+        mask_iou = mask_util.iou(segmentation.dicts(rows), masks, crowd)
         found.best[rows] = mask_iou.max(axis=1)
         nearest, good = _nearest(detections.bbox[rows], annotations)
         rows, nearest = rows[good], nearest[good]
@@ -147,7 +147,7 @@ def on_incomplete(ground_truth: COCO, detections: Detections) -> np.ndarray:
             found: list | np.ndarray
             regions: list | np.ndarray
             if detections.segmentation is not None:
-                found, regions = [detections.segmentation[i] for i in rows], crowds[key]
+                found, regions = detections.segmentation.dicts(rows), crowds[key]
             else:
                 found = detections.bbox[rows].astype(float)
                 regions = np.array(crowds[key], dtype=float)

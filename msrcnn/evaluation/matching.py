@@ -1,7 +1,5 @@
 """Which detections match an instance, found by hotcoco."""
 
-import contextlib
-import gc
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import chain
@@ -12,6 +10,7 @@ from pycocotools.coco import COCO
 
 from .coco_metrics import detection_limit, evaluation_of_every_size
 from .detections import Detections
+from .garbage import no_garbage_collection
 from .ground_truth import is_federated
 from .image_parts import Part, image_parts
 
@@ -41,6 +40,7 @@ class Matches(NamedTuple):
     categories: list[CategoryMatches]
 
 
+@no_garbage_collection()
 def match_detections(
     ground_truth: COCO, detections: Detections, iou_type: str, scores: np.ndarray, max_dets: int
 ) -> Matches:
@@ -73,12 +73,11 @@ def _match_part(
     )
     evaluation.evaluate()
     by_category = defaultdict(list)
-    with _no_garbage_collection():  # it would look through many numbers again and again
-        for each in evaluation.eval_imgs:
-            if each is not None:
-                by_category[each["category_id"]].append(each)
-        for category_id, images in by_category.items():
-            yield category_id, _of_images(images, index)
+    for each in evaluation.eval_imgs:
+        if each is not None:
+            by_category[each["category_id"]].append(each)
+    for category_id, images in by_category.items():
+        yield category_id, _of_images(images, index)
 
 
 def _of_images(images: list[dict], index: dict[int, int]) -> CategoryMatches:
@@ -109,14 +108,3 @@ def _join(parts: list[CategoryMatches]) -> CategoryMatches:
     return CategoryMatches(
         image[order], score[order], matched[:, order], ignored[:, order], instances
     )
-
-
-@contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

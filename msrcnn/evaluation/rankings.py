@@ -16,6 +16,7 @@ from .confusion import confusion
 from .detection_rules import check_detections
 from .detections import Detections
 from .error_types import error_types
+from .garbage import no_garbage_collection
 from .ground_truth import has_masks
 from .mask_quality import TrueMaskIoU, true_maskiou
 from .matching import match_detections
@@ -61,6 +62,7 @@ class Evaluation:
     summary: dict = field(repr=False)
 
 
+@no_garbage_collection()
 def evaluate_detections(
     ground_truth: COCO,
     detections: Detections,

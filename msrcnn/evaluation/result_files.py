@@ -19,6 +19,7 @@ from .agreement import agreement_table
 from .bootstrap import too_few_images
 from .coco_metrics import METRICS
 from .detections import Detections
+from .garbage import no_garbage_collection
 from .ground_truth import has_annotations
 from .rankings import AP_LABELS, Evaluation, add_interval, evaluate_detections, metrics_table
 
@@ -28,6 +29,7 @@ PER_CLASS = "per_class.csv"
 CHUNK_SIZE = 10_000  # detections converted to JSON at a time
 
 
+@no_garbage_collection()
 def write_results(detections: Detections, folder: Path) -> None:
     """Writes detections as COCO result files, which the COCO test server accepts.
 

@@ -75,11 +75,15 @@ class RLEMasks(Sequence):
 
     def __getitem__(self, index: int | slice) -> dict | list[dict]:
         if isinstance(index, slice):
-            return [self[each] for each in range(len(self))[index]]
+            return self.dicts(np.arange(len(self))[index])
         if not -len(self) <= index < len(self):
             raise IndexError(f"mask {index} of {len(self)}")
-        index %= len(self)
-        return {
-            "size": self.size[index].tolist(),
-            "counts": self.counts[self._ends[index] : self._ends[index + 1]],
-        }
+        return self.dicts(np.array([index % len(self)]))[0]
+
+    def dicts(self, indices: np.ndarray) -> list[dict]:
+        """Returns masks by index, in the format of ``pycocotools.mask.encode``."""
+        starts, ends = self._ends[indices].tolist(), self._ends[1:][indices].tolist()
+        return [
+            {"size": size, "counts": self.counts[start:end]}
+            for size, start, end in zip(self.size[indices].tolist(), starts, ends)
+        ]

@@ -45,7 +45,7 @@ def right_masks(ground_truth: COCO, detections: Detections, scores: np.ndarray) 
             continue
         rows = rows[np.argsort(-scores[rows], kind="stable")]
         truth = [ground_truth.annToRLE(annotation) for annotation in instances[key]]
-        found = [detections.segmentation[row] for row in rows]
+        found = detections.segmentation.dicts(rows)
         for row, iou in zip(rows, mask_util.iou(found, truth, [0] * len(truth))):
             iou[[instance is None for instance in truth]] = -1
             best = int(iou.argmax())

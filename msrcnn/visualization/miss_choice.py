@@ -60,7 +60,7 @@ def most_overlapping(evaluation: Evaluation, instance: dict) -> tuple[int, float
     rows = np.flatnonzero(detections.image_id == instance["image_id"])
     if not len(rows):
         return None
-    masks = [detections.segmentation[i] for i in rows]
+    masks = detections.segmentation.dicts(rows)
     iou = mask_util.iou(masks, [ground_truth.annToRLE(instance)], [0])[:, 0]
     best = int(iou.argmax())
     return (int(rows[best]), float(iou[best])) if iou[best] > 0 else None
