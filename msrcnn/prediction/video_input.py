@@ -113,8 +113,6 @@ class Video:
                         yield frame
         except self._av.error.FFmpegError as error:
             raise UserError(f"breaks off after {self._progress(count)}: {_text(error)}") from error
-        if count < MIN_FRAMES * self.frames:
-            raise UserError(f"breaks off after {self._progress(count)}")
         start = (self._container.start_time or 0) / self._av.time_base
         length = (self._container.duration or 0) / self._av.time_base
         if length - (end - start) > MAX_GAP:
@@ -122,6 +120,8 @@ class Video:
                 f"breaks off after {self._progress(count)}: it ends at {end - start:.1f} of "
                 f"{length:.1f} s"
             )
+        if count < MIN_FRAMES * self.frames:
+            raise UserError(f"breaks off after {self._progress(count)}")
 
     def _progress(self, count: int) -> str:
         return f"{count} of {self.frames} frames" if self.frames else f"{count} frames"
