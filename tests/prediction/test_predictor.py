@@ -162,7 +162,7 @@ def test_a_checkpoint_from_before_the_fit_has_box_scores(cfg, build, tmp_path, c
 
 def test_a_head_that_is_there_in_part_is_not_left_out(cfg, build, tmp_path):
     DetectionCheckpointer(build(cfg), str(tmp_path)).save("part")
-    saved = torch.load(tmp_path / "part.pth")
+    saved = torch.load(tmp_path / "part.pth", weights_only=True)
     del saved["model"]["roi_heads.mask_head.maskiou_head.maskiou.weight"]
     torch.save(saved, tmp_path / "part.pth")
     (tmp_path / "config.yaml").write_text(cfg.dump())
