@@ -40,17 +40,15 @@ def main(command: str | None = None) -> None:
         command: one of ``COMMANDS``; by default the first argument of the process.
     """
     program, arguments = f"tools/{Path(sys.argv[0]).name}", sys.argv[1:]
-    python = [Path(sys.executable).name, sys.argv[0]]
-    own = ["msrcnn"]
-    start = python
+    own, start = ["msrcnn"], [Path(sys.executable).name, sys.argv[0]]
     if command is None:
         if not arguments or arguments[0] not in COMMANDS:
             _top_parser().parse_args(arguments)
             return
         command, arguments = arguments[0], arguments[1:]
         program = f"msrcnn {command}"
-        if Path(sys.argv[0]).name not in ("msrcnn", "__main__.py"):
-            own = python  # a program that registers parts of its own
+        if Path(sys.argv[0]).name != "msrcnn":
+            own = start  # a program that registers parts of its own
         start = [*own, command]
     module = _module(command)
     args = command_parser(command, program).parse_args(arguments)

@@ -74,7 +74,8 @@ def _example(message: str, content: dict, images: Path) -> Content:
     overlays = []
     if kind == "annotation":
         name = _category_name(record, content)
-        overlays += filter(None, [_overlay(record, name, pixels.shape[:2])])
+        overlay = _overlay(record, name, pixels.shape[:2])
+        overlays = [] if overlay is None else [overlay]
     scale = SIDE / max(pixels.shape[:2])
     drawn = photo(draw_overlays(pixels, scale, overlays), "the record drawn")
     return element("figure", drawn, element("figcaption", message))

@@ -2,14 +2,11 @@
 
 import json
 import shutil
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
-
-from msrcnn.cli import main
 
 IMAGES = 4
 RANGE = ("INPUT.VALUE_RANGE", "(0, 65535)")
@@ -31,27 +28,16 @@ def make_data(nuclei_root, folder, bits):
     return folder
 
 
-@pytest.fixture
-def msrcnn(monkeypatch, capsys):
-    """Returns a function that runs a command; its exit status and what it printed."""
-
-    def run(command, *arguments):
-        monkeypatch.setattr(sys, "argv", [f"msrcnn {command}", *map(str, arguments)])
-        code = 0
-        try:
-            main(command)
-        except SystemExit as end:
-            code = end.code
-        return code, "".join(capsys.readouterr())
-
-    return run
-
-
 @pytest.mark.slow
-def test_16_bits_give_what_8_bits_give(nuclei_root, tmp_path, msrcnn):
+def test_16_bits_give_what_8_bits_give(nuclei_root, tmp_path, run_command):
     """To the last bit: weights, metrics and predictions."""
     folders = {bits: make_data(nuclei_root, tmp_path / str(bits), bits) for bits in (8, 16)}
     results = {}
+
+    def run(*arguments):
+        code, out, err = run_command(*arguments)
+        return code, out + err
+
     for bits, folder in folders.items():
         data = f"{folder / 'nuclei.json'}:{folder / 'images'}"
         scale = RANGE if bits == 16 else ()
@@ -63,23 +49,23 @@ def test_16_bits_give_what_8_bits_give(nuclei_root, tmp_path, msrcnn):
             *("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "TEST.DETECTIONS_PER_IMAGE", 10),
         ]
         if bits == 16:
-            code, text = msrcnn("check", folder / "nuclei.json", folder / "images")
+            code, text = run("check", folder / "nuclei.json", folder / "images")
             assert code == 1
             assert "set INPUT.VALUE_RANGE" in text
-            code, text = msrcnn("train", *train)
+            code, text = run("train", *train)
             assert code == 1
             assert "set INPUT.VALUE_RANGE" in text.splitlines()[-1]
             check = (folder / "nuclei.json", folder / "images", "--value-range", 0, 65535)
-            code, text = msrcnn("check", *check)
+            code, text = run("check", *check)
             assert code == 0, text
-        code, text = msrcnn("train", *train, *scale)
+        code, text = run("train", *train, *scale)
         assert code == 0, text
         model = ("--weights", out / "model_final.pth")
         evaluate = (*model, "--val-data", data, "--output-dir", folder / "eval")
-        code, text = msrcnn("eval", "--config-file", out / "config.yaml", *evaluate)
+        code, text = run("eval", "--config-file", out / "config.yaml", *evaluate)
         assert code == 0, text
         found = folder / "found.json"
-        code, text = msrcnn(
+        code, text = run(
             *("predict", *model, folder / "images", "--output", folder / "drawn"),
             *("--coco", found, "--min-score", 0.1),
         )
@@ -94,6 +80,6 @@ def test_16_bits_give_what_8_bits_give(nuclei_root, tmp_path, msrcnn):
     assert results[8] == results[16]
     shutil.copy(folders[16] / "images" / "1.tif", tmp_path)
     model = ("--weights", folders[8] / "out" / "model_final.pth")
-    code, text = msrcnn("predict", *model, tmp_path / "1.tif", "--output", tmp_path / "none")
+    code, text = run("predict", *model, tmp_path / "1.tif", "--output", tmp_path / "none")
     assert code == 1
     assert "it has pixels of more than 8 bits" in text
