@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from msrcnn.data.datasets import datasets_root
+from msrcnn.data.datasets import SHAPES_SPLITS, datasets_root
 from msrcnn.data.shapes import make_split
 
 
@@ -16,11 +16,12 @@ def main() -> None:
         default=datasets_root() / "shapes",
         help="target directory (default: shapes/ in $DETECTRON2_DATASETS, or datasets/shapes)",
     )
-    parser.add_argument("--train", type=int, default=1600, help="number of training images")
-    parser.add_argument("--val", type=int, default=200, help="number of validation images")
+    for split, number in SHAPES_SPLITS.items():
+        parser.add_argument(f"--{split}", type=int, default=number, help=f"{split} images to make")
     parser.add_argument("--seed", type=int, default=0, help="random seed")
     args = parser.parse_args()
-    for split, number in (("train", args.train), ("val", args.val)):
+    for split in SHAPES_SPLITS:
+        number = getattr(args, split)
         path = make_split(args.output, split, number, args.seed)
         print(f"Wrote {number} images and {path}")
 

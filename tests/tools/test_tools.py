@@ -225,10 +225,12 @@ def test_error_is_one_line_with_a_non_zero_exit_status(arguments, message, tmp_p
 
 def test_prepare_shapes(tmp_path):
     output = str(tmp_path / "shapes")
-    done = tool("datasets/prepare_shapes.py", "--output", output, "--train", "2", "--val", "1")
+    numbers = ("--train", "2", "--val", "1", "--test", "3")
+    done = tool("datasets/prepare_shapes.py", "--output", output, *numbers)
     assert done.returncode == 0, done.stderr
-    assert "Wrote 2 images" in done.stdout
-    assert len(list((tmp_path / "shapes" / "train").iterdir())) == 2
+    for split, number in (("train", 2), ("val", 1), ("test", 3)):
+        assert f"Wrote {number} images" in done.stdout
+        assert len(list((tmp_path / "shapes" / split).iterdir())) == number
 
 
 def test_prepare_coco_check(tmp_path):
