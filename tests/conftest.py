@@ -84,7 +84,7 @@ def nuclei_root() -> Path:
 
 @pytest.fixture(scope="session")
 def shapes_root(tmp_path_factory) -> Path:
-    """The synthetic shapes dataset, 12 + 6 + 4 images, among them an empty one and one with a crowd."""
+    """The synthetic shapes dataset, 22 images, among them an empty one and one with a crowd."""
     root = tmp_path_factory.mktemp("shapes")
     make_split(root, "train", 12, seed=3)
     make_split(root, "val", 6, seed=3)
