@@ -18,13 +18,19 @@ from .gradient_step import scales_gradients
 from .optimizer import build_optimizer
 from .scoring_parts import register_mask_head
 
-# Keys that decide what weights or the state of an optimizer mean, but not the shape of a tensor.
+# Keys that decide what weights or the state of an optimizer mean, but not the shape of a tensor,
+# and those that a checkpoint's optimizer and schedule bring along, so that other values would have
+# no effect.
 SETTINGS = (
     "INPUT.FORMAT",
     "MODEL.FPN.FUSE_TYPE",
     "MODEL.RESNETS.STRIDE_IN_1X1",
     "MODEL.ROI_MASKIOU_HEAD.INPUT",
+    "SOLVER.BASE_LR",
+    "SOLVER.MOMENTUM",
+    "SOLVER.NESTEROV",
     "SOLVER.OPTIMIZER",
+    "SOLVER.WEIGHT_DECAY",
 )
 
 

@@ -29,6 +29,8 @@ def folder(shapes_root, tmp_path_factory):
         ("MODEL.ROI_MASKIOU_HEAD.INPUT", "multiply", "maskiou_fcn1.weight is "),
         ("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", True, "in the file, class-agnostic in the"),
         ("SOLVER.OPTIMIZER", "sgd", "its SOLVER.OPTIMIZER is 'adamw', not 'sgd'"),
+        ("SOLVER.BASE_LR", 0.5, "its SOLVER.BASE_LR is .*, not 0.5"),
+        ("SOLVER.WEIGHT_DECAY", 0.5, "its SOLVER.WEIGHT_DECAY is .*, not 0.5"),
         ("SOLVER.TRAIN_ONLY", ("maskiou_head",), "by one only .SOLVER.TRAIN_ONLY"),
         ("SOLVER.BIAS_LR_FACTOR", 2.0, "other groups of parameters"),
         ("MODEL.RESNETS.STRIDE_IN_1X1", True, "STRIDE_IN_1X1 is False, not True"),
