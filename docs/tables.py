@@ -184,6 +184,18 @@ def speed(name: str) -> None:
     print(f"\n{found['hardware']}, [results/{key}.json](results/{key}.json), `{command}`.")
 
 
+def rle_bound() -> None:
+    """What the encoding of masks can save of an inference up to RLE, at most."""
+    found = record("evaluation")["sizes"][2]
+    stock, ours = found["stock"]["seconds"], found["ours"]["seconds"]
+    pasted = (stock["paste"] + stock["encode"]) / found["images"]
+    saved = pasted - ours["encode"] / found["images"]
+    inference = statistics.median(record("speed_inference")["seconds"]["mask r-cnn"])
+    print(f"Detectron2 pastes and encodes the 100 masks of a COCO image in {pasted * 1e3:.0f} ms")
+    print("([evaluation.md](evaluation.md#speed-and-memory-compared-with-detectron2)), of which our")
+    print(f"encoding saves {saved * 1e3:.0f} ms: {saved / inference:.1%} of the inference.")
+
+
 def calibration() -> None:
     """What a threshold of 0.5 shows on validation data, by each score."""
     rows = []
