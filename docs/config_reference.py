@@ -8,6 +8,7 @@ import tokenize
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import torch
 from detectron2.config import CfgNode, get_cfg
 
 from msrcnn.config import add_msrcnn_config, get_msrcnn_cfg
@@ -79,6 +80,8 @@ def allowed(key: Key) -> str:
 
 def is_built_in(part: object) -> bool:
     module = getattr(part, "__module__", "msrcnn")
+    if isinstance(part, torch.dtype):
+        return True
     return re.match(r"msrcnn\b|detectron2\.(?!projects)", module) is not None
 
 
@@ -118,7 +121,7 @@ def write() -> None:
         if key.name in names:
             sections.setdefault(key.name.rpartition(".")[0], []).append(key)
     for section, members in sections.items():
-        print(f"## {section}\n")
+        print(f"## {section or 'At the top'}\n")
         if section in intro:
             print(f"{with_code(intro[section], section, names)}\n")
         for key in members:

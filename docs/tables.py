@@ -192,8 +192,8 @@ def rle_bound() -> None:
     saved = pasted - ours["encode"] / found["images"]
     inference = statistics.median(record("speed_inference")["seconds"]["mask r-cnn"])
     print(f"Detectron2 pastes and encodes the 100 masks of a COCO image in {pasted * 1e3:.0f} ms")
-    print("([evaluation.md](evaluation.md#speed-and-memory-compared-with-detectron2)), of which our")
-    print(f"encoding saves {saved * 1e3:.0f} ms: {saved / inference:.1%} of the inference.")
+    print("([evaluation.md](evaluation.md#speed-and-memory-compared-with-detectron2)), of which")
+    print(f"our encoding saves {saved * 1e3:.0f} ms: {saved / inference:.1%} of the inference.")
 
 
 def calibration() -> None:

@@ -19,12 +19,12 @@ from .arguments import add_overrides, add_slurm, add_train_data, add_val_data, a
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sweep", required=True, metavar="F", help="configs/ablations/NAME.yaml")
     parser.add_argument("--output-dir", required=True, type=Path, metavar="D", help="output folder")
-    parser.add_argument("--quick", action="store_true", help="use the quick protocol: minutes")
+    parser.add_argument("--quick", action="store_true", help="use the first quick protocol")
     parser.add_argument("--protocol", metavar="P", help="quick protocol of the sweep file by name")
     parser.add_argument(
         "--head-only",
         action="store_true",
-        help="train or fit only MaskIoU heads, for one Mask R-CNN",
+        help="train or fit only MaskIoU heads, on trained Mask R-CNNs",
     )
     parser.add_argument(
         "--runs-dir", type=Path, metavar="R", help="share runs between sweeps (default: D/runs)"

@@ -64,9 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--convert",
         choices=READERS,
-        help="read labelme (the folder of its JSON files), CVAT for images 1.1 (its XML file), or "
-        "Pascal VOC or YOLO (their folder), and write it as COCO to --fix; only annotations with "
-        "masks",
+        help="read labelme (the folder of its JSON files), CVAT for images 1.1 (its XML file) or "
+        "YOLO's polygons (the folder of its label files), and write them as COCO to --fix",
     )
     parser.add_argument(
         "--report",

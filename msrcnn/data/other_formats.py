@@ -1,4 +1,4 @@
-"""Reads annotations in other formats, most through hotcoco; ``msrcnn check --convert``."""
+"""Reads annotations in other formats; ``msrcnn check --convert``."""
 
 import warnings
 from collections import Counter
@@ -9,10 +9,11 @@ import hotcoco
 
 from ..errors import UserError
 from .labelme import read_labelme
+from .yolo import read_yolo
 
 
-def _read_cvat(source: str) -> hotcoco.COCO:
-    content = hotcoco.COCO.from_cvat(source)
+def _read_cvat(source: str, images: str) -> dict:
+    content = hotcoco.COCO.from_cvat(source).dataset
     if groups := _groups(source):
         warnings.warn(
             f"the shapes of {groups} group(s) become objects of their own; to keep them together, "
@@ -33,12 +34,7 @@ def _groups(source: str) -> int:
     return sum(count > 1 for count in members.values())
 
 
-READERS = {
-    "labelme": read_labelme,
-    "cvat": lambda source, images: _read_cvat(source),
-    "voc": lambda source, images: hotcoco.COCO.from_voc(source),
-    "yolo": hotcoco.COCO.from_yolo,
-}
+READERS = {"labelme": read_labelme, "cvat": _read_cvat, "yolo": read_yolo}
 
 
 def read_other(kind: str, source: Path, images: Path) -> tuple[dict, list[str]]:
@@ -46,8 +42,7 @@ def read_other(kind: str, source: Path, images: Path) -> tuple[dict, list[str]]:
 
     Args:
         kind: a key of ``READERS``: labelme (a folder of its JSON files), CVAT for images 1.1 (an
-            XML file), Pascal VOC (a folder with ``Annotations/``) or YOLO (a folder of label files
-            with ``data.yaml``).
+            XML file) or YOLO (a folder of label files for segmentation).
         source: the file or folder.
         images: the image folder.
 
@@ -62,13 +57,11 @@ def read_other(kind: str, source: Path, images: Path) -> tuple[dict, list[str]]:
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            read = READERS[kind](str(source), str(images))
-            content = read if isinstance(read, dict) else read.dataset
+            content = READERS[kind](str(source), str(images))
     except (ValueError, OSError, ElementTree.ParseError) as error:
         raise UserError(f"'{source}' cannot be read as {kind}: {error}") from error
     if not content["images"]:
         raise UserError(f"'{source}' cannot be read as {kind}: it names no images")
-    _complete_names(content, images)
     without = sum(not each.get("segmentation") for each in content["annotations"])
     if without:
         raise UserError(
@@ -76,11 +69,3 @@ def read_other(kind: str, source: Path, images: Path) -> tuple[dict, list[str]]:
             "a mask, which training needs; export polygons or masks, as COCO or CVAT do"
         )
     return content, [str(warning.message) for warning in caught]
-
-
-def _complete_names(content: dict, images: Path) -> None:
-    """Adds the endings of files, which YOLO's label files do not tell."""
-    files = {path.stem: path.name for path in sorted(images.iterdir())}
-    for image in content["images"]:
-        if not (images / image["file_name"]).is_file():
-            image["file_name"] = files.get(image["file_name"], image["file_name"])

@@ -1,0 +1,125 @@
+"""Reads YOLO's labels for segmentation: a text file for each image, with a polygon on each line."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pycocotools.mask as mask_util
+import yaml
+
+from ..errors import UserError
+from .image_files import read_header
+from .labelme import LISTED, PICTURES
+
+CLASSES = "data.yaml"
+ABOVE = 3  # folders above the labels in which CLASSES may be: labels/train, labels, the dataset
+BOX = 5  # numbers on the line of a box: its class, center, width and height
+
+
+def read_yolo(source: str, images: str) -> dict:
+    """Converts a folder of YOLO's label files to COCO's format.
+
+    A line ``class x1 y1 x2 y2 ...``, with coordinates between 0 and 1, becomes an instance. A line
+    of 5 numbers is a box and becomes an annotation without a mask. An image without a label file
+    has no objects, as for Ultralytics.
+
+    Args:
+        source: the folder, with the label files. ``data.yaml``, which names the classes, is in it
+            or in one of the ``ABOVE`` folders above it.
+        images: the image folder.
+
+    Returns:
+        The content of an annotation file. Categories have the ids 1, 2, ... in the order of
+        ``data.yaml``.
+
+    Raises:
+        UserError: naming the lines that cannot be read.
+    """
+    names = _class_names(Path(source).resolve())
+    labels = {path.stem: path for path in sorted(Path(source).glob("*.txt"))}
+    files = [path for path in sorted(Path(images).iterdir()) if path.suffix.lower() in PICTURES]
+    known = {path.stem for path in files}
+    mistakes = [f"{path} has no image" for stem, path in labels.items() if stem not in known]
+    records, annotations, without = [], [], []
+    for number, file in enumerate(files, start=1):
+        try:
+            width, height = read_header(str(file)).shown
+        except Exception as error:  # its type depends on the format
+            mistakes.append(f"{file} cannot be read: {error}")
+            continue
+        records.append({"id": number, "file_name": file.name, "width": width, "height": height})
+        if file.stem not in labels:
+            without.append(file.name)
+            continue
+        path = labels[file.stem]
+        # A byte that is not UTF-8 is part of no number.
+        text = path.read_text(encoding="utf-8", errors="replace")
+        for index, line in enumerate(text.splitlines(), start=1):
+            if not line.strip():
+                continue
+            try:
+                found = _annotation(line, len(names), width, height)
+            except ValueError as error:
+                mistakes.append(f"{path}, line {index}: {error}")
+                continue
+            annotations.append({"id": len(annotations) + 1, "image_id": number, **found})
+    if mistakes:
+        more = [f"and {len(mistakes) - LISTED} more"] if len(mistakes) > LISTED else []
+        raise UserError("; ".join([*mistakes[:LISTED], *more]))
+    if without:
+        warnings.warn(
+            f"{len(without)} image(s) without a label file, such as '{without[0]}', count as "
+            "images without objects",
+            stacklevel=2,
+        )
+    categories = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
+    return {"images": records, "categories": categories, "annotations": annotations}
+
+
+def _class_names(folder: Path) -> list[str]:
+    candidates = [each / CLASSES for each in (folder, *folder.parents[:ABOVE])]
+    path = next((each for each in candidates if each.is_file()), None)
+    if path is None:
+        raise UserError(f"there is no {CLASSES} with the names of the classes in {folder} or above")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        names = content["names"]
+        if isinstance(names, dict):
+            names = [names[number] for number in range(len(names))]
+    except (ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        raise UserError(f"{path} has no list of class 'names', in order from 0") from error
+    if not isinstance(names, list) or not names or len({*map(str, names)}) < len(names):
+        raise UserError(f"{path}: 'names' is not a list of different class names")
+    return [str(name) for name in names]
+
+
+def _annotation(line: str, classes: int, width: int, height: int) -> dict:
+    """Converts a line.
+
+    Raises:
+        ValueError: saying what is wrong with it.
+    """
+    number, *values = (float(value) for value in line.split())
+    if not (number.is_integer() and 0 <= number < classes):
+        raise ValueError(f"class {number:g} is not one of the {classes} in {CLASSES}, from 0")
+    points = np.array(values)
+    if not (points >= 0).all() or not (points <= 1).all():  # also for NaN
+        raise ValueError("coordinates are not between 0 and 1")
+    common = {"category_id": int(number) + 1, "iscrowd": 0}
+    size = np.array([width, height])
+    if len(values) == BOX - 1:
+        center, extent = points[:2] * size, points[2:] * size
+        box = [*(center - extent / 2).tolist(), *extent.tolist()]
+        return {**common, "bbox": box, "area": box[2] * box[3]}
+    if len(values) < 6 or len(values) % 2:
+        raise ValueError(f"{len(values)} coordinates are not 3 or more points")
+    corners = points.reshape(-1, 2) * size
+    polygon = corners.ravel().tolist()
+    rle = mask_util.merge(mask_util.frPyObjects([polygon], height, width))
+    low, high = corners.min(0), corners.max(0)
+    return {
+        **common,
+        "bbox": [*low.tolist(), *(high - low).tolist()],
+        "area": float(mask_util.area(rle)),
+        "segmentation": [polygon],
+    }
