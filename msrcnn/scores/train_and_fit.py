@@ -10,6 +10,7 @@ from ..engine import Processes, launch_processes, run, scale_schedule, start_run
 from ..engine.evaluators import FINAL_WEIGHTS
 from ..engine.keep_best import NAME as BEST
 from ..engine.publish import log_after_training
+from ..errors import UserError
 from .fit_scores import fit_scores
 
 
@@ -68,5 +69,10 @@ def _fit(cfg: CfgNode) -> None:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.WEIGHTS = str(detector_weights(cfg))
-    with log_after_training(Path(cfg.OUTPUT_DIR), cfg.SOLVER.MAX_ITER) as results:
-        results.update(fit_scores(start_run(cfg, eval_only=True)))
+    try:
+        with log_after_training(Path(cfg.OUTPUT_DIR), cfg.SOLVER.MAX_ITER) as results:
+            results.update(fit_scores(start_run(cfg, eval_only=True)))
+    except UserError as error:
+        raise UserError(
+            f"no mask scores: {error}. The trained detector is '{cfg.MODEL.WEIGHTS}'"
+        ) from error

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 
 from msrcnn.engine import check_config
@@ -64,3 +66,15 @@ def test_detections_train_the_target_class(cfg):
     cfg.MODEL.ROI_MASKIOU_HEAD.TARGET = "all_classes"
     with pytest.raises(UserError, match="TARGET 'all_classes' is only for SAMPLES 'proposals'"):
         check_config(cfg)
+
+
+def test_a_fit_that_fails_names_the_detector(cfg, monkeypatch):
+    def fail(cfg):
+        raise UserError("none of the detections matches")
+
+    # The function of the same name hides the module.
+    module = sys.modules[training_config.__module__]
+    monkeypatch.setattr(module, "fit_scores", fail)
+    monkeypatch.setattr(module, "start_run", lambda cfg, eval_only: cfg)
+    with pytest.raises(UserError, match="no mask scores: none of .* detector is '.*model_final"):
+        module._fit(cfg)
