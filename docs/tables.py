@@ -209,7 +209,7 @@ def calibration() -> None:
             rows.append([link, *cells])
             link = ""
     headers = ["validation data", "score", "calibration error"]
-    print_table([*headers, "right of the masks from 0.5", "of all right masks"], rows)
+    print_table([*headers, "precision from 0.5", "recall"], rows)
 
 
 def outcomes() -> None:

@@ -91,7 +91,7 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # the paper's.
     head.SCORE_EXPONENT = 1.0
     head.CONFIDENCE_EXPONENT = 0.0  # Exponent of mask confidence in the mask score.
-    # Slope and offset of the probability that a mask is right, see modeling/mask_score.py. A fit
+    # Slope and offset of the probability that a mask is correct, see modeling/mask_score.py. A fit
     # sets them together with the exponents. (): the model predicts no probability.
     head.CALIBRATION = ()
 

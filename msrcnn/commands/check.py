@@ -58,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fix",
         type=Path,
         metavar="OUT.json",
-        help="write a copy in which everything is fixed that can be without guessing, list the "
-        "changes, and check the copy",
+        help="write a copy with every fix that needs no guessing, list the changes, and check the "
+        "copy",
     )
     parser.add_argument(
         "--convert",

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.5,
         metavar="S",
         help="draw detections with at least this score; with --rank-by mask and a calibrated "
-        "model, those whose mask is right with at least this probability (default: %(default)s)",
+        "model, those whose mask is correct with at least this probability (default: %(default)s)",
     )
     parser.add_argument(
         "--coco",

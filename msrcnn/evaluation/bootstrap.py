@@ -132,7 +132,7 @@ def _precision_sum(
     """Sums the interpolated precision over IoU and recall thresholds, for each of S samples.
 
     Copies of a detection are adjacent in a sample, so that precision at the last one is all that
-    interpolation needs; and it needs only that at right detections.
+    interpolation needs; and it needs only that at correct detections.
 
     Args:
         category: the category.
@@ -157,7 +157,7 @@ def _precision_sum(
     for start, length in zip(starts, lengths):
         backwards = precision[start : start + length][::-1]
         np.maximum.accumulate(backwards, axis=0, out=backwards)
-    # The number of recall thresholds that are reached, by the number of right detections.
+    # The number of recall thresholds that are reached, by the number of correct detections.
     numbers = np.arange(right.max() + 1)[:, None] / np.maximum(instances, 1)
     reached = np.searchsorted(RECALL_THRESHOLDS, numbers.ravel(), side="right")
     reached = np.take_along_axis(reached.reshape(numbers.shape), right, axis=0)
@@ -169,7 +169,7 @@ def _precision_sum(
 def _ignored_before(
     category: CategoryMatches, counts: np.ndarray, threshold: np.ndarray, position: np.ndarray
 ) -> np.ndarray:
-    """Counts the ignored detections before each right one, (P,), as an array of shape (P, S)."""
+    """Counts the ignored detections before each correct one, (P,), as an array of shape (P, S)."""
     result = np.zeros((len(position), counts.shape[1]), dtype=np.int32)
     for index in np.unique(threshold):
         ignored = np.flatnonzero(category.ignored[index])

@@ -10,7 +10,7 @@ from .coco_metrics import detection_limit, evaluation_of_every_size
 from .detections import Detections, present
 from .ground_truth import is_federated
 
-IOU_THRESHOLD = 0.5  # of a right detection
+IOU_THRESHOLD = 0.5  # of a correct detection
 MIN_OVERLAP = 0.1  # below it, a detection is on background
 # TIDE's names of the errors of a detection or an instance, and of two that it counts together.
 ERRORS = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")

@@ -22,7 +22,7 @@ class CategoryMatches(NamedTuple):
         image: int64 array of shape (D,), the index of the image of each detection.
         score: array of shape (D,).
         matched: bool array of shape (T, D), whether it matches an instance at each IoU threshold.
-        ignored: bool array of shape (T, D), whether it counts neither as right nor as wrong.
+        ignored: bool array of shape (T, D), whether it counts neither as correct nor as wrong.
         instances: int64 array of shape (G,), the index of the image of each instance that counts.
     """
 

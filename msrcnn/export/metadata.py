@@ -11,7 +11,7 @@ def metadata(cfg: CfgNode) -> dict:
 
     They are ``class_names`` by index, empty if they are unknown; ``input_format``, the order of the
     channels; ``value_range``, ``INPUT.VALUE_RANGE``, for images of more than 8 bits;
-    ``calibration``, the slope and the offset of the probability that a mask is right, see
+    ``calibration``, the slope and the offset of the probability that a mask is correct, see
     docs/predict.md; both are empty where the model has none; ``min_size_test`` and
     ``max_size_test``, for the resizing before the model, as Detectron2's ``ResizeShortestEdge``
     does it; and ``msrcnn_version``.

@@ -43,9 +43,9 @@ def mask_score(
 
 
 def mask_probability(mask_scores: Array, slope: float, offset: float) -> Array:
-    """Turns mask scores into the probability that a mask is right; the order stays the same.
+    """Turns mask scores into the probability that a mask is correct; the order stays the same.
 
-    A mask is right if it covers an instance of its class with an IoU of at least 0.5, and no mask
+    A mask is correct if it covers an instance of its class with an IoU of at least 0.5, and no mask
     with a higher score does.
 
     Args:

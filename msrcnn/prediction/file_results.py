@@ -29,7 +29,7 @@ class FileResults:
         log: what is done.
         rank_by: the score of ``min_score`` and of the records: ``"box"`` or ``"mask"``.
         min_score: draw detections with at least this score; by ``"mask"`` of a calibrated model,
-            with at least this probability that the mask is right.
+            with at least this probability that the mask is correct.
         masks: also write the mask of each drawn detection.
         records: also keep all detections in the log.
         batch_size: images or frames at a time.

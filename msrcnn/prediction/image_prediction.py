@@ -63,7 +63,7 @@ class Prediction:
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether the model predicts the probability that a mask is right."""
+        """Whether the model predicts the probability that a mask is correct."""
         return self._detections.has("mask_probability")
 
     def select(
@@ -78,7 +78,7 @@ class Prediction:
         Args:
             min_score: of the box score.
             min_mask_score: of the mask score.
-            min_probability: of the probability that the mask is right, which a fit calibrates.
+            min_probability: of the probability that the mask is correct, which a fit calibrates.
 
         Raises:
             UserError: if the model does not predict a score that is asked for.

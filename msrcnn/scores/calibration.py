@@ -1,4 +1,4 @@
-"""Calibrates mask scores on held-out training images: how likely is a mask right?"""
+"""Calibrates mask scores on held-out training images: how likely is a mask correct?"""
 
 from typing import NamedTuple
 
@@ -10,8 +10,8 @@ from scipy.optimize import minimize
 from ..evaluation import Detections
 from ..evaluation.mask_quality import instances_by_class, on_incomplete
 
-MIN_IOU = 0.5  # from which a mask is right
-MIN_SAMPLES = 10  # right and wrong masks: a curve through fewer says nothing
+MIN_IOU = 0.5  # from which a mask is correct
+MIN_SAMPLES = 10  # correct and wrong masks: a curve through fewer says nothing
 BINS = 10
 MIN_SLOPE = 1e-3  # so that the probability increases with the score
 
@@ -24,7 +24,7 @@ class Calibration(NamedTuple):
 
 
 def right_masks(ground_truth: COCO, detections: Detections, scores: np.ndarray) -> np.ndarray:
-    """Says which masks are right, as COCO's evaluation counts them at an IoU of 0.5.
+    """Says which masks are correct, as COCO's evaluation counts them at an IoU of 0.5.
 
     The detections of a class in an image take an instance each, in the order of their scores: the
     one with the largest mask IoU of those that are left, if that is at least 0.5.
@@ -35,8 +35,8 @@ def right_masks(ground_truth: COCO, detections: Detections, scores: np.ndarray) 
         scores: of shape (N,), by which they are ranked.
 
     Returns:
-        Float array of shape (N,): 1 if a mask is right, 0 if it is wrong, NaN if it may be right
-        all the same, see :func:`~msrcnn.evaluation.mask_quality.on_incomplete`.
+        Float array of shape (N,): 1 if a mask is correct, 0 if it is wrong, NaN if it may be
+        correct all the same, see :func:`~msrcnn.evaluation.mask_quality.on_incomplete`.
     """
     instances = instances_by_class(ground_truth)
     right = np.where(on_incomplete(ground_truth, detections), np.nan, 0.0)
@@ -55,7 +55,7 @@ def right_masks(ground_truth: COCO, detections: Detections, scores: np.ndarray) 
 
 
 def fit_calibration(scores: np.ndarray, right: np.ndarray) -> Calibration | None:
-    """Fits the probability that a mask is right to its score, by logistic regression.
+    """Fits the probability that a mask is correct to its score, by logistic regression.
 
     Platt, "Probabilistic outputs for support vector machines" (1999), whose targets keep a few
     samples from giving certainty; here on the logarithm of the score, a product of factors.
@@ -65,7 +65,7 @@ def fit_calibration(scores: np.ndarray, right: np.ndarray) -> Calibration | None
         right: see :func:`right_masks`.
 
     Returns:
-        ``None`` if there are too few right or wrong masks.
+        ``None`` if there are too few correct or wrong masks.
     """
     known = ~np.isnan(right) & (scores > 0)
     logarithm, correct = np.log(scores[known].astype(np.float64)), right[known] == 1
@@ -87,7 +87,7 @@ def calibration_error(probability: np.ndarray, right: np.ndarray) -> float:
     """Computes the expected calibration error.
 
     Naeini et al., "Obtaining well calibrated probabilities using Bayesian binning" (2015): the
-    difference between mean probability and share of right masks in each of 10 equal intervals,
+    difference between mean probability and share of correct masks in each of 10 equal intervals,
     weighted by the number of masks in it.
 
     Args:

@@ -18,7 +18,7 @@ def draw_detections(
 ) -> Image.Image:
     """Draws boxes, masks and labels with class, box score and mask score over an image.
 
-    Of a calibrated model, the probability that the mask is right takes the place of the mask score.
+    A calibrated model has the probability that the mask is correct in place of the mask score.
 
     Args:
         pixels: uint8 array of shape (H, W, 3), RGB.

@@ -1,4 +1,4 @@
-"""The probability that a mask is right, from its score."""
+"""The probability that a mask is correct, from its score."""
 
 import numpy as np
 import pytest
