@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import copy
 import statistics
 from collections.abc import Callable, Iterator
 
@@ -9,7 +10,9 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper, get_detection_dataset_dicts
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from detectron2.modeling import GeneralizedRCNN, build_model
+from detectron2.structures import ImageList
 from tabulate import tabulate
 from torch import nn
 from torchvision.models.detection import maskrcnn_resnet50_fpn
@@ -32,6 +35,7 @@ RATIOS = (
     ("Soft-NMS instead of NMS", "soft-nms", "mask scoring"),
     ("to RLE, ours with mask scores / Detectron2's without", "to rle", "detectron2 to rle"),
     ("to RLE, ours with mask scores / torchvision's masks", "to rle", "torchvision"),
+    ("folded batch norms and channels-last, not built in", "folded", "mask scoring"),
 )
 
 
@@ -50,8 +54,9 @@ def measure(args: argparse.Namespace) -> dict:
 
     ``mask r-cnn`` is the model without its MaskIoU head. ``to rle`` continues to result records:
     ours encodes masks without pasting them, ``detectron2 to rle`` pastes and encodes them.
-    ``torchvision`` is its Mask R-CNN at the same size up to pasted masks, if the config is a
-    ResNet-50 FPN.
+    ``folded`` is the model with its frozen batch norms folded into the convolutions, in
+    channels-last format. ``torchvision`` is its Mask R-CNN at the same size up to pasted masks, if
+    the config is a ResNet-50 FPN.
 
     Returns:
         ``config``, ``overrides``, ``dtype``; ``detections``, the mean number per image;
@@ -69,7 +74,11 @@ def measure(args: argparse.Namespace) -> dict:
     soft.MODEL.ROI_HEADS.NMS_TYPE = "soft_linear"
     lite = cfg.clone()
     lite.MODEL.ROI_MASKIOU_HEAD.NAME = "MaskIoULiteHead"
-    others = {"soft-nms": _model(soft, model), "lite head": _model(lite, model)}
+    others = {
+        "soft-nms": _model(soft, model),
+        "lite head": _model(lite, model),
+        "folded": _folded(model),
+    }
     inputs = _inputs(cfg)
     numbers: list[int] = []
 
@@ -132,6 +141,29 @@ def _model(cfg: CfgNode, like: GeneralizedRCNN | None = None) -> GeneralizedRCNN
         own = model.state_dict()
         same = {k: v for k, v in like.state_dict().items() if k in own and v.shape == own[k].shape}
         model.load_state_dict(same, strict=False)
+    return model
+
+
+def _folded(model: GeneralizedRCNN) -> GeneralizedRCNN:
+    """Returns a copy whose convolutions contain the frozen batch norms, in channels-last format."""
+    model = copy.deepcopy(model)
+    for layer in model.modules():
+        if isinstance(layer, Conv2d) and isinstance(layer.norm, FrozenBatchNorm2d):
+            norm = layer.norm
+            scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+            layer.weight.data *= scale[:, None, None, None]
+            layer.bias = nn.Parameter(norm.bias - norm.running_mean * scale)
+            layer.norm = None
+    keep_anchors(model)
+    model = model.to(memory_format=torch.channels_last)
+    preprocess = model.preprocess_image
+
+    def in_format(batch: list[dict]) -> ImageList:
+        images = preprocess(batch)
+        images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)
+        return images
+
+    model.preprocess_image = in_format
     return model
 
 
