@@ -29,6 +29,7 @@ def test_measures_every_way(shapes_root, monkeypatch):
 
 
 def test_folded_model_has_the_same_output(build, tiny_cfg):
+    tiny_cfg.MODEL.RESNETS.NORM = "FrozenBN"
     model = build(tiny_cfg).eval()
     norms = [layer for layer in model.modules() if isinstance(layer, FrozenBatchNorm2d)]
     assert norms
