@@ -34,8 +34,8 @@ def collect(plan: Plan) -> dict:
         ``mixed_versions``, the names of those that are not the same for all, ``comparable``
         (whether the published numbers have the same protocol), and for each of the ``variants``
         its ``label``, ``set``, ``published`` numbers, ``runs`` (seed, values by column, steps),
-        ``trained`` (``False`` if it is a single evaluation, independent of the seed), ``mean`` and
-        ``std`` by column (sample standard deviation, ``None`` for one seed), ``difference``, see
+        ``mean`` and ``std`` by column (sample standard deviation, ``None`` for one seed, or for an
+        evaluation that is the same run for every seed), ``difference``, see
         :func:`difference`, and ``breakdown``, see :func:`~.breakdown.breakdown`.
     """
     sweep = plan.sweep
@@ -103,13 +103,13 @@ def _values(plan: Plan, name: str, record: dict) -> dict[str, float | None]:
 def _variant(plan: Plan, name: str, values: dict, records: dict[str, dict]) -> dict:
     """Returns the results of a variant."""
     variant, runs = plan.sweep.variants[name], plan.variants[name]
-    trained = any(run.trains for run in runs.values())
     distinct = list({runs[seed].digest: runs[seed] for seed in values[name]}.values())
     mean, std = {}, {}
     for column in plan.sweep.report:
         numbers = [run[column] for run in values[name].values() if run[column] is not None]
         mean[column] = statistics.fmean(numbers) if numbers else None
-        std[column] = statistics.stdev(numbers) if trained and len(numbers) > 1 else None
+        several = len(distinct) > 1 and len(numbers) > 1
+        std[column] = statistics.stdev(numbers) if several else None
     return {
         "label": variant.label,
         "set": variant.overrides,
@@ -118,7 +118,6 @@ def _variant(plan: Plan, name: str, values: dict, records: dict[str, dict]) -> d
             {"seed": seed, "values": run, "steps": runs[seed].steps}
             for seed, run in values[name].items()
         ],
-        "trained": trained,
         "mean": mean,
         "std": std,
         "difference": difference(plan, name, values),

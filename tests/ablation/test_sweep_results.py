@@ -167,6 +167,17 @@ def test_no_interval_over_the_same_run(finished):
     multiply = collect(planned)["variants"]["multiply"]
     assert len(multiply["runs"]) == 3
     assert multiply["difference"]["ci95"] is None
+    assert multiply["std"]["AP"] is None
+
+
+def test_joint_heads_of_several_detectors_have_a_deviation(plan):
+    """They are only evaluated, but each is another run."""
+    fit = {"SOLVER.FIT_SCORES": True, "MODEL.ROI_MASKIOU_HEAD.SAMPLES": "detections"}
+    planned = plan(only_heads=True, joint=True, variants={"concat": {}, "fit": {"set": fit}})
+    for seed, ap in zip((1, 2, 3), AP["concat"], strict=True):
+        finish(planned.variants["concat"][seed], ap)
+    concat = collect(planned)["variants"]["concat"]
+    assert concat["std"]["AP"] == pytest.approx(statistics.stdev(AP["concat"]))
 
 
 def test_one_seed_has_an_interval_over_images(plan, shapes_root):
