@@ -70,7 +70,9 @@ def parse_data_flag(flag: str) -> tuple[Path, Path]:
 
 
 def use_custom_data(cfg: CfgNode, train: Sequence[str] = (), val: Sequence[str] = ()) -> None:
-    """Points a config at COCO-format data, sets its mask format, and registers its custom datasets.
+    """Points a config at COCO-format data, and registers its custom datasets.
+
+    Training masks in RLE set ``INPUT.MASK_FORMAT`` to ``"bitmask"``.
 
     Args:
         cfg: modified in place.
@@ -89,7 +91,8 @@ def use_custom_data(cfg: CfgNode, train: Sequence[str] = (), val: Sequence[str] 
         pairs = [parse_data_flag(flag) for flag in flags]
         cfg.DATASETS[split] = tuple(f"{a.resolve()}{SEPARATOR}{b.resolve()}" for a, b in pairs)
         formats = {checked_file(*pair).mask_format for pair in pairs}
-        cfg.INPUT.MASK_FORMAT = "bitmask" if "bitmask" in formats else "polygon"
+        if split == "TRAIN" and "bitmask" in formats:
+            cfg.INPUT.MASK_FORMAT = "bitmask"
     register_custom_datasets(cfg)
 
 

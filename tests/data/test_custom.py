@@ -47,15 +47,27 @@ def test_a_file_is_read_again_once_changed(tiny_cfg, shapes_root, tmp_path, monk
 
 
 def test_rle_of_one_class(tiny_cfg, nuclei_root):
+    tiny_cfg.INPUT.MASK_FORMAT = "polygon"
     val = f"{nuclei_root}/val.json:{nuclei_root}/val"
-    use_custom_data(tiny_cfg, val=[val])
+    use_custom_data(tiny_cfg, train=[val])
     assert tiny_cfg.INPUT.MASK_FORMAT == "bitmask"
+
+
+@pytest.mark.parametrize("given", ["polygon", "bitmask"])
+def test_validation_data_leave_the_mask_format_of_training(tiny_cfg, coco_root, shapes_root, given):
+    """RLE of shapes, polygons of COCO."""
+    tiny_cfg.INPUT.MASK_FORMAT = given
+    for val in (flag(shapes_root, "val"), flag(coco_root, "val2017")):
+        use_custom_data(tiny_cfg, val=[val])
+        assert tiny_cfg.INPUT.MASK_FORMAT == given
     assert tiny_cfg.DATASETS.TRAIN == ("shapes_train",)  # untouched
 
 
-def test_polygons_of_coco(tiny_cfg, coco_root):
+@pytest.mark.parametrize("given", ["polygon", "bitmask"])
+def test_polygons_of_coco_can_be_trained_on_in_both_formats(tiny_cfg, coco_root, given):
+    tiny_cfg.INPUT.MASK_FORMAT = given
     use_custom_data(tiny_cfg, train=[flag(coco_root, "train2017")])
-    assert tiny_cfg.INPUT.MASK_FORMAT == "polygon"
+    assert tiny_cfg.INPUT.MASK_FORMAT == given
     assert tiny_cfg.DATASETS.TEST == ()
 
 
