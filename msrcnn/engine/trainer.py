@@ -10,7 +10,7 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
-from detectron2.engine.hooks import PeriodicCheckpointer, PeriodicWriter, PreciseBN
+from detectron2.engine.hooks import EvalHook, PeriodicCheckpointer, PeriodicWriter, PreciseBN
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
@@ -36,7 +36,10 @@ from .optimizer import build_optimizer
 from .progress import ProgressLine
 from .resume_check import identity
 from .timed_checkpoints import TimedCheckpointer
+from .training_log import read_evaluations
 from .wandb_writer import WandbWriter
+
+logger = logging.getLogger(__name__)
 
 
 class Trainer(DefaultTrainer):
@@ -180,7 +183,25 @@ class Trainer(DefaultTrainer):
         if self.cfg.WANDB and comm.is_main_process():
             self._wandb.start(resumed=self.start_iter > 0)
         super().before_train()
+        self._make_up_for_evaluation()
         self._end_if_stopped(self.start_iter)
+
+    def _make_up_for_evaluation(self) -> None:
+        """Evaluates a resumed run if it was killed between a checkpoint and its evaluation."""
+        period, steps = self.cfg.TEST.EVAL_PERIOD, self.start_iter
+        if period <= 0 or steps == 0 or steps % period or steps >= self.max_iter:
+            return
+        log = read_evaluations(Path(self.cfg.OUTPUT_DIR) / "metrics.json")
+        known, *_ = comm.all_gather(any(line["iteration"] == steps - 1 for line in log))
+        if known:
+            return
+        logger.info("The evaluation after iteration %d is missing and is made now.", steps)
+        # As if the last step had just been made.
+        self.iter = self.storage.iter = steps - 1
+        for hook in self._hooks:
+            if isinstance(hook, EvalHook | KeepBest | EarlyStop):
+                hook.after_step()
+        self.iter = self.storage.iter = steps
 
     def after_step(self) -> None:
         super().after_step()

@@ -30,7 +30,10 @@ def read_evaluations(path: Path) -> list[dict]:
         path: a ``metrics.json``. If it does not exist, there are no records.
     """
     lines = map(_parsed, path.read_bytes().splitlines() if path.is_file() else [])
-    found = {line["iteration"]: line for line in lines if "bbox/AP" in line}
+    # Several datasets have names in front.
+    found = {
+        line["iteration"]: line for line in lines if any(key.endswith("bbox/AP") for key in line)
+    }
     return [found[iteration] for iteration in sorted(found)]
 
 

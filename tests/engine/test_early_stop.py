@@ -9,6 +9,7 @@ from training_process import register, run_cfg
 
 from msrcnn.engine import Trainer
 from msrcnn.engine.early_stop import EarlyStop, check_early_stop
+from msrcnn.engine.training_log import read_evaluations
 from msrcnn.errors import UserError
 
 METRIC = "segm_mask_score/AP"
@@ -98,3 +99,43 @@ def test_needs_a_metric(tiny_cfg):
     tiny_cfg.SOLVER.EARLY_STOP = 2
     with pytest.raises(UserError, match="SOLVER.EARLY_STOP 2 needs a metric.*SOLVER.KEEP_BEST"):
         check_early_stop(tiny_cfg)
+
+
+def test_an_evaluation_that_was_killed_is_made_up_for(shapes_root, tmp_path, monkeypatch):
+    """Between a checkpoint and the end of the evaluation at the same step; not a second time."""
+    register(shapes_root)
+    changes = {"SOLVER.KEEP_BEST": METRIC, "SOLVER.CHECKPOINT_PERIOD": 2, "TEST.EVAL_PERIOD": 2}
+    cfg = run_cfg(shapes_root, tmp_path, **changes, **{"SOLVER.MAX_ITER": 6})
+    evaluated = []
+
+    def run(killed_in_evaluation=0, killed_in_step=0):
+        trainer = Trainer(cfg)
+
+        def step():
+            if trainer.iter + 1 == killed_in_step:
+                raise KeyError("killed")
+            trainer.optimizer.step()  # changes nothing
+
+        def evaluate(cls, cfg, model):
+            steps = min(trainer.iter + 1, 6)
+            if steps == killed_in_evaluation:
+                raise KeyError("killed")
+            evaluated.append(steps)
+            return {task: {"AP": float(10 - steps)} for task in ("bbox", "segm_mask_score")}
+
+        trainer._trainer.run_step = step
+        monkeypatch.setattr(Trainer, "test", classmethod(evaluate))
+        trainer.resume_or_load(resume=True)
+        trainer.train()
+
+    with pytest.raises(KeyError, match="killed"):
+        run(killed_in_evaluation=2)
+    assert evaluated == []
+    with pytest.raises(KeyError, match="killed"):
+        run(killed_in_step=3)
+    assert evaluated == [2]
+    run()
+    assert evaluated == [2, 4, 6]
+    log = read_evaluations(tmp_path / "metrics.json")
+    assert [line["iteration"] for line in log] == [1, 3, 6]  # the last one after the training
+    assert best(tmp_path)["steps"] == 2
