@@ -32,13 +32,13 @@ def check_keep_best(cfg: CfgNode) -> None:
     key = f"SOLVER.KEEP_BEST '{cfg.SOLVER.KEEP_BEST}'"
     if not cfg.SOLVER.KEEP_BEST:
         return
-    if not cfg.DATASETS.TEST:
-        raise UserError(f"{key} needs an evaluation, but DATASETS.TEST is empty: give --val-data")
     if cfg.TEST.EVAL_PERIOD <= 0:
         raise UserError(
             f"{key} needs evaluations during training: set TEST.EVAL_PERIOD, the iterations "
             "between two of them"
         )
+    if not cfg.DATASETS.TEST:
+        raise UserError(f"{key} needs an evaluation, but DATASETS.TEST is empty: give --val-data")
     known = _metrics(cfg)
     if cfg.SOLVER.KEEP_BEST not in known:
         near = difflib.get_close_matches(cfg.SOLVER.KEEP_BEST, known, cutoff=0)

@@ -26,6 +26,8 @@ def cfg(tiny_cfg):
         ("segm_box_score/AP", {"MODEL.MASKIOU_ON": False, "MODEL.MASK_ON": False}, "nearest: bbox"),
         ("bbox/AP", {"DATASETS.TEST": ()}, "DATASETS.TEST is empty: give --val-data"),
         ("bbox/AP", {"TEST.EVAL_PERIOD": 0}, "set TEST.EVAL_PERIOD"),
+        # As a fit leaves it to the end, which has data to evaluate on.
+        ("bbox/AP", {"TEST.EVAL_PERIOD": 0, "DATASETS.TEST": ()}, "set TEST.EVAL_PERIOD"),
         ("", {"DATASETS.TEST": ()}, None),
     ],
 )
