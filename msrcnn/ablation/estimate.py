@@ -74,6 +74,7 @@ def seconds_per_step(run: Run, num_gpus: int) -> float:
     cfg = on_available_device(run.cfg).clone()
     cfg.defrost()
     cfg.SOLVER.BASE_LR = 0.0  # from random weights, steps could diverge
+    cfg.SOLVER.ACCUMULATE_STEPS = 1  # the time of as many images
     batch = cfg.SOLVER.IMS_PER_BATCH
     if cfg.MODEL.DEVICE != "cpu":
         cfg.SOLVER.IMS_PER_BATCH = max(batch // max(num_gpus, 1), 1)

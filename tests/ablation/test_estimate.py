@@ -63,10 +63,12 @@ def test_progress_of_a_fit_is_what_it_does(plan):
 
 def test_timed_steps_do_not_change_the_weights(tiny_cfg, monkeypatch):
     """From random weights, training with a learning rate could diverge."""
-    rates = []
-    monkeypatch.setattr(
-        estimate_module, "_time_step", lambda cfg: rates.append(cfg.SOLVER.BASE_LR) or 1.0
-    )
+    timed = []
+    monkeypatch.setattr(estimate_module, "_time_step", lambda cfg: timed.append(cfg) or 1.0)
     monkeypatch.setattr(estimate_module, "progress", lambda run: {})
-    estimate_module.seconds_per_step(SimpleNamespace(cfg=tiny_cfg), 0)
-    assert rates == [0.0]
+    tiny_cfg.SOLVER.IMS_PER_BATCH, tiny_cfg.SOLVER.ACCUMULATE_STEPS = 8, 4
+    assert estimate_module.seconds_per_step(SimpleNamespace(cfg=tiny_cfg), 0) == 4.0
+    (cfg,) = timed
+    assert cfg.SOLVER.BASE_LR == 0
+    # Of fewer images than could be divided into the parts of a step.
+    assert (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATE_STEPS) == (2, 1)
