@@ -23,6 +23,15 @@ KEYS = {
 }
 
 
+def index_dataset(content: dict) -> COCO:
+    """Indexes the content of an annotation file."""
+    dataset = COCO()
+    dataset.dataset = content
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints progress
+        dataset.createIndex()
+    return dataset
+
+
 def load_ground_truth(dataset_name: str) -> COCO:
     """Loads a registered dataset: an annotation file in COCO or LVIS format, or dataset dicts.
 
@@ -49,10 +58,7 @@ def load_ground_truth(dataset_name: str) -> COCO:
             annotation["id"] = number
     for annotation in annotations:
         annotation.setdefault("iscrowd", 0)
-    ground_truth = COCO()
-    ground_truth.dataset = content
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints progress
-        ground_truth.createIndex()
+    ground_truth = index_dataset(content)
     for annotation in annotations:
         if "area" not in annotation:
             annotation["area"] = _area(ground_truth, annotation)

@@ -8,6 +8,8 @@ from detectron2.structures import Boxes, Instances
 from detectron2.structures.boxes import pairwise_intersection
 from torch.nn.functional import pad
 
+from .mask_score import box_scores
+
 # In the order of the tensor that detection_context returns.
 CONTEXT = ("overlap_of_class", "overlap", "covered_by_class", "covered")
 
@@ -17,7 +19,7 @@ def detection_context(detections: Instances) -> torch.Tensor:
 
     Args:
         detections: all N detections of an image, with ``pred_boxes``, ``pred_classes`` and
-            ``scores``.
+            ``scores``, or ``box_scores`` if ``scores`` are others.
 
     Returns:
         Float tensor of shape (N, 4) without gradient: the largest box IoU with a better detection
@@ -35,7 +37,8 @@ def detection_context(detections: Instances) -> torch.Tensor:
     boxes = Boxes(detections.pred_boxes.tensor.detach().float())
     intersection, areas = pairwise_intersection(boxes, boxes), boxes.area()
     union = areas[:, None] + areas - intersection
-    better = detections.scores > detections.scores[:, None]
+    scores = box_scores(detections)
+    better = scores > scores[:, None]
     of_class = better & (detections.pred_classes == detections.pred_classes[:, None])
     # A column of zeros, so that there is a maximum without any detection, also in a trace.
     columns = [

@@ -64,7 +64,8 @@ def l2_rank(prediction: torch.Tensor, target: torch.Tensor, area: torch.Tensor) 
     Args:
         prediction: tensor of shape (N,).
         target: tensor of shape (N,).
-        area: tensor of shape (N,), areas of the whole instances in image pixels.
+        area: tensor of shape (N,), areas of the whole instances in pixels of the (resized) network
+            input.
 
     Returns:
         Tensor of shape (N,); for a sample without a pair, the L2 loss alone.
@@ -99,8 +100,8 @@ def maskiou_loss(
         loss_type: a name in ``MASKIOU_LOSS_REGISTRY``.
         threshold: the paper's tau (table 3); samples with a target at or below it are ignored.
             ``None`` uses all samples, without waiting for the device to count them.
-        area: tensor of shape (N,), areas of the whole instances in image pixels; required by the
-            losses in ``AREA_LOSSES``.
+        area: tensor of shape (N,), areas of the whole instances in pixels of the (resized) network
+            input; required by the losses in ``AREA_LOSSES``.
         num_masks: number of masks that the samples belong to, if a mask can have several samples;
             ``None`` counts the samples that are not ignored. Averaging over masks keeps the
             gradient of an output independent of the number of classes that are trained.

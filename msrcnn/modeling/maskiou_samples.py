@@ -19,7 +19,8 @@ class MaskIoUSamples(NamedTuple):
     Attributes:
         prediction: tensor of shape (K,), selected outputs of the head.
         target: tensor of shape (K,), their true MaskIoU; -1 for outputs that are not trained.
-        area: tensor of shape (K,), areas of the whole instances in image pixels.
+        area: tensor of shape (K,), areas of the whole instances in pixels of the (resized) network
+            input.
         num_masks: number of masks that the samples belong to, if a mask can have several.
     """
 

@@ -28,7 +28,8 @@ def cache_key(cfg: CfgNode, model: nn.Module, ground_truth: COCO) -> dict[str, s
             weights.update(name.encode())
             weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return {
-        "columns": json_digest(SMALL),  # of this version of msrcnn
+        # Of this version of msrcnn; earlier ones had areas in pixels of the image.
+        "columns": json_digest([*SMALL, "areas of the input"]),
         "weights": weights.hexdigest(),
         "config": json_digest(_settings(cfg)),
         "data": json_digest(ground_truth.dataset),

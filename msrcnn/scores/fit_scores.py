@@ -20,7 +20,7 @@ from ..engine import Trainer
 from ..engine.device import on_available_device
 from ..engine.load_model import load_model
 from ..errors import UserError
-from ..evaluation.ground_truth import dataset_record
+from ..evaluation.ground_truth import dataset_record, index_dataset
 from ..modeling.mask_score import mask_score
 from ..provenance import file_record, software
 from .cache_key import HEAD, cache_key
@@ -30,7 +30,7 @@ from .exponents import Exponents, choose_exponents, choose_free_exponent
 from .fit import FitResult, fit_head, fit_seed, predict_all
 from .joined_datasets import JoinedDatasets
 from .sample_cache import SampleCache
-from .sample_pass import collect_samples
+from .sample_pass import collect_samples, sample_parts
 
 logger = logging.getLogger(__name__)
 
@@ -105,15 +105,15 @@ class ScoreFit:
 
         Args:
             cache_gb: bounds the size of the cache on disk.
+
+        Raises:
+            UserError: if the processes do not share the folder of the cache.
         """
         kept = self._ground_truth.imgs
+        images = [image for image in self._data.images() if image["image_id"] in kept]
         collect = partial(
             collect_samples,
-            self._cfg,
-            self._model,
-            self._ground_truth,
-            [image for image in self._data.images() if image["image_id"] in kept],
-            self.cache,
+            *(self._cfg, self._model, self._ground_truth, images, self.cache),
             max_bytes=int(cache_gb * 2**30),
         )
         if comm.get_world_size() == 1 and next(self._model.parameters()).device.type == "cpu":
@@ -122,7 +122,7 @@ class ScoreFit:
             collect(rank=comm.get_rank(), world_size=comm.get_world_size())
         comm.synchronize()
         if comm.is_main_process():
-            self.cache.mark_complete()
+            self.cache.mark_complete(len(sample_parts(self._cfg, images)))
 
     def fit(self) -> None:
         """Fits the head to the samples, which :meth:`collect` has completed.
@@ -240,14 +240,13 @@ def draw_images(ground_truth: COCO, number: int, seed: int) -> np.ndarray:
 def of_images(ground_truth: COCO, image_ids: np.ndarray) -> COCO:
     """Returns the part of a dataset that some images make up."""
     kept, content = set(image_ids.tolist()), ground_truth.dataset
-    part = COCO()
-    part.dataset = {
-        **content,
-        "images": [image for image in content["images"] if image["id"] in kept],
-        "annotations": [a for a in content["annotations"] if a["image_id"] in kept],
-    }
-    part.createIndex()
-    return part
+    return index_dataset(
+        {
+            **content,
+            "images": [image for image in content["images"] if image["id"] in kept],
+            "annotations": [a for a in content["annotations"] if a["image_id"] in kept],
+        }
+    )
 
 
 def _write(

@@ -1,9 +1,9 @@
 """Several training datasets as one, for a fit: their images and categories share ids."""
 
 from detectron2.data import get_detection_dataset_dicts
-from pycocotools.coco import COCO
 
 from ..evaluation import load_ground_truth
+from ..evaluation.ground_truth import index_dataset
 from ..evaluation.mask_quality import LVIS_LISTS
 
 
@@ -47,13 +47,13 @@ class JoinedDatasets:
                     "category_id": categories[annotation["category_id"]],
                 }
                 annotations.append({**annotation, **changed})
-        self.ground_truth = COCO()
-        self.ground_truth.dataset = {
-            "images": images,
-            "annotations": annotations,
-            "categories": truths[0].dataset["categories"],
-        }
-        self.ground_truth.createIndex()
+        self.ground_truth = index_dataset(
+            {
+                "images": images,
+                "annotations": annotations,
+                "categories": truths[0].dataset["categories"],
+            }
+        )
 
     def images(self) -> list[dict]:
         """Returns the images as Detectron2's dataset dicts, with the ids of ``ground_truth``."""

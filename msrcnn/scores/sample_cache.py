@@ -33,7 +33,8 @@ class Samples:
         scalars: :data:`msrcnn.modeling.maskiou_head.ALL_SCALARS`, float32, (N, 9).
         classes: predicted classes, int64, (N,).
         target: true MaskIoU with the matched instance, NaN without one, float32, (N,).
-        area: area of the matched instance in pixels of the image, NaN without one, float32, (N,).
+        area: area of the matched instance in pixels of the (resized) network input, as in training,
+            NaN without one, float32, (N,).
         view: view of the image, see :class:`~.view_mapper.ViewMapper`, int64, (N,).
         usable: whether the detection may be a sample: one on a crowd may not, bool, (N,).
         duplicate: see :func:`msrcnn.evaluation.mask_quality.duplicates`, bool, (N,).
@@ -104,8 +105,21 @@ class SampleCache:
         # Last: its presence says that the part is complete.
         save_predictions(detections, self._path(number, "predictions.npz"))
 
-    def mark_complete(self) -> None:
-        """Notes that no part is missing, see :func:`is_complete`."""
+    def mark_complete(self, parts: int) -> None:
+        """Notes that all samples are there, see :func:`is_complete`.
+
+        Args:
+            parts: their number.
+
+        Raises:
+            UserError: if a part is missing.
+        """
+        missing = sum(not self.has_part(number) for number in range(parts))
+        if missing:
+            raise UserError(
+                f"{missing} of {parts} parts of the samples are missing in '{self.folder}', which "
+                "must be the same folder for all processes: run the same command again"
+            )
         write_file(self.folder / COMPLETE_FILE, "")
 
     def remove(self) -> None:

@@ -52,18 +52,23 @@ def collect_samples(
         max_bytes: bounds the size of the cache; beyond it, detections are drawn per image.
         rank, world_size: this process runs every ``world_size``-th part, from ``rank``.
     """
-    views = range(cfg.SOLVER.FIT_VIEWS)
-    size = max(math.ceil(len(images) * len(views) / PARTS), MIN_IMAGES)
-    starts = range(0, len(images), size)
-    parts = [(view, images[start : start + size]) for view in views for start in starts]
+    parts = sample_parts(cfg, images)
     mine = [number for number in range(rank, len(parts), world_size) if not cache.has_part(number)]
     total = sum(len(parts[number][1]) for number in mine)
-    bytes_per_image = max_bytes / max(len(images) * len(views), 1)
+    bytes_per_image = max_bytes / max(len(images) * cfg.SOLVER.FIT_VIEWS, 1)
     collector = _Collector(cfg, model, ground_truth, bytes_per_image)
     shown = rank == 0 and total > 0
     with progress_bar(total=total, desc="Detections", unit="image", disable=not shown) as bar:
         for number in mine:
             cache.write_part(number, *collector(*parts[number], bar))
+
+
+def sample_parts(cfg, images: list[dict]) -> list[tuple[int, list[dict]]]:
+    """Divides the images into the parts of a cache: the view and the images of each."""
+    views = range(cfg.SOLVER.FIT_VIEWS)
+    size = max(math.ceil(len(images) * len(views) / PARTS), MIN_IMAGES)
+    starts = range(0, len(images), size)
+    return [(view, images[start : start + size]) for view in views for start in starts]
 
 
 class _Collector:
@@ -95,6 +100,8 @@ class _Collector:
                 (instances,) = self._model.inference([image], do_postprocess=False)
                 features, mask_logits, classes = recorder.inputs
                 boxes = instances.pred_boxes.tensor.clone()
+                input_area = math.prod(instances.image_size)
+                area_scale = input_area / (image["height"] * image["width"])
                 class_masks = select_class_masks(mask_logits, classes)
                 scalars = torch.cat(
                     [mask_scalars(class_masks, boxes), detection_context(instances)], dim=1
@@ -119,15 +126,18 @@ class _Collector:
                         "scalars": scalars[rows].cpu().numpy(),
                         "classes": classes[rows].cpu().numpy(),
                         "duplicate": duplicate[kept],
+                        "area_scale": np.full(len(kept), area_scale, dtype=np.float32),
                     }
                 )
                 bar.update()
         found = Detections.stack(detections)
         true = true_maskiou(self._ground_truth, found)
+        joined = {name: np.concatenate([c[name] for c in columns]) for name in columns[0]}
+        area = true.area * joined.pop("area_scale")
         samples = Samples(
-            **{name: np.concatenate([c[name] for c in columns]) for name in columns[0]},
+            **joined,
             target=true.matched.astype(np.float32),
-            area=true.area.astype(np.float32),
+            area=area.astype(np.float32),
             view=np.full(len(found), view, dtype=np.int64),
             usable=~np.isnan(true.matched_or_zero),
         )

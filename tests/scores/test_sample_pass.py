@@ -7,10 +7,12 @@ from detectron2.data import DatasetMapper, get_detection_dataset_dicts
 from detectron2.data.datasets import register_coco_instances
 from zoo_configs import framework_cfg
 
+from msrcnn.errors import UserError
 from msrcnn.evaluation import load_ground_truth
-from msrcnn.evaluation.mask_quality import duplicates, instances_by_class
+from msrcnn.evaluation.mask_quality import duplicates, instances_by_class, true_maskiou
+from msrcnn.modeling.mask_score import box_scores
 from msrcnn.scores.fit import predict_maskiou
-from msrcnn.scores.sample_cache import SampleCache
+from msrcnn.scores.sample_cache import SampleCache, is_complete
 from msrcnn.scores.sample_pass import collect_samples
 
 NAME = "shapes for the pass"
@@ -35,6 +37,7 @@ def images(shapes_root):
         ("fpn", LITE, {"ROI_MASK_HEAD.CLS_AGNOSTIC_MASK": True}),
         ("c4", {"INPUT_SCALARS": True}, {"ROI_HEADS.NMS_TYPE": "soft_linear"}),
         ("cascade", {**LITE, "INPUT_CONTEXT": True}, {}),
+        ("fpn", {"INPUT_CONTEXT": True}, {"ROI_MASK_HEAD.RANK_BY": "mask_score"}),
         ("cascade", {}, {"ROI_HEADS.NMS_TYPE": "soft_gaussian"}),
     ],
 )
@@ -51,6 +54,7 @@ def test_fitted_heads_see_what_they_score(framework, head, changes, build, image
     collect_samples(cfg, model, ground_truth, images, cache, max_bytes=2**30)
     assert model.roi_heads.mask_head.maskiou_head is maskiou_head
     assert len(cache) == 16
+    true = true_maskiou(ground_truth, cache.detections)
     expected = duplicates(instances_by_class(ground_truth), cache.detections)
     np.testing.assert_array_equal(cache.small["duplicate"], expected)
 
@@ -68,4 +72,18 @@ def test_fitted_heads_see_what_they_score(framework, head, changes, build, image
         torch.testing.assert_close(found, at_test, rtol=0.01, atol=0.01 * at_test.std().item())
         assert at_test.std() > 0
         np.testing.assert_array_equal(classes, expected.pred_classes.numpy())
-        np.testing.assert_allclose(cache.detections.score[rows], expected.scores.numpy(), atol=1e-6)
+        scores = box_scores(expected).numpy()
+        np.testing.assert_allclose(cache.detections.score[rows], scores, atol=1e-6)
+        scale = mapper(image)["image"][0].numel() / (image["height"] * image["width"])
+        np.testing.assert_allclose(cache.small["area"][rows], true.area[rows] * scale, rtol=1e-5)
+
+
+def test_parts_that_are_missing_are_noticed(tmp_path):
+    """As on several machines with a folder of their own each."""
+    cache = SampleCache(tmp_path, {})
+    (tmp_path / "00000-predictions.npz").touch()
+    with pytest.raises(UserError, match="2 of 3 parts of the samples are missing .* same folder"):
+        cache.mark_complete(3)
+    assert not is_complete(tmp_path)
+    cache.mark_complete(1)
+    assert is_complete(tmp_path)
