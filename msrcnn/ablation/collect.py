@@ -10,11 +10,12 @@ from ..errors import UserError
 from ..evaluation import (
     AP_LABELS,
     PER_CLASS,
-    compare_detections,
     load_ground_truth,
     load_predictions,
     student_interval,
 )
+from ..evaluation.bootstrap import gain_interval
+from ..evaluation.matching import match_detections
 from .breakdown import breakdown
 from .plan import RESULT, Plan, Run, describe
 from .sweep import FULL
@@ -174,9 +175,14 @@ def _image_interval(baseline: Run, run: Run) -> list[float] | None:
     if not all(file.is_file() for file in files.values()):
         return None
     ground_truth = load_ground_truth(run.cfg.DATASETS.TEST[0])
-    detections = {name: load_predictions(file, ground_truth) for name, file in files.items()}
-    comparison = compare_detections(ground_truth, detections, **evaluation_settings(run.cfg))
-    return comparison["gains"]["variant"]["ci95"]
+    settings = evaluation_settings(run.cfg)
+    if not settings["bootstrap"]:
+        return None
+    before, after = (
+        match_detections(ground_truth, found, "segm", found.mask_score, settings["max_dets"])
+        for found in (load_predictions(file, ground_truth) for file in files.values())
+    )
+    return gain_interval(before, after, settings["bootstrap"])
 
 
 def _detector(plan: Plan, records: dict[str, dict]) -> dict | None:
@@ -188,9 +194,10 @@ def _detector(plan: Plan, records: dict[str, dict]) -> dict | None:
 
 
 def _learning_curve(run: Run) -> list[dict]:
-    """Returns the AP of a detector over its training: ``iteration``, and AP by ranking."""
+    """Returns the AP of a detector over its training: completed ``iteration``s, AP by ranking."""
+    last = run.cfg.SOLVER.MAX_ITER  # logged as the number of iterations, the others from 0
     return [
-        {"iteration": line["iteration"]}
+        {"iteration": min(line["iteration"] + 1, last)}
         | {task: line[f"{task}/AP"] for task in AP_LABELS if f"{task}/AP" in line}
         for line in read_evaluations(run.folder / "metrics.json")
     ]

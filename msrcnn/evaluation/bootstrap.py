@@ -14,10 +14,10 @@ from pycocotools.coco import COCO
 
 from .coco_metrics import RECALL_THRESHOLDS
 from .detections import Detections
+from .intervals import CONFIDENCE
 from .matching import CategoryMatches, Matches, match_detections
 
 SEED = 0
-CONFIDENCE = 0.95
 # From fewer images, samples say little about other images: from one, all samples are the same.
 MIN_IMAGES = 20
 MAX_COUNTS = 250_000  # detections x samples at a time, which fit into a processor's cache

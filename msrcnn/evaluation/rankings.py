@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 from tabulate import tabulate
 
 from .agreement import quality_statistics
-from .bootstrap import gain_interval
+from .bootstrap import gain_interval, too_few_images
 from .coco_metrics import ENGINES, METRICS, RECALL_THRESHOLDS, AveragePrecision
 from .confusion import confusion
 from .detection_rules import check_detections
@@ -177,10 +177,11 @@ def add_interval(evaluation: Evaluation, *, max_dets: int, bootstrap: int) -> No
     """Adds the confidence interval of the mask score's gain to the summary of an evaluation.
 
     Args:
-        evaluation: modified in place, unless its gain is ``None``.
+        evaluation: modified in place, unless its gain is ``None`` or it has too few images.
         max_dets, bootstrap: see :func:`evaluate_detections`.
     """
-    if evaluation.summary["delta"]["AP"] is None:
+    images = len(evaluation.ground_truth.imgs)
+    if evaluation.summary["delta"]["AP"] is None or too_few_images(images):
         return
     timer = _StageTimer()
     before, after = (

@@ -180,6 +180,16 @@ def test_joint_heads_of_several_detectors_have_a_deviation(plan):
     assert concat["std"]["AP"] == pytest.approx(statistics.stdev(AP["concat"]))
 
 
+def test_learning_curves_count_completed_iterations(plan):
+    planned = plan(only_heads=True)
+    finish(planned.detector, None)
+    lines = [{"iteration": i, "bbox/AP": 9.0, "segm_box_score/AP": i} for i in (1, 4)]
+    log = planned.detector.folder / "metrics.json"
+    log.write_text("\n".join(json.dumps(line) for line in lines))
+    (curve,) = collect(planned)["learning_curves"].values()
+    assert [(each["iteration"], each["segm_box_score"]) for each in curve] == [(2, 1), (4, 4)]
+
+
 def test_one_seed_has_an_interval_over_images(plan, shapes_root):
     planned = plan(seeds=[1])
     ground_truth = COCO(str(shapes_root / "annotations" / "instances_val.json"))
