@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from filelock import FileLock
 
 from ..atomic_file import write_file
+from ..checkpoint.checkpoint_files import FINAL_WEIGHTS
 from ..engine import Processes, launch_processes, prepare_config, run, start_run
 from ..engine.result_records import record_result
 from ..engine.training_log import read_training_log
@@ -19,7 +20,6 @@ from ..scores.sample_cache import is_complete
 from .plan import RESULT, Run
 
 CONFIG = "run.yaml"  # the planned config; Detectron2 writes the config of the run to config.yaml
-FINAL_WEIGHTS = "model_final.pth"
 LOG_END = 8192  # bytes at the end of a training log that contain its last line
 
 

@@ -13,6 +13,7 @@ from .safe_load import DamagedFileError
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+FINAL_WEIGHTS = "model_final.pth"  # of a training that has ended
 LAST_CHECKPOINT = "last_checkpoint"  # a text file with the name of the latest checkpoint
 PERIODIC = re.compile(r"model_\d{7,}\.pth")
 RESUMABLE = re.compile(r"model_(\d{7,}|final)\.pth")

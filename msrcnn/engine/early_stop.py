@@ -1,12 +1,14 @@
 """Ends a training that no longer gets better (``SOLVER.EARLY_STOP``)."""
 
 import logging
+from pathlib import Path
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
+from ..checkpoint.checkpoint_files import FINAL_WEIGHTS
 from ..errors import UserError
 from .keep_best import KeepBest
 
@@ -68,7 +70,7 @@ class EarlyStop(HookBase):
                 "training ends at iteration %d.",
                 *(best, steps),
             )
-            self._checkpointer.save("model_final", iteration=self.trainer.iter)
+            self._checkpointer.save(Path(FINAL_WEIGHTS).stem, iteration=self.trainer.iter)
 
     def state_dict(self) -> dict:
         return {"ended_with": self._ended_with} if self._ended_with else {}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 
+from ..checkpoint.checkpoint_files import FINAL_WEIGHTS
 from ..data.custom import custom_annotations
 from ..evaluation import MaskScoringEvaluator
 from ..modeling import ROI_MASKIOU_HEAD_REGISTRY
@@ -13,8 +14,6 @@ from ..modeling.maskiou_head import MaskConfidenceHead
 from ..provenance import file_record
 from .main_settings import main_settings
 from .publish import publish_evaluation, training_storage
-
-FINAL_WEIGHTS = "model_final.pth"
 
 
 def evaluation_settings(cfg: CfgNode) -> dict:

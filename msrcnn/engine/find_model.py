@@ -4,12 +4,12 @@ from pathlib import Path
 
 from detectron2 import model_zoo
 
+from ..checkpoint.checkpoint_files import FINAL_WEIGHTS
 from ..config import config_beside
 from ..errors import UserError
 
 COMPUTATIONS = (".ts", ".onnx")
 FORMATS = (".pth", ".safetensors", ".pkl")
-TRAINED = "model_final.pth"  # beside config.yaml
 
 
 def find_model(name: str) -> tuple[str, str]:
@@ -46,7 +46,7 @@ def _in_folder(folder: Path) -> Path:
         for path in folder.iterdir()
         if path.suffix in FORMATS and path.with_suffix(".yaml").is_file()
     )
-    trained = folder / TRAINED
+    trained = folder / FINAL_WEIGHTS
     if not found and trained.is_file():
         return trained
     if len(found) != 1:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 
+from ..checkpoint.checkpoint_files import FINAL_WEIGHTS
 from ..engine import Processes, launch_processes, run, scale_schedule, start_run
-from ..engine.evaluators import FINAL_WEIGHTS
 from ..engine.keep_best import NAME as BEST
 from ..engine.publish import log_after_training
 from ..errors import UserError
