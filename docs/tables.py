@@ -57,42 +57,6 @@ def gain_in_words(delta: dict) -> str:
     return f"{delta['AP']:+.2f} mask AP over the box score{interval}"
 
 
-SINGLE_RUNS = [
-    ("shapes, 200 images (`make demo`)", None, "demo"),
-    ("animals, 280 photos", "scores/animals_joint", "scores/animals_fitted"),
-    ("animals, trained again", "scores/animals_again_joint", "scores/animals_again_fitted"),
-    ("nuclei, 104 images", "scores/nuclei_joint", "scores/nuclei_fitted"),
-    ("clothing, 200 photos", "scores/ccp_joint", "scores/ccp_fitted"),
-]
-
-
-def single_runs() -> None:
-    """One run on each dataset: joint head and fitted head of the same detector."""
-    rows = []
-    for label, joint, fitted in SINGLE_RUNS:
-        after = evaluation(fitted)
-        before = evaluation(joint) if joint else None
-        for key in ("bbox", "segm_box_score", "segm_oracle"):  # a fit changes only the scores
-            assert before is None or before[key] == after[key]
-        rows.append(
-            [
-                label,
-                *ap(after, "segm_box_score", "segm_mask_confidence"),
-                *(ap(before, "segm_mask_score") if before else ["-"]),
-                *ap(after, "segm_mask_score"),
-                gain(after["delta"]),
-                *ap(after, "bbox", "bbox_mask_score"),
-            ]
-        )
-    print_table(
-        [
-            *("validation data", "mask AP by box score", "by mask confidence", "by joint head"),
-            *("by fitted head", "gain over box score", "box AP by box score", "by fitted head"),
-        ],
-        rows,
-    )
-
-
 def demo() -> None:
     """What the demo prints."""
     found = record("demo")

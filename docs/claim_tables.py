@@ -1,0 +1,258 @@
+"""Tables of the evidence, from the sweeps `claim` in docs/results/claim.
+
+The functions print Markdown for cog, as those of :mod:`tables`.
+"""
+
+import json
+import math
+from statistics import fmean
+
+from tables import RESULTS, evaluation, excludes_zero, gain, number, print_table
+
+from msrcnn.evaluation import student_interval
+
+LABELS = {"shapes": "shapes", "animals": "animals", "nuclei": "nuclei", "ccp": "clothing"}
+# Where there is no sweep yet: the records of shorter trainings, one for each seed, and that of the
+# joint head.
+RUNS = {
+    "shapes": ([f"scores/shapes_fresh_defaults_seed{seed}" for seed in (1, 2, 3)], None),
+    "animals": (["scores/animals_again_fitted"], "scores/animals_again_joint"),
+    "nuclei": (["scores/nuclei_fitted"], "scores/nuclei_joint"),
+    "ccp": (["scores/ccp_fitted"], "scores/ccp_joint"),
+}
+LINK = "docs/results/claim/{}/results.json"  # from the README
+FITTED = "full"  # the variant with the defaults of `msrcnn fit-scores`
+AGREEMENT = {
+    "box score": ("joint", "box_score"),
+    "mask confidence": ("joint", "mask_confidence"),
+    "joint head": ("joint", "maskiou"),
+    "fitted, matched": ("matched", "maskiou"),
+    "fitted, all": (FITTED, "maskiou"),
+}
+
+
+def claims() -> dict[str, dict]:
+    """Returns the recorded sweeps by the name of their data."""
+    paths = {name: RESULTS / "claim" / name / "results.json" for name in LABELS}
+    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.is_file()}
+
+
+def interval(values: list[float]) -> str:
+    """Returns a cell with the mean of a difference over seeds and its 95% interval."""
+    return gain({"AP": fmean(values), "ci95": student_interval(values)})
+
+
+def per_seed(found: dict, variant: str, column: str) -> list[float]:
+    return [run["values"][column] for run in found["variants"][variant]["runs"]]
+
+
+def differences(found: dict, variant: str, column: str, other: str) -> list[float]:
+    """Returns the differences of two columns of a variant, by seed."""
+    pairs = zip(per_seed(found, variant, column), per_seed(found, variant, other), strict=True)
+    return [value - before for value, before in pairs]
+
+
+def gains(found: dict, variant: str) -> list[float]:
+    """Returns what the mask score of a variant gains over the box score, by seed."""
+    return per_seed(found, variant, "gain over box score")
+
+
+def free_gains(found: dict, variant: str = "joint") -> list[float]:
+    """Returns what mask confidence gains over the box score, by seed.
+
+    Args:
+        found: a sweep.
+        variant: ``"joint"``, which has an exponent of 1, or a fit, which chooses the exponent on
+            held-out training images.
+    """
+    return differences(found, variant, "AP by mask confidence", "AP by box score")
+
+
+def summary() -> None:
+    """Each dataset: AP by box score, and what the other scores gain."""
+    found = claims()
+    rows = [
+        _of_sweep(name, found[name]) if name in found else _of_runs(name, *RUNS[name])
+        for name in LABELS
+    ]
+    headers = ["data", "seeds", "mask AP by box score", "gain of mask confidence"]
+    headers += ["gain of the joint head", "gain of the fitted head", "box AP by box score"]
+    print_table([*headers, "box AP by fitted head"], rows)
+
+
+def _of_sweep(name: str, found: dict) -> list[str]:
+    means = found["variants"][FITTED]["mean"]
+    return [
+        f"[{LABELS[name]}]({LINK.format(name)})",
+        str(len(found["protocol"]["seeds"])),
+        number(means["AP by box score"]),
+        *(interval(free_gains(found)), interval(gains(found, "joint"))),
+        f"**{interval(gains(found, FITTED))}**",
+        *(number(means[column]) for column in ("box AP", "box AP by mask score")),
+    ]
+
+
+def _of_runs(name: str, fitted: list[str], joint: str | None) -> list[str]:
+    runs = [evaluation(each) for each in fitted]
+    ap = {
+        ranking: [run[ranking]["AP"] for run in runs]
+        for ranking in ("segm_box_score", "segm_mask_confidence", "bbox", "bbox_mask_score")
+    }
+    pairs = zip(ap["segm_mask_confidence"], ap["segm_box_score"], strict=True)
+    all_gains = [run["delta"]["AP"] for run in runs]
+    return [
+        *(LABELS[name], str(len(runs)), number(fmean(ap["segm_box_score"]))),
+        interval([free - before for free, before in pairs]),
+        gain({**evaluation(joint)["delta"], "ci95": None}) if joint else "-",
+        f"**{interval(all_gains)}**",
+        *(number(fmean(ap[task])) for task in ("bbox", "bbox_mask_score")),
+    ]
+
+
+def verdict() -> None:
+    """What the fitted head gains over the others, by dataset."""
+    for name, found in claims().items():
+        fitted, joint, free = gains(found, FITTED), gains(found, "joint"), free_gains(found)
+        print(f"* {LABELS[name].capitalize()}:")
+        for label, better, worse in (
+            ("fitted head over box score", fitted, [0.0] * len(fitted)),
+            ("fitted head over mask confidence", fitted, free),
+            ("fitted head over joint head", fitted, joint),
+            ("joint head over mask confidence", joint, free),
+        ):
+            each = [ours - theirs for ours, theirs in zip(better, worse, strict=True)]
+            print(f"    * {label} {_tested(each)}")
+
+
+def _tested(values: list[float]) -> str:
+    """Returns the mean of a difference over seeds, its interval, and whether it excludes 0."""
+    low, high = student_interval(values) or (-math.inf, math.inf)
+    significant = "" if excludes_zero([low, high]) else ": not statistically significant"
+    return f"{interval(values)}{significant}"
+
+
+def earlier() -> None:
+    """What two trainings of half the length gained on animals."""
+    names = ("scores/animals_fitted", "scores/animals_again_fitted")
+    first, second = (evaluation(name) for name in names)
+    print("Two earlier trainings on animals of half the length, with the same commands on two")
+    print(f"machines, gained {first['delta']['AP']:+.2f} and {second['delta']['AP']:+.2f}, from a")
+    print(
+        "mask AP of {:.2f} and {:.2f}: one training says little.".format(
+            *(each["segm_box_score"]["AP"] for each in (first, second))
+        )
+    )
+
+
+def scores() -> None:
+    """What every score gains over the box score, and what the true MaskIoU would."""
+    found = claims()
+    free = {"mask confidence": "joint", "mask confidence, exponent chosen by the fit": FITTED}
+    rows = [
+        [label, *(interval(free_gains(f, variant)) for f in found.values())]
+        for label, variant in free.items()
+    ]
+    variants = next(iter(found.values()))["variants"]
+    for name, variant in variants.items():
+        rows.append([variant["label"], *(interval(gains(f, name)) for f in found.values())])
+    bounds = {"segm_oracle_matched": "true MaskIoU, matched", "segm_oracle": "true MaskIoU, all"}
+    for ranking, label in bounds.items():
+        rows.append([label, *(f"{_overall(f, ranking):+.2f}" for f in found.values())])
+    print_table(["score", *_labels(found)], rows)
+
+
+def _overall(found: dict, ranking: str) -> float:
+    means = found["variants"][FITTED]["breakdown"]["all"]["all"]["AP"]
+    return means[ranking] - means["segm_box_score"]
+
+
+def _labels(found: dict) -> list[str]:
+    return [LABELS[name] for name in found]
+
+
+def groups() -> None:
+    """What the fitted head gains by size and by IoU threshold."""
+    found = claims()
+    parts = {name: f["variants"][FITTED]["breakdown"] for name, f in found.items()}
+    wanted = [("size", size) for size in ("small", "medium", "large")]
+    wanted += [("iou", threshold) for threshold in ("0.50", "0.75", "0.90")]
+    rows = []
+    for kind, member in wanted:
+        cells = [_group_gain(part[kind].get(member)) for part in parts.values()]
+        rows.append([f"IoU {member}" if kind == "iou" else member, *cells])
+    print_table(["instances", *_labels(found)], rows)
+
+
+def _group_gain(group: dict | None) -> str:
+    if group is None:
+        return "-"
+    return gain({"AP": group["gain"]["mean"], "ci95": group["gain"]["ci95"]})
+
+
+def classes() -> None:
+    """The classes that gain most and least, with as many as gain and lose."""
+    rows = []
+    for name, found in claims().items():
+        members = found["variants"][FITTED]["breakdown"]["class"]
+        by_gain = sorted(members.items(), key=lambda item: item[1]["gain"]["mean"])
+        intervals = [group["gain"]["ci95"] for group in members.values()]
+        sure = [each for each in intervals if each and excludes_zero(each)]
+        up = sum(each[0] > 0 for each in sure)
+        ends = [f"{key} {_group_gain(group)}" for key, group in (by_gain[-1], by_gain[0])]
+        label = LABELS[name]
+        rows.append([label, str(len(members)), str(up), str(len(sure) - up), *ends])
+    headers = ["data", "classes", "significantly better", "significantly worse"]
+    print_table([*headers, "largest gain", "smallest gain"], rows)
+
+
+def agreement() -> None:
+    """How well each score agrees with the true MaskIoU: of matched detections, and of all."""
+    found = claims()
+    rows = []
+    for label, (variant, score) in AGREEMENT.items():
+        for suffix, scope in (("", "matched"), ("_all", "all")):
+            cells = []
+            for f in found.values():
+                values = f["variants"][variant]["breakdown"]["agreement"][score]
+                keys = (f"{key}{suffix}" for key in ("pearson", "spearman", "calibration_error"))
+                cells.append(" / ".join(number(values[key]) for key in keys))
+            rows.append([label, scope, *cells])
+    print_table(["score", "detections", *_labels(found)], rows)
+
+
+def curves() -> None:
+    """The learning curves of the detectors."""
+    found = claims()
+    for name in found:
+        print(
+            f"![Mask AP of the {name} detectors over their training]"
+            f"(results/claim/{name}/learning_curve.png)"
+        )
+
+
+def last_steps() -> None:
+    """What the last part of the training gained: mean over seeds of mask AP by box score."""
+    rows = []
+    for name, found in claims().items():
+        curves_by_seed = list(found["learning_curves"].values())
+        steps = [point["iteration"] for point in curves_by_seed[0]]
+        means = [
+            fmean(curve[index]["segm_box_score"] for curve in curves_by_seed)
+            for index in range(len(steps))
+        ]
+        cells = [f"{value:.2f} ({step:,})" for step, value in zip(steps, means, strict=True)]
+        rows.append([LABELS[name], ", ".join(cells)])
+    print_table(["data", "mask AP by box score (after as many iterations)"], rows)
+
+
+def records() -> None:
+    """Command, hardware and record of each sweep."""
+    rows = [
+        [
+            f"[{name}](results/claim/{name}/results.json)",
+            f"`make reproduce-{name}`",
+            found["hardware"],
+        ]
+        for name, found in claims().items()
+    ]
+    print_table(["record", "command", "hardware"], rows)
