@@ -129,7 +129,10 @@ def test_pages_have_no_placeholders_or_broken_links(path):
 ABLATIONS = sorted((ROOT / "docs" / "results" / "ablations").glob("*/results.json"))
 
 
-@pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.parent.name)
+CLAIMS = sorted((ROOT / "docs" / "results" / "claim").glob("*/results.json"))
+
+
+@pytest.mark.parametrize("path", ABLATIONS + CLAIMS, ids=lambda path: path.parent.name)
 def test_ablation_tables_match_the_records(path):
     recorded = json.loads(path.read_text())
     assert path.with_name("table.md").read_text() == tables.markdown(recorded)
@@ -162,6 +165,14 @@ def test_every_sweep_is_recorded():
         recorded = json.loads(path.read_text())
         assert recorded["missing"] == []
         assert len(recorded["protocol"]["seeds"]) >= 3
+
+
+def test_claims_are_complete():
+    for path in CLAIMS:
+        recorded = json.loads(path.read_text())
+        assert recorded["missing"] == recorded["mixed_versions"] == []
+        assert not recorded["versions"]["dirty"]
+        assert recorded["protocol"]["seeds"] == [1, 2, 3]
 
 
 def test_tests_named_in_reliability_exist():
