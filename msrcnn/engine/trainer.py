@@ -195,7 +195,7 @@ class Trainer(DefaultTrainer):
         known, *_ = comm.all_gather(any(line["iteration"] == steps - 1 for line in log))
         if known:
             return
-        logger.info("The evaluation after iteration %d is missing and is made now.", steps)
+        logger.info("The evaluation after iteration %d is missing: evaluating now.", steps)
         # As if the last step had just been made.
         self.iter = self.storage.iter = steps - 1
         for hook in self._hooks:

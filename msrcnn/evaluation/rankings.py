@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 from tabulate import tabulate
 
 from .agreement import quality_statistics
-from .bootstrap import gain_interval, too_few_images
+from .bootstrap import gain_interval
 from .coco_metrics import ENGINES, METRICS, RECALL_THRESHOLDS, AveragePrecision
 from .confusion import confusion
 from .detection_rules import check_detections
@@ -177,11 +177,10 @@ def add_interval(evaluation: Evaluation, *, max_dets: int, bootstrap: int) -> No
     """Adds the confidence interval of the mask score's gain to the summary of an evaluation.
 
     Args:
-        evaluation: modified in place, unless its gain is ``None`` or it has too few images.
+        evaluation: modified in place, unless its gain is ``None``.
         max_dets, bootstrap: see :func:`evaluate_detections`.
     """
-    images = len(evaluation.ground_truth.imgs)
-    if evaluation.summary["delta"]["AP"] is None or too_few_images(images):
+    if evaluation.summary["delta"]["AP"] is None:
         return
     timer = _StageTimer()
     before, after = (

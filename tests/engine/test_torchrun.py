@@ -26,6 +26,7 @@ def main(name):
 
 for name in ("training", "fit"):
     launch_processes(functools.partial(main, name), Processes(num_gpus=int(sys.argv[1])))
+dist.destroy_process_group()  # threads of gloo could outlive the interpreter, which aborts
 """
 ONE_FAILS = """
 from detectron2.utils import comm
