@@ -3,11 +3,9 @@
 The functions print Markdown for cog, as those of :mod:`tables`.
 """
 
-import json
-import math
 from statistics import fmean
 
-from tables import RESULTS, evaluation, excludes_zero, gain, number, print_table
+from tables import RESULTS, evaluation, excludes_zero, gain, number, print_table, record
 
 from msrcnn.evaluation import student_interval
 
@@ -16,7 +14,6 @@ LABELS = {"shapes": "shapes", "animals": "animals", "nuclei": "nuclei", "ccp": "
 # joint head.
 RUNS = {
     "shapes": ([f"scores/shapes_fresh_defaults_seed{seed}" for seed in (1, 2, 3)], None),
-    "animals": (["scores/animals_again_fitted"], "scores/animals_again_joint"),
     "nuclei": (["scores/nuclei_fitted"], "scores/nuclei_joint"),
     "ccp": (["scores/ccp_fitted"], "scores/ccp_joint"),
 }
@@ -33,8 +30,8 @@ AGREEMENT = {
 
 def claims() -> dict[str, dict]:
     """Returns the recorded sweeps by the name of their data."""
-    paths = {name: RESULTS / "claim" / name / "results.json" for name in LABELS}
-    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.is_file()}
+    recorded = [name for name in LABELS if (RESULTS / "claim" / name).is_dir()]
+    return {name: record(f"claim/{name}/results") for name in recorded}
 
 
 def interval(values: list[float]) -> str:
@@ -46,10 +43,9 @@ def per_seed(found: dict, variant: str, column: str) -> list[float]:
     return [run["values"][column] for run in found["variants"][variant]["runs"]]
 
 
-def differences(found: dict, variant: str, column: str, other: str) -> list[float]:
-    """Returns the differences of two columns of a variant, by seed."""
-    pairs = zip(per_seed(found, variant, column), per_seed(found, variant, other), strict=True)
-    return [value - before for value, before in pairs]
+def paired(values: list[float], others: list[float]) -> list[float]:
+    """Returns the differences of values and others, by seed."""
+    return [value - other for value, other in zip(values, others, strict=True)]
 
 
 def gains(found: dict, variant: str) -> list[float]:
@@ -65,7 +61,8 @@ def free_gains(found: dict, variant: str = "joint") -> list[float]:
         variant: ``"joint"``, which has an exponent of 1, or a fit, which chooses the exponent on
             held-out training images.
     """
-    return differences(found, variant, "AP by mask confidence", "AP by box score")
+    columns = ("AP by mask confidence", "AP by box score")
+    return paired(*(per_seed(found, variant, column) for column in columns))
 
 
 def summary() -> None:
@@ -98,11 +95,10 @@ def _of_runs(name: str, fitted: list[str], joint: str | None) -> list[str]:
         ranking: [run[ranking]["AP"] for run in runs]
         for ranking in ("segm_box_score", "segm_mask_confidence", "bbox", "bbox_mask_score")
     }
-    pairs = zip(ap["segm_mask_confidence"], ap["segm_box_score"], strict=True)
     all_gains = [run["delta"]["AP"] for run in runs]
     return [
         *(LABELS[name], str(len(runs)), number(fmean(ap["segm_box_score"]))),
-        interval([free - before for free, before in pairs]),
+        interval(paired(ap["segm_mask_confidence"], ap["segm_box_score"])),
         gain({**evaluation(joint)["delta"], "ci95": None}) if joint else "-",
         f"**{interval(all_gains)}**",
         *(number(fmean(ap[task])) for task in ("bbox", "bbox_mask_score")),
@@ -114,21 +110,20 @@ def verdict() -> None:
     for name, found in claims().items():
         fitted, joint, free = gains(found, FITTED), gains(found, "joint"), free_gains(found)
         print(f"* {LABELS[name].capitalize()}:")
-        for label, better, worse in (
-            ("fitted head over box score", fitted, [0.0] * len(fitted)),
-            ("fitted head over mask confidence", fitted, free),
-            ("fitted head over joint head", fitted, joint),
-            ("joint head over mask confidence", joint, free),
+        for label, each in (
+            ("fitted head over box score", fitted),
+            ("fitted head over mask confidence", paired(fitted, free)),
+            ("fitted head over joint head", paired(fitted, joint)),
+            ("joint head over mask confidence", paired(joint, free)),
         ):
-            each = [ours - theirs for ours, theirs in zip(better, worse, strict=True)]
             print(f"    * {label} {_tested(each)}")
 
 
 def _tested(values: list[float]) -> str:
     """Returns the mean of a difference over seeds, its interval, and whether it excludes 0."""
-    low, high = student_interval(values) or (-math.inf, math.inf)
-    significant = "" if excludes_zero([low, high]) else ": not statistically significant"
-    return f"{interval(values)}{significant}"
+    bounds = student_interval(values)
+    significant = bounds and excludes_zero(bounds)
+    return interval(values) + ("" if significant else ": not statistically significant")
 
 
 def earlier() -> None:
@@ -199,8 +194,7 @@ def classes() -> None:
         sure = [each for each in intervals if each and excludes_zero(each)]
         up = sum(each[0] > 0 for each in sure)
         ends = [f"{key} {_group_gain(group)}" for key, group in (by_gain[-1], by_gain[0])]
-        label = LABELS[name]
-        rows.append([label, str(len(members)), str(up), str(len(sure) - up), *ends])
+        rows.append([LABELS[name], str(len(members)), str(up), str(len(sure) - up), *ends])
     headers = ["data", "classes", "significantly better", "significantly worse"]
     print_table([*headers, "largest gain", "smallest gain"], rows)
 

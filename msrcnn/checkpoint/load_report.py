@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..errors import UserError
+from ..errors import UserError, first_of
 from ..escaping import printable
 from .class_layers import CLASS_LAYERS, CLASSIFIER, Outputs
 
@@ -158,8 +158,9 @@ def make_report(
     wrong = [str(mismatch) for mismatch in mismatches if mismatch.name not in explained]
     if wrong:
         raise UserError(
-            f"'{source}' does not fit this model: {_some(wrong, '; ')}. Set the MODEL keys of the "
-            "config to the values the weights were trained with, or choose other MODEL.WEIGHTS"
+            f"'{source}' does not fit this model: {first_of(wrong, SHOWN, '; ')}. Set the MODEL "
+            "keys of the config to the values the weights were trained with, or choose other "
+            "MODEL.WEIGHTS"
         )
     names = [name for name in model_names if not name.endswith(COUNTERS)]
     left_out = {*missing, *explained}
@@ -262,7 +263,7 @@ def _name_by_part(names: list[str], others: list[str]) -> str:
     """Lists each part as a whole if ``others`` has none of it, or else by layer."""
     named = {*_group(others), "others"}
     return "; ".join(
-        _some(_layers(group)) if part in named else f"{part} ({len(group)} tensors)"
+        first_of(_layers(group), SHOWN) if part in named else f"{part} ({len(group)} tensors)"
         for part, group in _group(names).items()
     )
 
@@ -271,8 +272,3 @@ def _layers(names: Iterable[str]) -> list[str]:
     """Returns the layers of tensors, by their name without ``roi_heads.``."""
     layers = (name.rpartition(".")[0] or name for name in names)
     return list(dict.fromkeys(printable(layer.removeprefix("roi_heads.")) for layer in layers))
-
-
-def _some(items: list[str], separator: str = ", ") -> str:
-    more = len(items) - SHOWN
-    return separator.join([*items[:SHOWN], *([f"and {more} more"] if more > 0 else [])])

@@ -11,7 +11,7 @@ import numpy as np
 import pycocotools.mask as mask_util
 from PIL import Image
 
-from ..errors import UserError
+from ..errors import UserError, first_of
 
 LISTED = 10  # mistakes
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -63,8 +63,7 @@ def read_labelme(source: str, images: str) -> dict:
                 }
             )
     if mistakes:
-        more = [f"and {len(mistakes) - LISTED} more"] if len(mistakes) > LISTED else []
-        raise UserError("fix these in labelme: " + "; ".join([*mistakes[:LISTED], *more]))
+        raise UserError(f"fix these in labelme: {first_of(mistakes, LISTED, '; ')}")
     _warn_of_unlabeled(Path(images), records)
     for kind, number in sorted(left_out.items()):
         warnings.warn(f"left out {number} of kind '{kind}', which have no area", stacklevel=2)
@@ -133,19 +132,13 @@ def _instances(path: Path, shapes: list[dict], left_out: Counter) -> list[list[d
 
 def _geometry(path: Path, shapes: list[dict], height: int, width: int) -> dict:
     points = [_points(path, shape) for shape in shapes]
-    low, high = np.concatenate(points).min(0), np.concatenate(points).max(0)
     kinds = {shape.get("shape_type", "polygon") for shape in shapes}
-    bbox = [*low.tolist(), *(high - low).tolist()]
     if "rectangle" in kinds:
+        bbox = _box_around(points)
         return {"bbox": bbox, "area": bbox[2] * bbox[3]}
-    polygons = [each.ravel().tolist() for each in points]
     if kinds == {"polygon"}:
-        rles = mask_util.frPyObjects(polygons, height, width)
-        return {
-            "bbox": bbox,
-            "area": float(mask_util.area(mask_util.merge(rles))),
-            "segmentation": polygons,
-        }
+        return of_polygons(points, height, width)
+    polygons = [each.ravel().tolist() for each in points]
     rles = []
     for shape, polygon, corners in zip(shapes, polygons, points):
         if shape.get("shape_type") == "mask":
@@ -158,6 +151,27 @@ def _geometry(path: Path, shapes: list[dict], height: int, width: int) -> dict:
         "area": float(mask_util.area(rle)),
         "segmentation": {"size": [height, width], "counts": rle["counts"].decode("ascii")},
     }
+
+
+def of_polygons(points: list[np.ndarray], height: int, width: int) -> dict:
+    """Returns the geometry of an instance in COCO's format.
+
+    Args:
+        points: corners of each of its polygons, of shape (P, 2), in pixels.
+        height, width: size of the image.
+    """
+    polygons = [each.ravel().tolist() for each in points]
+    rle = mask_util.merge(mask_util.frPyObjects(polygons, height, width))
+    return {
+        "bbox": _box_around(points),
+        "area": float(mask_util.area(rle)),
+        "segmentation": polygons,
+    }
+
+
+def _box_around(points: list[np.ndarray]) -> list[float]:
+    low, high = np.concatenate(points).min(0), np.concatenate(points).max(0)
+    return [*low.tolist(), *(high - low).tolist()]
 
 
 def _points(path: Path, shape: dict) -> np.ndarray:

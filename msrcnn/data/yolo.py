@@ -4,12 +4,11 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import pycocotools.mask as mask_util
 import yaml
 
-from ..errors import UserError
+from ..errors import UserError, first_of
 from .image_files import read_header
-from .labelme import LISTED, PICTURES
+from .labelme import LISTED, PICTURES, of_polygons
 
 CLASSES = "data.yaml"
 ABOVE = 3  # folders above the labels in which CLASSES may be: labels/train, labels, the dataset
@@ -64,8 +63,7 @@ def read_yolo(source: str, images: str) -> dict:
                 continue
             annotations.append({"id": len(annotations) + 1, "image_id": number, **found})
     if mistakes:
-        more = [f"and {len(mistakes) - LISTED} more"] if len(mistakes) > LISTED else []
-        raise UserError("; ".join([*mistakes[:LISTED], *more]))
+        raise UserError(first_of(mistakes, LISTED, "; "))
     if without:
         warnings.warn(
             f"{len(without)} image(s) without a label file, such as '{without[0]}', count as "
@@ -113,13 +111,4 @@ def _annotation(line: str, classes: int, width: int, height: int) -> dict:
         return {**common, "bbox": box, "area": box[2] * box[3]}
     if len(values) < 6 or len(values) % 2:
         raise ValueError(f"{len(values)} coordinates are not 3 or more points")
-    corners = points.reshape(-1, 2) * size
-    polygon = corners.ravel().tolist()
-    rle = mask_util.merge(mask_util.frPyObjects([polygon], height, width))
-    low, high = corners.min(0), corners.max(0)
-    return {
-        **common,
-        "bbox": [*low.tolist(), *(high - low).tolist()],
-        "area": float(mask_util.area(rle)),
-        "segmentation": [polygon],
-    }
+    return {**common, **of_polygons([points.reshape(-1, 2) * size], height, width)}

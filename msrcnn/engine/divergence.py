@@ -12,7 +12,7 @@ from torch import Tensor
 from ..atomic_file import atomic_file
 from ..checkpoint import load_checkpoint_file
 from ..checkpoint.checkpoint_files import resumable_checkpoints
-from ..errors import UserError
+from ..errors import UserError, first_of
 from .launch import part_of_run
 
 FILE = "diverged.pth"
@@ -49,11 +49,12 @@ def divergence_error(trainer, error: FloatingPointError) -> UserError:
             },
             file,
         )
+    names = [name for names in images for name in names]
     good = _last_good(Path(cfg.OUTPUT_DIR))
     start = f"from '{good}', the last good checkpoint, as MODEL.WEIGHTS" if good else "again"
     return UserError(
         f"training has diverged at iteration {iteration} ({_losses(error)}) on the images "
-        f"{_some([name for names in images for name in names])}: start {start} in a new OUTPUT_DIR "
+        f"{first_of(names, SHOWN)}: start {start} in a new OUTPUT_DIR "
         f"with a lower SOLVER.BASE_LR (it is {cfg.SOLVER.BASE_LR:g}), a higher SOLVER.WARMUP_ITERS "
         f"({cfg.SOLVER.WARMUP_ITERS}) or SOLVER.CLIP_GRADIENTS.ENABLED True; --replay '{path}' "
         "shows where it began"
@@ -77,8 +78,3 @@ def _last_good(folder: Path) -> Path | None:
 def _losses(error: FloatingPointError) -> str:
     losses = [f"{name} {float(value):.4g}" for name, value in LOSS.findall(str(error))]
     return ", ".join(losses) or " ".join(str(error).split())
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join([*names[:SHOWN], *([f"and {more} more"] if more > 0 else [])])

@@ -14,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 
 from ..errors import UserError
 from .detections import Detections, present
-from .ground_truth import is_federated
+from .ground_truth import index_dataset, is_federated
 from .image_parts import image_parts
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -185,9 +185,8 @@ class PycocotoolsEngine:
             if len(detections):
                 results = self._ground_truth.loadRes(detections.results(iou_type, scores))
             else:
-                results = COCO()  # loadRes fails on an empty list
-                results.dataset = {**self._ground_truth.dataset, "annotations": []}
-                results.createIndex()
+                # loadRes fails on an empty list.
+                results = index_dataset({**self._ground_truth.dataset, "annotations": []})
             evaluation = COCOeval(self._ground_truth, results, iou_type)
             evaluation.params.maxDets = [detection_limit(max_dets, detections)]
             evaluation.evaluate()
