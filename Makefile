@@ -89,7 +89,7 @@ lint: setup  ## check style and types
 format: setup  ## fix style, fill in the tables of the documentation
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
-	$(VENV)/bin/cog -r -P -I docs -p "import claim_tables, tables" README.md docs/*.md
+	$(VENV)/bin/cog -r -P -I docs -p "import ablation_tables, claim_tables, tables, zoo_tables" README.md docs/*.md
 
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: setup  ## build the documentation site in build/site; open its index.html

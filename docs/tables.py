@@ -9,12 +9,11 @@ import math
 import statistics
 from pathlib import Path
 
-from msrcnn import get_config
 from msrcnn.benchmark import evaluation_speed as speed_benchmark
 from msrcnn.benchmark import fit_time as fit_benchmark
 from msrcnn.benchmark import inference_time, loader_time, soft_nms_time, target_time, training_step
 from msrcnn.evaluation import metrics_table
-from msrcnn.published.numbers import published_by_config, published_training
+from msrcnn.published.numbers import published_training
 
 RESULTS = Path(__file__).parent / "results"
 MASK_AP = ("segm_box_score", "segm_mask_confidence", "segm_mask_score")
@@ -302,97 +301,5 @@ def added_head() -> None:
     print(f"{gain_in_words(after['delta'])}.")
 
 
-ABLATIONS = RESULTS / "ablations"
-
-
-def ablations() -> None:
-    """The sweeps: baseline, and the differences whose interval excludes 0."""
-    rows = []
-    for path in sorted(ABLATIONS.glob("*/results.json")):
-        found = json.loads(path.read_text())
-        baseline = found["variants"][found["baseline"]]
-        significant = [
-            "{} {:+.2f} [{:+.2f}, {:+.2f}]".format(
-                variant["label"], variant["difference"]["mean"], *variant["difference"]["ci95"]
-            )
-            for variant in found["variants"].values()
-            if variant["difference"] and excludes_zero(variant["difference"]["ci95"])
-        ]
-        name = path.parent.name
-        mean, std = (baseline[key]["AP"] for key in ("mean", "std"))
-        link = f"[{name}](results/ablations/{name}/table.md)"
-        rows.append(
-            [link, baseline["label"], f"{mean:.2f} ± {std:.2f}", "; ".join(significant) or "none"]
-        )
-    print_table(
-        [
-            *("sweep and data", "baseline", "AP of the baseline"),
-            "statistically significant differences",
-        ],
-        rows,
-    )
-
-
 def excludes_zero(interval: list[float]) -> bool:
     return interval[0] > 0 or interval[1] < 0
-
-
-# Name, config below configs/, and record of each model.
-ZOO = [
-    ("Mask R-CNN, R-18 GN", "quick/nuclei_mask_rcnn_R_18_FPN", "nuclei_mask_rcnn"),
-    ("+ head on proposals", "finetune/nuclei_maskiou_head_R_18_FPN", "nuclei_maskiou_head"),
-    ("MS R-CNN, R-18 GN", "quick/nuclei_ms_rcnn_R_18_FPN", "scores/nuclei_joint"),
-    ("+ fitted head", "quick/nuclei_ms_rcnn_R_18_FPN", "scores/nuclei_fitted"),
-    ("MS R-CNN, MobileNetV2", "quick/animals_ms_rcnn_MNV2_FPN", "scores/animals_again_joint"),
-    ("+ fitted head", "quick/animals_ms_rcnn_MNV2_FPN", "scores/animals_again_fitted"),
-    ("MS R-CNN, MobileNetV2", "quick/ccp_ms_rcnn_MNV2_FPN", "scores/ccp_joint"),
-    ("+ fitted head", "quick/ccp_ms_rcnn_MNV2_FPN", "scores/ccp_fitted"),
-    ("R-18 GN + fitted head (demo)", "quick/shapes_ms_rcnn_R_18_FPN_fitted", "demo"),
-]
-
-
-def model_zoo() -> None:
-    """The models that were trained here, in the form of Detectron2's model zoo."""
-    rows = []
-    for name, config, key in ZOO:
-        found = record(key)
-        metrics, training = found["evaluation"], found.get("training")
-        rows.append(
-            [
-                f"[{name}](../configs/{config}.yaml)",
-                config.split("/")[1].split("_")[0],
-                str(training["steps"]) if training else "-",
-                f"{training['seconds_per_step']:.2f}" if training else "-",
-                f"{metrics['seconds']['inference'] / metrics['images']:.2f}",
-                *ap(metrics, "bbox", "bbox_mask_score", "segm_box_score", "segm_mask_score"),
-                found["hardware"],
-                f"[{key.split('/')[-1]}](results/{key}.json)",
-            ]
-        )
-    print_table(
-        [
-            *("Name", "dataset", "iterations", "train time (s/iter)", "inference time (s/im)"),
-            *("box AP", "by mask score", "mask AP by box score", "by mask score"),
-            *("hardware", "record"),
-        ],
-        rows,
-    )
-
-
-def published() -> None:
-    """Published results of the COCO models, by config."""
-    rows = []
-    for config, results in published_by_config().items():
-        training = published_training(config)
-        cfg = get_config(results[0].config_file)
-        rows.append(
-            [
-                f"[{config}](../configs/{results[0].config_file})",
-                f"{cfg.SOLVER.MAX_ITER:,}",
-                f"{training.seconds:.3f}" if training else "-",
-                f"{training.memory}" if training else "-",
-                "; ".join(map(str, results)),
-            ]
-        )
-    headers = ["config", "iterations of 16 images", "train time (s/iter)", "train memory (GB)"]
-    print_table([*headers, "published mask AP / box AP"], rows)

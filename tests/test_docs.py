@@ -24,8 +24,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_tables_are_those_of_the_records(path):
-    """``make format`` fills them in, by docs/tables.py."""
-    options = ["-P", "-I", str(ROOT / "docs"), "-p", "import claim_tables, tables"]
+    """``make format`` fills them in, by the modules in docs."""
+    modules = ", ".join(sorted(module.stem for module in (ROOT / "docs").glob("*tables.py")))
+    options = ["-P", "-I", str(ROOT / "docs"), "-p", f"import {modules}"]
     assert Cog().main(["cog", "--check", *options, str(path)]) == 0
 
 
@@ -141,17 +142,32 @@ def test_ablation_tables_match_the_records(path):
 
 def test_figures_in_the_text_about_ablations_match_the_records():
     document = " ".join((ROOT / "docs" / "ablations.md").read_text().split())
+    path = ROOT / "docs" / "results" / "ablations" / "training_target_shapes" / "results.json"
+    variants = json.loads(path.read_text())["variants"]
+    pearson = [variants[name]["mean"]["Pearson"] for name in ("target_class", "all_classes")]
+    assert "on shapes from {:.2f} to {:.2f}".format(*pearson) in document
 
-    def mean(sweep, variant, column):
-        path = ROOT / "docs" / "results" / "ablations" / sweep / "results.json"
-        return json.loads(path.read_text())["variants"][variant]["mean"][column]
 
-    pearson = [
-        mean("training_target_shapes", name, "Pearson") for name in ("target_class", "all_classes")
-    ]
-    assert "true MaskIoU from {:.2f} to {:.2f}".format(*pearson) in document
-    ap = [mean("head_cost_nuclei", name, "AP") for name in ("confidence", "full")]
-    assert "trained head ({:.2f} against {:.2f})".format(*ap) in document
+def test_conclusions_from_an_ablation(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    from ablation_tables import conclusion
+
+    def results(**others):
+        variants = {"a": {"label": "(a)", "difference": None}}
+        for name, (mean, *interval) in others.items():
+            variants[name] = {"label": name, "difference": {"mean": mean, "ci95": interval}}
+        return {"baseline": "a", "variants": variants}
+
+    nothing = results(b=(0.1, -0.2, 0.4), c=(0.0, -0.5, 0.5))
+    assert conclusion(nothing) == (
+        "No difference is statistically significant; one of 0.50 or more would have been."
+    )
+    some = results(b=(0.6, 0.2, 1.0), c=(-0.3, -0.5, -0.1), d=(0.1, -0.1, 0.3))
+    assert conclusion(some) == (
+        'Better than "(a)": "b" by 0.60. Worse than "(a)": "c" by 0.30. '
+        "No other difference is statistically significant; one of 0.20 or more would have been."
+    )
+    assert conclusion(results(b=(0.6, 0.2, 1.0))) == 'Better than "(a)": "b" by 0.60.'
 
 
 def test_every_sweep_is_recorded():

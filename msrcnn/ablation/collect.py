@@ -30,10 +30,11 @@ def collect(plan: Plan) -> dict:
     Returns:
         The content of ``results.json``: ``title``, ``protocol``, ``columns`` (the reported keys by
         heading), ``baseline``, ``detector`` (its evaluation, for head-only sweeps),
-        ``learning_curves`` (of the detectors, by seed, see :func:`_learning_curve`), ``missing``
-        (titles of unfinished runs), ``hardware`` of the runs, ``versions`` of one of them and
-        ``mixed_versions``, the names of those that are not the same for all, ``comparable``
-        (whether the published numbers have the same protocol), and for each of the ``variants``
+        ``learning_curves`` (of the detectors, by seed, see :func:`_learning_curve`),
+        ``detector_times`` (by seed, see :func:`_times`), ``missing`` (titles of unfinished runs),
+        ``hardware`` of the runs, ``versions`` of one of them and ``mixed_versions``, the names of
+        those that are not the same for all, ``comparable`` (whether the published numbers have the
+        same protocol), and for each of the ``variants``
         its ``label``, ``set``, ``published`` numbers, ``runs`` (seed, values by column, steps),
         ``mean`` and ``std`` by column (sample standard deviation, ``None`` for one seed, or for an
         evaluation that is the same run for every seed), ``difference``, see
@@ -49,6 +50,7 @@ def collect(plan: Plan) -> dict:
         }
         for name, runs in plan.variants.items()
     }
+    detectors = dict.fromkeys(plan.detectors.values())
     changed = plan.head_only or plan.train_data or plan.val_data or plan.opts
     kind = "full protocol" if plan.protocol_name == FULL else f"quick protocol {plan.protocol_name}"
     return {
@@ -70,8 +72,9 @@ def collect(plan: Plan) -> dict:
         "columns": sweep.report,
         "baseline": sweep.baseline,
         "detector": _detector(plan, records),
-        "learning_curves": {
-            str(run.seed): _learning_curve(run) for run in dict.fromkeys(plan.detectors.values())
+        "learning_curves": {str(run.seed): _learning_curve(run) for run in detectors},
+        "detector_times": {
+            str(run.seed): _times(records[run.digest]) for run in detectors if run.digest in records
         },
         "variants": {name: _variant(plan, name, values, records) for name in plan.variants},
         "missing": [run.title for run in plan.runs if run.digest not in records],
@@ -191,6 +194,15 @@ def _detector(plan: Plan, records: dict[str, dict]) -> dict | None:
     evaluation = records[plan.detector.digest]["evaluation"]
     tasks = ("bbox", "segm_box_score", "segm_oracle")
     return {"steps": plan.detector.steps, **{task: evaluation[task] for task in tasks}}
+
+
+def _times(record: dict) -> dict[str, float | None]:
+    """Returns the seconds per step of a detector's training, and per image of its evaluation."""
+    found = record["evaluation"]
+    return {
+        "seconds_per_step": record.get("training", {}).get("seconds_per_step"),
+        "seconds_per_image": found["seconds"]["inference"] / found["images"],
+    }
 
 
 def _learning_curve(run: Run) -> list[dict]:

@@ -57,6 +57,8 @@ def finish(run, ap, box=50.0, seconds=0.5):
         "segm_oracle": {"AP": 60.0},
         **dict.fromkeys(("maskiou", "box_score", "mask_confidence")),
         "by_iou": {},
+        "images": 20,
+        "seconds": {"inference": 4.0},
     }
     record = {
         "command": "sample",

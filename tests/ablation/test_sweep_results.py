@@ -190,6 +190,14 @@ def test_learning_curves_count_completed_iterations(plan):
     assert [(each["iteration"], each["segm_box_score"]) for each in curve] == [(2, 1), (4, 4)]
 
 
+def test_times_of_the_detectors(plan):
+    planned = plan(only_heads=True)
+    assert collect(planned)["detector_times"] == {}
+    finish(planned.detector, None, seconds=0.7)
+    (times,) = collect(planned)["detector_times"].values()
+    assert times == {"seconds_per_step": 0.7, "seconds_per_image": 0.2}
+
+
 def test_one_seed_has_an_interval_over_images(plan, shapes_root):
     planned = plan(seeds=[1])
     ground_truth = COCO(str(shapes_root / "annotations" / "instances_val.json"))

@@ -1,0 +1,102 @@
+"""Tables and sentences about the ablations, from the sweeps in docs/results/ablations.
+
+The functions print Markdown for cog, as those of :mod:`tables`.
+"""
+
+import json
+
+from tables import RESULTS, excludes_zero, gain, number, print_table
+
+DATA = {"shapes": "shapes", "nuclei": "nuclei", "animals": "animals", "ccp": "clothing"}
+# In the order of the paper, then our own.
+SWEEPS = [
+    *("head_input", "training_target", "sample_threshold", "backbone", "framework"),
+    *("loss", "head_cost", "samples", "score"),
+]
+
+
+def recorded(sweep: str) -> dict[str, dict]:
+    """Returns the results of a sweep by the name of their data."""
+    paths = {name: RESULTS / "ablations" / f"{sweep}_{name}" / "results.json" for name in DATA}
+    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.is_file()}
+
+
+def sweeps() -> None:
+    """Each sweep: AP of the baseline, differences from it, and what they show."""
+    for name in SWEEPS:
+        found = recorded(name)
+        if not found:
+            continue
+        first = next(iter(found.values()))
+        print(f"\n### {first['title']}\n")
+        print_table(["", *_headers(name, found), "published"], _rows(found))
+        print()
+        if first["published_source"]:
+            print(f"* Published: {first['published_source']}.")
+        for data, results in found.items():
+            print(f"* {DATA[data].capitalize()}: {conclusion(results)}")
+
+
+def protocols() -> None:
+    """What was trained for each group of sweeps."""
+    by_description: dict[str, list[str]] = {}
+    for sweep in SWEEPS:
+        for data, results in recorded(sweep).items():
+            description = results["protocol"]["description"]
+            by_description.setdefault(description, []).append(f"{sweep} ({DATA[data]})")
+    for description, names in by_description.items():
+        print(f"* {', '.join(names)}: {description}")
+
+
+def _headers(sweep: str, found: dict[str, dict]) -> list[str]:
+    return [f"[{DATA[data]}](results/ablations/{sweep}_{data}/table.md)" for data in found]
+
+
+def _rows(found: dict[str, dict]) -> list[list[str]]:
+    first = next(iter(found.values()))
+    rows = []
+    for name, variant in first["variants"].items():
+        published = variant["published"].get("AP")
+        cells = [_cell(results["variants"][name]) for results in found.values()]
+        rows.append([variant["label"], *cells, "-" if published is None else f"{published:.1f}"])
+    return rows
+
+
+def _cell(variant: dict) -> str:
+    """Returns the AP of the baseline, or the difference from it."""
+    difference = variant["difference"]
+    if difference is None:
+        return "{} ± {:.2f}".format(number(variant["mean"]["AP"]), variant["std"]["AP"])
+    text = gain({"AP": difference["mean"], "ci95": difference["ci95"]})
+    return f"**{text}**" if excludes_zero(difference["ci95"]) else text
+
+
+def conclusion(results: dict) -> str:
+    """Says which variants differ significantly, and what would have been significant."""
+    baseline = results["variants"][results["baseline"]]["label"]
+    differences = {
+        each["label"]: each["difference"]
+        for each in results["variants"].values()
+        if each["difference"]
+    }
+    significant = {
+        label: each["mean"] for label, each in differences.items() if excludes_zero(each["ci95"])
+    }
+    sentences = []
+    for comparison, sign in (("Better", 1), ("Worse", -1)):
+        found = [
+            f'"{label}" by {abs(mean):.2f}'
+            for label, mean in significant.items()
+            if mean * sign > 0
+        ]
+        if found:
+            sentences.append(f'{comparison} than "{baseline}": {", ".join(found)}.')
+    others = [each["ci95"] for label, each in differences.items() if label not in significant]
+    if others:
+        widest = max((high - low) / 2 for low, high in others)
+        other = "other " if significant else ""
+        sentences.append(
+            f"No {other}difference is statistically significant; one of {widest:.2f} or more would "
+            "have been."
+        )
+    return " ".join(sentences)
