@@ -26,8 +26,8 @@ def main(name):
 
 for name in ("training", "fit"):
     launch_processes(functools.partial(main, name), Processes(num_gpus=int(sys.argv[1])))
-# A thread of gloo still releases the tensors of the last gather, for which it needs the interpreter.
-# If that is ending, the thread aborts the process.
+# A thread of gloo may still be releasing the tensors of the last gather, for which it needs the
+# interpreter. If that is ending, the thread aborts the process.
 os._exit(0)
 """
 ONE_FAILS = """
