@@ -11,7 +11,7 @@ DATA = {"shapes": "shapes", "nuclei": "nuclei", "animals": "animals", "ccp": "cl
 # In the order of the paper, then our own.
 SWEEPS = [
     *("head_input", "training_target", "sample_threshold", "backbone", "framework"),
-    *("loss", "head_cost", "samples", "score"),
+    *("loss", "head_cost", "samples", "score", "joint_training"),
 ]
 
 
@@ -66,7 +66,8 @@ def _cell(variant: dict) -> str:
     """Returns the AP of the baseline, or the difference from it."""
     difference = variant["difference"]
     if difference is None:
-        return "{} ± {:.2f}".format(number(variant["mean"]["AP"]), variant["std"]["AP"])
+        column = next(iter(variant["mean"]))
+        return f"{number(variant['mean'][column])} ± {number(variant['std'][column])}"
     text = gain({"AP": difference["mean"], "ci95": difference["ci95"]})
     return f"**{text}**" if excludes_zero(difference["ci95"]) else text
 
