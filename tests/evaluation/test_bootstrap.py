@@ -72,7 +72,7 @@ def test_samples_are_the_same_as_datasets_of_these_images(dataset):
             sample, taken, rows = resample(dataset, detections, images)
             engine = ENGINES["hotcoco"](sample)
             expected = engine.average_precision(taken, "segm", ranking[rows], 100).metrics["AP"]
-            assert ap * 100 == pytest.approx(expected, abs=1e-9)
+            assert ap * 100 == pytest.approx(expected, abs=1e-5)  # float32, in percent
 
 
 def test_interval_is_that_of_the_gains_of_the_samples(dataset):
