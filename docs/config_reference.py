@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from detectron2.config import CfgNode, get_cfg
 
-from msrcnn.config import add_msrcnn_config, get_msrcnn_cfg
-from msrcnn.engine.config_values import CHOICES, leaves, range_in_words
+from msrcnn.config import add_msrcnn_config, flatten, get_msrcnn_cfg
+from msrcnn.engine.config_values import CHOICES, range_in_words
 
 # What is code in a comment: text in backticks, values in quotes, and keys.
 CODE = re.compile(r'(`[^`]+`)|("\w+(?:/\w+)?"|"")|\b([A-Z][A-Z0-9_]+(?:\.[A-Z][A-Z0-9_]+)*)\b')
@@ -59,10 +59,10 @@ def described() -> Iterator[Key]:
 
 def new_keys() -> set[str]:
     """Returns every key that msrcnn adds, or whose default it changes."""
-    stock = dict(leaves(get_cfg()))
+    stock = flatten(get_cfg())
     return {
         key
-        for key, default in leaves(get_msrcnn_cfg())
+        for key, default in flatten(get_msrcnn_cfg()).items()
         if key not in stock or stock[key] != default
     }
 

@@ -325,3 +325,14 @@ def _message(error: Exception) -> str:
         default, value, key = match.groups()
         return f"{key} is {value}, which is of another type than its default, {default}"
     return message or type(error).__name__
+
+
+def flatten(cfg: CfgNode, prefix: str = "") -> dict:
+    """Returns the values of a config by complete key, such as ``SOLVER.MAX_ITER``."""
+    flat = {}
+    for key, value in cfg.items():
+        if isinstance(value, CfgNode):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -4,11 +4,16 @@ HTML is built by ``visualization.html``, and text in figures by ``visualization.
 """
 
 import re
+import reprlib
 import unicodedata
+from typing import Any
 
 JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"  # needed by several scripts
 COLOR = re.compile(r"(\x1b\[[\d;]*m)")  # in Detectron2's log
 FORMULA = ("=", "+", "-", "@")  # at the start of a cell
+SHOWN = 60  # characters of a value in a message
+_shortened = reprlib.Repr()  # values may be nested or long without limit
+_shortened.maxstring = _shortened.maxother = _shortened.maxlong = SHOWN
 
 
 def printable(text: str) -> str:
@@ -32,6 +37,12 @@ def printable_log(text: str) -> str:
     parts = COLOR.split(text)
     parts[::2] = ["\n".join(map(printable, part.split("\n"))) for part in parts[::2]]
     return "".join(parts)
+
+
+def shown(value: Any) -> str:
+    """Returns a value as text of at most ``SHOWN`` characters."""
+    text = "null" if value is None else _shortened.repr(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
 def for_markdown(text: str) -> str:

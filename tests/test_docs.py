@@ -14,9 +14,8 @@ from msrcnn.benchmark import conventions
 from msrcnn.checkpoint.convert.maskscoring_rcnn import MaskScoringRCNN
 from msrcnn.checkpoint.convert.mmdet import MMDetection
 from msrcnn.checkpoint.convert.torchvision_models import TorchvisionMaskRCNN
-from msrcnn.config import CONFIG_ROOT, add_msrcnn_config, get_msrcnn_cfg
+from msrcnn.config import CONFIG_ROOT, add_msrcnn_config, flatten, get_msrcnn_cfg
 from msrcnn.engine import config_values
-from msrcnn.engine.config_values import leaves
 
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -37,7 +36,7 @@ def test_unfilled_tables_are_found(tmp_path):
 
 
 def test_every_config_key_has_an_entry():
-    stock, ours = dict(leaves(get_cfg())), dict(leaves(get_msrcnn_cfg()))
+    stock, ours = flatten(get_cfg()), flatten(get_msrcnn_cfg())
     changed = {key for key, default in ours.items() if key not in stock or default != stock[key]}
     reference = (ROOT / "docs" / "config.md").read_text()
     assert set(re.findall(r"^### `(.+)`$", reference, re.MULTILINE)) == changed

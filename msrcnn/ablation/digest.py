@@ -7,8 +7,8 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
-from ..config import get_msrcnn_cfg
-from ..engine.hashing import flatten, json_digest
+from ..config import flatten, get_msrcnn_cfg
+from ..engine.hashing import json_digest
 
 # Config keys that do not affect a result. The class names follow from the data.
 IRRELEVANT = {

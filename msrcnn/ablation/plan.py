@@ -11,10 +11,9 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from ..benchmark.cost import head_costs
-from ..config import MERGE_ERRORS, load_config
+from ..config import MERGE_ERRORS, flatten, load_config
 from ..data.custom import is_custom_dataset
 from ..engine import prepare_config, scale_schedule
-from ..engine.hashing import flatten
 from ..errors import UserError
 from ..scores.cache_key import cache_name
 from .digest import digest

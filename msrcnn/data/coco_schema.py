@@ -1,6 +1,5 @@
 """The schema of COCO-format annotation files: the type of every value, at every depth."""
 
-import reprlib
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -17,6 +16,8 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 from typing_extensions import NotRequired, TypedDict
+
+from ..escaping import shown
 
 STRICT = ConfigDict(strict=True, extra="ignore")
 NonEmpty = Annotated[str, Field(min_length=1)]
@@ -133,7 +134,6 @@ _EXPECTED = {
     "list_type": "a list",
     "dict_type": "a JSON object",
 }
-SHOWN = 60  # characters of a value in a message
 
 
 def schema_problems(content: object) -> Iterator[str]:
@@ -206,14 +206,6 @@ def _path(path: list) -> str:
 
 
 QUOTE = "'"
-_shortened = reprlib.Repr()  # values may be nested or long without limit
-_shortened.maxstring = _shortened.maxother = _shortened.maxlong = SHOWN
-
-
-def shown(value: Any) -> str:
-    """Returns a value as text of at most ``SHOWN`` characters."""
-    text = "null" if value is None else _shortened.repr(value)
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
 def _expected(error: ErrorDetails) -> str:

@@ -12,9 +12,7 @@ import pycocotools.mask as mask_util
 from PIL import Image
 
 from ..errors import UserError, first_of
-
-LISTED = 10  # mistakes
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+from .label_files import LISTED, PICTURES, box_around, of_polygons
 
 
 def read_labelme(source: str, images: str) -> dict:
@@ -134,7 +132,7 @@ def _geometry(path: Path, shapes: list[dict], height: int, width: int) -> dict:
     points = [_points(path, shape) for shape in shapes]
     kinds = {shape.get("shape_type", "polygon") for shape in shapes}
     if "rectangle" in kinds:
-        bbox = _box_around(points)
+        bbox = box_around(points)
         return {"bbox": bbox, "area": bbox[2] * bbox[3]}
     if kinds == {"polygon"}:
         return of_polygons(points, height, width)
@@ -151,27 +149,6 @@ def _geometry(path: Path, shapes: list[dict], height: int, width: int) -> dict:
         "area": float(mask_util.area(rle)),
         "segmentation": {"size": [height, width], "counts": rle["counts"].decode("ascii")},
     }
-
-
-def of_polygons(points: list[np.ndarray], height: int, width: int) -> dict:
-    """Returns the geometry of an instance in COCO's format.
-
-    Args:
-        points: corners of each of its polygons, of shape (P, 2), in pixels.
-        height, width: size of the image.
-    """
-    polygons = [each.ravel().tolist() for each in points]
-    rle = mask_util.merge(mask_util.frPyObjects(polygons, height, width))
-    return {
-        "bbox": _box_around(points),
-        "area": float(mask_util.area(rle)),
-        "segmentation": polygons,
-    }
-
-
-def _box_around(points: list[np.ndarray]) -> list[float]:
-    low, high = np.concatenate(points).min(0), np.concatenate(points).max(0)
-    return [*low.tolist(), *(high - low).tolist()]
 
 
 def _points(path: Path, shape: dict) -> np.ndarray:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .coco_schema import shown
+from ..escaping import shown
 from .finding import Finding
 from .mask_extents import MaskExtents, mask_extents
 

@@ -10,7 +10,8 @@ import numpy as np
 import pycocotools.mask as mask_util
 
 from ..errors import UserError
-from .coco_schema import KINDS, has_readable_mask, shown
+from ..escaping import shown
+from .coco_schema import KINDS, has_readable_mask
 from .image_files import read_header
 from .image_paths import image_path
 from .mask_extents import mask_extents

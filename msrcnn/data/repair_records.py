@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from .coco_schema import KINDS, LARGEST_ID, shown
+from ..escaping import shown
+from .coco_schema import KINDS, LARGEST_ID
 
 Note = Callable[[str], None]  # takes the description of a change
 WHOLE = {

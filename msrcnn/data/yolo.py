@@ -8,7 +8,7 @@ import yaml
 
 from ..errors import UserError, first_of
 from .image_files import read_header
-from .labelme import LISTED, PICTURES, of_polygons
+from .label_files import LISTED, PICTURES, of_polygons
 
 CLASSES = "data.yaml"
 ABOVE = 3  # folders above the labels in which CLASSES may be: labels/train, labels, the dataset

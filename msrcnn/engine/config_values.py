@@ -10,9 +10,9 @@ from detectron2.config import CfgNode
 from detectron2.layers import get_norm
 from detectron2.modeling.roi_heads import ROI_MASK_HEAD_REGISTRY
 
-from ..config import get_msrcnn_cfg
-from ..data.coco_schema import shown
+from ..config import flatten, get_msrcnn_cfg
 from ..errors import UserError
+from ..escaping import shown
 from ..evaluation import ENGINES
 from ..modeling import MASKIOU_LOSS_REGISTRY, ROI_MASKIOU_HEAD_REGISTRY
 from ..modeling.mask_score import RANKINGS
@@ -180,7 +180,7 @@ def check_values(cfg: CfgNode) -> None:
     Raises:
         UserError: naming the key, its value and what it may be.
     """
-    for key, default in leaves(get_msrcnn_cfg()):
+    for key, default in flatten(get_msrcnn_cfg()).items():
         _check_type(key, value_of(cfg, key), default)
     for key, allowed in CHOICES.items():
         check_choice(key, value_of(cfg, key), allowed())
@@ -231,15 +231,6 @@ def check_choice(key: str, value: object, allowed: Iterable) -> None:
     allowed = list(allowed)
     if value not in allowed:
         raise UserError(f"{key} is {value!r}; allowed: {', '.join(map(repr, allowed))}")
-
-
-def leaves(cfg: CfgNode, above: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields every key with its value, such as ``MODEL.DEVICE``."""
-    for key, value in cfg.items():
-        if isinstance(value, CfgNode):
-            yield from leaves(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value
 
 
 def _check_type(key: str, value: object, default: object) -> None:

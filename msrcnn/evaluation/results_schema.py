@@ -14,7 +14,7 @@ from pydantic import (
 )
 from typing_extensions import NotRequired, TypedDict
 
-from ..data.coco_schema import shown
+from ..escaping import shown
 
 STRICT = ConfigDict(strict=True, extra="ignore")
 TAGS = ("compressed", "uncompressed")  # of RLE, in pydantic's path to a value

@@ -13,9 +13,10 @@ from detectron2.data.transforms import AugInput, AugmentationList, ResizeShortes
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from PIL import Image
 
+from ..config import flatten
 from ..data.image_values import EIGHT_BITS, picture_problem
 from ..engine import load_with_its_scores, prepare_model_config
-from ..engine.hashing import flatten, json_digest
+from ..engine.hashing import json_digest
 from ..engine.model_classes import class_names
 from ..errors import UserError
 from ..evaluation.inference import rescale_boxes

@@ -7,9 +7,8 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from tabulate import tabulate
 
-from ..config import load_config
+from ..config import flatten, load_config
 from ..engine import prepare_config
-from ..engine.hashing import flatten
 from ..engine.schedule import scale_schedule
 from ..errors import UserError
 from ..evaluation import (

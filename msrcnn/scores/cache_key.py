@@ -6,7 +6,8 @@ from detectron2.config import CfgNode
 from pycocotools.coco import COCO
 from torch import nn
 
-from ..engine.hashing import flatten, json_digest
+from ..config import flatten
+from ..engine.hashing import json_digest
 from ..modeling import ROI_MASKIOU_HEAD_REGISTRY
 from .fit import fit_seed
 from .sample_cache import SMALL

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msrcnn.config import load_config
+from msrcnn.config import flatten, load_config
 from msrcnn.engine import Trainer, check_config
-from msrcnn.engine.config_values import ABOVE_0, CHOICES, NORMS, RANGES, _numbers, leaves, value_of
+from msrcnn.engine.config_values import ABOVE_0, CHOICES, NORMS, RANGES, _numbers, value_of
 from msrcnn.engine.load_model import load_model
 from msrcnn.errors import UserError
 
 SMOKE = "quick/smoke_ms_rcnn_R_18_FPN.yaml"
-KEYS = sorted(key for key, _ in leaves(load_config(SMOKE)))
+KEYS = sorted(flatten(load_config(SMOKE)))
 
 
 def check(*opts):

@@ -1,0 +1,29 @@
+"""What the readers of labels in one file per image share."""
+
+import numpy as np
+import pycocotools.mask as mask_util
+
+LISTED = 10  # mistakes
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def of_polygons(points: list[np.ndarray], height: int, width: int) -> dict:
+    """Returns the geometry of an instance in COCO's format.
+
+    Args:
+        points: corners of each of its polygons, of shape (P, 2), in pixels.
+        height, width: size of the image.
+    """
+    polygons = [each.ravel().tolist() for each in points]
+    rle = mask_util.merge(mask_util.frPyObjects(polygons, height, width))
+    return {
+        "bbox": box_around(points),
+        "area": float(mask_util.area(rle)),
+        "segmentation": polygons,
+    }
+
+
+def box_around(points: list[np.ndarray]) -> list[float]:
+    """Returns the box (x, y, width, height) of some points."""
+    low, high = np.concatenate(points).min(0), np.concatenate(points).max(0)
+    return [*low.tolist(), *(high - low).tolist()]
