@@ -156,6 +156,16 @@ def scores() -> None:
     print_table(["score", *_labels(found)], rows)
 
 
+def shares() -> None:
+    """How much of what the true MaskIoU would gain the heads gain."""
+    for name, found in claims().items():
+        joint, fitted = (fmean(gains(found, variant)) for variant in ("joint", FITTED))
+        of_matched = joint / _overall(found, "segm_oracle_matched")
+        of_all = fitted / _overall(found, "segm_oracle")
+        print(f"* {LABELS[name].capitalize()}: the joint head gains {of_matched:.0%} of what the true")
+        print(f"  MaskIoU of matched detections would, the fitted head {of_all:.0%} of that of all.")
+
+
 def _overall(found: dict, ranking: str) -> float:
     means = found["variants"][FITTED]["breakdown"]["all"]["all"]["AP"]
     return means[ranking] - means["segm_box_score"]
