@@ -162,8 +162,9 @@ def shares() -> None:
         joint, fitted = (fmean(gains(found, variant)) for variant in ("joint", FITTED))
         of_matched = joint / _overall(found, "segm_oracle_matched")
         of_all = fitted / _overall(found, "segm_oracle")
-        print(f"* {LABELS[name].capitalize()}: the joint head gains {of_matched:.0%} of what the true")
-        print(f"  MaskIoU of matched detections would, the fitted head {of_all:.0%} of that of all.")
+        print(f"* {LABELS[name].capitalize()}: the joint head gains {of_matched:.0%} of what the")
+        print("  true MaskIoU of matched detections would, the fitted head")
+        print(f"  {of_all:.0%} of what that of all would.")
 
 
 def _overall(found: dict, ranking: str) -> float:
