@@ -5,7 +5,7 @@ from training_process import register, run_cfg
 
 from msrcnn.checkpoint import MaskScoringCheckpointer
 from msrcnn.engine import Trainer, run
-from msrcnn.engine.resume_check import check_resume
+from msrcnn.engine.resume_check import _difference_of_parameters, check_resume
 from msrcnn.errors import UserError
 
 
@@ -32,7 +32,10 @@ def folder(shapes_root, tmp_path_factory):
         ("SOLVER.BASE_LR", 0.5, "its SOLVER.BASE_LR is .*, not 0.5"),
         ("SOLVER.WEIGHT_DECAY", 0.5, "its SOLVER.WEIGHT_DECAY is .*, not 0.5"),
         ("SOLVER.TRAIN_ONLY", ("maskiou_head",), "by one only .SOLVER.TRAIN_ONLY"),
-        ("SOLVER.BIAS_LR_FACTOR", 2.0, "other groups of parameters"),
+        ("SOLVER.BIAS_LR_FACTOR", 2.0, "its SOLVER.BIAS_LR_FACTOR is 1.0, not 2.0"),
+        # Norms are a group of their own, whatever its decay.
+        ("SOLVER.WEIGHT_DECAY_NORM", 0.5, "its SOLVER.WEIGHT_DECAY_NORM is 0.0, not 0.5"),
+        ("SOLVER.WEIGHT_DECAY_BIAS", 0.5, "its SOLVER.WEIGHT_DECAY_BIAS is None, not 0.5"),
         ("MODEL.RESNETS.STRIDE_IN_1X1", True, "STRIDE_IN_1X1 is False, not True"),
     ],
 )
@@ -45,6 +48,11 @@ def test_other_model_or_optimizer_is_refused(folder, shapes_root, key, value, me
 
 def test_the_same_run_is_accepted(folder, shapes_root):
     check_resume(run_cfg(shapes_root, folder, **{"SOLVER.MAX_ITER": 20}))
+
+
+def test_other_groups_of_the_optimizer_are_refused():
+    before, now = [["a"], ["b"]], [["a", "b"]]
+    assert "other groups of parameters" in _difference_of_parameters(before, now)
 
 
 def test_weights_without_training_state_are_refused(tmp_path, shapes_root, build):
