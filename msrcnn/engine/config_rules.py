@@ -103,11 +103,7 @@ def _check_maskiou_head(cfg: CfgNode) -> None:
             "MODEL.ROI_MASKIOU_HEAD.INPUT_CONTEXT needs SOLVER.FIT_SCORES True and SAMPLES "
             "'detections': only detections have a context"
         )
-    if trains_on_detections(cfg) and not 0 <= head.DETECTIONS_FROM < cfg.SOLVER.MAX_ITER:
-        raise UserError(
-            f"MODEL.ROI_MASKIOU_HEAD.DETECTIONS_FROM is {head.DETECTIONS_FROM}; it must be an "
-            f"iteration of the training, from 0 to below SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER}"
-        )
+    check_detections_from(cfg)
     if not TARGETS[head.TARGET].counts_zero:
         return
     if head.SAMPLES == "detections":
@@ -123,4 +119,18 @@ def _check_maskiou_head(cfg: CfgNode) -> None:
         raise UserError(
             "MODEL.ROI_MASKIOU_HEAD.MASKIOU_THRESH is only for TARGET 'target_class': the other "
             "targets also train on samples of MaskIoU 0"
+        )
+
+
+def check_detections_from(cfg: CfgNode) -> None:
+    """Rejects a training on detections that would end before it has begun.
+
+    Raises:
+        UserError: naming the key and the iterations of the training.
+    """
+    start = cfg.MODEL.ROI_MASKIOU_HEAD.DETECTIONS_FROM
+    if trains_on_detections(cfg) and not 0 <= start < cfg.SOLVER.MAX_ITER:
+        raise UserError(
+            f"MODEL.ROI_MASKIOU_HEAD.DETECTIONS_FROM is {start}; it must be an iteration of the "
+            f"training, from 0 to below SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER}"
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Container
 from detectron2.config import CfgNode
 
 from ..data.dataset_classes import training_images
+from .config_rules import check_detections_from
 
 PERIODS = ("SOLVER.CHECKPOINT_PERIOD", "TEST.EVAL_PERIOD")
 DETECTIONS_FROM = "MODEL.ROI_MASKIOU_HEAD.DETECTIONS_FROM"
@@ -26,12 +27,16 @@ def scale_schedule(cfg: CfgNode, keep: Container[str] = ()) -> list[str]:
 
     Returns:
         The arithmetic, for the user: a line for each of the two that was set.
+
+    Raises:
+        UserError: if the schedule ends before the training on detections that it shall have.
     """
     notes = []
     if cfg.SOLVER.EPOCHS:
         notes.append(_use_epochs(cfg, len(training_images(cfg)), keep))
     if cfg.SOLVER.AUTO_SCALE:
         notes.append(_use_batch(cfg, keep, only_rate=bool(notes)))
+    check_detections_from(cfg)  # a value that was kept may be beyond the new end, or the reverse
     return notes
 
 

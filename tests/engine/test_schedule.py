@@ -3,6 +3,7 @@ import pytest
 from msrcnn import get_config
 from msrcnn.config import load_config
 from msrcnn.engine import scale_schedule
+from msrcnn.errors import UserError
 
 
 @pytest.fixture
@@ -23,6 +24,15 @@ def test_quarter_of_the_batch_size(cfg):
     assert cfg.SOLVER.WARMUP_ITERS == 4000
     assert cfg.SOLVER.CHECKPOINT_PERIOD == 20000
     assert cfg.TEST.EVAL_PERIOD == 20000
+
+
+def test_training_must_reach_the_detections(cfg):
+    """A value that was given is kept, also if the other one is scaled."""
+    solver, head = cfg.SOLVER, cfg.MODEL.ROI_MASKIOU_HEAD
+    solver.AUTO_SCALE, solver.IMS_PER_BATCH = True, 4
+    head.SAMPLES, head.DETECTIONS_FROM = "detections", 60000
+    with pytest.raises(UserError, match="DETECTIONS_FROM is 240000; .*SOLVER.MAX_ITER 90000"):
+        scale_schedule(cfg, ["SOLVER.MAX_ITER"])
 
 
 def test_a_saved_config_is_not_scaled_again(cfg):
@@ -67,6 +77,13 @@ def test_epochs_stretch_the_schedule(own):
     assert own.MODEL.ROI_MASKIOU_HEAD.DETECTIONS_FROM == 75
     assert own.SOLVER.BASE_LR == 0.02  # only AUTO_SCALE changes it
     assert scale_schedule(own) == []  # a saved config is not stretched again
+
+
+def test_epochs_must_reach_the_detections(own):
+    head = own.MODEL.ROI_MASKIOU_HEAD
+    head.SAMPLES, head.DETECTIONS_FROM = "detections", 45000
+    with pytest.raises(UserError, match="DETECTIONS_FROM is 45000; .*SOLVER.MAX_ITER 75"):
+        scale_schedule(own, ["MODEL.ROI_MASKIOU_HEAD.DETECTIONS_FROM"])
 
 
 def test_epochs_and_another_batch(own):
