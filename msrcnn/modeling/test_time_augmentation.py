@@ -94,7 +94,10 @@ class MaskScoringRCNNWithTTA(GeneralizedRCNNWithTTA):
         """Returns the index of the unflipped view whose short side is closest to the test scale."""
         height, width = views[0]["height"], views[0]["width"]
         min_size, max_size = self.cfg.INPUT.MIN_SIZE_TEST, self.cfg.INPUT.MAX_SIZE_TEST
-        short_side = min(min_size, max_size * min(height, width) / max(height, width))
+        if min_size == 0:  # images are not resized
+            short_side = min(height, width)
+        else:
+            short_side = min(min_size, max_size * min(height, width) / max(height, width))
 
         def distance(index: int) -> float:
             return abs(min(views[index]["image"].shape[1:]) - short_side)

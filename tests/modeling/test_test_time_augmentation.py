@@ -66,6 +66,14 @@ def test_merged_mask_is_scored_on_the_scoring_view(cfg, build):
     assert torch.allclose(merged.pred_maskiou, expected.clamp(0, 1), atol=1e-6)
 
 
+def test_scoring_view_of_images_that_are_not_resized(cfg, build):
+    cfg.INPUT.MIN_SIZE_TEST = 0
+    tta = MaskScoringRCNNWithTTA(cfg, build(cfg).eval())
+    views, transforms = tta._get_augmented_inputs(inputs()[0])
+    view = views[tta._scoring_view(views, transforms)]
+    assert torch.equal(view["image"], inputs()[0]["image"])
+
+
 @pytest.mark.parametrize("maskiou", [True, False])
 def test_no_view_passes_a_part_twice(cfg, build, maskiou):
     """Six views in batches of 3; the MaskIoU head scores one of them."""
