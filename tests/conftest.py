@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -200,3 +201,4 @@ def ground_truth(request):
 def without_data(monkeypatch):
     """Disables the check of a config's datasets."""
     monkeypatch.setattr("msrcnn.engine.prepare.check_data", lambda cfg, splits: None)
+    monkeypatch.setattr("msrcnn.ablation.plan.checked_dataset", lambda name: mock.Mock())

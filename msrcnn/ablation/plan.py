@@ -13,6 +13,7 @@ from torch import nn
 from ..benchmark.cost import head_costs
 from ..config import MERGE_ERRORS, flatten, load_config
 from ..data.custom import is_custom_dataset
+from ..data.registered import checked_dataset
 from ..engine import prepare_config, scale_schedule
 from ..errors import UserError
 from ..scores.cache_key import cache_name
@@ -245,6 +246,7 @@ def _config(plan: Plan, base: str, settings: dict) -> CfgNode:
             f"DATASETS.TEST names {len(cfg.DATASETS.TEST)} datasets, but a sweep evaluates on one"
             + (": give --val-data too" if plan.train_data else "")
         )
+    checked_dataset(cfg.DATASETS.TEST[0]).for_evaluation()
     return cfg
 
 

@@ -85,6 +85,22 @@ class CheckedData:
         """
         self._report(self._facts["untrainable" if masks else "untrainable_boxes"])
 
+    def for_evaluation(self, *, masks: bool = False) -> None:
+        """Checks that detections can be compared with the dataset: a test set has no annotations.
+
+        Args:
+            masks: whether masks are compared, so that every instance needs one.
+
+        Raises:
+            UserError: if there is no instance, or a mask is missing.
+        """
+        if self._facts["untrainable_boxes"]:  # of nothing but this
+            raise UserError(
+                f"{self._name} has no instance to compare detections with: give annotated data"
+            )
+        if masks:
+            self._report(self._facts["untrainable"])
+
     def with_images(self, images: Path, value_range: Sequence[float] = ()) -> None:
         """Checks the image files, once.
 

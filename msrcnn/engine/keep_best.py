@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 
 from ..checkpoint import load_checkpoint_file
+from ..data.registered import checked_dataset
 from ..errors import UserError
 from ..evaluation.agreement import AGREEMENT, SCOPES
 from ..evaluation.coco_metrics import FREQUENCIES, METRICS
@@ -45,6 +46,26 @@ def check_keep_best(cfg: CfgNode) -> None:
         raise UserError(
             f"{key} is not a metric of this training's evaluations; nearest: {', '.join(near)}"
         )
+
+
+def check_data_of_best(cfg: CfgNode) -> None:
+    """Rejects data without the metric ``SOLVER.KEEP_BEST``: there would be no best checkpoint.
+
+    Args:
+        cfg: the config of the training, whose datasets are registered.
+
+    Raises:
+        UserError: naming the dataset, and what it lacks.
+    """
+    if not cfg.SOLVER.KEEP_BEST:
+        return
+    *dataset, task, _ = ["", *cfg.SOLVER.KEEP_BEST.rsplit("/", 2)]
+    for name in cfg.DATASETS.TEST:
+        if len(cfg.DATASETS.TEST) == 1 or name == dataset[-1]:
+            try:
+                checked_dataset(name).for_evaluation(masks=task != "bbox")
+            except UserError as error:
+                raise UserError(f"SOLVER.KEEP_BEST '{cfg.SOLVER.KEEP_BEST}': {error}") from error
 
 
 def _metrics(cfg: CfgNode) -> list[str]:

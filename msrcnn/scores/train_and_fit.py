@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 from ..checkpoint.checkpoint_files import FINAL_WEIGHTS
 from ..engine import Processes, launch_processes, run, scale_schedule, start_run
 from ..engine.keep_best import NAME as BEST
+from ..engine.keep_best import check_data_of_best
 from ..engine.publish import log_after_training
 from ..errors import UserError
 from .fit_scores import fit_scores
@@ -36,6 +37,7 @@ def train_and_fit(
     """
     cfg = cfg.clone()
     cfg.defrost()
+    check_data_of_best(cfg)
     settings = {"notes": scale_schedule(cfg, keep), "resume": resume}
     training = partial(run, training_config(cfg), trust_weights=trust_weights, **settings)
     launch_processes(training, processes)

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -341,6 +342,18 @@ def test_a_sweep_evaluates_on_one_dataset(plan, shapes_root):
     train = f"{shapes_root}/annotations/instances_train.json:{shapes_root}/train"
     with pytest.raises(UserError, match="names 0 datasets, .*: give --val-data"):
         plan(data={"train_data": [train]})
+
+
+def test_a_sweep_evaluates_on_annotated_data(plan, shapes_root, tmp_path):
+    """The metrics of a test set are not known: found before the runs, not after them."""
+    data = custom_data(shapes_root)
+    path, images = data["val_data"][0].split(":")
+    content = json.loads(Path(path).read_text())
+    del content["annotations"]
+    test_set = tmp_path / "test.json"
+    test_set.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="test.json has no instance to compare detections with"):
+        plan(data={**data, "val_data": [f"{test_set}:{images}"]})
 
 
 def test_costs_are_there_where_they_are_reported(plan):

@@ -1,8 +1,11 @@
 """SOLVER.KEEP_BEST is checked before training; tests/engine/test_resume.py follows it."""
 
-import pytest
+import json
 
-from msrcnn.engine.keep_best import _metrics, check_keep_best
+import pytest
+from detectron2.data.datasets import register_coco_instances
+
+from msrcnn.engine.keep_best import _metrics, check_data_of_best, check_keep_best
 from msrcnn.errors import UserError
 from msrcnn.evaluation.result_files import logged_metrics
 
@@ -39,6 +42,32 @@ def test_metric_must_be_evaluated(cfg, metric, changes, message):
     else:
         with pytest.raises(UserError, match=message):
             check_keep_best(cfg)
+
+
+@pytest.mark.parametrize(
+    ("metric", "lacks", "message"),
+    [
+        ("segm_box_score/AP", None, None),
+        ("bbox/AP", "segmentation", None),
+        ("segm_box_score/AP", "segmentation", "annotation 1 has no 'segmentation'"),
+        ("bbox/AP", "annotations", "val.json has no instance to compare detections with"),
+    ],
+)
+def test_data_must_have_the_metric(cfg, shapes_root, tmp_path, metric, lacks, message):
+    content = json.loads((shapes_root / "annotations" / "instances_val.json").read_text())
+    if lacks == "segmentation":
+        del content["annotations"][0][lacks]
+    content.pop(lacks, None)
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    cfg.SOLVER.KEEP_BEST, cfg.DATASETS.TEST = metric, (f"val for {tmp_path}",)
+    register_coco_instances(
+        cfg.DATASETS.TEST[0], {}, str(tmp_path / "val.json"), str(shapes_root / "val")
+    )
+    if message is None:
+        check_data_of_best(cfg)
+    else:
+        with pytest.raises(UserError, match=f"SOLVER.KEEP_BEST '{metric}': .*{message}"):
+            check_data_of_best(cfg)
 
 
 def test_every_logged_metric_is_known(cfg, evaluation):

@@ -1,10 +1,12 @@
+import json
 import sys
 
 import pytest
+from detectron2.data.datasets import register_coco_instances
 
-from msrcnn.engine import check_config
+from msrcnn.engine import Processes, check_config
 from msrcnn.errors import UserError
-from msrcnn.scores import FIT_DEFAULTS
+from msrcnn.scores import FIT_DEFAULTS, train_and_fit
 from msrcnn.scores.train_and_fit import detector_weights, training_config
 
 
@@ -66,6 +68,18 @@ def test_detections_train_the_target_class(cfg):
     cfg.MODEL.ROI_MASKIOU_HEAD.TARGET = "all_classes"
     with pytest.raises(UserError, match="TARGET 'all_classes' is only for SAMPLES 'proposals'"):
         check_config(cfg)
+
+
+def test_best_weights_need_data_to_find_them(cfg, shapes_root, tmp_path):
+    """Otherwise the fit would miss them, after the training."""
+    path = shapes_root / "annotations" / "instances_val.json"
+    content = {**json.loads(path.read_text()), "annotations": []}
+    test_set = tmp_path / "empty.json"
+    test_set.write_text(json.dumps(content))
+    cfg.SOLVER.KEEP_BEST, cfg.DATASETS.TEST = "segm_box_score/AP", ("empty for the best",)
+    register_coco_instances(cfg.DATASETS.TEST[0], {}, str(test_set), str(shapes_root / "val"))
+    with pytest.raises(UserError, match="KEEP_BEST .* has no instance"):
+        train_and_fit(cfg, Processes())
 
 
 def test_a_fit_that_fails_names_the_detector(cfg, monkeypatch):
