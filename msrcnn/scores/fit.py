@@ -124,14 +124,13 @@ def fit_head(
         if step in check_at and len(test_rows):
             losses[step] = _held_out_loss(head, cache, test_rows, cfg, device)
             if not math.isfinite(losses[step]):
-                raise UserError(
-                    f"the fit diverged before iteration {step}: lower SOLVER.FIT_BASE_LR "
-                    f"({solver.FIT_BASE_LR:g})"
-                )
+                raise _diverged(step, cfg)
             if losses[step] <= min(losses.values()):
                 best = copy.deepcopy(head.state_dict())
     if losses:
         head.load_state_dict(best)
+    elif not all(parameter.isfinite().all() for parameter in head.parameters()):
+        raise _diverged(steps, cfg)
     head.to(memory_format=torch.contiguous_format).eval()
     result = FitResult(
         samples=len(train.matched) + len(train.false_positives),
@@ -144,6 +143,13 @@ def fit_head(
         *(len(train.matched), len(train.false_positives), result.seconds),
     )
     return result
+
+
+def _diverged(step: int, cfg) -> UserError:
+    return UserError(
+        f"the fit diverged before iteration {step}: lower SOLVER.FIT_BASE_LR "
+        f"({cfg.SOLVER.FIT_BASE_LR:g})"
+    )
 
 
 def _batches(rows: SampleRows, size: int, rng: np.random.Generator):
