@@ -29,14 +29,13 @@ from .core_processes import share_among_cores
 from .exponents import Exponents, choose_exponents, choose_free_exponent
 from .fit import FitResult, fit_head, fit_seed, predict_all
 from .joined_datasets import JoinedDatasets
-from .sample_cache import SampleCache
+from .sample_cache import CACHE_GB, SampleCache
 from .sample_pass import collect_samples, sample_parts
 
 logger = logging.getLogger(__name__)
 
 WEIGHTS = "model_fitted"  # .pth, and .yaml beside it
 RECORD = "fit.json"  # written last, when the fit is done
-CACHE_GB = 8.0
 # Config keys that the fit uses unless others are given; the paper's training has other ones.
 FIT_DEFAULTS = (
     *("MODEL.MASKIOU_ON", True, "MODEL.ROI_MASKIOU_HEAD.SAMPLES", "detections"),
@@ -107,8 +106,10 @@ class ScoreFit:
             cache_gb: bounds the size of the cache on disk.
 
         Raises:
-            UserError: if the processes do not share the folder of the cache.
+            UserError: if the processes do not share the folder of the cache, or it has samples that
+                were made with another limit.
         """
+        self.cache.limit(cache_gb)
         kept = self._ground_truth.imgs
         images = [image for image in self._data.images() if image["image_id"] in kept]
         collect = partial(

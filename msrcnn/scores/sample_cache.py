@@ -19,7 +19,9 @@ from ..errors import UserError
 from ..evaluation import Detections, load_predictions, save_predictions
 
 KEY_FILE = "key.json"
+LIMIT_FILE = "limit.json"
 COMPLETE_FILE = "complete"
+CACHE_GB = 8.0  # limit of the size on disk by default, and of caches without LIMIT_FILE
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +84,25 @@ class SampleCache:
                 )
         else:
             write_file(path, json.dumps(key))
+
+    def limit(self, gigabytes: float) -> None:
+        """Notes the limit of the size on disk, by which parts leave detections out.
+
+        Raises:
+            UserError: if parts were made with another limit.
+        """
+        path, known = self.folder / LIMIT_FILE, None
+        if path.is_file():
+            known = json.loads(path.read_text())
+        elif self._paths("predictions.npz"):
+            known = CACHE_GB
+        if known is None:
+            write_file(path, json.dumps(gigabytes))
+        elif known != gigabytes:
+            raise UserError(
+                f"the cache in '{self.folder}' was made with --cache-gb {known:g}, not "
+                f"{gigabytes:g}: delete the folder, or choose another --output-dir"
+            )
 
     def has_part(self, number: int) -> bool:
         """Whether a part is complete."""

@@ -505,6 +505,26 @@ def test_fit_that_diverges_is_an_error(tiny_fit):
     tiny_fit.cfg.SOLVER.FIT_BASE_LR = 1e30
     with pytest.raises(UserError, match="diverged before iteration .* lower SOLVER.FIT_BASE_LR"):
         tiny_fit(np.arange(40) % 4 == 0)
+    with pytest.raises(UserError, match="diverged before iteration 30: lower SOLVER.FIT_BASE_LR"):
+        tiny_fit(np.zeros(40, dtype=bool))  # nothing held out to see it from
+
+
+def test_samples_of_another_limit_are_rejected(tmp_path):
+    """Parts that a small limit has left detections out of are not those of a large one."""
+    cache = SampleCache(tmp_path, {})
+    cache.limit(0.5)
+    cache.limit(0.5)
+    with pytest.raises(UserError, match="made with --cache-gb 0.5, not 8: delete the folder"):
+        SampleCache(tmp_path, {}).limit(8.0)
+
+
+def test_samples_without_a_limit_have_the_default_one(tmp_path):
+    """As those of earlier versions."""
+    (tmp_path / "00000-predictions.npz").touch()
+    cache = SampleCache(tmp_path, {})
+    cache.limit(8.0)
+    with pytest.raises(UserError, match="made with --cache-gb 8, not 2"):
+        cache.limit(2)
 
 
 def test_images_are_drawn_by_seed(shapes_root):
