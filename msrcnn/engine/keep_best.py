@@ -87,7 +87,9 @@ class KeepBest(HookBase):
     """Saves ``model_best.pth`` whenever the metric ``SOLVER.KEEP_BEST`` reaches a new maximum.
 
     Like Detectron2's ``BestCheckpointer``, it runs after ``EvalHook``. The best value is saved in
-    the checkpoint itself, so that a resumed run knows it and value and file cannot disagree.
+    the checkpoint itself, so that a resumed run knows it and value and file cannot disagree. Every
+    other checkpoint holds what was the best one then: a file that an earlier run has left in the
+    same folder is not taken for that of this run.
 
     Attributes:
         best_steps: completed iterations at the best evaluation; 0 before the first one.
@@ -103,6 +105,7 @@ class KeepBest(HookBase):
         self._checkpointer = checkpointer
         self._path = Path(cfg.OUTPUT_DIR) / f"{NAME}.pth"
         self._best, self.best_steps = -math.inf, 0
+        self._of_checkpoint: dict | None = None  # that the run resumes from; None in older ones
 
     def before_train(self) -> None:
         if self.trainer.start_iter == 0 or not self._path.is_file():
@@ -112,9 +115,21 @@ class KeepBest(HookBase):
         except UserError as error:
             logger.warning("%s: starting over to find the best checkpoint.", error)
             return
-        # A checkpoint of a later iteration belongs to another run.
-        if best.get("metric") == self._metric and best["steps"] <= self.trainer.start_iter:
+        if best.get("metric") == self._metric and self._is_of_this_run(best):
             self._best, self.best_steps = best["value"], best["steps"]
+
+    def _is_of_this_run(self, best: dict) -> bool:
+        """Whether a best checkpoint is of the run that resumes."""
+        if self._of_checkpoint is None or best["steps"] >= self.trainer.start_iter:
+            # The evaluation after these iterations follows the checkpoint; later ones are undone.
+            return best["steps"] <= self.trainer.start_iter
+        return best == self._of_checkpoint
+
+    def state_dict(self) -> dict:
+        return {"metric": self._metric, "value": self._best, "steps": self.best_steps}
+
+    def load_state_dict(self, state: dict) -> None:
+        self._of_checkpoint = state
 
     def after_step(self) -> None:
         steps = self.trainer.iter + 1  # completed

@@ -1,11 +1,14 @@
 """SOLVER.KEEP_BEST is checked before training; tests/engine/test_resume.py follows it."""
 
 import json
+import math
+from types import SimpleNamespace
 
 import pytest
+import torch
 from detectron2.data.datasets import register_coco_instances
 
-from msrcnn.engine.keep_best import _metrics, check_data_of_best, check_keep_best
+from msrcnn.engine.keep_best import KeepBest, _metrics, check_data_of_best, check_keep_best
 from msrcnn.errors import UserError
 from msrcnn.evaluation.result_files import logged_metrics
 
@@ -75,3 +78,28 @@ def test_every_logged_metric_is_known(cfg, evaluation):
     names = {f"{task}/{metric}" for task, metrics in logged.items() for metric in metrics}
     assert "maskiou/pearson_all" in names
     assert names <= set(_metrics(cfg))
+
+
+@pytest.mark.parametrize(
+    ("saved", "of_checkpoint", "known"),
+    [
+        ({"value": 3.0, "steps": 2}, {"value": 3.0, "steps": 2}, 2),
+        ({"value": 3.0, "steps": 4}, {"value": 1.0, "steps": 2}, 4),  # after the checkpoint
+        ({"value": 3.0, "steps": 6}, {"value": 1.0, "steps": 2}, 0),  # is undone
+        ({"value": 9.0, "steps": 2}, {"value": -math.inf, "steps": 0}, 0),  # of another run
+        ({"value": 9.0, "steps": 2}, {"value": 3.0, "steps": 2}, 0),
+        ({"value": 3.0, "steps": 2}, None, 2),  # a checkpoint of an earlier version
+    ],
+)
+def test_best_of_an_earlier_run_in_the_folder_does_not_count(
+    cfg, tmp_path, saved, of_checkpoint, known
+):
+    cfg.OUTPUT_DIR, cfg.SOLVER.KEEP_BEST = str(tmp_path), "bbox/AP"
+    best = {"model": {"w": torch.ones(1)}, "best": {"metric": "bbox/AP", **saved}}
+    torch.save(best, tmp_path / "model_best.pth")
+    hook = KeepBest(cfg, None)
+    hook.trainer = SimpleNamespace(start_iter=4)
+    if of_checkpoint:
+        hook.load_state_dict({"metric": "bbox/AP", **of_checkpoint})
+    hook.before_train()
+    assert hook.best_steps == known
