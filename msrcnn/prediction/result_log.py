@@ -35,7 +35,7 @@ class ResultLog:
         else:
             write_file(self._path, json.dumps({"settings": settings}) + "\n")
         self._file = self._path.open("r+b")
-        self._file.seek(0, 2)
+        self._complete = self._file.seek(0, 2)  # where the last input that is done ends
 
     def __enter__(self) -> "ResultLog":
         return self
@@ -59,8 +59,13 @@ class ResultLog:
         )
 
     def start(self) -> None:
-        """Starts an input; call :meth:`add` for its images or frames, then :meth:`finish`."""
-        self._start = self._file.seek(0, 2)
+        """Starts an input; call :meth:`add` for its images or frames, then :meth:`finish`.
+
+        Records of an input that was not finished, for example because its result could not be
+        written, are dropped: they would count as records of the next one.
+        """
+        self._file.seek(self._complete)
+        self._file.truncate()
 
     def add(self, record: dict) -> None:
         """Adds the record of an image or a frame."""
@@ -78,7 +83,8 @@ class ResultLog:
         names = [str(path.relative_to(self._folder)) for path in files]
         done = {"done": name, "input": _state(source), "files": names, "error": error}
         self._write(done)
-        self._done[name] = {**done, "start": self._start}
+        self._done[name] = {**done, "start": self._complete}
+        self._complete = self._file.tell()
 
     def records(self, name: str) -> Iterator[dict]:
         """Yields the records of an input; none if it is not done."""

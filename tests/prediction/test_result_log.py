@@ -182,6 +182,17 @@ def test_log(tmp_path, source):
         assert not log.is_done(source, "c.mp4")
 
 
+def test_records_of_an_input_that_failed_are_not_those_of_the_next(tmp_path, source):
+    with ResultLog(tmp_path, {}, resume=False) as log:
+        add(log, source, "a.png", 1)
+        log.start()
+        log.add({"image": {"number": 2}})  # then its drawing could not be written
+        add(log, source, "c.mp4", 3)
+        assert numbers(log, "c.mp4") == [3]
+    with ResultLog(tmp_path, {}, resume=True) as log:
+        assert (numbers(log, "a.png"), numbers(log, "c.mp4")) == ([1], [3])
+
+
 @pytest.mark.parametrize("content", ["", "{}\n", "[]\n", "no JSON\n", '{"settings": {}}'])
 def test_a_damaged_log(tmp_path, content):
     (tmp_path / LOG).write_text(content)
