@@ -58,6 +58,8 @@ class FileResults:
         """
         for batch in _batches(list(images), self.batch_size):
             todo = {path for path in batch if not self.log.is_done(path, str(images[path]))}
+            for path in todo:
+                self.log.forget(str(images[path]))
             found = self._predictions(batch) if todo else [None] * len(batch)
             for path, each in zip(batch, found):
                 if path not in todo or each is None:
@@ -107,6 +109,7 @@ class FileResults:
         """
         output, files, drawn, count = self.folder / name, [self.folder / name], 0, 0
         error = None
+        self.log.forget(str(name))
         with Video(path) as video:
             yield video.frames
             output.parent.mkdir(parents=True, exist_ok=True)

@@ -58,6 +58,10 @@ class ResultLog:
             and all((self._folder / each).is_file() for each in done["files"])
         )
 
+    def forget(self, name: str) -> None:
+        """Leaves out the records of an input that is to be done again, should it fail now."""
+        self._done.pop(name, None)
+
     def start(self) -> None:
         """Starts an input; call :meth:`add` for its images or frames, then :meth:`finish`.
 

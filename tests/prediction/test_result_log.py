@@ -135,6 +135,17 @@ def test_only_what_is_missing_is_done_again(predict, photos, tmp_path):
     assert out.count(": drew ") == 6
 
 
+@pytest.mark.slow
+def test_an_image_that_has_become_unreadable_has_no_detections(predict, photos, tmp_path):
+    output = tmp_path / "output"
+    assert predict(output)[0] == 0
+    (photos / "1.png").write_bytes(b"half of an image")
+    code, _, err = predict(output, "--resume")
+    assert code == 1, err
+    images = json.loads((output / "found.json").read_text())["images"]
+    assert [os.path.basename(image["file_name"])[0] for image in images] == ["0", "2", "3", "4"]
+
+
 @pytest.fixture
 def source(tmp_path):
     path = tmp_path / "a.jpg"
