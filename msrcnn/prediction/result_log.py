@@ -1,8 +1,10 @@
 """What a run of ``msrcnn predict`` has done, so that an interrupted one can resume."""
 
+import fcntl
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from ..atomic_file import remove_parts, write_file
 from ..errors import UserError
@@ -15,7 +17,8 @@ class ResultLog:
 
     The first line has the settings of the run. After it come, for each input, the records of its
     images or frames and, once all its files are written, a line that says so. A process that is
-    killed leaves at most an input without that line, which is done again.
+    killed leaves at most an input without that line, which is done again. The file is locked while
+    a process writes it.
     """
 
     def __init__(self, folder: Path, settings: dict, *, resume: bool):
@@ -26,15 +29,26 @@ class ResultLog:
             resume: keep what is done, if there is something.
 
         Raises:
-            UserError: if the folder has results of other settings, or cannot be written.
+            UserError: if the folder has results of other settings, cannot be written, or another
+                process writes to it.
         """
         self._folder, self._path = folder, folder / LOG
         self._done: dict[str, dict] = {}
-        if resume and self._path.exists():
-            self._read(settings)
+        if self._path.is_file():
+            self._file = self._locked()
+            if resume:
+                try:
+                    self._read(settings)
+                except BaseException:
+                    self._file.close()
+                    raise
+            else:
+                with self._file:  # nobody else writes it; a new file replaces it
+                    self._create(settings)
+                self._file = self._locked()
         else:
-            write_file(self._path, json.dumps({"settings": settings}) + "\n")
-        self._file = self._path.open("r+b")
+            self._create(settings)
+            self._file = self._locked()
         self._complete = self._file.seek(0, 2)  # where the last input that is done ends
 
     def __enter__(self) -> "ResultLog":
@@ -94,14 +108,33 @@ class ResultLog:
         """Yields the records of an input; none if it is not done."""
         if name not in self._done:
             return
-        self._file.flush()
-        with self._path.open("rb") as file:
-            file.seek(self._done[name]["start"])
-            for line in file:
-                content = json.loads(line)
-                if "done" in content:
-                    return
-                yield content["record"]
+        self._file.seek(self._done[name]["start"])
+        for line in self._file:
+            content = json.loads(line)
+            if "done" in content:
+                return
+            yield content["record"]
+
+    def _create(self, settings: dict) -> None:
+        write_file(self._path, json.dumps({"settings": settings}) + "\n")
+
+    def _locked(self) -> IO[bytes]:
+        """Opens the file, and locks it until it is closed."""
+        try:
+            file = self._path.open("r+b")
+        except OSError as error:
+            raise UserError(f"cannot write '{self._path}': {error.strerror or error}") from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise UserError(
+                f"another process writes its results to '{self._folder}': wait for it, or choose "
+                "another --output"
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        return file
 
     def _write(self, content: dict) -> None:
         try:
@@ -114,23 +147,22 @@ class ResultLog:
     def _read(self, settings: dict) -> None:
         """Reads what is done, and cuts off what a killed process has left behind it."""
         complete = 0  # where the last input that is done ends
-        with self._path.open("r+b") as file:
-            for line in file:
-                content = _parsed(line)
-                if content is None:
-                    break
-                if "record" in content:
-                    continue
-                if "settings" in content:
-                    self._check(content["settings"], settings)
-                else:
-                    self._done[content["done"]] = {**content, "start": complete}
-                complete = file.tell()
-            if not complete:
-                raise UserError(
-                    f"'{self._path}' is damaged: remove it, or run without --resume to start again"
-                )
-            file.truncate(complete)
+        for line in self._file:
+            content = _parsed(line)
+            if content is None:
+                break
+            if "record" in content:
+                continue
+            if "settings" in content:
+                self._check(content["settings"], settings)
+            else:
+                self._done[content["done"]] = {**content, "start": complete}
+            complete = self._file.tell()
+        if not complete:
+            raise UserError(
+                f"'{self._path}' is damaged: remove it, or run without --resume to start again"
+            )
+        self._file.truncate(complete)
         for folder in {self._folder, *((self._folder / name).parent for name in self._done)}:
             remove_parts(folder)
 

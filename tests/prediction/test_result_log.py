@@ -204,6 +204,29 @@ def test_records_of_an_input_that_failed_are_not_those_of_the_next(tmp_path, sou
         assert (numbers(log, "a.png"), numbers(log, "c.mp4")) == ([1], [3])
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_one_process_at_a_time(tmp_path, source, resume):
+    with ResultLog(tmp_path, {}, resume=resume) as log:
+        add(log, source, "a.png", 1)
+        for other in (False, True):
+            with pytest.raises(UserError, match="another process writes its results to"):
+                ResultLog(tmp_path, {}, resume=other)
+        assert numbers(log, "a.png") == [1]
+    with ResultLog(tmp_path, {}, resume=True) as log:
+        assert log.is_done(source, "a.png")
+
+
+def test_a_log_that_cannot_be_opened(tmp_path, monkeypatch):
+    ResultLog(tmp_path, {}, resume=False).__exit__()
+
+    def denied(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(tmp_path), "open", denied)
+    with pytest.raises(UserError, match=f"cannot write '.*{LOG}': Permission denied"):
+        ResultLog(tmp_path, {}, resume=True)
+
+
 @pytest.mark.parametrize("content", ["", "{}\n", "[]\n", "no JSON\n", '{"settings": {}}'])
 def test_a_damaged_log(tmp_path, content):
     (tmp_path / LOG).write_text(content)
