@@ -8,6 +8,7 @@ bits by ``INPUT.VALUE_RANGE``; Pillow, and with it Detectron2, would clip them a
 
 import io
 from collections.abc import Callable, Sequence
+from http.client import HTTPException
 from typing import IO
 from urllib.request import urlopen
 
@@ -24,6 +25,11 @@ FULL_RANGE = (0, 65535)
 OWN_RANGE = None
 
 URL_SECONDS = 30  # without an answer
+# What reading a damaged file or an unreachable URL raises, depending on the format.
+READ_ERRORS = (
+    *(OSError, ValueError, SyntaxError, RuntimeError),
+    *(HTTPException, Image.DecompressionBombError),
+)
 
 ValueRange = Sequence[float] | None
 Look = Callable[[np.ndarray | None], None]
@@ -45,7 +51,7 @@ def read_pixels(path: str, image_format: str, value_range: ValueRange) -> np.nda
         Array of shape (H, W, C) in the format.
 
     Raises:
-        OSError, ValueError, SyntaxError, DecompressionBombError: if it cannot be read.
+        Exception: one of ``READ_ERRORS``, if it cannot be read.
     """
     return convert_PIL_to_numpy(open_picture(path, value_range), image_format)
 

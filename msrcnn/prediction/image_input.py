@@ -5,7 +5,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..data.pixels import Look, ValueRange, eight_bits, no_look, open_picture, upright_picture
+from ..data.pixels import (
+    READ_ERRORS,
+    Look,
+    ValueRange,
+    eight_bits,
+    no_look,
+    open_picture,
+    upright_picture,
+)
 from ..errors import UserError
 
 ImageInput = str | Path | Image.Image | np.ndarray
@@ -26,19 +34,24 @@ def as_picture(
         look: see :func:`~msrcnn.data.pixels.upright_picture`.
 
     Raises:
-        UserError: if a file cannot be read, an array has another type or shape, or the image has
-            more than 8 bits but the model no range of values.
+        UserError: if a file or a PIL image cannot be read, an image has no pixels, an array has
+            another type or shape, or the image has more than 8 bits but the model no range of
+            values.
     """
     if isinstance(image, (str, Path)):
         try:
             return open_picture(str(image), value_range, look)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except READ_ERRORS as error:
             raise UserError(f"cannot read image '{image}': {error}") from error
     if isinstance(image, Image.Image):
+        if 0 in image.size:
+            raise UserError(f"an image of {image.width} x {image.height} has no pixels")
         try:
-            return upright_picture(image, value_range, look)
-        except (OSError, ValueError) as error:
+            picture = upright_picture(image, value_range, look)
+            picture.load()  # of a file that Pillow has only opened so far
+        except READ_ERRORS as error:
             raise UserError(f"cannot use the image: {error}") from error
+        return picture
     if not isinstance(image, np.ndarray):
         raise UserError(
             f"an image of type {type(image).__name__}: give a path, a PIL image or an array"

@@ -9,7 +9,7 @@ from PIL import Image
 from ..atomic_file import write_file
 from ..data.coco_schema import image_name
 from ..data.image_paths import leaves_folder
-from ..data.pixels import OWN_RANGE, read_pixels
+from ..data.pixels import OWN_RANGE, READ_ERRORS, read_pixels
 from ..errors import UserError
 
 
@@ -75,7 +75,7 @@ def read_rgb(path: str | Path) -> np.ndarray:
     """
     try:
         return read_pixels(str(path), "RGB", OWN_RANGE)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except READ_ERRORS as error:
         raise UserError(f"cannot read image '{path}': {error}") from error
 
 

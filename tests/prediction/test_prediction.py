@@ -2,9 +2,11 @@
 
 import functools
 import http.server
+import io
 import shutil
 import sys
 import threading
+from http.client import IncompleteRead
 from pathlib import Path
 
 import numpy as np
@@ -120,12 +122,37 @@ def test_a_list_is_one_batch(predict, path, monkeypatch):
         (np.zeros((3, 4, 4), np.uint8), r"an array of shape \(3, 4, 4\): give \(H, W, 3\)"),
         (np.zeros((4, 0, 3), np.uint8), r"an array of shape \(4, 0, 3\)"),
         ({"a": 1}, "an image of type dict"),
+        (Image.new("RGB", (0, 4)), "an image of 0 x 4 has no pixels"),
+        ("http://a host/photo.jpg", "cannot read image 'http://a host/photo.jpg': URL can't"),
         ("nowhere.png", "cannot read image 'nowhere.png'"),
     ],
 )
 def test_what_is_no_image(predict, image, message):
     with pytest.raises(UserError, match=message):
         predict(image)
+
+
+def test_damaged_images_that_are_opened_already(predict, path):
+    closed = Image.open(path)
+    closed.load()
+    closed.close()
+    truncated = Image.open(io.BytesIO(path.read_bytes()[:-500]))
+    for image, message in ((closed, "closed"), (truncated, "truncated")):
+        with pytest.raises(UserError, match=f"cannot use the image: .*{message}"):
+            predict(image)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, SyntaxError, IncompleteRead])
+def test_whatever_a_damaged_file_raises_is_one_error(predict, path, monkeypatch, error):
+    """Of AVIF files, for example, Pillow raises a RuntimeError or a SyntaxError."""
+
+    def damaged(*_):
+        raise error(b"half")
+
+    monkeypatch.setattr(Image, "open", damaged)
+    for read in (predict, read_rgb):
+        with pytest.raises(UserError, match=f"cannot read image '{path}'"):
+            read(path)
 
 
 def test_selection(predict, path):
