@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    inputs = find_inputs(args.inputs)
+    inputs = find_inputs(args.inputs, args.output)
     check_outputs({path: args.output / name for path, name in inputs.items()})
     videos = {path: name for path, name in inputs.items() if is_video(path)}
     images = {path: name for path, name in inputs.items() if path not in videos}

@@ -10,12 +10,14 @@ from ..errors import UserError
 from .video_input import VIDEOS
 
 
-def find_inputs(arguments: list[str]) -> dict[Path, Path]:
+def find_inputs(arguments: list[str], output_folder: Path | None = None) -> dict[Path, Path]:
     """Returns the images and videos that files, folders and patterns name.
 
     Args:
         arguments: each an image or video file, a folder, whose images are found at any depth, or a
             pattern as of a shell, such as ``photos/*.jpg``.
+        output_folder: where the drawings will be; if it is inside a folder of images, drawings of
+            an earlier run there are no inputs.
 
     Returns:
         For each input the path of its drawing in an output folder: the name of a file, and for a
@@ -30,9 +32,11 @@ def find_inputs(arguments: list[str]) -> dict[Path, Path]:
     for argument in arguments:
         if "://" in argument:
             raise UserError(f"'{argument}' is a URL: download the file, and name that")
+        if not argument:  # as of a variable that is not set; Path("") is the current folder
+            raise UserError("an INPUT is empty: name an image, a folder or a pattern")
         path = Path(argument)
         if path.is_dir():
-            inputs = {image: image.relative_to(path) for image in _images_in(path)}
+            inputs = {image: image.relative_to(path) for image in _images_in(path, output_folder)}
         elif path.exists() or not glob.has_magic(argument):
             inputs = {path: Path(path.name)}
         else:
@@ -61,8 +65,13 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEOS
 
 
-def _images_in(folder: Path) -> list[Path]:
+def _images_in(folder: Path, output_folder: Path | None) -> list[Path]:
     extensions = Image.registered_extensions().keys() - VIDEOS
+    left_out = None
+    if output_folder is not None and folder.resolve() in output_folder.resolve().parents:
+        left_out = folder / output_folder.resolve().relative_to(folder.resolve())
     return sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in extensions and path.is_file()
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in extensions and left_out not in path.parents and path.is_file()
     )

@@ -121,6 +121,22 @@ def test_patterns_and_mistakes(photos, tmp_path):
         find_inputs(["http://host/a.jpg"])
 
 
+def test_an_output_folder_inside_the_images_is_no_input(photos):
+    drawings, images = photos / "more" / "drawn", sorted(photos.rglob("*.jpg"))
+    drawings.mkdir()
+    Image.open(images[0]).save(drawings / f"{images[0].stem}.png")
+    for folder in (photos, photos / "more" / ".."):
+        found = find_inputs([str(folder)], drawings)
+        assert sorted(path.resolve() for path in found) == images
+    assert len(find_inputs([str(drawings)], drawings)) == 1
+    assert len(find_inputs([str(photos)], photos)) == len(images) + 1
+
+
+def test_an_empty_input_is_not_the_current_folder():
+    with pytest.raises(UserError, match="an INPUT is empty"):
+        find_inputs([""])
+
+
 def test_files_that_differ_in_their_extension(photos):
     image, other, *_ = sorted(photos.glob("*.jpg"))
     same_name = photos / f"{image.stem}.png"
