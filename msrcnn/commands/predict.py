@@ -1,6 +1,7 @@
 """Detect objects in images and videos, and draw them with their box score and mask score."""
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import TextIO
@@ -17,6 +18,8 @@ from ..prediction.find_inputs import find_inputs, is_video
 from ..prediction.result_log import ResultLog
 from ..prediction.video_input import pyav
 from .arguments import add_config, add_trust, at_least
+
+MASK = re.compile(r"(?P<of>.+)_mask\d+\.png")  # of an image, beside its drawing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     inputs = find_inputs(args.inputs, args.output)
-    check_outputs({path: args.output / name for path, name in inputs.items()})
+    check_outputs({path: args.output / name for path, name in inputs.items()}, masks=args.masks)
     videos = {path: name for path, name in inputs.items() if is_video(path)}
     images = {path: name for path, name in inputs.items() if path not in videos}
     if videos:
@@ -157,16 +160,24 @@ def _say(line: str, **file: TextIO) -> None:
     tqdm.write(printable(line), **file)
 
 
-def check_outputs(outputs: dict[Path, Path]) -> None:
-    """Rejects outputs that would overwrite an input.
+def check_outputs(outputs: dict[Path, Path], *, masks: bool = False) -> None:
+    """Rejects outputs that would overwrite an input or each other.
 
     Args:
         outputs: path of the drawing by path of the input.
+        masks: whether masks are written beside the drawings.
 
     Raises:
         UserError: naming the first input.
     """
     inputs = {path.resolve() for path in outputs}
+    owners = {output.with_suffix(""): path for path, output in outputs.items()}
     for path, output in outputs.items():
         if output.resolve() in inputs:
             raise UserError(f"the drawing of '{path}' would overwrite '{output}'")
+        mask = MASK.fullmatch(output.name)
+        if masks and mask and (owner := owners.get(output.with_name(mask["of"]))):
+            raise UserError(
+                f"the drawing of '{path}' and a mask of '{owner}' would both be '{output}': use "
+                "two commands with different output folders"
+            )

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from msrcnn.commands.predict import check_outputs
 from msrcnn.errors import UserError
 from msrcnn.prediction.find_inputs import find_inputs
 
@@ -101,6 +102,17 @@ def test_an_input_is_not_overwritten(predict, photos, tmp_path):
     code, _, err = predict(tmp_path / "drawn")
     assert code == 1
     assert "would overwrite" in err
+
+
+def test_a_mask_does_not_overwrite_a_drawing(predict, photos):
+    image = next(photos.glob("*.jpg"))
+    mask = photos / f"{image.stem}_mask1.jpg"
+    shutil.copy(image, mask)
+    code, _, err = predict(photos, "--masks")
+    assert code == 1
+    assert f"the drawing of '{mask}' and a mask of '{image}' would both be" in err
+    check_outputs({image: image.with_suffix(".png"), mask: mask.with_suffix(".png")})
+    check_outputs({mask: mask.with_suffix(".png")}, masks=True)
 
 
 def test_patterns_and_mistakes(photos, tmp_path):
