@@ -4,8 +4,11 @@ runs without msrcnn and Detectron2."""
 import argparse
 from pathlib import Path
 
+from ..config import find_config
 from ..engine import prepare_model_config
+from ..engine.find_model import find_model
 from ..engine.run_log import silence_known_warnings, start_console_log
+from ..errors import UserError
 from ..export import FORMATS, export_model
 from .arguments import add_config, add_trust
 
@@ -34,7 +37,20 @@ def run(args: argparse.Namespace) -> None:
     start_console_log()
     silence_known_warnings()
     cfg = prepare_model_config(args.weights, args.config_file)
+    if args.format == "weights":
+        _check_config(args)
     written = export_model(
         cfg, args.output, model_format=args.format, trust_weights=args.trust_weights
     )
     print(f"Wrote {' and '.join(map(str, written))}")
+
+
+def _check_config(args: argparse.Namespace) -> None:
+    """Keeps the model's own config, which has more than that of an export, such as the datasets."""
+    config = find_config(args.config_file or find_model(args.weights)[1])
+    written = args.output.with_suffix(".yaml")
+    if written.resolve() == config.resolve():
+        raise UserError(
+            f"the config of the export would overwrite '{written}', the config of the model: "
+            "choose another --output"
+        )

@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import warnings
@@ -70,6 +71,20 @@ def test_deformable_convolutions_have_no_onnx_operator(build):
 def test_files_have_the_suffix_of_their_format(model_cfg, tmp_path, model_format):
     with pytest.raises(UserError, match=f"must end in .*{SUFFIX[model_format]}"):
         export_model(model_cfg, tmp_path / "model.pth", model_format=model_format)
+
+
+def test_the_config_of_the_model_is_not_overwritten(model_folder, run_command, tmp_path):
+    shutil.copy(model_folder / "model_final.pth", tmp_path)
+    shutil.copy(model_folder / "config.yaml", tmp_path)
+    own = tmp_path / "own.yaml"
+    own.write_text(f"# mine\n{(tmp_path / 'config.yaml').read_text()}")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for flags, name in ((("--config-file", own), "own.pth"), ((), "config.safetensors")):
+        start = ("--weights", tmp_path / "model_final.pth", *flags)
+        code, _, err = run_command("export", *start, "--output", tmp_path / name)
+        assert code == 1
+        assert f"would overwrite '{(tmp_path / name).with_suffix('.yaml')}'" in err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_missing_packages_are_named(model_cfg, tmp_path, monkeypatch):
