@@ -245,6 +245,10 @@ def test_check_writes_a_fixed_copy_and_a_report(capsys, monkeypatch, shapes_root
         code, _, err = run_in_process(capsys, monkeypatch, "check", str(bad), images, *flags)
         assert code == 1
         assert "is the input itself: give another file" in err
+        flags = ("--report", str(target))
+        code, _, err = run_in_process(capsys, monkeypatch, "check", str(bad), images, *flags)
+        assert code == 1
+        assert f"--report '{target}' would overwrite '{bad}': give another file" in err
     assert bad.read_bytes() == before
 
     content["annotations"][0]["segmentation"] = [[None] * 6]

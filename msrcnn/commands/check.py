@@ -78,6 +78,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if args.value_range and not args.value_range[0] < args.value_range[1]:
         raise UserError("--value-range LOW HIGH: LOW must be below HIGH")
+    for other in (Path(args.annotations), args.fix):
+        if args.report and other and args.report.resolve() == other.resolve():
+            raise UserError(
+                f"--report '{args.report}' would overwrite '{other}': give another file"
+            )
     if args.convert:
         annotations, content = _converted(args)
         images = Path(args.images)
