@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
 
 import torch
@@ -163,8 +164,16 @@ class MaskScoringCheckpointer(DetectionCheckpointer):
         address = resolve_weights(path)
         try:
             file = self.path_manager.get_local_path(address)
-        except (OSError, RuntimeError, KeyError) as error:  # download, Detectron2's catalog
+        except UserError:
+            raise
+        # Download, Detectron2's catalog, and addresses that are none.
+        except (OSError, RuntimeError, KeyError, ValueError, HTTPException) as error:
             raise UserError(f"cannot get the weights '{address}': {error}") from error
+        if "://" in address and not Path(file).is_file():  # such as s3://
+            raise UserError(
+                f"cannot get the weights '{address}': no way to load such an address is known; "
+                "download the file, and name that"
+            )
         self._parsed_url_during_load = None  # Detectron2 leaves it set if the file before failed
         return super().load(file, checkpointables)
 

@@ -308,3 +308,23 @@ def test_address_that_cannot_be_reached(load, monkeypatch):
 def test_unknown_name_of_detectron2s_catalog(load):
     with pytest.raises(UserError, match="cannot get the weights 'catalog://nothing': model not"):
         load(our_cfg(), "catalog://nothing")
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("s3://bucket/model.pth", "no way to load such an address is known"),
+        ("https://a host/model.pth", "URL can't contain"),
+        ("https://[host/model.pth", "Invalid IPv6 URL"),
+    ],
+)
+def test_addresses_that_are_none(load, address, reason):
+    message = f"cannot get the weights '{address}': {reason}"
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        load(our_cfg(), address)
+
+
+def test_unknown_model_of_torchvision(load):
+    message = "'torchvision://nothing': torchvision has no model of this name"
+    with pytest.raises(UserError, match=f"^{message}$"):
+        load(our_cfg(), "torchvision://nothing")
