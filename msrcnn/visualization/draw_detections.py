@@ -11,6 +11,7 @@ from .overlay import COLORS, Overlay, draw_overlays
 # Fields to show: calibrated, 0.5 means that the mask is as likely right as wrong.
 MASK_SCORES = ("mask_probability", "mask_scores")
 MIN_SIDE = 480  # of a drawing: labels would cover a smaller one
+MAX_SIDE = 1920  # to which a drawing is enlarged: that of a long strip would fill the memory
 
 
 def draw_detections(
@@ -24,7 +25,8 @@ def draw_detections(
         pixels: uint8 array of shape (H, W, 3), RGB.
         instances: output of a model for the image, on the CPU.
         class_names: class names by index; a class without a name is labeled with its index.
-        enlarge: enlarge images whose short side is below ``MIN_SIDE`` pixels.
+        enlarge: enlarge images whose short side is below ``MIN_SIDE`` pixels, but their long side
+            to at most ``MAX_SIDE``.
     """
     overlays = []
     for index in range(len(instances)):
@@ -43,5 +45,6 @@ def draw_detections(
                 COLORS[label % len(COLORS)],
             )
         )
-    scale = max(MIN_SIDE / min(pixels.shape[:2]), 1.0) if enlarge else 1.0
+    short, long = sorted(pixels.shape[:2])
+    scale = max(min(MIN_SIDE / short, MAX_SIDE / long), 1.0) if enlarge else 1.0
     return draw_overlays(pixels, scale, overlays)

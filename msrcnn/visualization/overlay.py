@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import pycocotools.mask as mask_util
 from detectron2.structures import BoxMode
 from detectron2.utils.visualizer import VisImage, Visualizer
 from matplotlib.text import Text
@@ -45,7 +46,7 @@ def draw_overlays(pixels: np.ndarray, scale: float, overlays: list[Overlay]) -> 
         )
         visualizer.overlay_instances(
             boxes=boxes,
-            masks=None if any(o.mask is None for o in overlays) else [o.mask for o in overlays],
+            masks=None if any(o.mask is None for o in overlays) else [*map(_mask, overlays)],
             labels=[f"{as_label(o.name)} {o.scores}".strip() for o in overlays],
             assigned_colors=[o.color for o in overlays],
             alpha=0.4,
@@ -54,6 +55,13 @@ def draw_overlays(pixels: np.ndarray, scale: float, overlays: list[Overlay]) -> 
             text.set_fontfamily(font_families())
             _move_inside(text, output)
     return Image.fromarray(output.get_image())
+
+
+def _mask(overlay: Overlay) -> np.ndarray | dict:
+    """Returns the mask, as RLE if it is two pixels wide: Detectron2 accepts no such array."""
+    if overlay.mask.shape[1] != 2:
+        return overlay.mask
+    return mask_util.encode(np.asfortranarray(overlay.mask, dtype=np.uint8))
 
 
 def _move_inside(text: Text, output: VisImage) -> None:

@@ -118,6 +118,8 @@ def test_drawings_of_small_images_are_enlarged(cfg, path):
     assert min(picture.size) == 480
     height, width = pixels.shape[:2]
     assert picture.width / picture.height == pytest.approx(width / height, rel=0.01)
+    strip = np.zeros((4, 1000, 3), np.uint8)
+    assert draw_detections(strip, instances[:0], []).width == 1920
 
 
 def test_no_config_beside_the_weights(tmp_path):

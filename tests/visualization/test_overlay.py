@@ -14,6 +14,14 @@ def test_any_name_is_drawn(name):
     assert np.asarray(draw_overlays(pixels, 2.0, [overlay])).any()
 
 
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (2, 60), (60, 2)])
+def test_masks_of_tiny_images(size):
+    mask = np.ones(size, dtype=bool)
+    overlay = Overlay(mask, np.array([0, 0, size[1], size[0]]), "name", "0.98", COLORS[1])
+    picture = draw_overlays(np.zeros((*size, 3), dtype=np.uint8), 8.0, [overlay])
+    assert picture.size == (8 * size[1], 8 * size[0])
+
+
 @pytest.mark.parametrize("position", [(95, 20), (-5, 20), (50, 59), (50, -9)])
 @pytest.mark.parametrize("text", ["a label", "a label that is wider than the picture"])
 def test_label_is_moved_inside(position, text):
