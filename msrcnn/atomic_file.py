@@ -15,6 +15,7 @@ from .errors import UserError
 # Temporary files name the machine and the process that write them: machines can share a folder.
 PART = re.compile(r"\..+\.(?P<machine>[^.]+)\.(?P<process>\d+)\.[0-9a-f]{8}\.part")
 MACHINE = socket.gethostname().replace(".", "-") or "unknown"
+NAME_BYTES = 255  # of the longest file name
 OLD_SECONDS = 24 * 60 * 60  # after which no other machine is still writing a file
 
 
@@ -33,8 +34,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         OSError: if the file cannot be written.
     """
-    unique = f"{MACHINE}.{os.getpid()}.{secrets.token_hex(4)}"
-    part = path.with_name(f".{path.name}.{unique}.part")  # same disk, for rename
+    part = path.with_name(_part_name(path.name))  # same disk, for rename
     try:
         with part.open("wb") as file:
             yield file
@@ -45,6 +45,13 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     finally:
         with contextlib.suppress(OSError):  # already renamed, or no such folder
             part.unlink()
+
+
+def _part_name(name: str) -> str:
+    """Returns the name of a temporary file, with as much of the file's name as has room."""
+    unique = f".{MACHINE}.{os.getpid()}.{secrets.token_hex(4)}.part"
+    room = NAME_BYTES - len(os.fsencode(f".{unique}"))
+    return f".{os.fsdecode(os.fsencode(name)[:room])}{unique}"
 
 
 def write_file(path: Path, content: str | bytes | memoryview | Iterable[str | bytes]) -> None:

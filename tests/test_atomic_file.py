@@ -66,3 +66,13 @@ def test_failed_write_keeps_the_file(tmp_path):
         file.write(b"half")
         raise KeyError
     assert [each.read_text() for each in tmp_path.iterdir()] == ["before"]
+
+
+@pytest.mark.parametrize("name", ["a" * 251 + ".png", "人" * 83 + ".png"])
+def test_any_name_that_a_file_can_have(tmp_path, name):
+    with atomic_file(tmp_path / name) as file:
+        file.write(b"all")
+        (part,) = tmp_path.glob(".*.part")
+        assert module.PART.fullmatch(part.name)["machine"] == MACHINE
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == b"all"
