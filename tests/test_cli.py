@@ -69,6 +69,20 @@ def test_every_command_has_help(command, capsys, monkeypatch):
     assert "\n\n" in out
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["draw", "--num-images", "0"], "argument --num-images: '0' is not a whole number from 1"),
+        (["convert", "--bn-eps=-1e-5"], "argument --bn-eps: '-1e-5' is not a number from 0"),
+        (["convert", "--bn-eps", "nan"], "argument --bn-eps: 'nan' is not a number from 0"),
+        (["convert", "--bn-eps", "small"], "argument --bn-eps: 'small' is not a number from 0"),
+    ],
+)
+def test_numbers_that_make_no_sense(capsys, monkeypatch, arguments, message):
+    code, _, err = run_in_process(capsys, monkeypatch, *arguments)
+    assert (code, err.splitlines()[-1]) == (2, f"msrcnn {arguments[0]}: error: {message}")
+
+
 # Flags of Detectron2's argument parser, and the commands that use them.
 DETECTRON2 = ["--config-file", "--resume", "--eval-only", "--num-gpus", "--machine-rank"]
 FLAGS = {

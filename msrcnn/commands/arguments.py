@@ -1,6 +1,7 @@
 """Command-line arguments that several commands share; their names are Detectron2's."""
 
 import argparse
+import math
 from collections.abc import Callable
 
 from ..engine import Processes
@@ -98,4 +99,15 @@ def at_least(low: int) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {low}")
         return int(text)
 
+    return number
+
+
+def not_negative(text: str) -> float:
+    """An argument type: a finite number that is not negative."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0")
     return number

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..checkpoint.convert import SOURCES, convert_checkpoint
-from .arguments import add_trust
+from .arguments import add_trust, not_negative
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--bn-eps",
-        type=float,
+        type=not_negative,
         metavar="E",
         help="epsilon of the backbone's batch normalization (default: that of the library's "
         "published models)",

@@ -8,6 +8,7 @@ from detectron2.data import MetadataCatalog
 from ..data.availability import check_datasets
 from ..evaluation import load_ground_truth, load_predictions
 from ..visualization import draw_prediction_grid
+from .arguments import at_least
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="inference/predictions.npz of an evaluation",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="OUT", help="image to write")
-    parser.add_argument("--num-images", type=int, default=8, metavar="N", help="(default: 8)")
+    parser.add_argument(
+        "--num-images", type=at_least(1), default=8, metavar="N", help="(default: 8)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from ..atomic_file import write_file
 from ..data.custom import SEPARATOR
+from ..errors import UserError
 from ..provenance import software
 from .training_log import read_training_log
 
@@ -51,8 +52,15 @@ def record_result(evaluation: Path, command: str, output: Path) -> None:
         evaluation: an ``evaluation.json``.
         command: the command that produced it.
         output: the JSON file.
+
+    Raises:
+        UserError: if the evaluation cannot be read, or the result cannot be written.
     """
-    content = {"evaluation": _without_folders(json.loads(evaluation.read_text()))}
+    try:
+        found = json.loads(evaluation.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read evaluation '{evaluation}': {error}") from error
+    content = {"evaluation": _without_folders(found)}
     steps = read_training_log(evaluation.with_name("metrics.json"))
     if steps:
         times = [line["time"] for line in steps if "time" in line]  # the first steps have none

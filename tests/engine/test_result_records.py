@@ -1,7 +1,10 @@
 import json
 
+import pytest
+
 from msrcnn.engine.result_records import record_result
 from msrcnn.engine.training_log import read_evaluations, read_training_log
+from msrcnn.errors import UserError
 from msrcnn.provenance import software
 
 
@@ -71,3 +74,12 @@ def test_evaluations_of_a_training_log(tmp_path):
     ]
     log.write_text("".join(f"{json.dumps(line)}\n" for line in lines) + '{"bbox/AP": 4')
     assert [line["bbox/AP"] for line in read_evaluations(log)] == [1.0, 3.0]
+
+
+@pytest.mark.parametrize("content", [None, "no JSON"])
+def test_an_evaluation_that_cannot_be_read(tmp_path, content):
+    evaluation = tmp_path / "evaluation.json"
+    if content is not None:
+        evaluation.write_text(content)
+    with pytest.raises(UserError, match=f"cannot read evaluation '{evaluation}'"):
+        record_result(evaluation, "make demo", tmp_path / "a.json")
