@@ -2,6 +2,8 @@
 
 import argparse
 import importlib
+import os
+import select
 import shlex
 import signal
 import sys
@@ -107,7 +109,8 @@ def _top_parser() -> argparse.ArgumentParser:
 def report_errors(run: Callable[[], object], again: str = "") -> None:
     """Runs a function; a ``UserError`` ends the process with one line and exit status 1.
 
-    So does Ctrl-C or another signal that asks it to end, with 128 and the signal's number.
+    So does Ctrl-C or another signal that asks it to end, with 128 and the signal's number. If
+    nobody reads the output any more, as after ``| head``, the process ends without a line.
 
     Args:
         run: the function.
@@ -115,7 +118,10 @@ def report_errors(run: Callable[[], object], again: str = "") -> None:
     """
     try:
         run()
+        sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            sys.exit(128 + signal.SIGPIPE)
         if interruption := _interruption(error):
             _end_interrupted(interruption, again)
         if isinstance(error, UserError):
@@ -123,6 +129,22 @@ def report_errors(run: Callable[[], object], again: str = "") -> None:
         elif not isinstance(error, ProcessExitedException):  # which has printed its own error
             raise
         sys.exit(1)
+
+
+def _nobody_reads() -> bool:
+    """Returns whether stdout is a pipe whose reader has ended; what is left then goes nowhere."""
+    try:
+        stdout = sys.stdout.fileno()
+    except OSError:  # no file
+        return False
+    poll = select.poll()
+    poll.register(stdout, 0)
+    if not any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0)):
+        return False
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stdout)  # Python flushes it once more at its end
+    os.close(nowhere)
+    return True
 
 
 def _interruption(error: BaseException) -> Interrupted | None:

@@ -192,6 +192,27 @@ def test_interruption_that_ends_other_processes_first(capsys):
     assert capsys.readouterr().err == "interrupted; continue with: x\n"
 
 
+@pytest.mark.parametrize("lines", [1, 10_000])  # all at the end, or while the command runs
+def test_a_reader_that_has_ended(capsys, monkeypatch, lines):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as gone:
+        monkeypatch.setattr(sys, "stdout", gone)
+        with pytest.raises(SystemExit) as stop:
+            cli.report_errors(lambda: print("a line\n" * lines), "msrcnn x")
+    monkeypatch.undo()
+    assert stop.value.code == 128 + signal.SIGPIPE
+    assert capsys.readouterr().err == ""
+
+
+def test_another_pipe_that_breaks_is_an_error():
+    def fail():
+        raise BrokenPipeError("of a worker")
+
+    with pytest.raises(BrokenPipeError, match="of a worker"):
+        cli.report_errors(fail)
+
+
 def test_other_errors_keep_their_traceback():
     with pytest.raises(ZeroDivisionError):
         cli.report_errors(lambda: 1 / 0)
