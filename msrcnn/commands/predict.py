@@ -76,6 +76,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.coco is not None and args.coco.suffix.lower() != ".json":
+        # As of --coco photos/*.jpg, where a shell puts the first image.
+        raise UserError(f"--coco '{args.coco}': the file name must end in .json")
     inputs = find_inputs(args.inputs, args.output)
     check_outputs({path: args.output / name for path, name in inputs.items()}, masks=args.masks)
     videos = {path: name for path, name in inputs.items() if is_video(path)}

@@ -104,6 +104,14 @@ def test_an_input_is_not_overwritten(predict, photos, tmp_path):
     assert "would overwrite" in err
 
 
+def test_coco_does_not_overwrite_an_image(predict, photos):
+    first, *others = sorted(photos.glob("*.jpg"))
+    before = first.read_bytes()
+    code, _, err = predict("--coco", first, *others)
+    assert (code, err) == (1, f"error: --coco '{first}': the file name must end in .json\n")
+    assert first.read_bytes() == before
+
+
 def test_a_mask_does_not_overwrite_a_drawing(predict, photos):
     image = next(photos.glob("*.jpg"))
     mask = photos / f"{image.stem}_mask1.jpg"
