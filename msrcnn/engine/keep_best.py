@@ -59,9 +59,9 @@ def check_data_of_best(cfg: CfgNode) -> None:
     """
     if not cfg.SOLVER.KEEP_BEST:
         return
-    *dataset, task, _ = ["", *cfg.SOLVER.KEEP_BEST.rsplit("/", 2)]
+    *dataset, task, _ = cfg.SOLVER.KEEP_BEST.rsplit("/", 2)  # a dataset only if there are several
     for name in cfg.DATASETS.TEST:
-        if len(cfg.DATASETS.TEST) == 1 or name == dataset[-1]:
+        if len(cfg.DATASETS.TEST) == 1 or dataset == [name]:
             try:
                 checked_dataset(name).for_evaluation(masks=task != "bbox")
             except UserError as error:
