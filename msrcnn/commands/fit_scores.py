@@ -16,6 +16,7 @@ from .arguments import (
     add_train_data,
     add_trust,
     add_val_data,
+    not_negative,
     processes,
 )
 
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_val_data(parser)
     parser.add_argument(
         "--cache-gb",
-        type=float,
+        type=not_negative,
         default=CACHE_GB,
         metavar="N",
         help="size limit of the cache in GB; beyond it, detections are sampled (default: 8)",

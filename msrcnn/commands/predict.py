@@ -17,7 +17,7 @@ from ..prediction.file_results import FileResults
 from ..prediction.find_inputs import find_inputs, is_video
 from ..prediction.result_log import ResultLog
 from ..prediction.video_input import pyav
-from .arguments import add_config, add_trust, at_least
+from .arguments import add_config, add_trust, at_least, not_negative
 
 MASK = re.compile(r"(?P<of>.+)_mask\d+\.png")  # of an image, beside its drawing
 
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--min-score",
-        type=float,
+        type=not_negative,
         default=0.5,
         metavar="S",
         help="draw detections with at least this score; with --rank-by mask and a calibrated "

@@ -24,8 +24,8 @@ def check_datasets(names: Iterable[str]) -> None:
         if name not in known:
             if is_custom_dataset(name):
                 parse_data_flag(name)  # says what is missing
-            near = difflib.get_close_matches(name, known)
-            raise UserError(f"no dataset '{name}' is registered; nearest: {', '.join(near)}")
+            near = ", ".join(difflib.get_close_matches(name, known, cutoff=0))
+            raise UserError(f"no dataset '{name}' is registered; nearest: {near}")
         metadata = MetadataCatalog.get(name)
         for path in (metadata.get("json_file"), metadata.get("image_root")):
             if path is not None and "://" not in path and not Path(path).exists():

@@ -26,7 +26,8 @@ def find_inputs(arguments: list[str], output_folder: Path | None = None) -> dict
         out to be none.
 
     Raises:
-        UserError: if an argument names nothing, or two inputs would have the same output.
+        UserError: if an argument names nothing or the output folder, or two inputs would have the
+            same output.
     """
     found: dict[Path, Path] = {}
     for argument in arguments:
@@ -68,6 +69,11 @@ def is_video(path: Path) -> bool:
 def _images_in(folder: Path, output_folder: Path | None) -> list[Path]:
     extensions = Image.registered_extensions().keys() - VIDEOS
     left_out = None
+    if output_folder is not None and folder.resolve() == output_folder.resolve():
+        raise UserError(
+            f"--output is '{folder}' itself, so that the drawings would be images of the next run: "
+            "choose a folder in it or beside it"
+        )
     if output_folder is not None and folder.resolve() in output_folder.resolve().parents:
         left_out = folder / output_folder.resolve().relative_to(folder.resolve())
     return sorted(
