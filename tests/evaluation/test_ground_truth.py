@@ -96,7 +96,7 @@ def test_ids_of_minival_need_not_be_unique(content, load):
 
 
 def test_dataset_that_is_not_registered():
-    with pytest.raises(UserError, match="no dataset 'not_registered' is registered; nearest: [a-z]"):
+    with pytest.raises(UserError, match="'not_registered' is registered; nearest: [a-z]"):
         load_ground_truth("not_registered")
 
 
