@@ -3,11 +3,9 @@
 The functions print Markdown for cog, as those of :mod:`tables`.
 """
 
-import json
+from claim_tables import LABELS
+from tables import RESULTS, excludes_zero, gain, number, print_table, record
 
-from tables import RESULTS, excludes_zero, gain, number, print_table
-
-DATA = {"shapes": "shapes", "nuclei": "nuclei", "animals": "animals", "ccp": "clothing"}
 # In the order of the paper, then our own.
 SWEEPS = [
     *("head_input", "training_target", "sample_threshold", "backbone", "framework"),
@@ -17,8 +15,8 @@ SWEEPS = [
 
 def recorded(sweep: str) -> dict[str, dict]:
     """Returns the results of a sweep by the name of their data."""
-    paths = {name: RESULTS / "ablations" / f"{sweep}_{name}" / "results.json" for name in DATA}
-    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.is_file()}
+    names = [name for name in LABELS if (RESULTS / "ablations" / f"{sweep}_{name}").is_dir()]
+    return {name: record(f"ablations/{sweep}_{name}/results") for name in names}
 
 
 def sweeps() -> None:
@@ -34,7 +32,7 @@ def sweeps() -> None:
         if first["published_source"]:
             print(f"* Published: {first['published_source']}.")
         for data, results in found.items():
-            print(f"* {DATA[data].capitalize()}: {conclusion(results)}")
+            print(f"* {LABELS[data].capitalize()}: {conclusion(results)}")
 
 
 def protocols() -> None:
@@ -43,13 +41,13 @@ def protocols() -> None:
     for sweep in SWEEPS:
         for data, results in recorded(sweep).items():
             description = results["protocol"]["description"]
-            by_description.setdefault(description, []).append(f"{sweep} ({DATA[data]})")
+            by_description.setdefault(description, []).append(f"{sweep} ({LABELS[data]})")
     for description, names in by_description.items():
         print(f"* {', '.join(names)}: {description}")
 
 
 def _headers(sweep: str, found: dict[str, dict]) -> list[str]:
-    return [f"[{DATA[data]}](results/ablations/{sweep}_{data}/table.md)" for data in found]
+    return [f"[{LABELS[data]}](results/ablations/{sweep}_{data}/table.md)" for data in found]
 
 
 def _rows(found: dict[str, dict]) -> list[list[str]]:

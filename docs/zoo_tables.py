@@ -5,18 +5,17 @@ The functions print Markdown for cog, as those of :mod:`tables`.
 
 from statistics import fmean
 
-from claim_tables import FITTED, claims
+from claim_tables import FITTED, RUNS, claims
 from tables import ap, number, print_table, record
 
 from msrcnn import get_config
 from msrcnn.published.numbers import published_by_config, published_training
 
-# Name of the detector and config below configs/ of each claim.
 DETECTORS = {
-    "shapes": ("MS R-CNN, R-18 GN", "reproduce/shapes"),
-    "nuclei": ("MS R-CNN, R-18 GN", "reproduce/nuclei"),
-    "animals": ("MS R-CNN, MobileNetV2", "reproduce/animals"),
-    "ccp": ("MS R-CNN, MobileNetV2", "reproduce/ccp"),
+    "shapes": "MS R-CNN, R-18 GN",
+    "nuclei": "MS R-CNN, R-18 GN",
+    "animals": "MS R-CNN, MobileNetV2",
+    "ccp": "MS R-CNN, MobileNetV2",
 }
 # Name, config and record of the models that were trained once.
 ONCE = [
@@ -24,28 +23,22 @@ ONCE = [
     ("Mask R-CNN, R-18 GN", "quick/nuclei_mask_rcnn_R_18_FPN", "nuclei_mask_rcnn"),
     ("+ head on proposals", "finetune/nuclei_maskiou_head_R_18_FPN", "nuclei_maskiou_head"),
 ]
-# The same, of data without a claim so far.
-BEFORE_A_CLAIM = {
-    "nuclei": [
-        ("MS R-CNN, R-18 GN", "quick/nuclei_ms_rcnn_R_18_FPN", "scores/nuclei_joint"),
-        ("+ fitted head", "quick/nuclei_ms_rcnn_R_18_FPN", "scores/nuclei_fitted"),
-    ],
-    "ccp": [
-        ("MS R-CNN, MobileNetV2", "quick/ccp_ms_rcnn_MNV2_FPN", "scores/ccp_joint"),
-        ("+ fitted head", "quick/ccp_ms_rcnn_MNV2_FPN", "scores/ccp_fitted"),
-    ],
-}
+# Config of the shorter training of data without a claim.
+SHORTER = {"nuclei": "quick/nuclei_ms_rcnn_R_18_FPN", "ccp": "quick/ccp_ms_rcnn_MNV2_FPN"}
+WITH_FIT = "+ fitted head"
 
 
 def model_zoo() -> None:
     """The models that were trained here, in the form of Detectron2's model zoo."""
     found = claims()
     rows = [_trained_once(*model) for model in ONCE]
-    for data in DETECTORS:
+    for data, name in DETECTORS.items():
         if data in found:
             rows += _of_claim(data, found[data])
         else:
-            rows += [_trained_once(*model) for model in BEFORE_A_CLAIM.get(data, ())]
+            fitted, joint = RUNS[data]
+            rows.append(_trained_once(name, SHORTER[data], joint))
+            rows.append(_trained_once(WITH_FIT, SHORTER[data], fitted))
     print_table(
         [
             *("Name", "dataset", "seeds", "iterations", "train time (s/iter)"),
@@ -74,14 +67,17 @@ def _trained_once(name: str, config: str, key: str) -> list[str]:
 
 def _of_claim(data: str, found: dict) -> list[list[str]]:
     """Returns the rows of a dataset's detectors with the joint head, and with the fitted one."""
-    name, config = DETECTORS[data]
+    config = f"reproduce/{data}"
     times = found["detector_times"].values()
     seconds = [
         number(fmean(each[key] for each in times))
         for key in ("seconds_per_step", "seconds_per_image")
     ]
     iterations = get_config(f"{config}.yaml").SOLVER.MAX_ITER
-    of_detector = {"joint": (name, f"{iterations:,}", *seconds), FITTED: ("+ fitted head", *"---")}
+    of_detector = {
+        "joint": (DETECTORS[data], f"{iterations:,}", *seconds),
+        FITTED: (WITH_FIT, *"---"),
+    }
     rows = []
     for variant, (label, *cells) in of_detector.items():
         means = found["variants"][variant]["mean"]

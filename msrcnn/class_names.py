@@ -7,6 +7,7 @@ data and models are matched by name.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from .errors import first_of
 from .escaping import printable
 
 SHOWN = 6  # names in a message
@@ -60,10 +61,8 @@ def listed(names: Sequence[str]) -> str:
 
 def shortened(names: Sequence[str]) -> str:
     """Returns names in one line, the first few of a long list, each cut if it is long."""
-    shown = [printable(name) for name in names[:SHOWN]]
-    shown = [name if len(name) <= WIDTH else f"{name[: WIDTH - 3]}..." for name in shown]
-    more = len(names) - SHOWN
-    return ", ".join([*shown, *([f"and {more} more"] if more > 0 else [])])
+    lines = map(printable, names)
+    return first_of([n if len(n) <= WIDTH else f"{n[: WIDTH - 3]}..." for n in lines], SHOWN)
 
 
 def name_of(label: int, class_names: Sequence[str]) -> str:

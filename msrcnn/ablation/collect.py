@@ -34,11 +34,11 @@ def collect(plan: Plan) -> dict:
         ``detector_times`` (by seed, see :func:`_times`), ``missing`` (titles of unfinished runs),
         ``hardware`` of the runs, ``versions`` of one of them and ``mixed_versions``, the names of
         those that are not the same for all, ``comparable`` (whether the published numbers have the
-        same protocol), and for each of the ``variants``
-        its ``label``, ``set``, ``published`` numbers, ``runs`` (seed, values by column, steps),
-        ``mean`` and ``std`` by column (sample standard deviation, ``None`` for one seed, or for an
-        evaluation that is the same run for every seed), ``difference``, see
-        :func:`difference`, and ``breakdown``, see :func:`~.breakdown.breakdown`.
+        same protocol), and for each of the ``variants`` its ``label``, ``set``, ``published``
+        numbers, ``runs`` (seed, values by column, steps), ``mean`` and ``std`` by column (sample
+        standard deviation, ``None`` for one seed, or for an evaluation that is the same run for
+        every seed), ``difference``, see :func:`difference`, and ``breakdown``, see
+        :func:`~.breakdown.breakdown`.
     """
     sweep = plan.sweep
     records = {run.digest: _read_record(run.folder / RESULT) for run in plan.runs if run.finished}

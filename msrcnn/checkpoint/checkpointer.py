@@ -166,7 +166,7 @@ class MaskScoringCheckpointer(DetectionCheckpointer):
             file = self.path_manager.get_local_path(address)
         except UserError:
             raise
-        # Download, Detectron2's catalog, and addresses that are none.
+        # Download, Detectron2's catalog, and invalid addresses.
         except (OSError, RuntimeError, KeyError, ValueError, HTTPException) as error:
             raise UserError(f"cannot get the weights '{address}': {error}") from error
         if "://" in address and not Path(file).is_file():  # such as s3://

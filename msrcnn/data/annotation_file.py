@@ -94,7 +94,7 @@ class CheckedData:
         Raises:
             UserError: if there is no instance, or a mask is missing.
         """
-        if self._facts["untrainable_boxes"]:  # of nothing but this
+        if self._facts["untrainable_boxes"]:  # the only problem that they name
             raise UserError(
                 f"{self._name} has no instance to compare detections with: give annotated data"
             )

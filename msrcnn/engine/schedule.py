@@ -29,7 +29,7 @@ def scale_schedule(cfg: CfgNode, keep: Container[str] = ()) -> list[str]:
         The arithmetic, for the user: a line for each of the two that was set.
 
     Raises:
-        UserError: if the schedule ends before the training on detections that it shall have.
+        UserError: if the schedule would end before the training on detections begins.
     """
     notes = []
     if cfg.SOLVER.EPOCHS:

@@ -17,7 +17,7 @@ def find_inputs(arguments: list[str], output_folder: Path | None = None) -> dict
         arguments: each an image or video file, a folder, whose images are found at any depth, or a
             pattern as of a shell, such as ``photos/*.jpg``.
         output_folder: where the drawings will be; if it is inside a folder of images, drawings of
-            an earlier run there are no inputs.
+            an earlier run there are left out.
 
     Returns:
         For each input the path of its drawing in an output folder: the name of a file, and for a
