@@ -182,9 +182,9 @@ def shares() -> None:
         joint, fitted = (fmean(gains(found, variant)) for variant in ("joint", FITTED))
         of_matched = joint / _overall(found, "segm_oracle_matched")
         of_all = fitted / _overall(found, "segm_oracle")
-        print(f"* {LABELS[name].capitalize()}: the joint head gains {of_matched:.0%} of what the")
-        print("  true MaskIoU of matched detections would, the fitted head")
-        print(f"  {of_all:.0%} of what that of all would.")
+        print(f"* {LABELS[name].capitalize()}: the joint head reaches {of_matched:.0%} of the gain")
+        print("  of the true MaskIoU of matched detections; the fitted head reaches")
+        print(f"  {of_all:.0%} of the gain of the true MaskIoU of all detections.")
 
 
 def _overall(found: dict, ranking: str) -> float:
