@@ -10,9 +10,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper, get_detection_dataset_dicts
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
-from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from detectron2.modeling import GeneralizedRCNN, build_model
-from detectron2.structures import ImageList
 from tabulate import tabulate
 from torch import nn
 from torchvision.models.detection import maskrcnn_resnet50_fpn
@@ -20,6 +18,7 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 from ..engine import prepare_config, use_scoring_parts
 from ..engine.device import on_available_device
 from ..evaluation import Detections, with_encoded_masks
+from ..modeling.fast_inference import speed_up
 from ..modeling.test_time_augmentation import without_maskiou
 from .pairs import measure_in_turn, peak_mib, ratio, text
 from .training_step import DEFAULT_CONFIG, keep_anchors
@@ -35,7 +34,8 @@ RATIOS = (
     ("Soft-NMS instead of NMS", "soft-nms", "mask scoring"),
     ("to RLE, ours with mask scores / Detectron2's without", "to rle", "detectron2 to rle"),
     ("to RLE, ours with mask scores / torchvision's masks", "to rle", "torchvision"),
-    ("folded batch norms and channels-last, not built in", "folded", "mask scoring"),
+    ("folded batch norms and channels-last", "fast", "mask scoring"),
+    ("mask scores, with these, / Detectron2's Mask R-CNN", "fast", "mask r-cnn"),
 )
 
 
@@ -52,11 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def measure(args: argparse.Namespace) -> dict:
     """Measures untrained models of the same weights on images of ``DATASETS.TEST``, one at a time.
 
-    ``mask r-cnn`` is the model without its MaskIoU head. ``to rle`` continues to result records:
-    ours encodes masks without pasting them, ``detectron2 to rle`` pastes and encodes them.
-    ``folded`` is the model with its frozen batch norms folded into the convolutions, in
-    channels-last format. ``torchvision`` is its Mask R-CNN at the same size up to pasted masks, if
-    the config is a ResNet-50 FPN.
+    ``mask r-cnn`` is the model without its MaskIoU head, as Detectron2 runs it. ``fast`` is the
+    model as evaluation and prediction run it, see :mod:`msrcnn.modeling.fast_inference`. ``to rle``
+    is ``fast`` up to result records, with masks that are encoded without being pasted; ``detectron2
+    to rle`` is ``mask r-cnn`` up to result records. ``torchvision`` is its Mask R-CNN at the same
+    size up to pasted masks, if the config is a ResNet-50 FPN.
 
     Returns:
         ``config``, ``overrides``, ``dtype``; ``detections``, the mean number per image;
@@ -77,7 +77,7 @@ def measure(args: argparse.Namespace) -> dict:
     others = {
         "soft-nms": _model(soft, model),
         "lite head": _model(lite, model),
-        "folded": _folded(model),
+        "fast": _fast(model),
     }
     inputs = _inputs(cfg)
     numbers: list[int] = []
@@ -93,7 +93,7 @@ def measure(args: argparse.Namespace) -> dict:
         "mask r-cnn": _without_scores(model, infer(model)),
         "mask scoring": infer(model),
         **{name: infer(other) for name, other in others.items()},
-        "to rle": lambda repeat: _our_records(model, inputs[repeat % IMAGES]),
+        "to rle": lambda repeat: _our_records(others["fast"], inputs[repeat % IMAGES]),
         "detectron2 to rle": _without_scores(
             model, lambda repeat: _stock_records(model, inputs[repeat % IMAGES])
         ),
@@ -144,26 +144,10 @@ def _model(cfg: CfgNode, like: GeneralizedRCNN | None = None) -> GeneralizedRCNN
     return model
 
 
-def _folded(model: GeneralizedRCNN) -> GeneralizedRCNN:
-    """Returns a copy whose convolutions contain the frozen batch norms, in channels-last format."""
+def _fast(model: GeneralizedRCNN) -> GeneralizedRCNN:
     model = copy.deepcopy(model)
-    for layer in model.modules():
-        if isinstance(layer, Conv2d) and isinstance(layer.norm, FrozenBatchNorm2d):
-            norm = layer.norm
-            scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-            layer.weight.data *= scale[:, None, None, None]
-            layer.bias = nn.Parameter(norm.bias - norm.running_mean * scale)
-            layer.norm = None
     keep_anchors(model)
-    model = model.to(memory_format=torch.channels_last)
-    preprocess = model.preprocess_image
-
-    def in_format(batch: list[dict]) -> ImageList:
-        images = preprocess(batch)
-        images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)
-        return images
-
-    model.preprocess_image = in_format
+    speed_up(model)
     return model
 
 

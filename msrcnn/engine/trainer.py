@@ -22,6 +22,7 @@ from ..data.mapper import ImageMapper, NamedErrors
 from ..data.registered import check_data
 from ..errors import UserError
 from ..evaluation import MaskScoringEvaluator, postprocess_to_rle, with_encoded_masks
+from ..modeling.fast_inference import fast_inference
 from ..modeling.test_time_augmentation import MaskScoringRCNNWithTTA
 from ..modeling.train_only import train_only
 from .build_errors import config_errors
@@ -98,14 +99,16 @@ class Trainer(DefaultTrainer):
     def test(cls, cfg, model, evaluators=None) -> OrderedDict:
         """Evaluates like Detectron2's trainer, with test-time augmentation if ``TEST.AUG.ENABLED``.
 
-        Masks are encoded without being pasted, unless other evaluators are given.
+        Masks are encoded without being pasted, unless other evaluators are given. The model runs in
+        :func:`~..modeling.fast_inference.fast_inference`.
         """
         if cfg.TEST.AUG.ENABLED:
             postprocess = detector_postprocess if evaluators else postprocess_to_rle
             model = MaskScoringRCNNWithTTA(cfg, model, postprocess=postprocess)
         elif not evaluators:
             model = with_encoded_masks(model)
-        return super().test(cfg, model, evaluators)
+        with fast_inference(model):
+            return super().test(cfg, model, evaluators)
 
     def build_hooks(self):
         # Replace the checkpointer that the base class has just created, before hooks use it.

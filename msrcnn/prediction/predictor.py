@@ -20,6 +20,7 @@ from ..engine.hashing import json_digest
 from ..engine.model_classes import class_names
 from ..errors import UserError
 from ..evaluation.inference import rescale_boxes
+from ..modeling.fast_inference import speed_up
 from .image_input import ImageInput, as_picture
 from .image_prediction import Prediction
 
@@ -31,7 +32,8 @@ class Predictor:
 
     Attributes:
         cfg: the config of the model.
-        model: the Detectron2 model, in evaluation mode.
+        model: the Detectron2 model, in evaluation mode and made faster, see
+            :func:`msrcnn.modeling.fast_inference.speed_up`.
         class_names: names by class index; empty if they are not known.
     """
 
@@ -68,6 +70,7 @@ class Predictor:
         self.cfg: CfgNode
         self.model: GeneralizedRCNN
         self.cfg, self.model = load_with_its_scores(cfg, trust_weights=trust_weights)
+        speed_up(self.model)
         self.class_names = class_names(self.cfg)
         self._format, self._value_range = self.cfg.INPUT.FORMAT, tuple(self.cfg.INPUT.VALUE_RANGE)
         self._warned: set[str] = set()

@@ -21,6 +21,7 @@ from ..engine.device import on_available_device
 from ..engine.load_model import load_model
 from ..errors import UserError
 from ..evaluation.ground_truth import dataset_record, index_dataset
+from ..modeling.fast_inference import fast_inference
 from ..modeling.mask_score import mask_score
 from ..provenance import file_record, software
 from .cache_key import HEAD, cache_key
@@ -117,10 +118,11 @@ class ScoreFit:
             *(self._cfg, self._model, self._ground_truth, images, self.cache),
             max_bytes=int(cache_gb * 2**30),
         )
-        if comm.get_world_size() == 1 and next(self._model.parameters()).device.type == "cpu":
-            share_among_cores(collect)
-        else:
-            collect(rank=comm.get_rank(), world_size=comm.get_world_size())
+        with fast_inference(self._model):
+            if comm.get_world_size() == 1 and next(self._model.parameters()).device.type == "cpu":
+                share_among_cores(collect)
+            else:
+                collect(rank=comm.get_rank(), world_size=comm.get_world_size())
         comm.synchronize()
         if comm.is_main_process():
             self.cache.mark_complete(len(sample_parts(self._cfg, images)))

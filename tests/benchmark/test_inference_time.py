@@ -1,9 +1,7 @@
 import argparse
 
 import pytest
-import torch
 from detectron2.data.datasets import register_coco_instances
-from detectron2.layers import FrozenBatchNorm2d
 
 from msrcnn.benchmark import inference_time, pairs
 
@@ -26,22 +24,3 @@ def test_measures_every_way(shapes_root, monkeypatch):
     found = result["ratios"]["mask scores"]
     assert f"| {pairs.text(found)}" in inference_time.table(result)
     assert result["peak_mib"] is None
-
-
-def test_folded_model_has_the_same_output(build, tiny_cfg):
-    tiny_cfg.MODEL.RESNETS.NORM = "FrozenBN"
-    model = build(tiny_cfg).eval()
-    norms = [layer for layer in model.modules() if isinstance(layer, FrozenBatchNorm2d)]
-    assert norms
-    for norm in norms:
-        norm.running_var.uniform_(0.5, 2)
-        norm.running_mean.normal_()
-    image = {"image": torch.rand(3, 64, 96) * 255, "height": 64, "width": 96}
-    folded = inference_time._folded(model)
-    assert not any(isinstance(layer, FrozenBatchNorm2d) for layer in folded.modules())
-    with torch.no_grad():
-        expected, found = (
-            each.backbone(each.preprocess_image([image]).tensor) for each in (model, folded)
-        )
-    for name, feature in expected.items():
-        torch.testing.assert_close(found[name], feature, rtol=1e-3, atol=1e-4)

@@ -9,6 +9,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.utils.events import EventStorage
 from exploits import EXPLOITS
+from torch import nn
 
 from msrcnn.engine import Trainer, evaluate
 from msrcnn.engine.progress import ProgressLine
@@ -173,3 +174,20 @@ def test_timed_checkpoints_are_optional(cfg, minutes):
         expected = ["PeriodicCheckpointer", "TimedCheckpointer", "EvalHook"]
         start = names.index(expected[0])
         assert names[start : start + 3] == expected
+
+
+def test_evaluation_folds_batch_norms_and_restores_them(cfg, build):
+    cfg.MODEL.RESNETS.NORM = "BN"
+    model = build(cfg).train()
+    norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
+    calls = []
+    for norm in norms:
+        norm.register_forward_hook(lambda *_: calls.append(1))
+    expected = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert Trainer.test(cfg, model)
+    assert norms
+    assert not calls
+    assert model.training
+    found = model.state_dict()
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)

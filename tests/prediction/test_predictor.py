@@ -16,6 +16,7 @@ from msrcnn.engine.load_model import load_model
 from msrcnn.engine.model_classes import class_names
 from msrcnn.errors import UserError
 from msrcnn.export import export_model, export_weights
+from msrcnn.modeling.fast_inference import fast_inference
 from msrcnn.prediction import Predictor
 from msrcnn.visualization import draw_detections, read_rgb
 
@@ -55,8 +56,9 @@ def test_predictions_match_evaluation(cfg, path, image_format):
     found = predictor(cfg)(read_rgb(path)).instances
     height, width = read_rgb(path).shape[:2]
     record = {"file_name": str(path), "height": height, "width": width}
-    with torch.no_grad():
-        (expected,) = load_model(cfg)([DatasetMapper(cfg, False)(record)])
+    model = load_model(cfg)
+    with torch.no_grad(), fast_inference(model):
+        (expected,) = model([DatasetMapper(cfg, False)(record)])
     assert len(found) > 3
     for field in FIELDS:
         assert torch.equal(found.get(field), expected["instances"].get(field)), field

@@ -1,0 +1,123 @@
+"""Faster inference with the same weights: batch norms are folded into convolutions."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+
+import torch
+from detectron2.layers import Conv2d, FrozenBatchNorm2d
+from torch import nn
+from torch.fx import GraphModule, Node
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+Norm = FrozenBatchNorm2d | nn.modules.batchnorm._BatchNorm
+CONVOLUTIONS = (Conv2d, nn.Conv2d)
+
+
+@contextmanager
+def fast_inference(model: nn.Module) -> Iterator[None]:
+    """Speeds up inference while the context is open, see :func:`speed_up`.
+
+    Afterwards the model is as before: it has the same parameters and buffers, not copies.
+    """
+    undo = speed_up(model)
+    try:
+        yield
+    finally:
+        undo()
+
+
+def speed_up(model: nn.Module) -> Callable[[], None]:
+    """Speeds up a model in place, for inference only.
+
+    Every batch norm that follows a convolution becomes part of it, with its present running
+    statistics: in Detectron2's ``Conv2d``, in an ``nn.Sequential``, and in the graphs of
+    torchvision's backbones. On a CPU, the convolutions over whole images change to the
+    channels-last format. The outputs change by rounding only.
+
+    Args:
+        model: a model that computes with float32, or autocast.
+
+    Returns:
+        A function that restores the parameters and layers.
+    """
+    replaced: list[tuple[nn.Module, str, object]] = []
+
+    def replace(module: nn.Module, name: str, value: object) -> None:
+        replaced.append((module, name, getattr(module, name)))
+        setattr(module, name, value)
+
+    with torch.no_grad():
+        for conv, norm, owner, name in list(_normalized_convolutions(model)):
+            weight, bias = fuse_conv_bn_weights(
+                *(conv.weight, conv.bias, norm.running_mean, norm.running_var),
+                *(norm.eps, norm.weight, norm.bias),
+            )
+            replace(conv, "weight", nn.Parameter(weight, requires_grad=False))
+            replace(conv, "bias", nn.Parameter(bias, requires_grad=False))
+            replace(owner, name, None if owner is conv else nn.Identity())
+        for layer in _over_images(model):
+            if _has_weight(layer, *CONVOLUTIONS) and layer.weight.is_cpu:
+                weight = layer.weight.contiguous(memory_format=torch.channels_last)
+                replace(layer, "weight", nn.Parameter(weight, requires_grad=False))
+
+    def undo() -> None:
+        while replaced:
+            setattr(*replaced.pop())
+
+    return undo
+
+
+def _over_images(model: nn.Module) -> Iterator[nn.Module]:
+    """Yields the layers outside the RoI heads.
+
+    RoIAlign returns features that are not channels-last, and group normalization of small maps
+    is slow in that format.
+    """
+    for name, layer in model.named_modules():
+        if "roi_heads" not in name.split("."):
+            yield layer
+
+
+def _normalized_convolutions(
+    model: nn.Module,
+) -> Iterator[tuple[nn.Conv2d, Norm, nn.Module, str]]:
+    """Yields each convolution, its batch norm, and the module and attribute that holds the norm."""
+    held = Counter(id(child) for module in model.modules() for child in module._modules.values())
+    for module in model.modules():
+        if _has_weight(module, Conv2d) and _has_statistics(module.norm):
+            yield module, module.norm, module, "norm"
+        if isinstance(module, GraphModule):
+            yield from _in_graph(module)
+        if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
+            for (_, conv), (name, norm) in pairwise(module._modules.items()):
+                once = held[id(conv)] == held[id(norm)] == 1
+                if once and _has_weight(conv, nn.Conv2d) and _has_statistics(norm):
+                    yield conv, norm, module, name
+
+
+def _in_graph(module: GraphModule) -> Iterator[tuple[nn.Conv2d, Norm, nn.Module, str]]:
+    calls = [node.target for node in module.graph.nodes if node.op == "call_module"]
+    for node in module.graph.nodes:
+        norm = _called(module, node)
+        if not _has_statistics(norm) or not isinstance(node.args[0], Node):
+            continue
+        conv, before = _called(module, node.args[0]), node.args[0]
+        once = calls.count(node.target) == calls.count(before.target) == len(before.users) == 1
+        if once and _has_weight(conv, nn.Conv2d):
+            owner, _, name = str(node.target).rpartition(".")
+            yield conv, norm, module.get_submodule(owner), name
+
+
+def _called(module: GraphModule, node: Node) -> nn.Module | None:
+    return module.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def _has_weight(layer: nn.Module | None, *types: type) -> bool:
+    """Whether a layer's weight is used as it is: a subclass or a parametrization may change it."""
+    return type(layer) in types and isinstance(layer.weight, nn.Parameter)
+
+
+def _has_statistics(norm: nn.Module | None) -> bool:
+    return isinstance(norm, Norm) and norm.running_mean is not None and norm.weight is not None
