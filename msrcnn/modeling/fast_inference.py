@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import torch
 from detectron2.layers import Conv2d, FrozenBatchNorm2d
+from detectron2.modeling import ROIHeads
 from torch import nn
 from torch.fx import GraphModule, Node
 from torch.nn.utils.fusion import fuse_conv_bn_weights
@@ -33,8 +34,8 @@ def speed_up(model: nn.Module) -> Callable[[], None]:
 
     Every batch norm that follows a convolution becomes part of it, with its present running
     statistics: in Detectron2's ``Conv2d``, in an ``nn.Sequential``, and in the graphs of
-    torchvision's backbones. On a CPU, the convolutions over whole images change to the
-    channels-last format. The outputs change by rounding only.
+    torchvision's backbones. On a CPU, convolutions change to the channels-last format. The outputs
+    change by rounding only.
 
     Args:
         model: a model that computes with float32, or autocast.
@@ -57,26 +58,45 @@ def speed_up(model: nn.Module) -> Callable[[], None]:
             replace(conv, "weight", nn.Parameter(weight, requires_grad=False))
             replace(conv, "bias", nn.Parameter(bias, requires_grad=False))
             replace(owner, name, None if owner is conv else nn.Identity())
-        for layer in _over_images(model):
-            if _has_weight(layer, *CONVOLUTIONS) and layer.weight.is_cpu:
-                weight = layer.weight.contiguous(memory_format=torch.channels_last)
-                replace(layer, "weight", nn.Parameter(weight, requires_grad=False))
+        for layer in _channels_last_convolutions(model):
+            weight = layer.weight.contiguous(memory_format=torch.channels_last)
+            replace(layer, "weight", nn.Parameter(weight, requires_grad=False))
+    hooks = [
+        module.register_forward_pre_hook(_with_contiguous_features)
+        for module in model.modules()
+        if isinstance(module, ROIHeads)
+    ]
 
     def undo() -> None:
         while replaced:
             setattr(*replaced.pop())
+        for hook in hooks:
+            hook.remove()
 
     return undo
 
 
-def _over_images(model: nn.Module) -> Iterator[nn.Module]:
-    """Yields the layers outside the RoI heads.
+def _with_contiguous_features(module: nn.Module, inputs: tuple) -> tuple:
+    """Converts features for RoIAlign once: it would do so for each head that pools from them."""
+    images, features, *others = inputs
+    return (images, {name: each.contiguous() for name, each in features.items()}, *others)
 
-    RoIAlign returns features that are not channels-last, and group normalization of small maps
-    is slow in that format.
+
+def _channels_last_convolutions(model: nn.Module) -> Iterator[nn.Conv2d | nn.ConvTranspose2d]:
+    """Yields the convolutions that are faster in the channels-last format.
+
+    Group normalization of small maps, as in RoI heads, is slower in that format.
     """
-    for name, layer in model.named_modules():
-        if "roi_heads" not in name.split("."):
+    excluded = {
+        layer
+        for heads in model.modules()
+        if isinstance(heads, ROIHeads)
+        if any(isinstance(layer, nn.GroupNorm) for layer in heads.modules())
+        for layer in heads.modules()
+    }
+    for layer in model.modules():
+        is_convolution = _has_weight(layer, nn.ConvTranspose2d, *CONVOLUTIONS)
+        if is_convolution and layer not in excluded and layer.weight.is_cpu:
             yield layer
 
 

@@ -135,14 +135,37 @@ def test_convolutions_of_another_kind_stay():
         assert layer.norm is not None
 
 
-def test_only_convolutions_over_images_are_channels_last(tiny_cfg, build):
+@pytest.mark.parametrize("norm", ["", "GN"])
+def test_heads_with_group_norm_keep_their_format(tiny_cfg, build, norm):
+    tiny_cfg.MODEL.ROI_MASK_HEAD.NORM = norm
     model = build(tiny_cfg)
     speed_up(model)
     formats = {
         name: layer.weight.is_contiguous(memory_format=torch.channels_last)
         for name, layer in model.named_modules()
-        if isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1)
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)) and layer.kernel_size != (1, 1)
     }
-    expected = {name: not name.startswith("roi_heads") for name in formats}
-    assert formats == expected
-    assert set(expected.values()) == {True, False}
+    heads = {name for name in formats if name.startswith("roi_heads")}
+    assert len(heads) > 5
+    assert formats == {name: not (norm and name in heads) for name in formats}
+
+
+def test_detections_are_the_same(tiny_cfg, build):
+    tiny_cfg.MODEL.RESNETS.NORM, tiny_cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = "FrozenBN", 0.0
+    model = with_statistics(build(tiny_cfg))
+    contiguous = []
+    model.roi_heads.mask_pooler.register_forward_pre_hook(
+        lambda _, inputs: contiguous.extend(each.is_contiguous() for each in inputs[0])
+    )
+    image = [{"image": torch.rand(3, 96, 128) * 255, "height": 96, "width": 128}]
+    with torch.no_grad():
+        (expected,) = model.inference(image, do_postprocess=False)
+        contiguous.clear()
+        with fast_inference(model):
+            (found,) = model.inference(image, do_postprocess=False)
+    assert len(found) == len(expected) > 5
+    assert contiguous
+    assert all(contiguous)
+    for field in ("scores", "mask_scores", "pred_maskiou", "pred_masks"):
+        torch.testing.assert_close(found.get(field), expected.get(field), rtol=1e-3, atol=1e-4)
+    assert not model.roi_heads._forward_pre_hooks
