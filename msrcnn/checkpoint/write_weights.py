@@ -30,6 +30,16 @@ def _safetensors(weights: dict[str, Tensor], class_names: list[str]) -> bytes:
 FORMATS = {".pth": _pth, ".safetensors": _safetensors}
 
 
+def check_weights_name(path: Path) -> None:
+    """Rejects a file name whose extension is not one of ``FORMATS``.
+
+    Raises:
+        UserError: naming the extensions.
+    """
+    if path.suffix not in FORMATS:
+        raise UserError(f"weights '{path}': the file name must end in {' or '.join(FORMATS)}")
+
+
 def write_weights(
     path: str | Path, state_dict: Mapping[str, Tensor], class_names: Sequence[str] = ()
 ) -> Path:
@@ -50,8 +60,7 @@ def write_weights(
         UserError: if the extension is not supported, or the file cannot be written.
     """
     path = Path(path)
-    if path.suffix not in FORMATS:
-        raise UserError(f"weights '{path}': the file name must end in {' or '.join(FORMATS)}")
+    check_weights_name(path)
     # Copy: safetensors supports neither shared nor non-contiguous memory, and torch.save would
     # write the whole storage of a view.
     weights = {

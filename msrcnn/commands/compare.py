@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..engine.result_records import write_result
+from ..errors import UserError
 from ..published import compare_with_published, reproduction_plan, verdict_table
 
 NUM_GPUS = (1, 8)
@@ -28,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     if not args.runs:
+        if args.json or args.published:
+            raise UserError("--json and --published need a RUN, the folder of a finished training")
         print("\n\n\n".join(map(reproduction_plan, NUM_GPUS)))
         return
     comparison = compare_with_published(args.runs, args.published)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ..atomic_file import write_file
 from ..checkpoint import write_weights
+from ..checkpoint.write_weights import check_weights_name
 from ..data.custom import is_custom_dataset
 from ..engine import load_with_its_scores
 from ..engine.model_classes import class_names
@@ -21,8 +22,10 @@ def export_weights(cfg, output: Path, *, trust_weights: bool = False) -> Path:
         The path of the config: ``output`` with the suffix ``.yaml``.
 
     Raises:
-        UserError: if the weights cannot be loaded, or the file cannot be written.
+        UserError: if the weights cannot be loaded, or the file cannot be written; for another
+            extension, before the weights are loaded.
     """
+    check_weights_name(output)  # before the time that loading takes
     cfg, model = load_with_its_scores(cfg, trust_weights=trust_weights)
     names = class_names(cfg)
     write_weights(output, model.state_dict(), names)

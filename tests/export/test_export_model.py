@@ -73,6 +73,12 @@ def test_files_have_the_suffix_of_their_format(model_cfg, tmp_path, model_format
         export_model(model_cfg, tmp_path / "model.pth", model_format=model_format)
 
 
+def test_weights_with_another_suffix_are_refused_before_they_are_loaded(tiny_cfg, tmp_path):
+    tiny_cfg.MODEL.WEIGHTS = str(tmp_path / "missing.pth")
+    with pytest.raises(UserError, match=r"w\.onnx': the file name must end in \.pth or \.saf"):
+        export_model(tiny_cfg, tmp_path / "w.onnx")
+
+
 def test_the_config_of_the_model_is_not_overwritten(model_folder, run_command, tmp_path):
     shutil.copy(model_folder / "model_final.pth", tmp_path)
     shutil.copy(model_folder / "config.yaml", tmp_path)

@@ -38,3 +38,11 @@ def test_commands():
     assert "SOLVER.AUTO_SCALE" not in reproduction_plan(8)
     assert "SOLVER.IMS_PER_BATCH 2 SOLVER.AUTO_SCALE True" in reproduction_plan(1)
     assert "36.0 (Huang et al., CVPR 2019)" in reproduction_plan(8)
+
+
+@pytest.mark.parametrize("option", ["--json", "--published"])
+def test_options_of_a_comparison_need_a_run(run_command, tmp_path, option):
+    code, out, err = run_command("compare", option, tmp_path / "found.json")
+    assert (code, out) == (1, "")
+    assert err == "error: --json and --published need a RUN, the folder of a finished training\n"
+    assert not list(tmp_path.iterdir())
