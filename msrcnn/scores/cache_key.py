@@ -13,6 +13,8 @@ from .fit import fit_seed
 from .sample_cache import SMALL
 
 HEAD = "roi_heads.mask_head.maskiou_head."
+# Of this version of msrcnn; earlier ones had areas in pixels of the image.
+COLUMNS = [*SMALL, "areas of the input"]
 
 
 def cache_key(cfg: CfgNode, model: nn.Module, ground_truth: COCO) -> dict[str, str]:
@@ -29,8 +31,7 @@ def cache_key(cfg: CfgNode, model: nn.Module, ground_truth: COCO) -> dict[str, s
             weights.update(name.encode())
             weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return {
-        # Of this version of msrcnn; earlier ones had areas in pixels of the image.
-        "columns": json_digest([*SMALL, "areas of the input"]),
+        "columns": json_digest(COLUMNS),
         "weights": weights.hexdigest(),
         "config": json_digest(_settings(cfg)),
         "data": json_digest(ground_truth.dataset),
@@ -40,9 +41,10 @@ def cache_key(cfg: CfgNode, model: nn.Module, ground_truth: COCO) -> dict[str, s
 def cache_name(cfg: CfgNode) -> str:
     """Returns a folder name for the samples of a detector and its training data.
 
-    Fits have the same name if they can use the same samples.
+    Fits have the same name if they can use the same samples, which another version of msrcnn may
+    not be able to.
     """
-    return f"{_seen(cfg)}-{json_digest(_settings(cfg))[:10]}"
+    return f"{_seen(cfg)}-{json_digest([COLUMNS, _settings(cfg)])[:10]}"
 
 
 def _settings(cfg: CfgNode) -> list:

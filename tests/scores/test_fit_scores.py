@@ -288,6 +288,13 @@ def test_cache_of_other_weights_is_rejected(cfg, detector, tmp_path):
         SampleCache(tmp_path / "samples", cache_key(cfg, build_with_fresh_head(cfg), ground_truth))
 
 
+def test_another_version_of_the_columns_has_its_own_cache(tiny_cfg, monkeypatch):
+    """A sweep collects samples again after an update of msrcnn; it does not fail."""
+    name = cache_name(tiny_cfg)
+    monkeypatch.setattr("msrcnn.scores.cache_key.COLUMNS", ["others"])
+    assert cache_name(tiny_cfg) != name
+
+
 def test_fits_that_can_share_samples_have_the_same_cache(tiny_cfg):
     cfg = tiny_cfg
     name = cache_name(cfg)
