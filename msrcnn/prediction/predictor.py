@@ -1,6 +1,5 @@
 """A trained model that takes images of any size."""
 
-import hashlib
 import logging
 from pathlib import Path
 from typing import Any, overload
@@ -16,7 +15,7 @@ from PIL import Image
 from ..config import flatten
 from ..data.image_values import EIGHT_BITS, picture_problem
 from ..engine import load_with_its_scores, prepare_model_config
-from ..engine.hashing import json_digest
+from ..engine.hashing import json_digest, weights_digest
 from ..engine.model_classes import class_names
 from ..errors import UserError
 from ..evaluation.inference import rescale_boxes
@@ -70,6 +69,7 @@ class Predictor:
         self.cfg: CfgNode
         self.model: GeneralizedRCNN
         self.cfg, self.model = load_with_its_scores(cfg, trust_weights=trust_weights)
+        self._weights = weights_digest(self.model.state_dict())  # the same on any machine
         speed_up(self.model)
         self.class_names = class_names(self.cfg)
         self._format, self._value_range = self.cfg.INPUT.FORMAT, tuple(self.cfg.INPUT.VALUE_RANGE)
@@ -112,11 +112,7 @@ class Predictor:
             for key, value in flatten(self.cfg).items()
             if key.startswith(parts) and key != "MODEL.WEIGHTS"
         }
-        weights = hashlib.sha256()
-        for name, tensor in self.model.state_dict().items():
-            weights.update(name.encode())
-            weights.update(tensor.cpu().contiguous().numpy().tobytes())
-        return {"weights": weights.hexdigest()[:16], "config": json_digest(config)[:16]}
+        return {"weights": self._weights[:16], "config": json_digest(config)[:16]}
 
     def _picture(self, image: ImageInput) -> Image.Image:
         def look(values: np.ndarray | None) -> None:

@@ -1,13 +1,11 @@
 """What cached samples depend on: the detector's weights, its config and the data."""
 
-import hashlib
-
 from detectron2.config import CfgNode
 from pycocotools.coco import COCO
 from torch import nn
 
 from ..config import flatten
-from ..engine.hashing import json_digest
+from ..engine.hashing import json_digest, weights_digest
 from ..modeling import ROI_MASKIOU_HEAD_REGISTRY
 from .fit import fit_seed
 from .sample_cache import SMALL
@@ -25,14 +23,12 @@ def cache_key(cfg: CfgNode, model: nn.Module, ground_truth: COCO) -> dict[str, s
         model: the detector; its MaskIoU head does not count.
         ground_truth: annotations of the images.
     """
-    weights = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        if not name.startswith(HEAD):
-            weights.update(name.encode())
-            weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    weights = {
+        name: tensor for name, tensor in model.state_dict().items() if not name.startswith(HEAD)
+    }
     return {
         "columns": json_digest(COLUMNS),
-        "weights": weights.hexdigest(),
+        "weights": weights_digest(weights),
         "config": json_digest(_settings(cfg)),
         "data": json_digest(ground_truth.dataset),
     }

@@ -12,6 +12,7 @@ from PIL import Image
 
 from msrcnn.config import config_beside
 from msrcnn.data.shapes import CATEGORIES
+from msrcnn.engine.hashing import weights_digest
 from msrcnn.engine.load_model import load_model
 from msrcnn.engine.model_classes import class_names
 from msrcnn.errors import UserError
@@ -241,3 +242,9 @@ def test_images_unlike_those_of_the_training_are_told(cfg, tmp_path, monkeypatch
         assert f"image '{path}' has the value 0 only" in each
     with pytest.raises(UserError, match="uint16 or int32"):
         predict(grey / 4095)
+
+
+def test_identity_is_that_of_the_checkpoint(cfg):
+    """Folded weights would differ in the last bit between processors."""
+    found = predictor(cfg).identity()["weights"]
+    assert found == weights_digest(load_model(cfg).state_dict())[:16]
