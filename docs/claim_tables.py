@@ -150,13 +150,11 @@ def earlier() -> None:
     """What two trainings of half the length gained on animals."""
     names = ("scores/animals_fitted", "scores/animals_again_fitted")
     first, second = (evaluation(name) for name in names)
-    print("Two earlier trainings on animals of half the length, with the same commands on two")
-    print(f"machines, gained {first['delta']['AP']:+.2f} and {second['delta']['AP']:+.2f}, from a")
-    print(
-        "mask AP of {:.2f} and {:.2f}: one training says little.".format(
-            *(each["segm_box_score"]["AP"] for each in (first, second))
-        )
-    )
+    gained = " and ".join(f"{each['delta']['AP']:+.2f}" for each in (first, second))
+    before = " and ".join(f"{each['segm_box_score']['AP']:.2f}" for each in (first, second))
+    print("Single trainings say little: two earlier ones on animals, of half the length, with the")
+    print(f"same commands on two machines, gained {gained} over a mask AP")
+    print(f"of {before}.")
 
 
 def scores() -> None:
@@ -267,7 +265,7 @@ def last_steps() -> None:
         ]
         cells = [f"{value:.2f} ({step:,})" for step, value in zip(steps, means, strict=True)]
         rows.append([LABELS[name], ", ".join(cells)])
-    print_table(["data", "mask AP by box score (after as many iterations)"], rows)
+    print_table(["data", "mask AP by box score (iterations)"], rows)
 
 
 def records() -> None:

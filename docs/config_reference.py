@@ -121,7 +121,7 @@ def write() -> None:
         if key.name in names:
             sections.setdefault(key.name.rpartition(".")[0], []).append(key)
     for section, members in sections.items():
-        print(f"## {section or 'At the top'}\n")
+        print(f"## {section or 'Top level'}\n")
         if section in intro:
             print(f"{with_code(intro[section], section, names)}\n")
         for key in members:

@@ -212,11 +212,13 @@ def loading() -> None:
     training = published_training("mask_rcnn_R_50_FPN_1x")
     needed = 16 / 8 / training.seconds
     each = record("speed_loader")["images_per_second"]
+    workers = math.ceil(needed / each)
     print(
         f"Detectron2's model zoo trains R-50 FPN with {training.seconds} s for 16 images on 8 V100,"
     )
     print(
-        f"{needed:.1f} images per second and GPU: {math.ceil(needed / each)} workers of such cores."
+        f"{needed:.1f} images per second and GPU, which takes {workers} "
+        f"worker{'s' * (workers > 1)} on such cores."
     )
 
 

@@ -35,9 +35,9 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # The mask head that holds the MaskIoU head. With MODEL.MASKIOU_ON False it is Detectron2's mask
     # head. C4 models use "MaskScoringRes5Head".
     cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskScoringHead"
-    # What `scores` of the detections is. "mask_score" is for programs that rank by `scores`; box
-    # scores are then in `box_scores`. The detections stay in the order of their box scores.
-    # Evaluations report both rankings in any case.
+    # What the field `scores` of the detections contains. "mask_score" is for programs that rank by
+    # `scores`; box scores are then in `box_scores`. The detections stay in the order of their box
+    # scores. Evaluations report both rankings with either value.
     cfg.MODEL.ROI_MASK_HEAD.RANK_BY = "box_score"
 
     # The MaskIoU head and its training.
@@ -66,9 +66,10 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # adds a ranking loss between masks of similar size.
     head.LOSS_TYPE = "l2"
     head.LOSS_WEIGHT = 1.0  # Weight of `loss_maskiou` in the total loss.
-    # Samples that the head is trained on: "proposals" (the paper), or "detections" of the current
-    # model: in the fit (SOLVER.FIT_SCORES, `msrcnn fit-scores`), or else within the training, which
-    # needs MODEL.ROI_HEADS.NAME MaskScoring{,Cascade}ROIHeads.
+    # Samples that the head is trained on: "proposals" (the paper), or "detections" of the model
+    # itself. A fit (SOLVER.FIT_SCORES, `msrcnn fit-scores`) collects the detections once, after the
+    # training. Without a fit, every training step uses those of the current model, which needs
+    # MODEL.ROI_HEADS.NAME MaskScoring{,Cascade}ROIHeads.
     head.SAMPLES = "proposals"
     # Training iteration from which SAMPLES "detections" takes effect; before it, the head is
     # trained on proposals. Not for a fit.
@@ -117,7 +118,7 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     cfg.MODEL.TORCHVISION.NORM = "FrozenBN"
 
     # Class names of the model by index, by which it is matched with its data. Set from the weights
-    # or the training data; () is unknown.
+    # or the training data. (): unknown.
     cfg.DATASETS.CLASS_NAMES = ()
 
     # The values that become black (0) and white (255) in images of more than 8 bits, such as
@@ -150,9 +151,9 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # End the training after this many evaluations in a row without a new best one by KEEP_BEST; 0
     # disables it.
     cfg.SOLVER.EARLY_STOP = 0
-    # Compute the gradients of a batch in this many parts, for models that need more memory than
-    # there is. IMS_PER_BATCH stays the images of one step. The losses are averages over the parts,
-    # as they are over GPUs.
+    # Compute the gradients of a batch in this many parts, if the whole batch does not fit into
+    # memory. IMS_PER_BATCH remains the number of images of one step. Losses are averaged over the
+    # parts, as over GPUs.
     cfg.SOLVER.ACCUMULATE_STEPS = 1
     # Number format of SOLVER.AMP.ENABLED: "float16", which needs a GPU, or "bfloat16".
     cfg.SOLVER.AMP.DTYPE = "float16"

@@ -159,12 +159,13 @@ def test_conclusions_from_an_ablation(monkeypatch):
 
     nothing = results(b=(0.1, -0.2, 0.4), c=(0.0, -0.5, 0.5))
     assert conclusion(nothing) == (
-        "No difference is statistically significant; one of 0.50 or more would have been."
+        "No difference is statistically significant; a difference of 0.50 or more would have been."
     )
     some = results(b=(0.6, 0.2, 1.0), c=(-0.3, -0.5, -0.1), d=(0.1, -0.1, 0.3))
     assert conclusion(some) == (
         'Better than "(a)": "b" by 0.60. Worse than "(a)": "c" by 0.30. '
-        "No other difference is statistically significant; one of 0.20 or more would have been."
+        "No other difference is statistically significant; a difference of 0.20 or more would "
+        "have been."
     )
     assert conclusion(results(b=(0.6, 0.2, 1.0))) == 'Better than "(a)": "b" by 0.60.'
 

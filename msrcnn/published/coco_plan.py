@@ -51,4 +51,4 @@ def reproduction_plan(num_gpus: int) -> str:
 {table}
 
 Time and memory are those of Mask R-CNN on V100 GPUs, from Detectron2's model zoo; the MaskIoU head
-of ms_rcnn_* adds to them. "-": nobody published them. AP is as published, not measured here."""
+of ms_rcnn_* adds to them. "-": not published. AP is as published, not measured here."""
