@@ -8,7 +8,7 @@ import re
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -23,6 +23,7 @@ HOSTILE = "\x1b[2J\x07\r\n\t\x00\u202e\u2028\x9b\ud800"
 NAMES = ["人 人", "日本語", "한국어", "مرحبا", "क्‍ष", "👩‍🚀", "été", "a\u3000b"]
 
 
+@example("\u202a\u202e\u2066\u2069\x7f\x9f\udfff")
 @given(st.text())
 def test_nothing_but_text_is_left(text):
     assert not re.search(

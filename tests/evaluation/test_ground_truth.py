@@ -4,7 +4,7 @@ import pytest
 from detectron2.data.datasets import register_coco_instances
 
 from msrcnn.errors import UserError
-from msrcnn.evaluation import load_ground_truth
+from msrcnn.evaluation import Detections, load_ground_truth
 from msrcnn.evaluation.coco_metrics import HotcocoEngine
 from msrcnn.evaluation.ground_truth import has_annotations, has_masks, is_federated
 
@@ -47,7 +47,9 @@ def test_an_id_of_0_is_replaced(content, load):
 def test_keys_that_hotcoco_would_not_accept_are_left_out(content, load):
     content["annotations"][0]["attributes"] = {"score": float("nan"), "number": 10**400}
     content["categories"][0]["supercategory"] = 3
-    HotcocoEngine(load(content))
+    content["images"][0]["license"] = "none"
+    engine, nothing = HotcocoEngine(load(content)), Detections.nothing()
+    assert engine.average_precision(nothing, "bbox", nothing.score, 100).metrics["AP"] == 0
 
 
 def test_valid_ids_are_kept(content, load):

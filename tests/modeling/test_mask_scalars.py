@@ -29,8 +29,8 @@ def test_scalars_of_nothing_and_of_an_empty_box():
 
 
 def test_scalars_have_no_gradient():
-    logits = torch.randn(2, 4, 4, requires_grad=True)
-    assert not mask_scalars(logits, torch.rand(2, 4)).requires_grad
+    logits, boxes = torch.randn(2, 4, 4), torch.rand(2, 4)
+    assert not mask_scalars(logits.requires_grad_(), boxes.requires_grad_()).requires_grad
 
 
 @pytest.mark.parametrize("name", ["MaskIoUHead", "MaskIoULiteHead", "MaskConfidenceHead"])

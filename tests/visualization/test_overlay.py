@@ -11,15 +11,20 @@ NAMES = ["$x^$", "a\x1b[31m\n", "人", "مرحبا", "", "x" * 999, "{0} %s \\",
 def test_any_name_is_drawn(name):
     pixels = np.zeros((60, 80, 3), dtype=np.uint8)
     overlay = Overlay(None, np.array([10, 10, 30, 30]), name, "0.98 | 0.77", COLORS[0])
-    assert np.asarray(draw_overlays(pixels, 2.0, [overlay])).any()
+    plain = overlay._replace(name="", scores="")
+    drawn, without_label = (draw_overlays(pixels, 2.0, [each]) for each in (overlay, plain))
+    assert drawn != without_label
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (2, 60), (60, 2)])
 def test_masks_of_tiny_images(size):
     mask = np.ones(size, dtype=bool)
     overlay = Overlay(mask, np.array([0, 0, size[1], size[0]]), "name", "0.98", COLORS[1])
-    picture = draw_overlays(np.zeros((*size, 3), dtype=np.uint8), 8.0, [overlay])
+    pixels = np.zeros((*size, 3), dtype=np.uint8)
+    picture = draw_overlays(pixels, 8.0, [overlay])
     assert picture.size == (8 * size[1], 8 * size[0])
+    box = draw_overlays(pixels, 8.0, [overlay._replace(mask=None)])
+    assert (picture != box) == (size != (1, 1))  # Detectron2 draws no mask of a single pixel
 
 
 @pytest.mark.parametrize("position", [(95, 20), (-5, 20), (50, 59), (50, -9)])

@@ -43,9 +43,18 @@ def test_low_scores_are_not_drawn(grid, evaluation):
     assert grid(evaluation.detections, min_score=0.0, **layout) != nothing
 
 
+def test_a_score_at_the_limit_is_drawn(grid, evaluation, shapes):
+    layout = {"num_images": len(shapes.imgs), "height": 40}
+    best = evaluation.detections.score.max()
+    drawn = grid(evaluation.detections, min_score=best, **layout)
+    assert drawn != grid(Detections.nothing(), **layout)
+
+
 def test_box_detector(grid, evaluation, shapes):
     boxes = dataclasses.replace(evaluation.detections, segmentation=None, mask_score=None)
-    assert grid(boxes, num_images=2) != grid(evaluation.detections, num_images=2)
+    found = grid(boxes, num_images=2)
+    assert found != grid(evaluation.detections, num_images=2)
+    assert found != grid(Detections.nothing(), num_images=2)
 
 
 def test_images_with_annotations_come_first(shapes, shapes_root):
