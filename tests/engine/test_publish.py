@@ -50,11 +50,6 @@ def test_evaluation_after_a_training_is_added_to_its_log(cfg, tmp_path):
     assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 1
 
 
-def test_report_is_written_without_training(cfg, tmp_path):
-    assert evaluate(cfg)
-    assert (tmp_path / "report.html").is_file()
-
-
 def test_title_of_custom_data_is_short(cfg, shapes_root, tmp_path):
     """Reports are shown to others, for whom the folders of this machine mean nothing."""
     annotations = shapes_root / "annotations" / "instances_val.json"

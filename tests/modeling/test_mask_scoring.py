@@ -83,7 +83,7 @@ def head_and_samples(num_samples=4, **kwargs):
     return head, torch.randn(num_samples, 8, 14, 14, requires_grad=True), proposals
 
 
-def test_maskiou_gradient_reaches_feature_and_mask_head_but_not_the_target(storage):
+def test_maskiou_gradient_reaches_feature_and_mask_head(storage):
     head, features, proposals = head_and_samples()
     torch.nn.init.normal_(head.predictor.weight)
     head(features, [proposals])["loss_maskiou"].backward()

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import re
 import sys
 from fractions import Fraction
 from types import SimpleNamespace
@@ -179,8 +180,7 @@ def test_a_video_that_breaks_off(predict, write, tmp_path, name, settings, messa
     code, out, err = predict(cut, whole, "--batch-size", 4, "--coco", file)
     assert code == 1
     assert err.splitlines()[-1] == "error: 1 of 2 videos are incomplete: see above"
-    with pytest.raises(UserError, match=message):
-        raise UserError(err)
+    assert re.search(message, err)
     assert f"what is before is drawn in '{tmp_path / 'drawn' / 'cut.mp4'}'" in err
     drawn = read(tmp_path / "drawn" / "cut.mp4")
     readable = len(list(_decodable(cut)))
