@@ -1,5 +1,7 @@
 """Images of any depth and mode: training, prediction and drawings see the same pixels."""
 
+import re
+
 import cv2
 import numpy as np
 import pytest
@@ -120,8 +122,7 @@ def test_images_of_8_bits_are_read_as_detectron2_reads_them(folder, tiny_cfg, im
 def test_what_the_model_cannot_read_is_refused_everywhere(folder, tiny_cfg, name, message):
     path = folder / name
     (problem,) = image_problems([record(path)], folder)
-    with pytest.raises(UserError, match=message):
-        raise UserError(problem)
+    assert re.search(message, problem)
     mapper = NamedErrors(ImageMapper(tiny_cfg, False))
     with pytest.raises(UserError, match=f"{name}.*cannot be used: it {message}"):
         mapper({**record(path), "file_name": str(path)})
@@ -172,8 +173,7 @@ def test_a_range_that_does_not_fit_is_a_warning(folder, value_range, message):
     else:
         (finding,) = findings
         assert not finding.stops
-        with pytest.raises(UserError, match=message):
-            raise UserError(finding.messages[0])
+        assert re.search(message, finding.messages[0])
 
 
 def test_images_that_are_unlike_the_others_are_named(folder, tmp_path):
