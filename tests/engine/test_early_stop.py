@@ -57,8 +57,10 @@ def best(tmp_path):
     return torch.load(tmp_path / "model_best.pth", weights_only=True)["best"]
 
 
-def test_ends_after_evaluations_that_are_not_better(train, tmp_path):
-    trainer = train()
+def test_ends_after_evaluations_that_are_not_better(train, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        trainer = train()
+    assert "SOLVER.EARLY_STOP: no evaluation since that of iteration 2 was better" in caplog.text
     assert trainer.iter == trainer.max_iter == trainer.cfg.SOLVER.MAX_ITER == 4
     assert best(tmp_path) == {"metric": METRIC, "value": 3.0, "steps": 2}
     final = torch.load(tmp_path / "model_final.pth", weights_only=True)
@@ -78,6 +80,14 @@ def test_interrupted_between_evaluations(train, tmp_path):
 
 def test_a_better_one_starts_the_count_again(train):
     assert train(patience=3).iter == 8  # that at 5 is the best, and the later ones are as good
+
+
+def test_the_last_step_ends_the_training_anyway(train, caplog):
+    """Stopping early there would also end a resumed training with more steps."""
+    with caplog.at_level("INFO"):
+        trainer = train(patience=4)  # that at 5 is the best of 9
+    assert trainer.iter == trainer.max_iter == 9
+    assert "no evaluation since" not in caplog.text
 
 
 @pytest.mark.parametrize(("best", "stops"), [(2, True), (4, False)])

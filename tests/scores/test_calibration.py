@@ -44,6 +44,14 @@ def test_fit_finds_the_curve_that_made_the_data():
     assert after < 0.02 < before
 
 
+def test_targets_of_the_fit_are_those_of_platt():
+    """30 right and 10 wrong masks of the same score; a score of 0 has no logarithm."""
+    scores = np.repeat([0.5, 0.0], [40, 5])
+    right = np.repeat([1.0, 0.0, 1.0], [30, 10, 5])
+    found = mask_probability(scores[:1], *fit_calibration(scores, right))
+    assert found == pytest.approx((30 * 31 / 32 + 10 * 1 / 12) / 40, abs=1e-4)
+
+
 def test_too_few_samples_give_none():
     scores = np.linspace(0.1, 1, 40)
     for positives in (0, MIN_SAMPLES - 1, 40 - MIN_SAMPLES + 1, 40):
