@@ -26,6 +26,7 @@ def test_scalars_of_nothing_and_of_an_empty_box():
     assert mask_scalars(torch.zeros(0, 28, 28), torch.zeros(0, 4)).shape == (0, len(SCALARS))
     empty = mask_scalars(torch.full((1, 4, 4), -9.0), torch.tensor([[5.0, 5.0, 5.0, 5.0]]))
     assert torch.isfinite(empty).all()
+    assert empty[0, :2].tolist() == [0.0, 0.0]  # as of a box of one pixel
 
 
 def test_scalars_have_no_gradient():
