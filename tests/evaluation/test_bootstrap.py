@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from noisy_detections import noisy_detections
 from pycocotools.coco import COCO
-from stand_ins import first_images, stand_in
+from stand_ins import first_images, index, stand_in
 
 from msrcnn.data.shapes import make_split
 from msrcnn.evaluation import ENGINES, bootstrap, evaluate_detections
@@ -57,8 +57,17 @@ def resample(dataset, detections, images):
     return sample, replace(selected, image_id=np.concatenate(ids)), rows
 
 
-def test_samples_are_the_same_as_datasets_of_these_images(dataset):
+def of_one_class(dataset):
+    """The dataset with its first class only."""
+    first, *_ = dataset.dataset["categories"]
+    annotations = [a for a in dataset.dataset["annotations"] if a["category_id"] == first["id"]]
+    return index({**dataset.dataset, "categories": [first], "annotations": annotations})
+
+
+@pytest.mark.parametrize("selected", [lambda dataset: dataset, of_one_class])
+def test_samples_are_the_same_as_datasets_of_these_images(dataset, selected):
     """AP of a sample is that of a dataset in which images are repeated, for each ranking."""
+    dataset = selected(dataset)
     detections, *scores = rankings(dataset)
     counts = draw(len(dataset.imgs), 4)
     assert counts.max() > 1  # with repeated images
