@@ -12,6 +12,7 @@ import pycocotools.mask as mask_util
 from PIL import Image
 
 from ..errors import UserError, first_of
+from .image_paths import leaves_folder
 from .label_files import LISTED, PICTURES, box_around, of_polygons
 
 
@@ -106,7 +107,7 @@ def _image(path: Path, content: dict, images: Path, number: int) -> dict:
         raise UserError(f"{path} has no 'imagePath'")
     # Relative to the JSON file, on the machine of the annotator.
     name = PureWindowsPath(given).as_posix()
-    if not (images / name).is_file():
+    if leaves_folder({"file_name": name}) or not (images / name).is_file():
         name = PureWindowsPath(given).name
     size = {key: content.get(f"image{key.capitalize()}") for key in ("width", "height")}
     for key, value in size.items():

@@ -70,9 +70,13 @@ def test_masks(convert, tmp_path):
     assert check_coco(content, tmp_path) == []
 
 
-def test_paths_of_another_machine(convert):
-    content, _ = convert(shape(), imagePath="..\\pictures\\a.png")
+@pytest.mark.parametrize("folder", ["..\\pictures", "../{}", "{}"])
+def test_paths_of_another_machine(convert, tmp_path, folder):
+    """Also if they lead to the picture by accident: names must not leave the image folder."""
+    folder = folder.format(tmp_path if folder == "{}" else tmp_path.name)
+    content, _ = convert(shape(), imagePath=f"{folder}/a.png")
     assert content["images"][0]["file_name"] == "a.png"
+    assert check_coco(content, tmp_path) == []
 
 
 @pytest.mark.parametrize(
