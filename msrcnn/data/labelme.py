@@ -15,12 +15,16 @@ from ..errors import UserError, first_of
 from .image_paths import leaves_folder
 from .label_files import LISTED, PICTURES, box_around, of_polygons
 
+OUTLINES = ("polygon", "circle")
+WITHOUT_AREA = ("line", "linestrip", "point", "points")
+CORNERS = 64  # of the polygon that a circle becomes
+
 
 def read_labelme(source: str, images: str) -> dict:
     """Converts a folder of labelme's files to COCO's format.
 
-    Polygons and masks become instances; shapes of one image with the same label and group are one
-    instance. Rectangles become annotations without a mask.
+    Polygons, circles and masks become instances; shapes of one image with the same label and group
+    are one instance. Lines and points are left out.
 
     Args:
         source: the folder, with the JSON files.
@@ -121,8 +125,8 @@ def _instances(path: Path, shapes: list[dict], left_out: Counter) -> list[list[d
     instances: dict[object, list[dict]] = {}
     for index, shape in enumerate(shapes):
         kind, group = shape.get("shape_type", "polygon"), shape.get("group_id")
-        if kind not in ("polygon", "mask", "rectangle"):
-            left_out[str(kind)] += 1
+        if kind in WITHOUT_AREA:
+            left_out[kind] += 1
             continue
         key = index if group is None else (_label(path, shape), str(group))
         instances.setdefault(key, []).append(shape)
@@ -135,7 +139,7 @@ def _geometry(path: Path, shapes: list[dict], height: int, width: int) -> dict:
     if "rectangle" in kinds:
         bbox = box_around(points)
         return {"bbox": bbox, "area": bbox[2] * bbox[3]}
-    if kinds == {"polygon"}:
+    if kinds.issubset(OUTLINES):
         return of_polygons(points, height, width)
     polygons = [each.ravel().tolist() for each in points]
     rles = []
@@ -154,6 +158,8 @@ def _geometry(path: Path, shapes: list[dict], height: int, width: int) -> dict:
 
 def _points(path: Path, shape: dict) -> np.ndarray:
     kind, label = shape.get("shape_type", "polygon"), shape["label"]
+    if kind not in (*OUTLINES, "mask", "rectangle"):
+        raise UserError(f"{path}: '{label}' is of kind {kind!r}; draw a polygon or mask instead")
     try:
         points = np.array(shape["points"], dtype=float)
     except (KeyError, TypeError, ValueError):
@@ -163,7 +169,13 @@ def _points(path: Path, shape: dict) -> np.ndarray:
         raise UserError(f"{path}: the points of a {kind} '{label}' are not {needed} or more pairs")
     if not np.isfinite(points).all():
         raise UserError(f"{path}: the points of a {kind} '{label}' are not all finite")
-    return points
+    return _around(*points[:2]) if kind == "circle" else points
+
+
+def _around(center: np.ndarray, edge: np.ndarray) -> np.ndarray:
+    """Returns the corners of a polygon like a circle around a point, through another one."""
+    angles = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
+    return center + np.hypot(*(edge - center)) * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
 def _mask(path: Path, shape: dict, corner: np.ndarray, height: int, width: int) -> dict:

@@ -58,6 +58,16 @@ def test_a_group_is_one_instance(convert):
     assert first["bbox"] == [2, 3, 30, 16]
 
 
+def test_circles(convert, tmp_path):
+    """labelme gives the center and a point of the edge."""
+    content, left_out = convert(shape("circle", points=[[20, 15], [23, 19]]))
+    (found,) = content["annotations"]
+    assert left_out == []
+    assert found["bbox"] == pytest.approx([15, 10, 10, 10])
+    assert found["area"] == pytest.approx(np.pi * 25, rel=0.05)
+    assert check_coco(content, tmp_path) == []
+
+
 def test_masks(convert, tmp_path):
     part = np.array([[1, 0, 1], [1, 1, 1]], dtype=np.uint8)
     corners = [[5, 6], [7, 7]]
@@ -86,6 +96,7 @@ def test_paths_of_another_machine(convert, tmp_path, folder):
         ([shape(points=SQUARE[:2])], {}, "a.json: the points of a polygon 'dog' are not 3 or more"),
         ([shape(points=[[1, 2], [3]])], {}, "a.json: the points of a polygon 'dog' are not 3"),
         ([shape(points=[[1, 2], [3, 4], [5, float("nan")]])], {}, "'dog' are not all finite"),
+        ([shape("rotation")], {}, "a.json: 'dog' is of kind 'rotation'; draw a polygon or mask"),
         ([shape(label="")], {}, "a.json: a shape has no 'label'"),
         (["x"], {}, "a.json: a shape has no 'label'"),
         ([shape("mask", mask="x")], {}, "a.json: the mask of 'dog' cannot be read"),
