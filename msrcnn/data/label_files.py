@@ -4,6 +4,7 @@ import numpy as np
 import pycocotools.mask as mask_util
 
 LISTED = 10  # mistakes
+ENCODING = "utf-8-sig"  # UTF-8, also with the mark that programs on Windows put at the beginning
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..errors import UserError, first_of
 from .image_paths import leaves_folder
-from .label_files import LISTED, PICTURES, box_around, of_polygons
+from .label_files import ENCODING, LISTED, PICTURES, box_around, of_polygons
 
 OUTLINES = ("polygon", "circle")
 WITHOUT_AREA = ("line", "linestrip", "point", "points")
@@ -89,7 +89,7 @@ def _warn_of_unlabeled(images: Path, records: list[dict]) -> None:
 
 def _content(path: Path) -> dict:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding=ENCODING))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON in UTF-8: {error}") from error
     shapes = content.get("shapes", []) if isinstance(content, dict) else None

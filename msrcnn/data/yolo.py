@@ -7,8 +7,9 @@ import numpy as np
 import yaml
 
 from ..errors import UserError, first_of
+from ..yaml_limits import check_yaml
 from .image_files import read_header
-from .label_files import LISTED, PICTURES, of_polygons
+from .label_files import ENCODING, LISTED, PICTURES, of_polygons
 
 CLASSES = "data.yaml"
 ABOVE = 3  # folders above the labels in which CLASSES may be: labels/train, labels, the dataset
@@ -52,7 +53,7 @@ def read_yolo(source: str, images: str) -> dict:
             continue
         path = labels[file.stem]
         # A byte that is not UTF-8 is part of no number.
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = path.read_text(encoding=ENCODING, errors="replace")
         for index, line in enumerate(text.splitlines(), start=1):
             if not line.strip():
                 continue
@@ -80,11 +81,12 @@ def _class_names(folder: Path) -> list[str]:
     if path is None:
         raise UserError(f"there is no {CLASSES} with the names of the classes in {folder} or above")
     try:
+        check_yaml(path)
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         names = content["names"]
         if isinstance(names, dict):
             names = [names[number] for number in range(len(names))]
-    except (ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path} has no list of class 'names', in order from 0") from error
     if not isinstance(names, list) or not names or len({*map(str, names)}) < len(names):
         raise UserError(f"{path}: 'names' is not a list of different class names")

@@ -129,6 +129,14 @@ def test_pictures_without_a_file_are_counted(convert, tmp_path):
     assert "left out 1 picture(s) without a file of labelme, such as 'b.png'" in warning
 
 
+def test_files_of_windows(convert, tmp_path):
+    """Their UTF-8 may begin with a byte order mark."""
+    convert(shape())
+    text = (tmp_path / "a.json").read_text()
+    (tmp_path / "a.json").write_text(text, encoding="utf-8-sig")
+    assert len(read_other("labelme", tmp_path, tmp_path)[0]["annotations"]) == 1
+
+
 def test_other_json_is_passed_over(convert, tmp_path):
     (tmp_path / "train.json").write_text('{"images": []}')
     (tmp_path / "z.json").write_text("[]")

@@ -82,6 +82,12 @@ def test_mistakes_name_file_and_line(convert, line, message):
         convert(TRIANGLE, line)
 
 
+def test_files_of_windows(convert):
+    """Their UTF-8 may begin with a byte order mark."""
+    content, _ = convert(f"\ufeff{TRIANGLE}")
+    assert len(content["annotations"]) == 1
+
+
 def test_labels_without_an_image(convert):
     with pytest.raises(UserError, match=r"b\.txt has no image"):
         convert(TRIANGLE, name="b")
@@ -102,6 +108,7 @@ def test_damaged_image(convert):
         ("nc: 2", "has no list of class 'names'"),
         ("names: [", "has no list of class 'names'"),
         ("", "has no list of class 'names'"),
+        ("names: " + "[" * 3000 + "]" * 3000, "has no list of class 'names'"),
     ],
 )
 def test_class_names_that_cannot_be_used(convert, content, message):
