@@ -11,9 +11,18 @@ from ..errors import UserError
 from .labelme import read_labelme
 from .yolo import read_yolo
 
+UNREAD = ("mask", "ellipse")  # CVAT's shapes that have an area, but that hotcoco passes over
+
 
 def _read_cvat(source: str, images: str) -> dict:
     content = hotcoco.COCO.from_cvat(source).dataset
+    shapes = [shape for kind in UNREAD for shape in ElementTree.parse(source).iter(kind)]
+    if shapes:
+        warnings.warn(
+            f"left out {len(shapes)} mask(s) and ellipse(s), so that their objects are missing: "
+            'export masks as "COCO 1.0" from CVAT, and draw polygons instead of ellipses',
+            stacklevel=2,
+        )
     if groups := _groups(source):
         warnings.warn(
             f"the shapes of {groups} group(s) become objects of their own; to keep them together, "

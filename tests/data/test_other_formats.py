@@ -45,6 +45,20 @@ def test_groups_of_cvat_are_told(content, shapes_root, tmp_path):
     assert "the shapes of 1 group(s) become objects of their own" in warning
 
 
+def test_masks_of_cvat_are_told(content, shapes_root, tmp_path):
+    """Those of its brush are not polygons; hotcoco only counts shapes that it does not support."""
+    path = tmp_path / "a.xml"
+    hotcoco.COCO(content).to_cvat(str(path))
+    tree = ElementTree.parse(path)
+    image = next(tree.getroot().iter("image"))
+    where = {"left": "1", "top": "1", "width": "2", "height": "2"}
+    ElementTree.SubElement(image, "mask", {"label": "disc", "rle": "0, 4", **where})
+    ElementTree.SubElement(image, "polyline", {"label": "disc", "points": "1,1;5,5"})
+    tree.write(path)
+    _, warned = read_other("cvat", path, shapes_root / "val")
+    assert any("left out 1 mask(s) and ellipse(s), so that their" in each for each in warned)
+
+
 def test_boxes_are_refused(content, shapes_root, tmp_path):
     hotcoco.COCO(content).to_yolo(str(tmp_path / "out"))
     with pytest.raises(UserError, match="annotations are boxes without a mask"):
