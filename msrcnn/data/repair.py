@@ -127,7 +127,8 @@ def _fix_masks(content: dict, changes: list[str]) -> None:
     masks = _Masks(content)
     fractions = are_fractions(masks.boxes, masks.image) & ~masks.empty
     if len(fractions) and nearly_all(fractions):
-        for row in np.flatnonzero(fractions).tolist():
+        polygons = [isinstance(each["segmentation"], list) for each in masks.annotations]
+        for row in np.flatnonzero(fractions & polygons).tolist():
             _multiply(masks.annotations[row], masks.image[row].tolist(), changes.append)
         masks = _Masks(content)
     lost = masks.empty | ~lie_inside(masks.boxes, masks.image)

@@ -138,6 +138,20 @@ def test_fractions_are_multiplied(images):
     assert check_coco(found, images) == []
 
 
+def test_a_mask_of_one_pixel_is_no_fraction(images):
+    content = copy.deepcopy(VALID)
+    first = content["annotations"][0]
+    first["segmentation"] = [[0.1, 0.2, 0.5, 0.2, 0.5, 0.8]]
+    pixel = {"size": [10, 20], "counts": [0, 1, 199]}
+    content["annotations"] = [
+        first,
+        {**first, "id": 7, "segmentation": pixel, "bbox": [0, 0, 1, 1]},
+    ]
+    found, _ = repaired(content, images)
+    assert found["annotations"][0]["segmentation"][0] == pytest.approx([2, 2, 10, 2, 10, 8])
+    assert found["annotations"][1]["segmentation"] == pixel
+
+
 def test_swapped_size_is_that_of_the_file_but_not_of_an_image_that_is_turned(images):
     content = changed(("images", 0, "width"), 10)
     content["images"][0]["height"] = 20
