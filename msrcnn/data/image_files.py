@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 from tqdm import tqdm
 
 from .header_cache import HeaderCache
@@ -120,7 +121,10 @@ def read_header(path: str, *, decode: bool = False) -> Header:
     with Image.open(path) as image:
         raw = raw_mode(image)  # before the EXIF data, for which Pillow may load the pixels
         turned = image.getexif().get(ORIENTATION) in TURNED
-        header = Header(image.size, turned, image.mode, raw)
+        size = image.size
+        if isinstance(image, TiffImageFile):  # newer versions of Pillow have turned it already
+            size = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
+        header = Header(size, turned, image.mode, raw)
         if decode:
             image.load()
     return header

@@ -1,9 +1,10 @@
 """From an image of any depth to the pixels of the model.
 
 Training, evaluation, prediction and drawings all read images here, and see the same pixels. Images
-of 8 bits are read as Detectron2 reads them: turned upright by their EXIF orientation, palette and
-CMYK converted, transparency dropped. Images of more than 8 bits, as of microscopes, are scaled to 8
-bits by ``INPUT.VALUE_RANGE``; Pillow, and with it Detectron2, would clip them at 255.
+of 8 bits are read as Detectron2 reads them: turned upright by their EXIF orientation (which
+Detectron2 applies to TIFF twice), palette and CMYK converted, transparency dropped. Images of more
+than 8 bits, as of microscopes, are scaled to 8 bits by ``INPUT.VALUE_RANGE``; Pillow, and with it
+Detectron2, would clip them at 255.
 """
 
 import io
@@ -97,6 +98,7 @@ def upright_picture(
     raw = raw_mode(image)  # before the pixels are loaded
     if problem := pixel_problem(image.mode, raw, value_range):
         raise ValueError(f"it {problem}")
+    image.load()  # Pillow turns TIFF then, and says so only afterwards: it would be turned twice
     upright = _apply_exif_orientation(image)
     if upright.mode not in DEEP:
         if ";16" not in raw:

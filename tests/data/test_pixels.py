@@ -11,7 +11,7 @@ from detectron2.data.detection_utils import read_image
 from PIL import Image
 
 from msrcnn.data.coco_rules import check_coco
-from msrcnn.data.image_files import image_problems
+from msrcnn.data.image_files import image_problems, read_header
 from msrcnn.data.image_values import picture_problem, suggestion, values_of
 from msrcnn.data.mapper import ImageMapper, NamedErrors
 from msrcnn.data.pixels import FULL_RANGE, OWN_RANGE, eight_bits, read_pixels
@@ -55,6 +55,19 @@ def record(path):
     with Image.open(path) as image:
         size = image.size[::-1] if path.name == "turned.jpg" else image.size
     return {"id": 1, "file_name": path.name, "width": size[0], "height": size[1]}
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_tiff_is_turned_once(tmp_path, orientation, compression):
+    """Pillow turns its pixels by itself, newer versions its size already when it is opened."""
+    path, turns = tmp_path / "a.tif", {1: 0, 3: 2, 6: 3, 8: 1}[orientation]
+    for pixels in (GREY, DEEP):
+        picture = Image.fromarray(pixels)
+        picture.save(path, tiffinfo={0x0112: orientation}, compression=compression)
+        read = read_pixels(str(path), "L", (0, 65535))[:, :, 0]
+        assert np.array_equal(read, np.rot90(GREY, turns))
+        assert read_header(str(path)).shown == read.shape[::-1]
 
 
 @pytest.mark.parametrize("name", ["deep.png", "little.tif", "big.tif", "int.tif", "float.tif"])
