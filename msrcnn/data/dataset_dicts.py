@@ -8,6 +8,7 @@ import numpy as np
 from detectron2.structures import BoxMode
 
 from ..errors import UserError
+from ..escaping import shown
 
 
 def coco_content(dataset_dicts: Iterable[dict], class_names: list[str], name: str) -> dict:
@@ -20,19 +21,31 @@ def coco_content(dataset_dicts: Iterable[dict], class_names: list[str], name: st
 
     Returns:
         The content of an annotation file, with class indices as ids of categories and
-        ``file_name`` as it is.
+        ``file_name`` as it is. Without ``annotations`` if no image has any, as of test sets.
 
     Raises:
-        UserError: if an image has no ``image_id``, a ``bbox_mode`` is missing or not one of
-            absolute coordinates, or a mask is an array.
+        UserError: if they are no list, an image has no ``image_id`` or, unlike others, no list of
+            ``annotations``, a ``bbox_mode`` is missing or not one of absolute coordinates, or a
+            mask is an array.
     """
+    if not isinstance(dataset_dicts, Iterable):
+        raise UserError(
+            f"dataset '{name}': its function returned {shown(dataset_dicts)}; it must return a "
+            "list of dataset dicts"
+        )
+    records = list(dataset_dicts)
+    annotated = any("annotations" in record for record in records)
     images, annotations = [], []
-    for index, record in enumerate(dataset_dicts):
+    for index, record in enumerate(records):
         if "image_id" not in record:
             raise UserError(f"dataset '{name}': the image at index {index} has no 'image_id'")
         image = {"id": record["image_id"], **_chosen(record, "file_name", "width", "height")}
         images.append(image)
         where = f"dataset '{name}': image {image['id']}"
+        if annotated and not isinstance(record.get("annotations"), list):
+            raise UserError(
+                f"{where} has no list of 'annotations'; give an empty one if there is no object"
+            )
         for annotation in record.get("annotations", []):
             annotations.append(
                 {
@@ -44,7 +57,9 @@ def coco_content(dataset_dicts: Iterable[dict], class_names: list[str], name: st
                 }
             )
     categories = [{"id": index, "name": each} for index, each in enumerate(class_names)]
-    content = {"images": images, "categories": categories, "annotations": annotations}
+    content = {"images": images, "categories": categories}
+    if annotated:
+        content["annotations"] = annotations
     return json.loads(json.dumps(content, default=_plain))
 
 

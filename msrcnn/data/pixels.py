@@ -8,6 +8,7 @@ Detectron2, would clip them at 255.
 """
 
 import io
+import os
 from collections.abc import Callable, Sequence
 from http.client import HTTPException
 from typing import IO
@@ -76,6 +77,7 @@ def _open(path: str) -> IO[bytes]:
     Detectron2's PathManager keeps a file of each URL, by the path without the host, and reads it
     again even if the picture has changed, or is that of another host.
     """
+    path = os.fspath(path)  # of datasets of Python functions
     if path.startswith(("http://", "https://")):
         with urlopen(path, timeout=URL_SECONDS) as response:
             return io.BytesIO(response.read())

@@ -94,6 +94,8 @@ def changed(key, value):
     [
         (changed("bbox_mode", ...), "image 1: an annotation has bbox_mode None; it must be"),
         (changed("image_id", ...), "the image at index 0 has no 'image_id'"),
+        (changed("annotations", ...), "image 1 has no list of 'annotations'; give an empty one"),
+        (changed("annotations", None), "image 1 has no list of 'annotations'; give an empty one"),
         (changed("image_id", "a"), "image a: id is 'a'; it must be a whole number"),
         (changed("height", ...), "image 1 has no 'height'"),
         (changed("file_name", "no.png"), "image 1: 'no.png' does not exist"),
@@ -115,6 +117,26 @@ def test_problems_of_a_function_are_named_before_training(
     tiny_cfg.DATASETS.TEST, tiny_cfg.OUTPUT_DIR = (), str(tmp_path / "run")
     with pytest.raises(UserError, match=message):
         Trainer(tiny_cfg) if direct else check_data(tiny_cfg, ["TRAIN"])
+
+
+def test_paths_of_images_may_be_path_objects(tiny_cfg, dicts, registered):
+    tiny_cfg.DATASETS.TRAIN = (registered(dicts, thing_classes=CLASSES),)
+    check_data(tiny_cfg, ["TRAIN"])
+    assert all("image" in each for each in next(iter(Trainer.build_train_loader(tiny_cfg))))
+
+
+def test_function_of_a_test_set(dicts, registered):
+    for record in dicts:
+        del record["annotations"]
+    name = registered(dicts, thing_classes=CLASSES)
+    assert "annotations" not in load_ground_truth(name).dataset
+    with pytest.raises(UserError, match="'annotations' is missing"):
+        checked_dataset(name).for_training()
+
+
+def test_function_that_returns_nothing(registered):
+    with pytest.raises(UserError, match="its function returned null; it must return a list of"):
+        checked_dataset(registered(None, thing_classes=CLASSES))
 
 
 def test_boxes_suffice_for_a_detector_and_for_evaluation(tiny_cfg, dicts, registered):
