@@ -78,8 +78,8 @@ class TrainLoader:
             seed: seed of the sampling order and the augmentation, the same in all processes.
 
         Raises:
-            UserError: if the sampler is unknown, or the batch size is not divisible by the number
-                of processes.
+            UserError: if the sampler is unknown or has no image to draw, or the batch size is not
+                divisible by the number of processes.
         """
         dataset = training_images(cfg)
         processes = comm.get_world_size()
@@ -139,7 +139,17 @@ def _build_sampler(cfg, dataset: list[dict]) -> Callable[[int], Sampler]:
         )
         return lambda seed: RepeatFactorTrainingSampler(factors, seed=seed)
     if name == "RandomSubsetTrainingSampler":
-        ratio = cfg.DATALOADER.RANDOM_SUBSET_RATIO
+        ratio = cfg.DATALOADER.get("RANDOM_SUBSET_RATIO")  # v0.6 has the sampler without its key
+        if ratio is None:
+            raise UserError(
+                f"DATALOADER.SAMPLER_TRAIN '{name}' needs a Detectron2 newer than v0.6, which has "
+                "DATALOADER.RANDOM_SUBSET_RATIO"
+            )
+        if not 1 <= int(size * ratio) <= size:
+            raise UserError(
+                f"DATALOADER.RANDOM_SUBSET_RATIO is {ratio}; it must be at most 1 and leave at "
+                f"least one of {size} training images"
+            )
         return lambda seed: RandomSubsetTrainingSampler(
             size, ratio, seed_shuffle=seed, seed_subset=seed
         )

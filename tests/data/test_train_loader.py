@@ -153,6 +153,22 @@ def test_uses_the_sampler_of_detectron2(cfg):
     ]
 
 
+@pytest.mark.parametrize("ratio", [0.0, 0.001, 1.5])
+def test_subset_without_images(cfg, ratio):
+    cfg.DATALOADER.SAMPLER_TRAIN = "RandomSubsetTrainingSampler"
+    cfg.DATALOADER.RANDOM_SUBSET_RATIO = ratio
+    with pytest.raises(UserError, match=f"RATIO is {ratio}; it must be at most 1 and leave at"):
+        TrainLoader.from_config(cfg, lambda image: image, seed=9)
+
+
+def test_subset_needs_its_key(cfg):
+    """Detectron2 v0.6 has the sampler, but not the key of its ratio."""
+    cfg.DATALOADER.SAMPLER_TRAIN = "RandomSubsetTrainingSampler"
+    cfg.DATALOADER.pop("RANDOM_SUBSET_RATIO", None)
+    with pytest.raises(UserError, match="needs a Detectron2 newer than v0.6"):
+        TrainLoader.from_config(cfg, lambda image: image, seed=9)
+
+
 def test_unknown_sampler(cfg):
     cfg.DATALOADER.SAMPLER_TRAIN = "Sampler"
     with pytest.raises(UserError, match="SAMPLER_TRAIN is 'Sampler'"):
