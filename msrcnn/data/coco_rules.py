@@ -150,7 +150,7 @@ def _listing(folder: str) -> set[str]:
 
 
 def _identity(content: dict) -> Iterator[Finding]:
-    """Ids are unique and refer to records."""
+    """Ids are unique and refer to records, and each file is one image."""
     annotations = content.get("annotations", [])
     for key, fix in (
         ("images", "list every image with 'id', 'file_name', 'width' and 'height'"),
@@ -160,6 +160,7 @@ def _identity(content: dict) -> Iterator[Finding]:
     for key, kind in KINDS.items():
         yield Finding(True, list(_repeated(content.get(key, []), "id", kind)))
     yield Finding(True, list(_repeated(content["categories"], "name", "category")))
+    yield Finding(False, list(_same_files(content["images"])))
     image_ids = {image["id"] for image in content["images"]}
     category_ids = {category["id"] for category in content["categories"]}
     yield Finding(
@@ -174,6 +175,19 @@ def _identity(content: dict) -> Iterator[Finding]:
             if each[key] not in known
         ],
     )
+
+
+def _same_files(images: list[dict]) -> Iterator[str]:
+    """Each of the images would teach that the objects of the others are background."""
+    first: dict[str, int] = {}
+    for image in images:
+        name = image_name(image)
+        if name in first:
+            yield (
+                f"image {image['id']}: its file {name!r} is that of image {first[name]}, too; list "
+                "it once, with all its annotations"
+            )
+        first.setdefault(name, image["id"])
 
 
 def _repeated(records: list[dict], key: str, kind: str) -> Iterator[str]:

@@ -194,6 +194,16 @@ def test_links_and_folders_in_the_image_folder_are_followed(images):
     assert check_coco(changed(("images", 0, "file_name"), "train/..b.png"), images) == []
 
 
+def test_a_file_of_two_images_is_named(images):
+    """Of a file that was merged from several: each image has a part of the annotations."""
+    content = changed(("images",), [VALID["images"][0], {**VALID["images"][0], "id": 8}])
+    (finding,) = check_coco(content, images)
+    assert not finding.stops
+    assert finding.messages == [
+        "image 8: its file 'a.png' is that of image 7, too; list it once, with all its annotations"
+    ]
+
+
 def test_only_crowds_leave_nothing_to_train_on(images):
     content = every("iscrowd", 1)
     (finding,) = check_coco(content, images)
