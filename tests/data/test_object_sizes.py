@@ -20,6 +20,13 @@ def test_size_that_makes_objects_wide_enough():
     assert "--size 320 makes half of them at least 16 pixels wide, --size 320 95%" in second
 
 
+def test_half_and_95_percent_of_the_objects():
+    objects = content(101, 0)
+    for width, annotation in enumerate(objects["annotations"], start=1):
+        annotation["bbox"] = [0, 0, width, 150]
+    assert "half are at least 51 pixels wide, 95% at least 6" in size_advice(objects)[0]
+
+
 def test_small_objects_and_small_images():
     few = content(9, 30)
     few["annotations"].append({"image_id": 2, "bbox": [0, 0, 40, 1]})

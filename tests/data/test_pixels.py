@@ -254,7 +254,10 @@ def test_decoding_looks_at_the_values_of_all_images(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("values", "high"),
-    [([0, 200], 255), ([3, 300], 511), ([3, 4095], 4095), ([3, 4096], 8191), ([0.1, 0.9], 1)],
+    [
+        *(([0, 200], 255), ([3, 300], 511), ([3, 4095], 4095), ([3, 4096], 8191)),
+        *(([0.1, 0.9], 1), ([0.1, 1.0], 1)),
+    ],
 )
 def test_a_range_is_suggested(values, high):
     assert f'"(0, {high})"' in suggestion(values_of(np.array(values)))
@@ -274,6 +277,7 @@ def test_no_range_is_suggested(values):
         (DEEP + np.int32(40000), "clipped"),
         (DEEP // 1000, "flat"),
         (DEEP // 20, "faint"),
+        (DEEP // 20 + np.uint16(20000), "faint"),
     ],
 )
 def test_what_is_unlike_the_training_is_told(array, kind):
