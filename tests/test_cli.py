@@ -85,6 +85,18 @@ def test_numbers_that_make_no_sense(capsys, monkeypatch, arguments, message):
     assert (code, err.splitlines()[-1]) == (2, f"msrcnn {arguments[0]}: error: {message}")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "flag"),
+    [
+        (["soft-nms", "--repeats", "0"], "--repeats"),
+        (["evaluation", "--annotations", "a.json", "--images", "2", "0"], "--images"),
+    ],
+)
+def test_benchmarks_of_nothing(capsys, monkeypatch, arguments, flag):
+    code, _, err = run_in_process(capsys, monkeypatch, "benchmark", *arguments)
+    assert (code, err) == (1, f"error: {flag} is 0; it must be at least 1\n")
+
+
 # Flags of Detectron2's argument parser, and the commands that use them.
 DETECTRON2 = ["--config-file", "--resume", "--eval-only", "--num-gpus", "--machine-rank"]
 FLAGS = {

@@ -36,12 +36,13 @@ def measure(args: argparse.Namespace) -> dict:
     """Compares box score, mask score and calibrated mask score with what is right.
 
     Returns:
-        ``config``, ``calibration``, ``predictions``, numbers of ``masks`` and ``right`` masks, and
+        ``dataset``, ``calibration``, ``predictions``, numbers of ``masks`` and ``right`` masks, and
         for each score ``calibration_error``, and ``shown`` masks with at least 0.5, ``shown_right``
         of which are right.
 
     Raises:
-        UserError: if the model has no calibration, or the predictions no mask scores.
+        UserError: if the model has no calibration, the config no dataset, or the predictions no
+            mask scores.
     """
     cfg = prepare_config(args.config_file, args.opts, splits=("TEST",))
     calibration = cfg.MODEL.ROI_MASKIOU_HEAD.CALIBRATION
@@ -49,6 +50,8 @@ def measure(args: argparse.Namespace) -> dict:
         raise UserError(
             f"'{args.config_file}' has no MODEL.ROI_MASKIOU_HEAD.CALIBRATION: fit again"
         )
+    if not cfg.DATASETS.TEST:
+        raise UserError("DATASETS.TEST is empty: give the dataset of the predictions")
     ground_truth = load_ground_truth(cfg.DATASETS.TEST[0])
     found = load_predictions(args.predictions, ground_truth)
     if found.mask_score is None or found.segmentation is None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from tabulate import tabulate
 
-from ..data.annotation_file import checked_file
+from ..data.annotation_file import checked_file, read_coco
 from ..data.custom import parse_data_flag
 from .clock import seconds
 from .stand_in import repeat_dataset
@@ -49,7 +49,10 @@ def measure(args: argparse.Namespace) -> dict:
         UserError: if the data do not exist, or have a problem.
     """
     annotations, images = parse_data_flag(args.data)
-    content = repeat_dataset(json.loads(annotations.read_text()), args.images)
+    checked = checked_file(annotations, images)
+    checked.for_training()
+    checked.with_images(images)
+    content = repeat_dataset(read_coco(annotations), args.images)
     with tempfile.TemporaryDirectory() as folder:
         path = _write(content, images, Path(folder))
         result = {"images": len(content["images"]), "annotations": len(content["annotations"])}

@@ -14,13 +14,15 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
+from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.evaluation import COCOEvaluator
 from detectron2.modeling.postprocessing import detector_postprocess
 from tabulate import tabulate
 
+from ..data.registered import checked_dataset
 from ..errors import UserError
-from ..evaluation import MaskScoringEvaluator, postprocess_to_rle
+from ..evaluation import MaskScoringEvaluator, load_ground_truth, postprocess_to_rle
 from .stand_in import REPEAT_ID, StandIn, repeat_dataset
 
 WARM_UP_IMAGES = 5
@@ -63,12 +65,12 @@ def measure(args: argparse.Namespace) -> dict:
         the ratio of the times for encoding masks as RLE (``encoding``) and in total (``total``).
 
     Raises:
-        UserError: if the annotation file does not exist or is not supported, or ``--repeats``
-            does not match ``--images``.
+        UserError: if the annotation file does not exist, has a problem or is not supported, or
+            ``--repeats`` does not match ``--images``.
     """
     if not args.annotations.is_file():
         raise UserError(f"--annotations '{args.annotations}': no such file")
-    content = json.loads(args.annotations.read_text())
+    content = _content(args.annotations.absolute())
     repeats = args.repeats * len(args.images) if len(args.repeats) == 1 else args.repeats
     if len(repeats) != len(args.images):
         raise UserError(f"--repeats: give one number, or {len(args.images)}, one for each --images")
@@ -77,12 +79,14 @@ def measure(args: argparse.Namespace) -> dict:
     if max(image["id"] for image in content["images"]) >= REPEAT_ID:
         raise UserError(f"--annotations '{args.annotations}': image ids must be below {REPEAT_ID}")
     with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "source.json"
+        source.write_text(json.dumps(content))
         sizes = [
             {
                 "images": size,
                 "repeats": repeats_of_size,
                 **_compare(
-                    *(Path(folder), args.annotations, repeat_dataset(content, size)),
+                    *(Path(folder), source, repeat_dataset(content, size)),
                     *(args.detections, repeats_of_size),
                 ),
             }
@@ -97,6 +101,15 @@ def measure(args: argparse.Namespace) -> dict:
         "sizes": sizes,
         "large_image": {**LARGE_IMAGE, **large_image},
     }
+
+
+def _content(annotations: Path) -> dict:
+    """Returns a checked annotation file, with the keys that it may leave out."""
+    name = f"{annotations} without images"
+    if name not in DatasetCatalog.list():
+        register_coco_instances(name, {}, str(annotations), str(annotations.parent))
+    checked_dataset(name).for_evaluation(masks=True)
+    return load_ground_truth(name).dataset
 
 
 def table(result: dict) -> str:

@@ -17,6 +17,7 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from ..engine import prepare_config, use_scoring_parts
 from ..engine.device import on_available_device
+from ..errors import UserError
 from ..evaluation import Detections, with_encoded_masks
 from ..modeling.fast_inference import speed_up
 from ..modeling.test_time_augmentation import without_maskiou
@@ -69,6 +70,8 @@ def measure(args: argparse.Namespace) -> dict:
     cfg = on_available_device(
         prepare_config(args.config_file, [*args.opts, *SETTINGS], splits=("TEST",))
     )
+    if not cfg.DATASETS.TEST:
+        raise UserError("DATASETS.TEST is empty: give a dataset with images to measure with")
     model = _model(cfg)
     soft = cfg.clone()
     soft.MODEL.ROI_HEADS.NMS_TYPE = "soft_linear"

@@ -1,8 +1,8 @@
 """Times of several ways to do the same, measured in turn so that a noisy machine affects all."""
 
-import statistics
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from tqdm import trange
 
@@ -58,7 +58,7 @@ def ratio(seconds: dict[str, list[float]], name: str, other: str) -> dict[str, f
         The ``median`` of the ratios of all repeats, and their quartiles ``low`` and ``high``.
     """
     ratios = [a / b for a, b in zip(seconds[name], seconds[other], strict=True)]
-    low, median, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    low, median, high = np.quantile(ratios, [0.25, 0.5, 0.75]).tolist()
     return {"median": median, "low": low, "high": high}
 
 

@@ -17,6 +17,7 @@ from ..benchmark import (
     training_step,
 )
 from ..engine.result_records import write_result
+from ..errors import UserError
 
 BENCHMARKS = {
     "calibration": calibration_error,
@@ -42,9 +43,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    _check_numbers(args)
     benchmark = BENCHMARKS[args.benchmark]
     result = benchmark.measure(args)
     print(benchmark.table(result))
     if args.json:
         write_result(args.json, args.command_line, **result)
         print(f"Wrote {args.json}")
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    """All whole numbers are numbers of what is measured."""
+    for name, value in vars(args).items():
+        low = 0 if name == "foreground" else 1  # beside the proposals of the RPN
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, int) and number < low:
+                raise UserError(f"--{name} is {number}; it must be at least {low}")

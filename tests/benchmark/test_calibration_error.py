@@ -28,6 +28,10 @@ def test_benchmark(shapes_root, tmp_path, evaluation):
         benchmark.measure(arguments)
     cfg.MODEL.ROI_MASKIOU_HEAD.CALIBRATION = (1.0, 0.5)
     config.write_text(cfg.dump())
+    arguments.opts = ["DATASETS.TEST", "()"]
+    with pytest.raises(UserError, match=r"DATASETS\.TEST is empty"):
+        benchmark.measure(arguments)
+    arguments.opts = []
     result = benchmark.measure(arguments)
     right = right_masks(
         evaluation.ground_truth, evaluation.detections, evaluation.detections.mask_score

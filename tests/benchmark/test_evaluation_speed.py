@@ -5,7 +5,7 @@ import pytest
 import torch
 from pycocotools.coco import COCO
 
-from msrcnn.benchmark.evaluation_speed import _compare, add_arguments, measure, table
+from msrcnn.benchmark.evaluation_speed import _compare, _content, add_arguments, measure, table
 from msrcnn.benchmark.stand_in import REPEAT_ID, StandIn, repeat_dataset
 from msrcnn.errors import UserError
 
@@ -77,6 +77,31 @@ def test_invalid_arguments(annotations, arguments, message):
         arguments = ["--annotations", str(annotations), *arguments]
     with pytest.raises(UserError, match=message):
         measure(parser.parse_args(arguments))
+
+
+def test_keys_that_may_be_missing(annotations, tmp_path):
+    content = json.loads(annotations.read_text())
+    for each in content["annotations"]:
+        del each["area"]
+        if not each["iscrowd"]:
+            del each["iscrowd"]
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps(content))
+    found = _content(path)["annotations"]
+    assert all(each["area"] > 0 and each["iscrowd"] in (0, 1) for each in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not JSON"),
+        ('{"images": [], "categories": [], "annotations": []}', "'images' is empty"),
+    ],
+)
+def test_files_that_cannot_be_used(tmp_path, text, message):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(UserError, match=rf"a\.json.* {message}"):
+        _content(tmp_path / "a.json")
 
 
 def test_rle_masks_are_rejected_before_measuring(nuclei_root):

@@ -48,3 +48,8 @@ def test_ratio_is_the_median_of_the_pairs():
     found = pairs.ratio({"a": [1.0, 6.0, 9.0], "b": [1.0, 2.0, 1.0]}, "a", "b")
     assert found == {"median": 3.0, "low": 2.0, "high": 6.0}
     assert pairs.text(found) == "3 (2 to 6)"
+
+
+def test_one_repeat_has_a_ratio():
+    seconds = {"a": [3.0], "b": [2.0]}
+    assert pairs.ratio(seconds, "a", "b") == {"median": 1.5, "low": 1.5, "high": 1.5}
