@@ -129,9 +129,8 @@ def _read_evaluation(folder: Path, cfg: CfgNode) -> dict:
         raise UserError(
             f"{folder} was evaluated on {evaluation['images']} images of "
             f"{', '.join(cfg.DATASETS.TEST)}; published results are on the {IMAGES} images of "
-            f"{DATASET}: evaluate there, `msrcnn eval --weights {folder / 'model_final.pth'} "
-            f"--config-file {folder / 'config.yaml'} --output-dir {folder} DATASETS.TEST "
-            f"\"('{DATASET}',)\"`"
+            f"{DATASET}: evaluate there, `msrcnn train --eval-only --resume --config-file "
+            f"{folder / 'config.yaml'} OUTPUT_DIR {folder} DATASETS.TEST \"('{DATASET}',)\"`"
         )
     return evaluation
 

@@ -1,4 +1,5 @@
 import json
+import shlex
 import statistics
 
 import pytest
@@ -6,6 +7,8 @@ from noisy_detections import noisy_detections
 from pycocotools.coco import COCO
 
 from msrcnn import get_config
+from msrcnn.cli import command_parser
+from msrcnn.config import load_config
 from msrcnn.engine import prepare_config
 from msrcnn.errors import UserError
 from msrcnn.evaluation import evaluate_detections, save_predictions, student_interval
@@ -137,8 +140,17 @@ def test_mistakes(finish, tmp_path):
 def test_another_dataset_has_no_published_numbers(finish, monkeypatch):
     folder = finish()
     monkeypatch.setattr(module, "IMAGES", 5000)
-    with pytest.raises(UserError, match=r"\d+ images of coco_2017_val; .* on the 5000 images"):
+    with pytest.raises(UserError, match=r"\d+ images of coco_2017_val; .* on the 5000 images") as e:
         compare_with_published([folder])
+    # The config that the command leaves in the folder is that of the training, with its weights.
+    _, *words = shlex.split(str(e.value).split("`")[1])
+    args = command_parser(words[0], "msrcnn").parse_args(words[1:])
+    assert args.eval_only
+    assert args.resume
+    before = load_config(folder / "config.yaml")
+    after = prepare_config(args.config_file, args.opts, resume=True)
+    assert module._differences(before, after) == {}
+    assert after.OUTPUT_DIR == str(folder)
     (folder / "evaluation.json").write_text("{")
     with pytest.raises(UserError, match=r"evaluation.json is damaged"):
         compare_with_published([folder])
