@@ -3,8 +3,10 @@
 The functions print Markdown for cog, as those of :mod:`tables`.
 """
 
-from claim_tables import LABELS
+from claim_tables import LABELS, interval, paired, per_seed
 from tables import RESULTS, excludes_zero, gain, number, print_table, record
+
+from msrcnn.evaluation import student_interval
 
 # In the order of the paper, then our own.
 SWEEPS = [
@@ -27,12 +29,41 @@ def sweeps() -> None:
             continue
         first = next(iter(found.values()))
         print(f"\n### {first['title']}\n")
-        print_table(["", *_headers(name, found), "published"], _rows(found))
+        published = ["published"] if first["published_source"] else []
+        rows = [row[: 1 + len(found) + len(published)] for row in _rows(found)]
+        print_table(["", *_headers(name, found), *published], rows)
         print()
         if first["published_source"]:
             print(f"* Published: {first['published_source']}.")
         for data, results in found.items():
             print(f"* {LABELS[data].capitalize()}: {conclusion(results)}")
+
+
+DEFAULT = "scalars_exponents"  # the variant of the sweep `score` with the defaults of a fit
+# Variants of the sweep `score` that add to the default fit.
+OPTIONS = {
+    "views": "four views of each image",
+    "one_per_instance": "one match per instance",
+    "context": "one match per instance, overlaps with better detections as inputs",
+    "lite_context": "the same with the lite head",
+}
+
+
+def over_default_fit() -> None:
+    """What options of a fit gain over its default, paired by seed."""
+    found = recorded("score")
+    gained = {
+        label: [
+            paired(*(per_seed(results, name, "AP") for name in (variant, DEFAULT)))
+            for results in found.values()
+        ]
+        for variant, label in OPTIONS.items()
+    }
+    rows = [[label, *map(interval, each)] for label, each in gained.items()]
+    print_table(["option", *_headers("score", found)], rows)
+    bounds = [student_interval(values) for each in gained.values() for values in each]
+    different = sum(map(excludes_zero, bounds)) or "none"
+    print(f"\nStatistically significant: {different} of these {len(bounds)} differences.")
 
 
 def protocols() -> None:
