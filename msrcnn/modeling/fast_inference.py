@@ -50,7 +50,8 @@ def speed_up(model: nn.Module) -> Callable[[], None]:
         setattr(module, name, value)
 
     with torch.no_grad():
-        for conv, norm, owner, name in list(_normalized_convolutions(model)):
+        pairs = {found[0]: found for found in _normalized_convolutions(model)}
+        for conv, norm, owner, name in pairs.values():
             weight, bias = fuse_conv_bn_weights(
                 *(conv.weight, conv.bias, norm.running_mean, norm.running_var),
                 *(norm.eps, norm.weight, norm.bias),
@@ -78,6 +79,8 @@ def speed_up(model: nn.Module) -> Callable[[], None]:
 
 def _with_contiguous_features(module: nn.Module, inputs: tuple) -> tuple:
     """Converts features for RoIAlign once: it would do so for each head that pools from them."""
+    if len(inputs) < 2 or not isinstance(inputs[1], dict):  # a class with another interface
+        return inputs
     images, features, *others = inputs
     return (images, {name: each.contiguous() for name, each in features.items()}, *others)
 

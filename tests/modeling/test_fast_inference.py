@@ -1,6 +1,7 @@
 import pytest
 import torch
 from detectron2.layers import Conv2d, FrozenBatchNorm2d
+from detectron2.modeling import ROIHeads
 from torch import nn
 from torch.fx import symbolic_trace
 from torch.nn.utils import parametrizations
@@ -169,3 +170,17 @@ def test_detections_are_the_same(tiny_cfg, build):
     for field in ("scores", "mask_scores", "pred_maskiou", "pred_masks"):
         torch.testing.assert_close(found.get(field), expected.get(field), rtol=1e-3, atol=1e-4)
     assert not model.roi_heads._forward_pre_hooks
+
+
+@pytest.mark.parametrize("inputs", [("images",), ("images", ["a list"], None)])
+def test_heads_with_another_interface_get_their_inputs(inputs):
+    class Heads(ROIHeads):
+        def __init__(self):
+            nn.Module.__init__(self)
+
+        def forward(self, *inputs, **named):
+            return inputs, named
+
+    heads = Heads()
+    with fast_inference(heads):
+        assert heads(*inputs, features={}) == (inputs, {"features": {}})
