@@ -147,6 +147,14 @@ def speed(name: str) -> None:
     print(f"\n{found['hardware']}, [results/{key}.json](results/{key}.json), `{command}`.")
 
 
+def inference_with_scores() -> None:
+    """The time of an inference with mask scores, compared with Detectron2's without."""
+    found = record("speed_inference")
+    ratio = found["ratios"][inference_time.RATIOS[-1][0]]["median"]
+    print(f"Inference of R-50 FPN with mask scores takes {ratio:.2f} of the time of Detectron2's")
+    print(f"Mask R-CNN without, on {found['hardware']}: [docs/speed.md](docs/speed.md).")
+
+
 def rle_bound() -> None:
     """What the encoding of masks can save of an inference up to RLE, at most."""
     found = record("evaluation")["sizes"][2]
