@@ -13,6 +13,14 @@ SWEEPS = [
     *("head_input", "training_target", "sample_threshold", "backbone", "framework"),
     *("loss", "head_cost", "samples", "score", "joint_training"),
 ]
+DEFAULT = "scalars_exponents"  # the variant of the sweep `score` with the defaults of a fit
+# Variants of the sweep `score` that add to the default fit.
+OPTIONS = {
+    "views": "four views of each image",
+    "one_per_instance": "one match per instance",
+    "context": "one match per instance, overlaps with better detections as inputs",
+    "lite_context": "the same with the lite head",
+}
 
 
 def recorded(sweep: str) -> dict[str, dict]:
@@ -29,24 +37,13 @@ def sweeps() -> None:
             continue
         first = next(iter(found.values()))
         print(f"\n### {first['title']}\n")
-        published = ["published"] if first["published_source"] else []
-        rows = [row[: 1 + len(found) + len(published)] for row in _rows(found)]
-        print_table(["", *_headers(name, found), *published], rows)
+        published = ["published"] * bool(first["published_source"])
+        print_table(["", *_headers(name, found), *published], _rows(found))
         print()
         if first["published_source"]:
             print(f"* Published: {first['published_source']}.")
         for data, results in found.items():
             print(f"* {LABELS[data].capitalize()}: {conclusion(results)}")
-
-
-DEFAULT = "scalars_exponents"  # the variant of the sweep `score` with the defaults of a fit
-# Variants of the sweep `score` that add to the default fit.
-OPTIONS = {
-    "views": "four views of each image",
-    "one_per_instance": "one match per instance",
-    "context": "one match per instance, overlaps with better detections as inputs",
-    "lite_context": "the same with the lite head",
-}
 
 
 def over_default_fit() -> None:
@@ -85,9 +82,11 @@ def _rows(found: dict[str, dict]) -> list[list[str]]:
     first = next(iter(found.values()))
     rows = []
     for name, variant in first["variants"].items():
-        published = variant["published"].get("AP")
         cells = [_cell(results["variants"][name]) for results in found.values()]
-        rows.append([variant["label"], *cells, "-" if published is None else f"{published:.1f}"])
+        if first["published_source"]:
+            published = variant["published"].get("AP")
+            cells.append("-" if published is None else f"{published:.1f}")
+        rows.append([variant["label"], *cells])
     return rows
 
 

@@ -13,7 +13,6 @@ from torch.fx import GraphModule, Node
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 Norm = FrozenBatchNorm2d | nn.modules.batchnorm._BatchNorm
-CONVOLUTIONS = (Conv2d, nn.Conv2d)
 
 
 @contextmanager
@@ -51,7 +50,8 @@ def speed_up(model: nn.Module) -> Callable[[], None]:
 
     with torch.no_grad():
         pairs = {found[0]: found for found in _normalized_convolutions(model)}
-        for conv, norm, owner, name in pairs.values():
+        for conv, owner, name in pairs.values():
+            norm = getattr(owner, name)
             weight, bias = fuse_conv_bn_weights(
                 *(conv.weight, conv.bias, norm.running_mean, norm.running_var),
                 *(norm.eps, norm.weight, norm.bias),
@@ -98,29 +98,27 @@ def _channels_last_convolutions(model: nn.Module) -> Iterator[nn.Conv2d | nn.Con
         for layer in heads.modules()
     }
     for layer in model.modules():
-        is_convolution = _has_weight(layer, nn.ConvTranspose2d, *CONVOLUTIONS)
+        is_convolution = _has_weight(layer, Conv2d, nn.Conv2d, nn.ConvTranspose2d)
         if is_convolution and layer not in excluded and layer.weight.is_cpu:
             yield layer
 
 
-def _normalized_convolutions(
-    model: nn.Module,
-) -> Iterator[tuple[nn.Conv2d, Norm, nn.Module, str]]:
-    """Yields each convolution, its batch norm, and the module and attribute that holds the norm."""
+def _normalized_convolutions(model: nn.Module) -> Iterator[tuple[nn.Conv2d, nn.Module, str]]:
+    """Yields each convolution with the module and the attribute that hold its batch norm."""
     held = Counter(id(child) for module in model.modules() for child in module._modules.values())
     for module in model.modules():
         if _has_weight(module, Conv2d) and _has_statistics(module.norm):
-            yield module, module.norm, module, "norm"
+            yield module, module, "norm"
         if isinstance(module, GraphModule):
             yield from _in_graph(module)
         if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
             for (_, conv), (name, norm) in pairwise(module._modules.items()):
                 once = held[id(conv)] == held[id(norm)] == 1
                 if once and _has_weight(conv, nn.Conv2d) and _has_statistics(norm):
-                    yield conv, norm, module, name
+                    yield conv, module, name
 
 
-def _in_graph(module: GraphModule) -> Iterator[tuple[nn.Conv2d, Norm, nn.Module, str]]:
+def _in_graph(module: GraphModule) -> Iterator[tuple[nn.Conv2d, nn.Module, str]]:
     calls = [node.target for node in module.graph.nodes if node.op == "call_module"]
     for node in module.graph.nodes:
         norm = _called(module, node)
@@ -130,7 +128,7 @@ def _in_graph(module: GraphModule) -> Iterator[tuple[nn.Conv2d, Norm, nn.Module,
         once = calls.count(node.target) == calls.count(before.target) == len(before.users) == 1
         if once and _has_weight(conv, nn.Conv2d):
             owner, _, name = str(node.target).rpartition(".")
-            yield conv, norm, module.get_submodule(owner), name
+            yield conv, module.get_submodule(owner), name
 
 
 def _called(module: GraphModule, node: Node) -> nn.Module | None:
