@@ -34,7 +34,7 @@ class RunJob:
         run: a run whose folder exists, see :func:`create_folder`.
         train_data, val_data: custom data, each as ``ANN.json:IMAGES``.
         num_gpus: number of processes, each on a GPU; 0 for the CPU.
-        threads: PyTorch threads on the CPU; ``None`` for PyTorch's default.
+        threads: PyTorch threads; ``None`` for PyTorch's default.
         command: command line of the sweep, for the record.
     """
 

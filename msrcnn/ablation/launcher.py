@@ -39,7 +39,7 @@ class Launcher(ABC):
     Attributes:
         num_gpus: GPUs per job, 0 for the CPU.
         places: how many jobs run at the same time; ``None`` if Slurm decides.
-        threads: PyTorch threads per job on the CPU; ``None`` for PyTorch's default.
+        threads: PyTorch threads per job; ``None`` for PyTorch's default.
     """
 
     num_gpus: int

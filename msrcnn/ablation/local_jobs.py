@@ -1,6 +1,7 @@
 """Jobs of a sweep as processes of this machine."""
 
 import contextlib
+import itertools
 import os
 import re
 import signal
@@ -40,13 +41,17 @@ class LocalJob(Job):
 
 
 class LocalLauncher(Launcher):
-    """Runs as many jobs at the same time as there are slots, each on GPUs of its own."""
+    """Runs as many jobs at the same time as there are slots.
+
+    Each has GPUs of its own, or shares one if there are more slots than GPUs.
+    """
 
     def __init__(self, *, gpus: int | None = None, slots: int | None = None):
         """
         Args:
             gpus: GPUs per job; by default 1, or 0 if there is none.
-            slots: concurrent jobs; by default as many as there are GPUs for, or 1 on the CPU.
+            slots: concurrent jobs; by default as many as there are GPUs for, or 1 on the CPU. More
+                jobs than GPUs share them if each needs one only.
 
         Raises:
             UserError: if there are not enough GPUs.
@@ -56,14 +61,11 @@ class LocalLauncher(Launcher):
         if self.num_gpus > len(visible):
             raise UserError(f"--gpus {gpus}, but this machine has {len(visible)}")
         self.places = slots or (len(visible) // self.num_gpus if self.num_gpus else 1)
-        if self.places * self.num_gpus > len(visible):
+        if self.num_gpus > 1 and self.places * self.num_gpus > len(visible):
             raise UserError(f"--slots {slots} x {self.num_gpus} GPUs, but there are {len(visible)}")
-        if not self.num_gpus:
-            self.threads = max(len(os.sched_getaffinity(0)) // self.places, 1)
-        self._gpus = [
-            visible[slot * self.num_gpus : (slot + 1) * self.num_gpus]
-            for slot in range(self.places)
-        ]
+        self.threads = max(len(os.sched_getaffinity(0)) // self.places, 1)
+        in_turn = itertools.cycle(visible)
+        self._gpus = [list(itertools.islice(in_turn, self.num_gpus)) for _ in range(self.places)]
         self._jobs: dict[int, LocalJob] = {}  # the last job of each slot
 
     def _free_slots(self) -> list[int]:

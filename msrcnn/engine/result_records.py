@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import statistics
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from .training_log import read_training_log
 def hardware() -> str:
     """Returns the name of the hardware that a run uses."""
     if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+        count = torch.cuda.device_count()
+        model = re.sub(r" \d+GB.*", "", torch.cuda.get_device_name())  # without its memory
+        return f"{'one' if count == 1 else f'{count} x'} {model}"
     cores = torch.get_num_threads()
     return f"{cores} CPU core{'s' if cores > 1 else ''} ({platform.machine()})"
 

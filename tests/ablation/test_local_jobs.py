@@ -46,10 +46,12 @@ def test_gpus_are_those_that_the_user_may_see(gpus):
 @pytest.mark.parametrize(
     ("count", "arguments", "expected"),
     [
+        (1, {}, (1, 1)),
         (4, {}, (4, 1)),
         (4, {"gpus": 2}, (2, 2)),
         (5, {"gpus": 2}, (2, 2)),
         (4, {"slots": 3}, (3, 1)),
+        (1, {"slots": 3}, (3, 1)),
         (0, {}, (1, 0)),
         (0, {"slots": 2}, (2, 0)),
         (4, {"gpus": 0}, (1, 0)),
@@ -59,19 +61,19 @@ def test_places(count, arguments, expected, gpus):
     gpus(count)
     launcher = LocalLauncher(**arguments)
     assert (launcher.places, launcher.num_gpus) == expected
-    assert (launcher.threads is None) == (launcher.num_gpus > 0)
 
 
 def test_more_gpus_than_there_are(gpus):
     gpus(2)
     with pytest.raises(UserError, match="--gpus 4, but this machine has 2"):
         LocalLauncher(gpus=4)
-    with pytest.raises(UserError, match="--slots 3 x 1 GPUs, but there are 2"):
-        LocalLauncher(slots=3)
+    with pytest.raises(UserError, match="--slots 2 x 2 GPUs, but there are 2"):
+        LocalLauncher(slots=2, gpus=2)
 
 
-def test_cpu_threads_are_divided(gpus, monkeypatch):
-    gpus(0)
+@pytest.mark.parametrize("count", [0, 1])
+def test_threads_are_divided(count, gpus, monkeypatch):
+    gpus(count)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
     assert LocalLauncher().threads == 8
     assert LocalLauncher(slots=3).threads == 2
@@ -98,6 +100,18 @@ def test_concurrent_jobs_have_gpus_of_their_own(gpus, tmp_path):
     wait_for(lambda: has_ended(jobs[-1]))
     assert [job.state() for job in jobs] == [JobState.SUCCEEDED] * 3
     assert [job.logs[1].read_text() for job in jobs] == ["2,3\n", "6,7\n", "2,3\n"]
+
+
+def test_more_jobs_than_gpus_share_them(gpus, tmp_path):
+    gpus(2, "3,5")
+    launcher = LocalLauncher(slots=3)
+
+    def job():
+        print(os.environ["CUDA_VISIBLE_DEVICES"])
+
+    jobs = [launcher.submit(job, tmp_path / name, name) for name in "abc"]
+    wait_for(lambda: all(map(has_ended, jobs)))
+    assert [job.logs[1].read_text() for job in jobs] == ["3\n", "5\n", "3\n"]
 
 
 def test_how_a_job_ended(gpus, tmp_path):

@@ -1,8 +1,9 @@
 import json
 
 import pytest
+import torch
 
-from msrcnn.engine.result_records import record_result
+from msrcnn.engine.result_records import hardware, record_result
 from msrcnn.engine.training_log import read_evaluations, read_training_log
 from msrcnn.errors import UserError
 from msrcnn.provenance import software
@@ -83,3 +84,17 @@ def test_an_evaluation_that_cannot_be_read(tmp_path, content):
         evaluation.write_text(content)
     with pytest.raises(UserError, match=f"cannot read evaluation '{evaluation}'"):
         record_result(evaluation, "make demo", tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("count", "name", "expected"),
+    [
+        (1, "NVIDIA H100 80GB HBM3", "one NVIDIA H100"),
+        (8, "NVIDIA A100-SXM4-80GB", "8 x NVIDIA A100-SXM4-80GB"),
+    ],
+)
+def test_hardware_names_the_gpus(count, name, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: name)
+    assert hardware() == expected
