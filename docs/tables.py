@@ -150,7 +150,7 @@ def speed(name: str) -> None:
 def inference_with_scores() -> None:
     """The time of an inference with mask scores, compared with Detectron2's without."""
     found = record("speed_inference")
-    ratio = found["ratios"][inference_time.RATIOS[-1][0]]["median"]
+    ratio = found["ratios"]["msrcnn / Detectron2"]["median"]
     print(f"Inference of R-50 FPN with mask scores takes {ratio:.2f} of the time of Detectron2's")
     print(f"Mask R-CNN without, on {found['hardware']}: [docs/speed.md](docs/speed.md).")
 
@@ -189,14 +189,13 @@ def outcomes() -> None:
     (step,) = record("speed_training")["loads"]
     memory = step["memory_mib"]
     evaluated = record("evaluation")["sizes"][2]["speedup"]["total"]
-    together = found[inference_time.RATIOS[-1][0]]
     rows = [
-        ["inference, MS / Detectron2's Mask R-CNN", "1.08", "0.92", together],
+        ["inference, MS / Detectron2's Mask R-CNN", "1.08", "0.92", found["msrcnn / Detectron2"]],
         ["the same network with and without the head", "-", "1.12", found["mask scores"]],
         ["the same network, lite head", "1.01", "1.01", found["mask scores of the lite head"]],
         ["inference, Soft-NMS / NMS", "1.10", "-", found["Soft-NMS instead of NMS"]],
-        ["to RLE, ours / Detectron2's", "0.9", "0.95", found[inference_time.RATIOS[3][0]]],
-        ["to RLE, ours / torchvision's", "0.9", "1.0", found[inference_time.RATIOS[4][0]]],
+        ["to RLE, ours / Detectron2's", "0.9", "0.95", found["msrcnn / Detectron2, to RLE"]],
+        ["to RLE, ours / torchvision's", "0.9", "1.0", found["msrcnn / torchvision, to masks"]],
         [
             "training step, MS / Mask R-CNN",
             "1.05",

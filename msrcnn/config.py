@@ -132,6 +132,10 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # the evaluations within a training (TEST.EVAL_PERIOD).
     cfg.TEST.BOOTSTRAP = 1000
 
+    # Number format that the model computes in, in evaluation and prediction: "float32", "bfloat16",
+    # or "float16", which needs a GPU.
+    cfg.TEST.DTYPE = "float32"
+
     # Exponent of mask confidence in the ranking "mask AP by mask confidence".
     cfg.TEST.CONFIDENCE_EXPONENT = 1.0
 

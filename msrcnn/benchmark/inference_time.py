@@ -1,10 +1,9 @@
 """Time of inference with and without mask scores, and beside other implementations."""
 
 import argparse
-import contextlib
 import copy
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from detectron2.config import CfgNode
@@ -25,19 +24,20 @@ from .pairs import measure_in_turn, peak_mib, ratio, text
 from .training_step import DEFAULT_CONFIG, keep_anchors
 
 IMAGES = 10  # repeated in turn
-TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Weights are random: without a threshold, every image has as many detections as the limit allows.
 SETTINGS = ("MODEL.MASKIOU_ON", True, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "MODEL.WEIGHTS", "")
-# Ways that are compared: the name of the ratio, the way, and the one that it is compared with.
-RATIOS = (
-    ("mask scores", "mask scoring", "mask r-cnn"),
-    ("mask scores of the lite head", "lite head", "mask r-cnn"),
-    ("Soft-NMS instead of NMS", "soft-nms", "mask scoring"),
-    ("to RLE, ours with mask scores / Detectron2's without", "to rle", "detectron2 to rle"),
-    ("to RLE, ours with mask scores / torchvision's masks", "to rle", "torchvision"),
-    ("folded batch norms and channels-last", "fast", "mask scoring"),
-    ("mask scores, with these, / Detectron2's Mask R-CNN", "fast", "mask r-cnn"),
-)
+# Ways that are compared: the way, and the one that it is compared with, by the name of the ratio.
+RATIOS = {
+    "mask scores": ("mask scoring", "mask r-cnn"),
+    "mask scores of the lite head": ("lite head", "mask r-cnn"),
+    "Soft-NMS instead of NMS": ("soft-nms", "mask scoring"),
+    "fast inference": ("fast", "mask scoring"),
+    "msrcnn / Detectron2": ("fast", "mask r-cnn"),
+    "msrcnn / Detectron2, to RLE": ("to rle", "detectron2 to rle"),
+    "msrcnn / torchvision, to masks": ("to rle", "torchvision"),
+    "msrcnn / Detectron2 in fp32": ("fast", "mask r-cnn in fp32"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +57,8 @@ def measure(args: argparse.Namespace) -> dict:
     model as evaluation and prediction run it, see :mod:`msrcnn.modeling.fast_inference`. ``to rle``
     is ``fast`` up to result records, with masks that are encoded without being pasted; ``detectron2
     to rle`` is ``mask r-cnn`` up to result records. ``torchvision`` is its Mask R-CNN at the same
-    size up to pasted masks, if the config is a ResNet-50 FPN.
+    size up to pasted masks, if the config is a ResNet-50 FPN. In another format than fp32, all run
+    under autocast but ``fast``, which has its own, and ``mask r-cnn in fp32``.
 
     Returns:
         ``config``, ``overrides``, ``dtype``; ``detections``, the mean number per image;
@@ -80,7 +81,7 @@ def measure(args: argparse.Namespace) -> dict:
     others = {
         "soft-nms": _model(soft, model),
         "lite head": _model(lite, model),
-        "fast": _fast(model),
+        "fast": _fast(model, TYPES[args.dtype]),
     }
     inputs = _inputs(cfg)
     numbers: list[int] = []
@@ -106,7 +107,12 @@ def measure(args: argparse.Namespace) -> dict:
         ways["torchvision"] = lambda repeat: theirs(
             [inputs[repeat % IMAGES]["image"].to(model.device) / 255]
         )
-    with torch.no_grad(), _autocast(model.device, args.dtype):
+    if args.dtype != "fp32":
+        in_fp32 = {"mask r-cnn in fp32": ways["mask r-cnn"]}
+        own_format = {name: ways.pop(name) for name in ("fast", "to rle")}
+        autocast = torch.autocast(model.device.type, dtype=TYPES[args.dtype])
+        ways = {name: autocast(run) for name, run in ways.items()} | own_format | in_fp32
+    with torch.no_grad():
         seconds = measure_in_turn(ways, model.device, args.repeats)
         memory = peak_mib(ways, model.device)
     return {
@@ -116,7 +122,9 @@ def measure(args: argparse.Namespace) -> dict:
         "detections": statistics.mean(numbers),
         "seconds": seconds,
         "ratios": {
-            name: ratio(seconds, way, other) for name, way, other in RATIOS if other in ways
+            name: ratio(seconds, way, other)
+            for name, (way, other) in RATIOS.items()
+            if other in ways
         },
         "peak_mib": memory,
     }
@@ -127,10 +135,10 @@ def table(result: dict) -> str:
     medians = {name: statistics.median(each) for name, each in result["seconds"].items()}
     rows = [
         (name, f"{medians[way] * 1e3:.0f} ms", f"{medians[other] * 1e3:.0f} ms", text(found))
-        for name, way, other in RATIOS
+        for name, (way, other) in RATIOS.items()
         if (found := result["ratios"].get(name))
     ]
-    headers = (f"{result['detections']:.0f} detections, {result['dtype']}", "with", "without")
+    headers = (f"{result['detections']:.0f} detections, {result['dtype']}", "time", "compared with")
     return tabulate(rows, (*headers, "ratio (quartiles)"), tablefmt="pipe")
 
 
@@ -147,10 +155,10 @@ def _model(cfg: CfgNode, like: GeneralizedRCNN | None = None) -> GeneralizedRCNN
     return model
 
 
-def _fast(model: GeneralizedRCNN) -> GeneralizedRCNN:
+def _fast(model: GeneralizedRCNN, dtype: torch.dtype) -> GeneralizedRCNN:
     model = copy.deepcopy(model)
     keep_anchors(model)
-    speed_up(model)
+    speed_up(model, dtype)
     return model
 
 
@@ -193,12 +201,3 @@ def _torchvision(cfg: CfgNode) -> nn.Module:
         box_score_thresh=0.0,
         box_detections_per_img=cfg.TEST.DETECTIONS_PER_IMAGE,
     ).eval()
-
-
-@contextlib.contextmanager
-def _autocast(device: torch.device, name: str) -> Iterator[None]:
-    if TYPES[name] is None:
-        yield
-    else:
-        with torch.autocast(device.type, dtype=TYPES[name]):
-            yield

@@ -18,8 +18,9 @@ from ..modeling import MASKIOU_LOSS_REGISTRY, ROI_MASKIOU_HEAD_REGISTRY
 from ..modeling.mask_score import RANKINGS
 from ..modeling.maskiou_input import INPUT_DESIGNS
 from ..modeling.maskiou_samples import TARGETS
+from ..modeling.number_format import DTYPES
 from ..modeling.soft_nms import NMS_TYPES
-from .gradient_step import DTYPES
+from .gradient_step import AMP_DTYPES
 from .optimizer import OPTIMIZERS
 
 POOLERS = ("ROIAlignV2", "ROIAlign", "ROIPool", "ROIAlignRotated")
@@ -62,7 +63,7 @@ CHOICES: dict[str, Callable[[], Iterable]] = {
     "MODEL.ROI_MASKIOU_HEAD.SAMPLES": lambda: ("proposals", "detections"),
     "MODEL.ROI_MASKIOU_HEAD.FALSE_POSITIVES": lambda: ("ignore", "zero"),
     "MODEL.RPN.HEAD_NAME": lambda: dict(modeling.RPN_HEAD_REGISTRY),
-    "SOLVER.AMP.DTYPE": lambda: DTYPES,
+    "SOLVER.AMP.DTYPE": lambda: AMP_DTYPES,
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": lambda: ("value", "norm"),
     "SOLVER.LR_SCHEDULER_NAME": lambda: (
         *("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR"),
@@ -70,6 +71,7 @@ CHOICES: dict[str, Callable[[], Iterable]] = {
     "SOLVER.OPTIMIZER": lambda: OPTIMIZERS,
     "SOLVER.WARMUP_METHOD": lambda: ("linear", "constant"),
     "TEST.COCO_ENGINE": lambda: ENGINES,
+    "TEST.DTYPE": lambda: DTYPES,
 }
 
 # Keys by section, with the lowest and highest value.
@@ -278,10 +280,13 @@ def _check_combinations(cfg: CfgNode) -> None:
         raise UserError("OUTPUT_DIR is ''; name a folder")
     if cfg.SEED >= 2**31:
         raise UserError(f"SEED is {cfg.SEED}; it must be below 2147483648")
-    if cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.AMP.DTYPE == "float16" and cfg.MODEL.DEVICE == "cpu":
-        raise UserError(
-            "SOLVER.AMP.DTYPE 'float16' needs a GPU, but MODEL.DEVICE is 'cpu': set it to bfloat16"
-        )
+    amp = cfg.SOLVER.AMP
+    formats = {"SOLVER.AMP.DTYPE": amp.ENABLED and amp.DTYPE, "TEST.DTYPE": cfg.TEST.DTYPE}
+    for key, name in formats.items():
+        if name == "float16" and cfg.MODEL.DEVICE == "cpu":
+            raise UserError(
+                f"{key} 'float16' needs a GPU, but MODEL.DEVICE is 'cpu': set it to bfloat16"
+            )
     resnet = cfg.MODEL.RESNETS
     if (
         "resnet" in cfg.MODEL.BACKBONE.NAME

@@ -7,6 +7,7 @@ import torch
 from detectron2.config import CfgNode
 
 from ..errors import UserError
+from ..modeling.number_format import DTYPES
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +26,16 @@ def on_available_device(cfg: CfgNode) -> CfgNode:
     cfg.MODEL.DEVICE = "cpu"
     if cfg.SOLVER.AMP.DTYPE == "float16":  # whose scaled gradients require CUDA
         cfg.SOLVER.AMP.ENABLED = False
+    if cfg.TEST.DTYPE == "float16":
+        cfg.TEST.DTYPE = "float32"
     if frozen:
         cfg.freeze()
     return cfg
+
+
+def inference_dtype(cfg: CfgNode) -> torch.dtype:
+    """Returns the number format of ``TEST.DTYPE``, or float32 if this machine lacks it."""
+    return DTYPES[on_available_device(cfg).TEST.DTYPE]
 
 
 def check_device(name: str) -> None:

@@ -9,7 +9,9 @@ from detectron2.config import CfgNode
 from detectron2.engine import AMPTrainer, SimpleTrainer
 from torch import nn
 
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+from ..modeling.number_format import DTYPES
+
+AMP_DTYPES = ("float16", "bfloat16")
 
 
 def scales_gradients(cfg: CfgNode) -> bool:

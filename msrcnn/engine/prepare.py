@@ -16,7 +16,7 @@ from ..data.custom import use_custom_data
 from ..data.registered import check_data
 from ..errors import UserError
 from .config_rules import check_config
-from .device import check_device
+from .device import check_device, on_available_device
 from .find_model import find_model
 from .model_classes import use_class_names
 from .scoring_parts import use_scoring_parts
@@ -62,7 +62,7 @@ def prepare_config(
 
 
 def prepare_model_config(
-    weights: str, config_file: str = "", *, device: str | None = None
+    weights: str, config_file: str = "", *, device: str | None = None, dtype: str | None = None
 ) -> CfgNode:
     """Returns the config of a trained model, to predict with it or to export it.
 
@@ -70,20 +70,24 @@ def prepare_model_config(
         weights: the model, see :func:`~.find_model.find_model`; with a config also a URL.
         config_file: its config; by default the one that belongs to the weights.
         device: replaces ``MODEL.DEVICE``.
+        dtype: replaces ``TEST.DTYPE``.
 
     Returns:
         The config, frozen.
 
     Raises:
         UserError: if the config or the weights are missing, the config has a mistake, or the
-            machine has no such device.
+            machine has no such device, or none that computes in this format.
     """
     if device:
         check_device(device)
     if not config_file:
         weights, config_file = find_model(weights)
-    opts = ["MODEL.WEIGHTS", weights, *(["MODEL.DEVICE", device] if device else [])]
+    changes = {"MODEL.WEIGHTS": weights, "MODEL.DEVICE": device, "TEST.DTYPE": dtype}
+    opts = [text for key, value in changes.items() if value for text in (key, value)]
     cfg = prepare_config(config_file, opts)
+    if dtype and on_available_device(cfg).TEST.DTYPE != dtype:
+        raise UserError(f"'{dtype}' needs a GPU, and this machine has none: use 'bfloat16'")
     cfg.freeze()
     return cfg
 

@@ -26,7 +26,7 @@ from ..modeling.fast_inference import fast_inference
 from ..modeling.test_time_augmentation import MaskScoringRCNNWithTTA
 from ..modeling.train_only import train_only
 from .build_errors import config_errors
-from .device import on_available_device
+from .device import inference_dtype, on_available_device
 from .divergence import divergence_error
 from .early_stop import EarlyStop
 from .evaluators import build_evaluator
@@ -100,14 +100,14 @@ class Trainer(DefaultTrainer):
         """Evaluates like Detectron2's trainer, with test-time augmentation if ``TEST.AUG.ENABLED``.
 
         Masks are encoded without being pasted, unless other evaluators are given. The model runs in
-        :func:`~..modeling.fast_inference.fast_inference`.
+        :func:`~..modeling.fast_inference.fast_inference`, in ``TEST.DTYPE``.
         """
         if cfg.TEST.AUG.ENABLED:
             postprocess = detector_postprocess if evaluators else postprocess_to_rle
             model = MaskScoringRCNNWithTTA(cfg, model, postprocess=postprocess)
         elif not evaluators:
             model = with_encoded_masks(model)
-        with fast_inference(model):
+        with fast_inference(model, inference_dtype(cfg)):
             return super().test(cfg, model, evaluators)
 
     def build_hooks(self):

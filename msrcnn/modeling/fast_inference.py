@@ -1,4 +1,4 @@
-"""Faster inference with the same weights: batch norms are folded into convolutions."""
+"""Faster inference with the same weights: folded batch norms, and a shorter number format."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,32 +12,35 @@ from torch import nn
 from torch.fx import GraphModule, Node
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from .number_format import compute_in
+
 Norm = FrozenBatchNorm2d | nn.modules.batchnorm._BatchNorm
 
 
 @contextmanager
-def fast_inference(model: nn.Module) -> Iterator[None]:
+def fast_inference(model: nn.Module, dtype: torch.dtype = torch.float32) -> Iterator[None]:
     """Speeds up inference while the context is open, see :func:`speed_up`.
 
     Afterwards the model is as before: it has the same parameters and buffers, not copies.
     """
-    undo = speed_up(model)
+    undo = speed_up(model, dtype)
     try:
         yield
     finally:
         undo()
 
 
-def speed_up(model: nn.Module) -> Callable[[], None]:
+def speed_up(model: nn.Module, dtype: torch.dtype = torch.float32) -> Callable[[], None]:
     """Speeds up a model in place, for inference only.
 
     Every batch norm that follows a convolution becomes part of it, with its present running
     statistics: in Detectron2's ``Conv2d``, in an ``nn.Sequential``, and in the graphs of
     torchvision's backbones. On a CPU, convolutions change to the channels-last format. The outputs
-    change by rounding only.
+    change by rounding only: that of ``dtype``.
 
     Args:
-        model: a model that computes with float32, or autocast.
+        model: a model with float32 parameters.
+        dtype: that the parts of the model compute in, see :func:`~.number_format.compute_in`.
 
     Returns:
         A function that restores the parameters and layers.
@@ -67,8 +70,10 @@ def speed_up(model: nn.Module) -> Callable[[], None]:
         for module in model.modules()
         if isinstance(module, ROIHeads)
     ]
+    restore_methods = compute_in(model, dtype)
 
     def undo() -> None:
+        restore_methods()
         while replaced:
             setattr(*replaced.pop())
         for hook in hooks:

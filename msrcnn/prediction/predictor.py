@@ -15,6 +15,7 @@ from PIL import Image
 from ..config import flatten
 from ..data.image_values import EIGHT_BITS, picture_problem
 from ..engine import load_with_its_scores, prepare_model_config
+from ..engine.device import inference_dtype
 from ..engine.hashing import json_digest, weights_digest
 from ..engine.model_classes import class_names
 from ..errors import UserError
@@ -42,6 +43,7 @@ class Predictor:
         *,
         config_file: str | Path | None = None,
         device: str | None = None,
+        dtype: str | None = None,
         trust_weights: bool = False,
     ):
         """
@@ -57,12 +59,14 @@ class Predictor:
                 training.
             device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; by default that of the config
                 if the machine has it, or else the CPU.
+            dtype: the number format that the model computes in: ``"float32"``, ``"bfloat16"``, or
+                on a GPU ``"float16"``; by default ``TEST.DTYPE`` of the config.
             trust_weights: load weights that are not plain data, and run the code in them.
 
         Raises:
             UserError: if the config or the weights are missing or do not fit each other.
         """
-        cfg = prepare_model_config(str(weights), str(config_file or ""), device=device)
+        cfg = prepare_model_config(str(weights), str(config_file or ""), device=device, dtype=dtype)
         architecture = cfg.MODEL.META_ARCHITECTURE
         if not issubclass(META_ARCH_REGISTRY.get(architecture), GeneralizedRCNN):
             raise UserError(f"'{weights}' is a {architecture}; Predictor needs an R-CNN")
@@ -70,7 +74,7 @@ class Predictor:
         self.model: GeneralizedRCNN
         self.cfg, self.model = load_with_its_scores(cfg, trust_weights=trust_weights)
         self._weights = weights_digest(self.model.state_dict())  # the same on any machine
-        speed_up(self.model)
+        speed_up(self.model, inference_dtype(self.cfg))
         self.class_names = class_names(self.cfg)
         self._format, self._value_range = self.cfg.INPUT.FORMAT, tuple(self.cfg.INPUT.VALUE_RANGE)
         self._warned: set[str] = set()

@@ -11,7 +11,7 @@ from rectangles import batch, ground_truth
 from training_process import register, run_cfg
 
 from msrcnn.engine import Trainer, check_config
-from msrcnn.engine.device import on_available_device
+from msrcnn.engine.device import inference_dtype, on_available_device
 from msrcnn.engine.gradient_step import GradientStep, build_gradient_step, micro_batches
 from msrcnn.errors import UserError
 
@@ -140,6 +140,18 @@ def test_float16_needs_a_gpu(tiny_cfg, monkeypatch):
     assert on_available_device(tiny_cfg).SOLVER.AMP.ENABLED
     tiny_cfg.SOLVER.AMP.DTYPE = "float16"
     assert not on_available_device(tiny_cfg).SOLVER.AMP.ENABLED
+
+
+def test_a_model_does_not_compute_in_float16_without_a_gpu(tiny_cfg, monkeypatch):
+    tiny_cfg.TEST.DTYPE = "float16"
+    with pytest.raises(UserError, match="TEST.DTYPE 'float16' needs a GPU.*set it to bfloat16"):
+        check_config(tiny_cfg)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    tiny_cfg.MODEL.DEVICE = "cuda"
+    check_config(tiny_cfg)
+    assert inference_dtype(tiny_cfg) == torch.float32
+    tiny_cfg.TEST.DTYPE = "bfloat16"
+    assert inference_dtype(tiny_cfg) == torch.bfloat16
 
 
 def test_batch_must_be_divisible(shapes_root, tmp_path):

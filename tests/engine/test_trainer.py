@@ -130,6 +130,22 @@ def test_test_time_augmentation_is_enabled_by_config(cfg, tmp_path):
     assert Trainer.test(cfg, model)["bbox"] != augmented["bbox"]
 
 
+@pytest.mark.parametrize("augmented", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_evaluation_in_bfloat16(cfg, augmented):
+    cfg.TEST.AUG.ENABLED, cfg.TEST.AUG.MIN_SIZES, cfg.TEST.AUG.MAX_SIZE = augmented, (64, 96), 200
+    cfg.TEST.DTYPE = "bfloat16"
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
+    model, found = Trainer.build_model(cfg), {}
+    for name, layer in model.named_modules():
+        if name.endswith(("stem.conv1", "maskiou_fcn1", "cls_score")):
+            key = name.rpartition(".")[2]
+            layer.register_forward_hook(lambda *args, key=key: found.update({key: args[2].dtype}))
+    assert "segm_mask_score" in Trainer.test(cfg, model)
+    half = torch.bfloat16
+    assert found == {"conv1": half, "maskiou_fcn1": half, "cls_score": torch.float32}
+
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True

@@ -66,6 +66,32 @@ def test_predictions_match_evaluation(cfg, path, image_format):
     assert found.pred_masks.shape[1:] == (height, width)
 
 
+def test_predictions_in_bfloat16_match_evaluation(cfg, path):
+    """``dtype`` does the same as TEST.DTYPE."""
+    predictor(cfg)  # writes the config
+    predict = Predictor(cfg.MODEL.WEIGHTS, dtype="bfloat16")
+    found = predict(read_rgb(path)).instances
+    height, width = read_rgb(path).shape[:2]
+    record = {"file_name": str(path), "height": height, "width": width}
+    model = load_model(cfg)
+    with torch.no_grad(), fast_inference(model, torch.bfloat16):
+        (expected,) = model([DatasetMapper(cfg, False)(record)])
+    for field in FIELDS:
+        assert torch.equal(found.get(field), expected["instances"].get(field)), field
+    in_float32 = Predictor(cfg.MODEL.WEIGHTS)
+    assert not torch.equal(in_float32(read_rgb(path)).instances.scores, found.scores)
+    assert in_float32.identity()["weights"] == predict.identity()["weights"]
+    assert in_float32.identity()["config"] != predict.identity()["config"]
+
+
+def test_float16_needs_a_gpu(cfg, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    cfg.MODEL.DEVICE = "cuda"
+    predictor(cfg)
+    with pytest.raises(UserError, match="'float16' needs a GPU, and this machine has none"):
+        Predictor(cfg.MODEL.WEIGHTS, dtype="float16")
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_exported_model_is_smaller_and_predicts_the_same(cfg, path, tmp_path, suffix):
     cfg.DATASETS.CLASS_NAMES = tuple("abcdef")
