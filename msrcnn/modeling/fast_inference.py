@@ -1,4 +1,4 @@
-"""Faster inference with the same weights: folded batch norms, and a shorter number format."""
+"""Faster inference with the same weights."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,8 +10,10 @@ from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from detectron2.modeling import ROIHeads
 from torch import nn
 from torch.fx import GraphModule, Node
+from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from .class_masks import predict_class_masks
 from .number_format import compute_in
 
 Norm = FrozenBatchNorm2d | nn.modules.batchnorm._BatchNorm
@@ -35,8 +37,9 @@ def speed_up(model: nn.Module, dtype: torch.dtype = torch.float32) -> Callable[[
 
     Every batch norm that follows a convolution becomes part of it, with its present running
     statistics: in Detectron2's ``Conv2d``, in an ``nn.Sequential``, and in the graphs of
-    torchvision's backbones. On a CPU, convolutions change to the channels-last format. The outputs
-    change by rounding only: that of ``dtype``.
+    torchvision's backbones. A ReLU overwrites the output of its convolution, and mask heads compute
+    the masks of the detected classes only. On a CPU, convolutions change to the channels-last
+    format. The outputs change by rounding only: that of ``dtype``.
 
     Args:
         model: a model with float32 parameters.
@@ -62,10 +65,14 @@ def speed_up(model: nn.Module, dtype: torch.dtype = torch.float32) -> Callable[[
             replace(conv, "weight", nn.Parameter(weight, requires_grad=False))
             replace(conv, "bias", nn.Parameter(bias, requires_grad=False))
             replace(owner, name, None if owner is conv else nn.Identity())
+        for layer in _rectified_convolutions(model):
+            is_module = isinstance(layer.activation, nn.Module)
+            replace(layer, "activation", nn.ReLU(inplace=True) if is_module else F.relu_)
         for layer in _channels_last_convolutions(model):
             weight = layer.weight.contiguous(memory_format=torch.channels_last)
             replace(layer, "weight", nn.Parameter(weight, requires_grad=False))
-    hooks = [
+    hooks = predict_class_masks(model, replace)
+    hooks += [
         module.register_forward_pre_hook(_with_contiguous_features)
         for module in model.modules()
         if isinstance(module, ROIHeads)
@@ -88,6 +95,14 @@ def _with_contiguous_features(module: nn.Module, inputs: tuple) -> tuple:
         return inputs
     images, features, *others = inputs
     return (images, {name: each.contiguous() for name, each in features.items()}, *others)
+
+
+def _rectified_convolutions(model: nn.Module) -> Iterator[Conv2d]:
+    """Yields the convolutions with a ReLU, which may overwrite their output."""
+    for layer in model.modules():
+        activation = layer.activation if type(layer) is Conv2d else None
+        if activation in (F.relu, torch.relu) or type(activation) is nn.ReLU:
+            yield layer
 
 
 def _channels_last_convolutions(model: nn.Module) -> Iterator[nn.Conv2d | nn.ConvTranspose2d]:

@@ -22,7 +22,9 @@ input feature and of the mask logits. Its ``forward`` takes the features, the ma
 class of each mask, and with ``MODEL.ROI_MASKIOU_HEAD.INPUT_SCALARS`` or ``INPUT_CONTEXT`` scalars
 of each mask (see :class:`MaskIoUHead`). Two class attributes describe it: ``inputs``, the values of
 ``MODEL.ROI_MASKIOU_HEAD.INPUT`` that it supports, and ``uses_mask_features``, whether it takes the
-mask head's last feature before upsampling instead of the RoI feature.
+mask head's last feature before upsampling instead of the RoI feature. If its attribute
+``needs_all_masks`` is ``False``, it looks at the logits of the given classes only, and inference
+need not compute the others.
 """
 
 ALL_SCALARS = (*SCALARS, *CONTEXT)
@@ -99,7 +101,7 @@ class MaskIoUHead(nn.Module):
         super().__init__()
         check_pooling(input_shape, mask_shape)
         design = INPUT_DESIGNS[input_design]
-        self.combine = design.combine
+        self.combine, self.needs_all_masks = design.combine, design.needs_all_masks
         self.input_size = (input_shape.height, input_shape.width)
         channels = design.num_channels(input_shape.channels, mask_shape.channels)
         height, width = input_shape.height, input_shape.width
@@ -187,7 +189,7 @@ class MaskIoULiteHead(nn.Module):
     """
 
     inputs = ("concat",)
-    uses_mask_features = True
+    uses_mask_features, needs_all_masks = True, False
 
     @configurable
     def __init__(
@@ -254,7 +256,7 @@ class MaskConfidenceHead(nn.Module):
     """
 
     inputs = tuple(INPUT_DESIGNS)  # the feature is not used
-    uses_mask_features = False
+    uses_mask_features = needs_all_masks = False
 
     @configurable
     def __init__(self, input_shape: ShapeSpec, mask_shape: ShapeSpec, *, num_classes: int):

@@ -75,17 +75,19 @@ class InputDesign(NamedTuple):
         combine: called with features, mask logits and classes.
         num_channels: number of channels of the result, from those of the feature and of the mask.
         feature_scale: size of the RoI feature in units of the mask head's.
+        needs_all_masks: whether it looks at the masks of other classes than the sample's.
     """
 
     combine: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
     num_channels: Callable[[int, int], int]
     feature_scale: int = 1
+    needs_all_masks: bool = False
 
 
 INPUT_DESIGNS = {
     "concat": InputDesign(concat, lambda feature, mask: feature + 1),
     "multiply": InputDesign(multiply, lambda feature, mask: feature),
-    "all_masks": InputDesign(all_masks, lambda feature, mask: feature + mask),
+    "all_masks": InputDesign(all_masks, lambda feature, mask: feature + mask, needs_all_masks=True),
     # Design d: with a feature of the mask's size, the mask is not pooled.
     "high_res": InputDesign(concat, lambda feature, mask: feature + 1, feature_scale=2),
 }

@@ -145,7 +145,6 @@ def test_evaluation_in_bfloat16(cfg, augmented):
     assert found == {"conv1": half, "maskiou_fcn1": half, "cls_score": torch.float32}
 
 
-
 class Terminal(io.StringIO):
     def isatty(self):
         return True
