@@ -16,7 +16,7 @@ DEMO_OUTPUT := output/demo
 # The last file that prepare_shapes.py writes.
 SHAPES := datasets/shapes/annotations/instances_test.json
 
-.PHONY: help setup demo reproduce-shapes reproduce-nuclei reproduce-animals reproduce-ccp reproduce-coco test-fast test test-all coverage test-gpu lint format docs lowest wheelhouse clean
+.PHONY: help setup demo reproduce-shapes reproduce-nuclei reproduce-animals reproduce-ccp reproduce-coco test-fast test test-all coverage test-gpu benchmark lint format docs lowest wheelhouse clean
 
 # Each target has its help after "##".
 help:  ## list the targets
@@ -80,6 +80,22 @@ test-gpu: setup  ## run the checks that need a GPU, and print what a bug report 
 	-$(PY) -m detectron2.utils.collect_env
 	-nvidia-smi
 	$(PY) -m pytest -rs -v tests/test_gpu.py
+
+BENCHMARK := $(PY) tools/benchmark.py
+RECORDS := output/benchmark/speed_
+benchmark: export DETECTRON2_DATASETS ?= datasets
+benchmark: setup  ## repeat the measurements of docs/speed.md on COCO, on a GPU if there is one
+	$(BENCHMARK) cost --json $(RECORDS)cost.json
+	$(BENCHMARK) inference --json $(RECORDS)inference.json
+	$(BENCHMARK) inference --dtype bf16 --json $(RECORDS)inference_bf16.json
+	$(BENCHMARK) training --json $(RECORDS)training.json SOLVER.IMS_PER_BATCH 1 DATALOADER.NUM_WORKERS 0
+	$(BENCHMARK) target --json $(RECORDS)target.json SOLVER.IMS_PER_BATCH 4
+	$(BENCHMARK) soft-nms --json $(RECORDS)soft_nms.json
+	$(BENCHMARK) loader --json $(RECORDS)loader.json
+	$(BENCHMARK) loader --json $(RECORDS)loader_bitmask.json INPUT.MASK_FORMAT bitmask
+	$(BENCHMARK) fit --json $(RECORDS)fit.json
+	$(BENCHMARK) evaluation --images 100 1000 5000 --repeats 3 3 1 --json $(RECORDS)evaluation.json \
+	  --annotations $(DETECTRON2_DATASETS)/coco/annotations/instances_val2017.json
 
 lint: setup  ## check style and types
 	$(VENV)/bin/ruff check .

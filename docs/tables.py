@@ -130,6 +130,7 @@ def within_training() -> None:
 SPEED = {
     "training": training_step,
     "inference": inference_time,
+    "inference_bf16": inference_time,
     "soft_nms": soft_nms_time,
     "target": target_time,
     "loader": loader_time,
@@ -151,8 +152,29 @@ def inference_with_scores() -> None:
     """The time of an inference with mask scores, compared with Detectron2's without."""
     found = record("speed_inference")
     ratio = found["ratios"]["msrcnn / Detectron2"]["median"]
+    in_bfloat16 = record("speed_inference_bf16")["ratios"]["msrcnn / Detectron2 in fp32"]["median"]
     print(f"Inference of R-50 FPN with mask scores takes {ratio:.2f} of the time of Detectron2's")
-    print(f"Mask R-CNN without, on {found['hardware']}: [docs/speed.md](docs/speed.md).")
+    print(f"Mask R-CNN without, on {found['hardware']}, and {in_bfloat16:.2f} of it in bfloat16:")
+    print("[docs/speed.md](docs/speed.md).")
+
+
+def bfloat16() -> None:
+    """AP of the same models in float32 and in bfloat16, evaluated on the same images."""
+    rows = []
+    for data in ("shapes", "animals"):
+        differences = []
+        for seed in (1, 2, 3):
+            name = f"scores/{data}_bfloat16_seed{seed}"
+            found = evaluation(name)
+            both = [each["segm_mask_score"]["AP"] for each in found["evaluations"].values()]
+            (delta,) = found["gains"].values()
+            differences.append(delta["AP"])
+            link = f"[{data}, seed {seed}](results/{name}.json)"
+            rows.append([link, *(number(each) for each in both), gain(delta)])
+        mean = statistics.fmean(differences)
+        rows.append([f"{data}, mean", "", "", f"{mean:+.2f}"])
+    headers = ["mask AP by mask score", "float32", "bfloat16", "difference"]
+    print_table(headers, rows)
 
 
 def rle_bound() -> None:
@@ -186,6 +208,7 @@ def calibration() -> None:
 def outcomes() -> None:
     """Targets and predictions, written down before the measurements, beside the outcomes."""
     found = record("speed_inference")["ratios"]
+    in_bfloat16 = record("speed_inference_bf16")["ratios"]["msrcnn / Detectron2 in fp32"]
     (step,) = record("speed_training")["loads"]
     memory = step["memory_mib"]
     evaluated = record("evaluation")["sizes"][2]["speedup"]["total"]
@@ -193,6 +216,7 @@ def outcomes() -> None:
         ["inference, MS / Detectron2's Mask R-CNN", "1.08", "0.92", found["msrcnn / Detectron2"]],
         ["the same network with and without the head", "-", "1.12", found["mask scores"]],
         ["the same network, lite head", "1.01", "1.01", found["mask scores of the lite head"]],
+        ["inference in bfloat16, MS / Detectron2's in fp32", "-", "-", in_bfloat16],
         ["inference, Soft-NMS / NMS", "1.10", "-", found["Soft-NMS instead of NMS"]],
         ["to RLE, ours / Detectron2's", "0.9", "0.95", found["msrcnn / Detectron2, to RLE"]],
         ["to RLE, ours / torchvision's", "0.9", "1.0", found["msrcnn / torchvision, to masks"]],
