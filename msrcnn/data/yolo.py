@@ -13,6 +13,7 @@ from .label_files import ENCODING, LISTED, PICTURES, of_polygons
 
 CLASSES = "data.yaml"
 ABOVE = 3  # folders above the labels in which CLASSES may be: labels/train, labels, the dataset
+ROUNDING = 1e-3  # of coordinates beyond the image
 BOX = 5  # numbers on the line of a box: its class, center, width and height
 
 
@@ -103,8 +104,9 @@ def _annotation(line: str, classes: int, width: int, height: int) -> dict:
     if not (number.is_integer() and 0 <= number < classes):
         raise ValueError(f"class {number:g} is not one of the {classes} in {CLASSES}, from 0")
     points = np.array(values)
-    if not (points >= 0).all() or not (points <= 1).all():  # also for NaN
+    if not (points >= -ROUNDING).all() or not (points <= 1 + ROUNDING).all():  # also for NaN
         raise ValueError("coordinates are not between 0 and 1")
+    points = points.clip(0, 1)
     common = {"category_id": int(number) + 1, "iscrowd": 0}
     size = np.array([width, height])
     if len(values) == BOX - 1:

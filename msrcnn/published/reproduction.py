@@ -125,6 +125,10 @@ def _read_evaluation(folder: Path, cfg: CfgNode) -> dict:
         evaluation = json.loads(path.read_text())
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}): evaluate the run again") from error
+    scores = ("segm_mask_score", "delta") if cfg.MODEL.MASKIOU_ON else ("segm_box_score",)
+    missing = {"images", "bbox", *scores}.difference(evaluation)
+    if missing:
+        raise UserError(f"{path} lacks {', '.join(sorted(missing))}: evaluate the run again")
     if tuple(cfg.DATASETS.TEST) != (DATASET,) or evaluation["images"] != IMAGES:
         raise UserError(
             f"{folder} was evaluated on {evaluation['images']} images of "

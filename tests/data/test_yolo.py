@@ -43,6 +43,14 @@ def test_polygons(convert):
     assert (cat["category_id"], cat["area"]) == (1, 40 * 30)
 
 
+def test_rounded_coordinates_end_at_the_border(convert):
+    content, warned = convert("0 -0.000001 0 1.0000001 0 1 1.0004 0 1")
+    assert warned == []
+    assert content["annotations"][0]["segmentation"] == [[0, 0, 40, 0, 40, 30, 0, 30]]
+    with pytest.raises(UserError, match="coordinates are not between 0 and 1"):
+        convert("0 0 0 1.002 0 1 1 0 1")
+
+
 def test_turned_photos(convert):
     """Coordinates are those of the image as it is shown."""
     turned = Image.Exif()

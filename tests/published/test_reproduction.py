@@ -151,6 +151,9 @@ def test_another_dataset_has_no_published_numbers(finish, monkeypatch):
     after = prepare_config(args.config_file, args.opts, resume=True)
     assert module._differences(before, after) == {}
     assert after.OUTPUT_DIR == str(folder)
+    (folder / "evaluation.json").write_text('{"images": 5000, "bbox": {}}')
+    with pytest.raises(UserError, match=r"evaluation.json lacks .*: evaluate the run again"):
+        compare_with_published([folder])
     (folder / "evaluation.json").write_text("{")
     with pytest.raises(UserError, match=r"evaluation.json is damaged"):
         compare_with_published([folder])

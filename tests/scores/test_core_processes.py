@@ -73,11 +73,12 @@ def test_a_process_that_does_not_answer_is_killed(tmp_path, threads, monkeypatch
             raise UserError("img.png is broken")
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         (tmp_path / "deaf").touch()
-        while True:
-            time.sleep(1)
+        time.sleep(20)
+        (tmp_path / "survived").touch()
 
     monkeypatch.setattr(core_processes, "GRACE_SECONDS", 0.1)
     threads(2)
     with pytest.raises(UserError, match="img.png is broken"):
         share_among_cores(work)
     assert not multiprocessing.active_children()
+    assert not (tmp_path / "survived").exists()
