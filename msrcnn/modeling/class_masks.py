@@ -7,6 +7,8 @@ from detectron2.layers import Conv2d
 from detectron2.modeling.roi_heads.mask_head import BaseMaskRCNNHead
 from torch import nn
 
+from .batch_norms import has_plain_weight
+
 
 class ClassMaskPredictor(nn.Module):
     """Takes the place of a mask head's last convolution, of 1 x 1.
@@ -86,8 +88,7 @@ def _needs_all_masks(head: BaseMaskRCNNHead) -> bool:
 def _is_last(conv: nn.Module | None) -> bool:
     """Whether a layer is the convolution at the end of Detectron2's mask head."""
     return (
-        type(conv) is Conv2d
-        and isinstance(conv.weight, nn.Parameter)
+        has_plain_weight(conv, Conv2d)
         and conv.kernel_size == (1, 1)
         and conv.norm is None
         and conv.activation is None
