@@ -23,6 +23,7 @@ from zoo_configs import FRAMEWORKS, framework_cfg
 
 from msrcnn.engine import Trainer
 from msrcnn.evaluation.mask_encoding import encode_masks
+from msrcnn.modeling.fast_inference import fast_inference
 
 DEVICE = os.getenv("TEST_DEVICE", "cuda")
 pytestmark = pytest.mark.skipif(
@@ -95,6 +96,29 @@ def test_inference(models):
         for name in ("pred_masks", "pred_maskiou", "mask_scores"):
             close = torch.allclose(ours.get(name).cpu(), theirs.get(name), rtol=1e-3, atol=1e-3)
             assert close, name
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+def test_inference_in_half_precision(models, dtype):
+    """The CPU's boxes get about the same MaskIoU and masks, as float32."""
+    if DEVICE == "cpu" and dtype == torch.float16:
+        pytest.skip("float16 needs a GPU")
+    on_cpu, on_gpu = models
+    with torch.no_grad():
+        expected = on_cpu.eval().inference(images(), do_postprocess=False)
+        given = [copy.deepcopy(x).to(DEVICE) for x in expected]
+        for instances in given:
+            for name in ("pred_masks", "pred_maskiou", "mask_scores"):
+                instances.remove(name)
+        with fast_inference(on_gpu.eval(), dtype):
+            found = on_gpu.inference(images(), given, do_postprocess=False)
+            detected = on_gpu.inference(images())
+    for ours, theirs, alone in zip(found, expected, detected):
+        assert len(theirs) > 0 < len(alone["instances"])
+        for name in ("pred_masks", "pred_maskiou", "mask_scores"):
+            values = ours.get(name)
+            assert values.dtype == torch.float32
+            assert torch.allclose(values.cpu(), theirs.get(name), rtol=0.05, atol=0.03), name
 
 
 def test_encoded_masks():
