@@ -85,7 +85,7 @@ BENCHMARK := $(PY) tools/benchmark.py
 RECORDS := output/benchmark/speed_
 benchmark: export DETECTRON2_DATASETS ?= datasets
 benchmark: setup  ## repeat the measurements of docs/speed.md on COCO, on a GPU if there is one
-	$(BENCHMARK) cost --json $(RECORDS)cost.json
+	$(BENCHMARK) cost --json output/benchmark/cost.json
 	$(BENCHMARK) inference --json $(RECORDS)inference.json
 	$(BENCHMARK) inference --dtype bf16 --json $(RECORDS)inference_bf16.json
 	$(BENCHMARK) training --json $(RECORDS)training.json SOLVER.IMS_PER_BATCH 1 DATALOADER.NUM_WORKERS 0
@@ -93,8 +93,8 @@ benchmark: setup  ## repeat the measurements of docs/speed.md on COCO, on a GPU 
 	$(BENCHMARK) soft-nms --json $(RECORDS)soft_nms.json
 	$(BENCHMARK) loader --json $(RECORDS)loader.json
 	$(BENCHMARK) loader --json $(RECORDS)loader_bitmask.json INPUT.MASK_FORMAT bitmask
-	$(BENCHMARK) fit --json $(RECORDS)fit.json
-	$(BENCHMARK) evaluation --images 100 1000 5000 --repeats 3 3 1 --json $(RECORDS)evaluation.json \
+	$(BENCHMARK) fit --json output/benchmark/fit_time.json
+	$(BENCHMARK) evaluation --images 100 1000 5000 --repeats 3 3 1 --json output/benchmark/evaluation.json \
 	  --annotations $(DETECTRON2_DATASETS)/coco/annotations/instances_val2017.json
 
 lint: setup  ## check style and types

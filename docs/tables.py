@@ -152,10 +152,8 @@ def inference_with_scores() -> None:
     """The time of an inference with mask scores, compared with Detectron2's without."""
     found = record("speed_inference")
     ratio = found["ratios"]["msrcnn / Detectron2"]["median"]
-    in_bfloat16 = record("speed_inference_bf16")["ratios"]["msrcnn / Detectron2 in fp32"]["median"]
     print(f"Inference of R-50 FPN with mask scores takes {ratio:.2f} of the time of Detectron2's")
-    print(f"Mask R-CNN without, on {found['hardware']}, and {in_bfloat16:.2f} of it in bfloat16:")
-    print("[docs/speed.md](docs/speed.md).")
+    print(f"Mask R-CNN without, on {found['hardware']}: [docs/speed.md](docs/speed.md).")
 
 
 def bfloat16() -> None:
@@ -219,7 +217,12 @@ def outcomes() -> None:
         ["inference in bfloat16, MS / Detectron2's in fp32", "-", "-", in_bfloat16],
         ["inference, Soft-NMS / NMS", "1.10", "-", found["Soft-NMS instead of NMS"]],
         ["to RLE, ours / Detectron2's", "0.9", "0.95", found["msrcnn / Detectron2, to RLE"]],
-        ["to RLE, ours / torchvision's", "0.9", "1.0", found["msrcnn / torchvision, to masks"]],
+        [
+            "ours to RLE / torchvision's to pasted masks",
+            "0.9",
+            "1.0",
+            found["msrcnn / torchvision, to masks"],
+        ],
         [
             "training step, MS / Mask R-CNN",
             "1.05",

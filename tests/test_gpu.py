@@ -18,6 +18,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.layers import paste_masks_in_image
 from detectron2.structures import Boxes
+from mask_contrast import relative_error, with_contrast
 from rectangles import batch, ground_truth, losses_of
 from zoo_configs import FRAMEWORKS, framework_cfg
 
@@ -104,6 +105,8 @@ def test_inference_in_half_precision(models, dtype):
     if DEVICE == "cpu" and dtype == torch.float16:
         pytest.skip("float16 needs a GPU")
     on_cpu, on_gpu = models
+    with_contrast(on_cpu)
+    on_gpu.load_state_dict(on_cpu.state_dict())
     with torch.no_grad():
         expected = on_cpu.eval().inference(images(), do_postprocess=False)
         given = [copy.deepcopy(x).to(DEVICE) for x in expected]
@@ -115,10 +118,11 @@ def test_inference_in_half_precision(models, dtype):
             detected = on_gpu.inference(images())
     for ours, theirs, alone in zip(found, expected, detected):
         assert len(theirs) > 0 < len(alone["instances"])
-        for name in ("pred_masks", "pred_maskiou", "mask_scores"):
-            values = ours.get(name)
-            assert values.dtype == torch.float32
-            assert torch.allclose(values.cpu(), theirs.get(name), rtol=0.05, atol=0.03), name
+        assert ours.pred_masks.dtype == ours.mask_scores.dtype == torch.float32
+        assert relative_error(ours.pred_masks, theirs.pred_masks) < 0.1
+        for name in ("pred_maskiou", "mask_scores"):
+            values = ours.get(name).cpu()
+            assert torch.allclose(values, theirs.get(name), rtol=0.1, atol=0.01), name
 
 
 def test_encoded_masks():

@@ -58,7 +58,8 @@ def estimate(plan: Plan, *, places: int | None, num_gpus: int) -> str:
     shared = ""
     if places > 1:
         alone = costs.get(DETECTOR, 0.0)  # all other runs wait for it
-        shared = f", {_duration(alone + (total - alone) / places)} with {places} runs at a time"
+        together = _duration(alone + (total - alone) / places)
+        shared = f", at best {together} with {places} runs at a time"
     return (
         f"{describe(plan)}\n\n{table}\n\n"
         f"Training: about {_duration(total)} in total{shared}, timed on {hardware()} or taken from "

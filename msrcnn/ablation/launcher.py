@@ -39,7 +39,8 @@ class Launcher(ABC):
     Attributes:
         num_gpus: GPUs per job, 0 for the CPU.
         places: how many jobs run at the same time; ``None`` if Slurm decides.
-        threads: PyTorch threads per job; ``None`` for PyTorch's default.
+        threads: PyTorch threads of a job that shares the CPU or a GPU; ``None`` for PyTorch's
+            default.
     """
 
     num_gpus: int

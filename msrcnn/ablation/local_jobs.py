@@ -63,7 +63,8 @@ class LocalLauncher(Launcher):
         self.places = slots or (len(visible) // self.num_gpus if self.num_gpus else 1)
         if self.num_gpus > 1 and self.places * self.num_gpus > len(visible):
             raise UserError(f"--slots {slots} x {self.num_gpus} GPUs, but there are {len(visible)}")
-        self.threads = max(len(os.sched_getaffinity(0)) // self.places, 1)
+        if not self.num_gpus or self.places > len(visible):
+            self.threads = max(len(os.sched_getaffinity(0)) // self.places, 1)
         in_turn = itertools.cycle(visible)
         self._gpus = [list(itertools.islice(in_turn, self.num_gpus)) for _ in range(self.places)]
         self._jobs: dict[int, LocalJob] = {}  # the last job of each slot

@@ -72,8 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         choices=DTYPES,
-        help="number format that the model computes in; bfloat16 takes half of the time on many "
-        "processors, and float16 needs a GPU (default: TEST.DTYPE of the config, float32)",
+        help="number format that the model computes in: bfloat16 is faster on some processors, "
+        "float16 needs a GPU (default: TEST.DTYPE of the config, float32)",
     )
     parser.add_argument(
         "--resume",

@@ -34,7 +34,7 @@ def on_available_device(cfg: CfgNode) -> CfgNode:
 
 
 def inference_dtype(cfg: CfgNode) -> torch.dtype:
-    """Returns the number format of ``TEST.DTYPE``, or float32 if this machine lacks it."""
+    """Returns the number format of ``TEST.DTYPE``; float32 for float16 without a GPU."""
     return DTYPES[on_available_device(cfg).TEST.DTYPE]
 
 

@@ -84,7 +84,7 @@ def prepare_model_config(
     if not config_file:
         weights, config_file = find_model(weights)
     changes = {"MODEL.WEIGHTS": weights, "MODEL.DEVICE": device, "TEST.DTYPE": dtype}
-    opts = [text for key, value in changes.items() if value for text in (key, value)]
+    opts = [text for key, value in changes.items() if value is not None for text in (key, value)]
     cfg = prepare_config(config_file, opts)
     if dtype and on_available_device(cfg).TEST.DTYPE != dtype:
         raise UserError(f"'{dtype}' needs a GPU, and this machine has none: use 'bfloat16'")

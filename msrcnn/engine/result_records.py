@@ -21,7 +21,7 @@ def hardware() -> str:
     """Returns the name of the hardware that a run uses."""
     if torch.cuda.is_available():
         count = torch.cuda.device_count()
-        model = re.sub(r" \d+GB.*", "", torch.cuda.get_device_name())  # without its memory
+        model = re.sub(r" \d+GB( HBM\w*)?", "", torch.cuda.get_device_name())  # without its memory
         return f"{'one' if count == 1 else f'{count} x'} {model}"
     cores = torch.get_num_threads()
     return f"{cores} CPU core{'s' if cores > 1 else ''} ({platform.machine()})"

@@ -1,21 +1,22 @@
-"""Predicts the mask of each detection for its own class, not those for all classes."""
+"""Predicts the mask of each detection for its own class, instead of the masks of all classes."""
 
 from collections.abc import Callable
+from contextvars import ContextVar
 
 import torch
 from detectron2.layers import Conv2d
-from detectron2.modeling.roi_heads.mask_head import BaseMaskRCNNHead
+from detectron2.modeling.roi_heads.mask_head import BaseMaskRCNNHead, MaskRCNNConvUpsampleHead
 from torch import nn
 
 from .batch_norms import has_plain_weight
+from .mask_scoring import MaskScoring
+
+# The classes of the detections that a mask head runs on, of shape (N,); each thread has its own.
+_classes: ContextVar[torch.Tensor | None] = ContextVar("classes", default=None)
 
 
 class ClassMaskPredictor(nn.Module):
-    """Takes the place of a mask head's last convolution, of 1 x 1.
-
-    Attributes:
-        classes: int64 tensor of shape (N,) while the head runs on N detections, otherwise ``None``.
-    """
+    """Takes the place of a mask head's last convolution, of 1 x 1."""
 
     def __init__(self, conv: nn.Conv2d):
         """
@@ -24,7 +25,6 @@ class ClassMaskPredictor(nn.Module):
         """
         super().__init__()
         self.conv = conv
-        self.classes: torch.Tensor | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """
@@ -32,25 +32,28 @@ class ClassMaskPredictor(nn.Module):
             x: features of shape (N, channels, H, W).
 
         Returns:
-            Mask logits of shape (N, 1, H, W), as a class-agnostic head returns them. Without
-            ``classes``, those of all classes.
+            Mask logits of shape (N, 1, H, W), as a class-agnostic head returns them. If the mask
+            head was not called with detections, those of all classes.
         """
-        if self.classes is None:
+        classes = _classes.get()
+        if classes is None:
             return self.conv(x)
-        weight = self.conv.weight[self.classes, :, 0, 0]
+        weight = self.conv.weight[classes, :, 0, 0]
         masks = torch.bmm(weight[:, None], x.flatten(2))
         if self.conv.bias is not None:
-            masks = masks + self.conv.bias[self.classes, None, None]
+            masks = masks + self.conv.bias[classes, None, None]
         return masks.unflatten(2, x.shape[2:])
 
-    def take_classes(self, head: nn.Module, inputs: tuple) -> None:
-        """Takes the classes from a call of the mask head with RoI features and detections."""
-        detections = inputs[1] if len(inputs) > 1 else ()
-        if detections and all(each.has("pred_classes") for each in detections):
-            self.classes = torch.cat([each.pred_classes for each in detections])
 
-    def forget_classes(self, *_: object) -> None:
-        self.classes = None
+def _take_classes(head: nn.Module, inputs: tuple) -> None:
+    """Takes the classes from a call of the mask head with RoI features and detections."""
+    detections = inputs[1] if len(inputs) > 1 else ()
+    if detections and all(each.has("pred_classes") for each in detections):
+        _classes.set(torch.cat([each.pred_classes for each in detections]))
+
+
+def _forget_classes(*_: object) -> None:
+    _classes.set(None)
 
 
 def predict_class_masks(
@@ -70,23 +73,33 @@ def predict_class_masks(
     """
     hooks = []
     for head in list(model.modules()):
-        conv = getattr(head, "predictor", None)
-        if not isinstance(head, BaseMaskRCNNHead) or _needs_all_masks(head) or not _is_last(conv):
+        if not _is_stock(head) or _needs_all_masks(head):
             continue
-        predictor = ClassMaskPredictor(conv)
-        replace(head, "predictor", predictor)
-        hooks.append(head.register_forward_pre_hook(predictor.take_classes))
-        hooks.append(head.register_forward_hook(predictor.forget_classes, always_call=True))
+        *_, conv = head
+        if conv is not head.predictor or not _predicts_masks(conv):
+            continue
+        replace(head, "predictor", ClassMaskPredictor(conv))
+        hooks.append(head.register_forward_pre_hook(_take_classes))
+        hooks.append(head.register_forward_hook(_forget_classes, always_call=True))
     return hooks
 
 
-def _needs_all_masks(head: BaseMaskRCNNHead) -> bool:
+def _is_stock(head: nn.Module) -> bool:
+    """Whether a module is Detectron2's mask head, or that with mask scoring."""
+    return (
+        isinstance(head, MaskRCNNConvUpsampleHead)
+        and type(head).layers is MaskRCNNConvUpsampleHead.layers
+        and type(head).forward in (BaseMaskRCNNHead.forward, MaskScoring.forward)
+    )
+
+
+def _needs_all_masks(head: MaskRCNNConvUpsampleHead) -> bool:
     maskiou_head = getattr(head, "maskiou_head", None)
     return maskiou_head is not None and getattr(maskiou_head, "needs_all_masks", True)
 
 
-def _is_last(conv: nn.Module | None) -> bool:
-    """Whether a layer is the convolution at the end of Detectron2's mask head."""
+def _predicts_masks(conv: nn.Module) -> bool:
+    """Whether the last layer of a head computes a mask per class by a 1 x 1 convolution."""
     return (
         has_plain_weight(conv, Conv2d)
         and conv.kernel_size == (1, 1)

@@ -48,9 +48,16 @@ def compute_in(model: nn.Module, dtype: torch.dtype) -> Callable[[], None]:
 
 
 def _parts(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
-    """Yields every part once, with its method. Leaves out what has a method of its own."""
-    found = {}
+    """Yields every part once, with its method.
+
+    Leaves out what has a method of its own, and what is in another part, as res5 in a backbone.
+    """
+    found: dict[int, tuple[nn.Module, str]] = {}
+    backbones = [getattr(module, "backbone", None) for module in model.modules()]
+    inside = {id(layer) for each in backbones if each is not None for layer in each.modules()}
     for module in model.modules():
+        if id(module) in inside:
+            continue
         for name, method in PARTS.items():
             part = getattr(module, name, None)
             for each in part if isinstance(part, nn.ModuleList) else [part]:  # Cascade has a list

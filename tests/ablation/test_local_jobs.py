@@ -75,9 +75,15 @@ def test_more_gpus_than_there_are(gpus):
 def test_threads_are_divided(count, gpus, monkeypatch):
     gpus(count)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
-    assert LocalLauncher().threads == 8
+    assert LocalLauncher().threads == (8 if count == 0 else None)
     assert LocalLauncher(slots=3).threads == 2
     assert LocalLauncher(slots=20).threads == 1
+
+
+def test_jobs_with_gpus_of_their_own_have_pytorchs_threads(gpus):
+    gpus(4)
+    assert LocalLauncher(slots=4).threads is None
+    assert LocalLauncher(gpus=2).threads is None
 
 
 def test_concurrent_jobs_have_gpus_of_their_own(gpus, tmp_path):

@@ -90,6 +90,7 @@ def test_an_evaluation_that_cannot_be_read(tmp_path, content):
     ("count", "name", "expected"),
     [
         (1, "NVIDIA H100 80GB HBM3", "one NVIDIA H100"),
+        (1, "NVIDIA H100 80GB HBM3 MIG 1g.10gb", "one NVIDIA H100 MIG 1g.10gb"),
         (8, "NVIDIA A100-SXM4-80GB", "8 x NVIDIA A100-SXM4-80GB"),
     ],
 )

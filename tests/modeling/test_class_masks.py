@@ -1,12 +1,18 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
-from detectron2.layers import Conv2d
+from detectron2.layers import Conv2d, ShapeSpec
+from detectron2.modeling.roi_heads.mask_head import (
+    MaskRCNNConvUpsampleHead,
+    mask_rcnn_inference,
+)
 from detectron2.structures import Instances
+from mask_contrast import with_contrast
 from torch import nn
 from torch.nn import functional as F
 from zoo_configs import FRAMEWORKS, framework_cfg
 
-from msrcnn.modeling.class_masks import ClassMaskPredictor
 from msrcnn.modeling.fast_inference import fast_inference
 
 
@@ -43,6 +49,7 @@ def test_frameworks(build, framework, images):
     cfg = framework_cfg(framework)
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     model = build(cfg).eval()
+    with_contrast(model)
     expected = detect(model, images)
     with fast_inference(model):
         numbers = last_layers(model)
@@ -71,6 +78,7 @@ def test_heads(tiny_cfg, build, images, head, design, computed):
     tiny_cfg.MODEL.ROI_MASKIOU_HEAD.NAME, tiny_cfg.MODEL.ROI_MASKIOU_HEAD.INPUT = head, design
     tiny_cfg.MODEL.ROI_MASKIOU_HEAD.INPUT_SCALARS = head != "MaskConfidenceHead"
     model = build(tiny_cfg).eval()
+    with_contrast(model)
     expected = detect(model, images)
     with fast_inference(model):
         numbers = last_layers(model)
@@ -94,28 +102,85 @@ def test_a_maskiou_head_of_ones_own_gets_all_masks(tiny_cfg, build, images):
         assert all(len(each) > 5 for each in detect(model, images))
 
 
+def mask_head(head=MaskRCNNConvUpsampleHead, bias=True):
+    """A mask head of 3 classes, and features and classes of 5 detections."""
+    torch.manual_seed(0)
+    shape = ShapeSpec(channels=4, height=2, width=2)
+    head = head(shape, num_classes=3, conv_dims=[4, 4]).eval()
+    if not bias:
+        head.predictor.bias = None
+    with_contrast(head)
+    return head, torch.rand(5, 4, 2, 2), torch.tensor([2, 0, 1, 1, 2])
+
+
+def masks(head, x, classes):
+    detections = Instances((9, 9), pred_classes=classes)
+    with torch.no_grad():
+        return head(x, [detections])[0].pred_masks
+
+
 @pytest.mark.parametrize("bias", [True, False])
-def test_without_detections_all_masks_are_computed(bias):
-    """``layers`` may be called on its own."""
-    conv = Conv2d(4, 3, kernel_size=1, bias=bias)
-    predictor, x = ClassMaskPredictor(conv), torch.rand(5, 4, 2, 2)
-    expected = conv(x)
-    assert torch.equal(predictor(x), expected)
-    predictor.classes = torch.tensor([2, 0, 1, 1, 2])
-    found = predictor(x)
-    torch.testing.assert_close(found[:, 0], expected[torch.arange(5), predictor.classes])
-    predictor.classes = torch.zeros(0, dtype=torch.int64)
-    assert predictor(x[:0]).shape == (0, 1, 2, 2)
+def test_stock_head(bias):
+    head, x, classes = mask_head(bias=bias)
+    expected, of_all = masks(head, x, classes), head.layers(x)
+    with fast_inference(head):
+        numbers = last_layers(nn.ModuleDict({"mask_head": head}))
+        torch.testing.assert_close(masks(head, x, classes), expected)
+        assert masks(head, x[:0], classes[:0]).shape == (0, 1, 4, 4)
+        # ``layers`` may be called on its own.
+        torch.testing.assert_close(head.layers(x), of_all)
+    assert numbers == [1, 1, 3]
 
 
-def test_an_error_does_not_leave_classes_behind(tiny_cfg, build):
-    model = build(tiny_cfg).eval()
-    head, detections = model.roi_heads.mask_head, Instances((9, 9))
-    detections.pred_classes = torch.tensor([1])
-    with fast_inference(model):
+def test_an_error_does_not_leave_classes_behind():
+    head, x, classes = mask_head()
+    with fast_inference(head):
         with pytest.raises(RuntimeError, match="channels"):
-            head(torch.rand(1, 3, 14, 14), [detections])
-        assert head.predictor.classes is None
+            masks(head, x[:, :1], classes)
+        assert head.layers(x).shape[1] == 3
+
+
+def test_threads_do_not_share_classes():
+    """One model may serve several threads."""
+    head, x, _ = mask_head()
+    every = [torch.full((5,), number) for number in range(3)]
+    expected = [masks(head, x, classes) for classes in every]
+
+    def predict(repeat):
+        return torch.equal(masks(head, x, every[repeat % 3]).round(decimals=4), found[repeat % 3])
+
+    with fast_inference(head), ThreadPoolExecutor(4) as pool:
+        found = [masks(head, x, classes).round(decimals=4) for classes in every]
+        assert all(pool.map(predict, range(200)))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+class Normalized(MaskRCNNConvUpsampleHead):
+    def layers(self, x):
+        return super().layers(x).log_softmax(dim=1)
+
+
+class Longer(MaskRCNNConvUpsampleHead):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.refine = nn.Conv2d(3, 3, kernel_size=1)
+
+
+class AllMasks(MaskRCNNConvUpsampleHead):
+    def forward(self, x, instances):
+        logits = self.layers(x)
+        assert logits.shape[1] == 3
+        mask_rcnn_inference(logits, instances)
+        return instances
+
+
+@pytest.mark.parametrize("kind", [Normalized, Longer, AllMasks])
+def test_other_heads_stay(kind):
+    head, x, classes = mask_head(kind)
+    expected = masks(head, x, classes)
+    with fast_inference(head):
+        torch.testing.assert_close(masks(head, x, classes), expected)
+        assert type(head.predictor) is Conv2d
 
 
 @pytest.mark.parametrize("activation", [F.relu, torch.relu, nn.ReLU(), F.silu, nn.GELU()])

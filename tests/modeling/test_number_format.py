@@ -3,6 +3,7 @@ import pickle
 
 import pytest
 import torch
+from mask_contrast import relative_error, with_contrast
 from torch import nn
 from zoo_configs import FRAMEWORKS, framework_cfg
 
@@ -63,15 +64,16 @@ def test_layers_compute_in_it_and_outputs_are_float32(build, framework, image):
 def test_outputs_change_by_rounding_only(tiny_cfg, build, image):
     tiny_cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     model = build(tiny_cfg).eval()
+    with_contrast(model)
     given = [detect(model, image)]
     expected = copy.deepcopy(given[0])
     for field in ("pred_masks", "pred_maskiou", "mask_scores"):
         given[0].remove(field)
     with torch.no_grad(), fast_inference(model, torch.bfloat16):
         (found,) = model.inference(image, given, do_postprocess=False)
-    for field in ("pred_masks", "pred_maskiou", "mask_scores"):
-        torch.testing.assert_close(found.get(field), expected.get(field), rtol=0.05, atol=0.01)
-    assert not torch.equal(found.pred_masks, expected.pred_masks)
+    assert 0 < relative_error(found.pred_masks, expected.pred_masks) < 0.1
+    for field in ("pred_maskiou", "mask_scores"):
+        torch.testing.assert_close(found.get(field), expected.get(field), rtol=0.1, atol=0.003)
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
@@ -86,6 +88,15 @@ def test_a_copy_computes_in_it_with_its_own_weights(tiny_cfg, build, image, agai
     found = formats(copied)
     assert torch.equal(detect(copied, image).scores, expected.scores)
     assert torch.bfloat16 in found.values()
+
+
+def test_parts_of_a_backbone_are_not_parts_of_their_own(tiny_cfg, build):
+    model = build(tiny_cfg).eval()
+    compute_in(model, torch.bfloat16)
+    changed = {name for name, module in model.named_modules() if "forward" in vars(module)}
+    heads = {"roi_heads.box_head", "roi_heads.mask_head.maskiou_head"}
+    assert changed == {"backbone", "proposal_generator.rpn_head", *heads}
+    assert "layers" in vars(model.roi_heads.mask_head)
 
 
 def test_a_part_with_a_method_of_its_own_keeps_it(tiny_cfg, build):
