@@ -81,15 +81,21 @@ def test_training_step(models, storage, dtype, rel):
     assert head_losses(on_gpu, dtype) == pytest.approx(expected, rel=rel, abs=1e-3)
 
 
+def boxes_of(detections):
+    """Returns detections on the GPU, without what the mask head adds."""
+    given = [copy.deepcopy(x).to(DEVICE) for x in detections]
+    for instances in given:
+        for name in ("pred_masks", "pred_maskiou", "mask_scores"):
+            instances.remove(name)
+    return given
+
+
 def test_inference(models):
     """The CPU's boxes get the same MaskIoU, masks and mask scores on the GPU."""
     on_cpu, on_gpu = models
     with torch.no_grad():
         expected = on_cpu.eval().inference(images(), do_postprocess=False)
-        given = [copy.deepcopy(x).to(DEVICE) for x in expected]
-        for instances in given:
-            for name in ("pred_masks", "pred_maskiou", "mask_scores"):
-                instances.remove(name)
+        given = boxes_of(expected)
         found = on_gpu.eval().inference(images(), given, do_postprocess=False)
         detected = on_gpu.inference(images())  # the whole model runs there, too
     for ours, theirs, alone in zip(found, expected, detected):
@@ -109,10 +115,7 @@ def test_inference_in_half_precision(models, dtype):
     on_gpu.load_state_dict(on_cpu.state_dict())
     with torch.no_grad():
         expected = on_cpu.eval().inference(images(), do_postprocess=False)
-        given = [copy.deepcopy(x).to(DEVICE) for x in expected]
-        for instances in given:
-            for name in ("pred_masks", "pred_maskiou", "mask_scores"):
-                instances.remove(name)
+        given = boxes_of(expected)
         with fast_inference(on_gpu.eval(), dtype):
             found = on_gpu.inference(images(), given, do_postprocess=False)
             detected = on_gpu.inference(images())

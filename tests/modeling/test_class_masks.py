@@ -37,11 +37,18 @@ def detect(model, images):
         return model.inference(images, do_postprocess=False)
 
 
-def assert_same_detections(found, expected):
+def compare_with_fast(model, images):
+    """Checks that fast inference has the same results, and returns the numbers of masks."""
+    with_contrast(model)
+    expected = detect(model, images)
+    with fast_inference(model):
+        numbers = last_layers(model)
+        found = detect(model, images)
     assert all(len(each) > 5 for each in expected)
     for ours, theirs in zip(found, expected, strict=True):
         for field in ("pred_masks", "pred_maskiou", "mask_scores"):
             torch.testing.assert_close(ours.get(field), theirs.get(field), rtol=1e-3, atol=1e-4)
+    return set(numbers)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -49,13 +56,7 @@ def test_frameworks(build, framework, images):
     cfg = framework_cfg(framework)
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     model = build(cfg).eval()
-    with_contrast(model)
-    expected = detect(model, images)
-    with fast_inference(model):
-        numbers = last_layers(model)
-        found = detect(model, images)
-    assert set(numbers) == {1}
-    assert_same_detections(found, expected)
+    assert compare_with_fast(model, images) == {1}
     assert type(model.roi_heads.mask_head.predictor) is Conv2d
     assert not model.roi_heads.mask_head._forward_pre_hooks
     assert not model.roi_heads.mask_head._forward_hooks
@@ -78,13 +79,7 @@ def test_heads(tiny_cfg, build, images, head, design, computed):
     tiny_cfg.MODEL.ROI_MASKIOU_HEAD.NAME, tiny_cfg.MODEL.ROI_MASKIOU_HEAD.INPUT = head, design
     tiny_cfg.MODEL.ROI_MASKIOU_HEAD.INPUT_SCALARS = head != "MaskConfidenceHead"
     model = build(tiny_cfg).eval()
-    with_contrast(model)
-    expected = detect(model, images)
-    with fast_inference(model):
-        numbers = last_layers(model)
-        found = detect(model, images)
-    assert set(numbers) == {computed}
-    assert_same_detections(found, expected)
+    assert compare_with_fast(model, images) == {computed}
 
 
 def test_a_maskiou_head_of_ones_own_gets_all_masks(tiny_cfg, build, images):
