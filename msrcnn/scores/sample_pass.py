@@ -17,7 +17,7 @@ from ..evaluation.mask_quality import duplicates, instances_by_class, true_maski
 from ..modeling import MaskScoring
 from ..modeling.detection_context import detection_context
 from ..modeling.mask_scalars import mask_scalars
-from ..modeling.maskiou_input import select_class_masks
+from ..modeling.maskiou_input import INPUT_DESIGNS, select_class_masks
 from .progress_bar import progress_bar
 from .sample_cache import SampleCache, Samples
 from .view_mapper import ViewMapper, mirror
@@ -82,7 +82,7 @@ class _Collector:
         )
         self._instances = instances_by_class(ground_truth)
         self._num_classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
-        self._all_masks = cfg.MODEL.ROI_MASKIOU_HEAD.INPUT == "all_masks"
+        self._all_masks = INPUT_DESIGNS[cfg.MODEL.ROI_MASKIOU_HEAD.INPUT].needs_all_masks
 
     @torch.no_grad()
     def __call__(self, view: int, images: list[dict], bar: tqdm) -> tuple[Samples, Detections]:
