@@ -1,12 +1,9 @@
 """Collects the results of a sweep's finished runs."""
 
-import json
 import statistics
-from pathlib import Path
 
 from ..engine.evaluators import evaluation_settings
 from ..engine.training_log import read_evaluations
-from ..errors import UserError
 from ..evaluation import (
     AP_LABELS,
     PER_CLASS,
@@ -16,6 +13,7 @@ from ..evaluation import (
 )
 from ..evaluation.bootstrap import gain_interval
 from ..evaluation.matching import match_detections
+from ..json_file import read_json_object
 from .breakdown import breakdown
 from .plan import RESULT, Plan, Run, describe
 from .sweep import FULL
@@ -41,7 +39,11 @@ def collect(plan: Plan) -> dict:
         :func:`~.breakdown.breakdown`.
     """
     sweep = plan.sweep
-    records = {run.digest: _read_record(run.folder / RESULT) for run in plan.runs if run.finished}
+    records = {
+        run.digest: read_json_object(run.folder / RESULT, "delete it to repeat the run")
+        for run in plan.runs
+        if run.finished
+    }
     values = {
         name: {
             seed: _values(plan, name, records[run.digest])
@@ -85,13 +87,6 @@ def _mixed(versions: list[dict]) -> list[str]:
     """Returns what differs between the versions of the runs."""
     names = dict.fromkeys(name for each in versions for name in each)
     return [name for name in names if len({each.get(name) for each in versions}) > 1]
-
-
-def _read_record(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): delete it to repeat the run") from error
 
 
 def _values(plan: Plan, name: str, record: dict) -> dict[str, float | None]:
@@ -207,9 +202,13 @@ def _times(record: dict) -> dict[str, float | None]:
 
 def _learning_curve(run: Run) -> list[dict]:
     """Returns the AP of a detector over its training: completed ``iteration``s, AP by ranking."""
-    last = run.cfg.SOLVER.MAX_ITER  # logged as the number of iterations, the others from 0
+    lines = read_evaluations(run.folder / "metrics.json")
+    # The last one is logged as the number of iterations, the others count from 0. If the training
+    # stopped early, that many iterations were evaluated twice.
+    last = lines[-1]["iteration"] if lines else 0
+    steps = {min(line["iteration"] + 1, last): line for line in lines}
     return [
-        {"iteration": min(line["iteration"] + 1, last)}
+        {"iteration": iteration}
         | {task: line[f"{task}/AP"] for task in AP_LABELS if f"{task}/AP" in line}
-        for line in read_evaluations(run.folder / "metrics.json")
+        for iteration, line in steps.items()
     ]

@@ -12,7 +12,7 @@ import torch
 
 from ..atomic_file import write_file
 from ..data.custom import SEPARATOR
-from ..errors import UserError
+from ..json_file import read_json_object
 from ..provenance import software
 from .training_log import read_training_log
 
@@ -59,10 +59,7 @@ def record_result(evaluation: Path, command: str, output: Path) -> None:
     Raises:
         UserError: if the evaluation cannot be read, or the result cannot be written.
     """
-    try:
-        found = json.loads(evaluation.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read evaluation '{evaluation}': {error}") from error
+    found = read_json_object(evaluation, "evaluate again")
     content = {"evaluation": _without_folders(found)}
     steps = read_training_log(evaluation.with_name("metrics.json"))
     if steps:

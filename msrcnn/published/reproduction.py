@@ -18,6 +18,7 @@ from ..evaluation import (
     student_interval,
     too_few_images,
 )
+from ..json_file import read_json_object
 from .numbers import DATASET, FOLDER, IMAGES, Published, load_published
 
 # Beginnings of config keys that do not make another training.
@@ -36,6 +37,7 @@ MAY_DIFFER = (
     "DATASETS.CLASS_NAMES",  # follow from DATASETS.TRAIN
 )
 SAMPLES = 1000  # of the bootstrap
+EVALUATE_AGAIN = "evaluate the run again"
 EXACT_SCALING = 1e-9  # relative difference of a scaled learning rate by rounding
 
 
@@ -121,14 +123,11 @@ def _existing(path: Path) -> Path:
 
 def _read_evaluation(folder: Path, cfg: CfgNode) -> dict:
     path = _existing(folder / "evaluation.json")
-    try:
-        evaluation = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): evaluate the run again") from error
+    evaluation = read_json_object(path, EVALUATE_AGAIN)
     scores = ("segm_mask_score", "delta") if cfg.MODEL.MASKIOU_ON else ("segm_box_score",)
     missing = {"images", "bbox", *scores}.difference(evaluation)
     if missing:
-        raise UserError(f"{path} lacks {', '.join(sorted(missing))}: evaluate the run again")
+        raise UserError(f"'{path}' lacks {', '.join(sorted(missing))}: {EVALUATE_AGAIN}")
     if tuple(cfg.DATASETS.TEST) != (DATASET,) or evaluation["images"] != IMAGES:
         raise UserError(
             f"{folder} was evaluated on {evaluation['images']} images of "

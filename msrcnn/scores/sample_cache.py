@@ -17,6 +17,7 @@ import torch
 from ..atomic_file import write_file
 from ..errors import UserError
 from ..evaluation import Detections, load_predictions, save_predictions
+from ..json_file import read_json_object
 
 KEY_FILE = "key.json"
 LIMIT_FILE = "limit.json"
@@ -75,7 +76,7 @@ class SampleCache:
         self.folder = folder
         path = folder / KEY_FILE
         if path.is_file():
-            known = json.loads(path.read_text())
+            known = read_json_object(path, "delete its folder")
             if known != key:
                 differing = [name for name in key if known.get(name) != key[name]]
                 raise UserError(

@@ -1,6 +1,5 @@
 """What a training has led to: its scores, its files, and the commands that use them."""
 
-import json
 import shlex
 from collections.abc import Sequence
 from functools import partial
@@ -12,6 +11,7 @@ from ..checkpoint import load_checkpoint_file
 from ..engine.evaluators import output_folder
 from ..engine.keep_best import NAME as BEST
 from ..evaluation.rankings import AP_LABELS
+from ..json_file import read_json_object
 from .fit_scores import WEIGHTS as FITTED
 from .train_and_fit import detector_weights
 
@@ -49,7 +49,7 @@ def _evaluation(folder: Path, cfg: CfgNode) -> list[str]:
     path = folder / "evaluation.json"
     if not path.is_file():
         return []
-    summary = json.loads(path.read_text())
+    summary = read_json_object(path, "evaluate again")
     aps = [
         f"{AP_LABELS[key]} {summary[key]['AP']:.2f}"
         for key in SHOWN

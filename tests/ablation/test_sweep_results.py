@@ -190,6 +190,17 @@ def test_learning_curves_count_completed_iterations(plan):
     assert [(each["iteration"], each["segm_box_score"]) for each in curve] == [(2, 1), (4, 4)]
 
 
+def test_learning_curve_of_a_training_that_stopped_early(plan):
+    """It ends with two evaluations of the same weights."""
+    planned = plan(only_heads=True)
+    finish(planned.detector, None)
+    lines = [{"iteration": i, "bbox/AP": 9.0, "segm_box_score/AP": 1} for i in (9, 19, 20)]
+    log = planned.detector.folder / "metrics.json"
+    log.write_text("\n".join(json.dumps(line) for line in lines))
+    (curve,) = collect(planned)["learning_curves"].values()
+    assert [each["iteration"] for each in curve] == [10, 20]
+
+
 def test_times_of_the_detectors(plan):
     planned = plan(only_heads=True)
     assert collect(planned)["detector_times"] == {}
@@ -261,7 +272,7 @@ def test_a_damaged_result_is_named(plan):
     planned = plan()
     finish(planned.runs[0], 30.0)
     (planned.runs[0].folder / "result.json").write_text("{")
-    with pytest.raises(UserError, match="result.json is damaged .*delete it"):
+    with pytest.raises(UserError, match="result.json' is damaged .*delete it"):
         collect(planned)
 
 

@@ -77,12 +77,12 @@ def test_evaluations_of_a_training_log(tmp_path):
     assert [line["bbox/AP"] for line in read_evaluations(log)] == [1.0, 3.0]
 
 
-@pytest.mark.parametrize("content", [None, "no JSON"])
+@pytest.mark.parametrize("content", [None, "no JSON", "null", "3.5"])
 def test_an_evaluation_that_cannot_be_read(tmp_path, content):
     evaluation = tmp_path / "evaluation.json"
     if content is not None:
         evaluation.write_text(content)
-    with pytest.raises(UserError, match=f"cannot read evaluation '{evaluation}'"):
+    with pytest.raises(UserError, match=f"'{evaluation}'(: No such file| is damaged)"):
         record_result(evaluation, "make demo", tmp_path / "a.json")
 
 

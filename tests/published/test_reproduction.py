@@ -152,8 +152,9 @@ def test_another_dataset_has_no_published_numbers(finish, monkeypatch):
     assert module._differences(before, after) == {}
     assert after.OUTPUT_DIR == str(folder)
     (folder / "evaluation.json").write_text('{"images": 5000, "bbox": {}}')
-    with pytest.raises(UserError, match=r"evaluation.json lacks .*: evaluate the run again"):
+    with pytest.raises(UserError, match=r"evaluation.json' lacks .*: evaluate the run again"):
         compare_with_published([folder])
-    (folder / "evaluation.json").write_text("{")
-    with pytest.raises(UserError, match=r"evaluation.json is damaged"):
-        compare_with_published([folder])
+    for damaged in ("{", "3.5", "null"):
+        (folder / "evaluation.json").write_text(damaged)
+        with pytest.raises(UserError, match=r"evaluation.json' is damaged .*: evaluate the run"):
+            compare_with_published([folder])
