@@ -1,7 +1,7 @@
 """Sweep files: which variants are compared, how each is trained, and what is reported."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -172,6 +172,22 @@ class Sweep(Protocol):
         if name not in (None, *names):
             raise UserError(f"{self.path} has no {kind} '{name}'; it has {_quoted(names)}")
         return name or names[0]
+
+    def part(self, names: Collection[str]) -> "Sweep":
+        """Returns the sweep with some of its variants, in the order of the file.
+
+        If the baseline is not among them, they are compared with the first one.
+
+        Raises:
+            UserError: if there is no such variant.
+        """
+        for name in names:
+            if name not in self.variants:
+                known = _quoted(self.variants)
+                raise UserError(f"{self.path} has no variant '{name}'; it has {known}")
+        kept = {name: variant for name, variant in self.variants.items() if name in names}
+        baseline = self.baseline if self.baseline in kept else next(iter(kept))
+        return self.model_copy(update={"variants": kept, "baseline": baseline})
 
 
 class _StrictLoader(yaml.SafeLoader):

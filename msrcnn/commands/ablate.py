@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output-dir", required=True, type=Path, metavar="D", help="output folder")
     parser.add_argument("--quick", action="store_true", help="use the first quick protocol")
     parser.add_argument("--protocol", metavar="P", help="quick protocol of the sweep file by name")
+    parser.add_argument("--variants", metavar="A,B", help="run only these variants (default: all)")
     parser.add_argument(
         "--head-only",
         action="store_true",
@@ -45,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     silence_known_warnings()
     sweep = load_sweep(args.sweep)
+    if args.variants:
+        sweep = sweep.part(args.variants.split(","))
     plan = make_plan(
         sweep,
         sweep.choose_protocol(args.protocol, quick=args.quick),
