@@ -24,7 +24,7 @@ ONCE = [
     ("+ head on proposals", "finetune/nuclei_maskiou_head_R_18_FPN", "nuclei_maskiou_head"),
 ]
 # Config of the shorter training of data without a claim.
-SHORTER = {"nuclei": "quick/nuclei_ms_rcnn_R_18_FPN", "ccp": "quick/ccp_ms_rcnn_MNV2_FPN"}
+SHORTER = {"nuclei": "quick/nuclei_ms_rcnn_R_18_FPN"}
 WITH_FIT = "+ fitted head"
 
 
