@@ -175,7 +175,8 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # Share of the training images that are held out to choose the best iteration and exponents;
     # between 0 and 1.
     cfg.SOLVER.FIT_HELD_OUT = 0.1
-    # Choose MODEL.ROI_MASKIOU_HEAD.SCORE_EXPONENT and CONFIDENCE_EXPONENT on the held-out images.
+    # Choose MODEL.ROI_MASKIOU_HEAD.SCORE_EXPONENT, CONFIDENCE_EXPONENT and TEST.CONFIDENCE_EXPONENT
+    # on the held-out images.
     cfg.SOLVER.FIT_EXPONENTS = True
 
     # Log the training to this project of Weights & Biases, besides TensorBoard; "" disables it.

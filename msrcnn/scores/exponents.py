@@ -27,6 +27,7 @@ def choose_exponents(
     detections: Detections,
     maskiou: np.ndarray,
     max_dets: int,
+    default: Exponents,
     *,
     score_exponents: tuple[float, ...] = SCORE_EXPONENTS,
     confidence_exponents: tuple[float, ...] = CONFIDENCE_EXPONENTS,
@@ -38,10 +39,11 @@ def choose_exponents(
         detections: N detections with masks.
         maskiou: predicted MaskIoU, of shape (N,).
         max_dets: see :meth:`~msrcnn.evaluation.coco_metrics.Engine.average_precision`.
+        default: chosen of equally good ones, if it is among them, and without any AP.
         score_exponents, confidence_exponents: what to choose from.
 
     Returns:
-        The exponents, and mask AP in percent for each pair. Without any AP, the paper's exponents.
+        The exponents, and mask AP in percent for each pair.
     """
     engine = HotcocoEngine(ground_truth)
     found = {}
@@ -55,15 +57,17 @@ def choose_exponents(
         ap = engine.average_precision(detections, "segm", scores, max_dets).metrics["AP"]
         if ap is not None:
             found[exponents] = ap
-    # Of equal ones the first, which are the smallest exponents.
-    return max(found, key=lambda each: found[each], default=Exponents()), found
+    # Of other equal ones the first, which are the smallest exponents.
+    return max(found, key=lambda each: (found[each], each == default), default=default), found
 
 
-def choose_free_exponent(ground_truth: COCO, detections: Detections, max_dets: int) -> float:
+def choose_free_exponent(
+    ground_truth: COCO, detections: Detections, max_dets: int, default: float
+) -> float:
     """Chooses the exponent of mask confidence alone, the strongest ranking that costs nothing."""
     nothing = np.ones(len(detections))
     exponents, _ = choose_exponents(
-        *(ground_truth, detections, nothing, max_dets),
+        *(ground_truth, detections, nothing, max_dets, Exponents(0.0, default)),
         score_exponents=(0.0,),
         confidence_exponents=FREE_EXPONENTS,
     )

@@ -122,11 +122,12 @@ def fit_head(
         fit_step(head, optimizer, cache.batch(next(batches), device), cfg)
         scheduler.step()
         if step in check_at and len(test_rows):
-            losses[step] = _held_out_loss(head, cache, test_rows, cfg, device)
-            if not math.isfinite(losses[step]):
+            loss = _held_out_loss(head, cache, test_rows, cfg, device)
+            if not math.isfinite(loss):
                 raise _diverged(step, cfg)
-            if losses[step] <= min(losses.values()):
+            if loss < min(losses.values(), default=math.inf):
                 best = copy.deepcopy(head.state_dict())
+            losses[step] = loss
     if losses:
         head.load_state_dict(best)
     elif not all(parameter.isfinite().all() for parameter in head.parameters()):

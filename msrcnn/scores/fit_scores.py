@@ -3,6 +3,7 @@
 import json
 import logging
 from collections import OrderedDict
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from .sample_pass import collect_samples, sample_parts
 logger = logging.getLogger(__name__)
 
 WEIGHTS = "model_fitted"  # .pth, and .yaml beside it
+FEW_IMAGES = 20  # held-out images, with fewer of which choices are a matter of chance
 RECORD = "fit.json"  # written last, when the fit is done
 # Config keys that the fit uses unless others are given; the paper's training has other ones.
 FIT_DEFAULTS = (
@@ -96,7 +98,7 @@ class ScoreFit:
         self._data = JoinedDatasets(cfg.DATASETS.TRAIN)
         self._ground_truth = self._data.ground_truth
         if 0 < cfg.SOLVER.FIT_IMAGES < len(self._ground_truth.imgs):
-            drawn = draw_images(self._ground_truth, cfg.SOLVER.FIT_IMAGES, fit_seed(cfg))
+            drawn = draw_images(self._ground_truth.imgs, cfg.SOLVER.FIT_IMAGES, fit_seed(cfg))
             self._ground_truth = of_images(self._ground_truth, drawn)
         self.cache = SampleCache(cache_dir, cache_key(cfg, self._model, self._ground_truth))
 
@@ -126,6 +128,11 @@ class ScoreFit:
         comm.synchronize()
         if comm.is_main_process():
             self.cache.mark_complete(len(sample_parts(self._cfg, images)))
+            if left_out := self.cache.left_out:
+                logger.info(
+                    "The cache holds %d of %d detections: --cache-gb %g has no room for more.",
+                    *(len(self.cache), len(self.cache) + left_out, cache_gb),
+                )
 
     def fit(self) -> None:
         """Fits the head to the samples, which :meth:`collect` has completed.
@@ -154,8 +161,7 @@ class ScoreFit:
 
     def _fit(self) -> None:
         cfg, head = self._cfg, self._model.roi_heads.mask_head.maskiou_head
-        number = max(round(cfg.SOLVER.FIT_HELD_OUT * len(self._ground_truth.imgs)), 1)
-        images = draw_images(self._ground_truth, number, fit_seed(cfg))
+        images = self._held_out_images()
         of_held_out = np.isin(self.cache.detections.image_id, images)
         held_out = of_held_out & (self.cache.small["view"] == 0)
         result = fit_head(head, self.cache, cfg, ~of_held_out, held_out)
@@ -164,12 +170,12 @@ class ScoreFit:
         truth = of_images(self._ground_truth, images)
         configured = cfg.MODEL.ROI_MASKIOU_HEAD
         best = Exponents(configured.SCORE_EXPONENT, configured.CONFIDENCE_EXPONENT)
-        aps: dict[Exponents, float] = {}
+        free, aps = cfg.TEST.CONFIDENCE_EXPONENT, {}
         max_dets = cfg.TEST.DETECTIONS_PER_IMAGE
         maskiou = predict_all(head, self.cache, rows)
         if cfg.SOLVER.FIT_EXPONENTS:
-            best, aps = choose_exponents(truth, detections, maskiou, max_dets)
-        free = choose_free_exponent(truth, detections, max_dets)
+            best, aps = choose_exponents(truth, detections, maskiou, max_dets, best)
+            free = choose_free_exponent(truth, detections, max_dets, free)
         logger.info(
             "Exponents: MaskIoU %g, mask confidence %g; of mask confidence alone %g.", *best, free
         )
@@ -191,6 +197,24 @@ class ScoreFit:
             },
         }
         write_file(self._output_dir / RECORD, json.dumps(record, indent=2) + "\n")
+
+    def _held_out_images(self) -> np.ndarray:
+        """Returns the ids of the images that the fit is not trained on.
+
+        All of their detections are in the cache: AP, and what a duplicate is, depend on all.
+        """
+        number = max(round(self._cfg.SOLVER.FIT_HELD_OUT * len(self._ground_truth.imgs)), 1)
+        among = self.cache.whole_images
+        if among is None:
+            among = sorted(self._ground_truth.imgs)
+        elif len(among) < min(number, FEW_IMAGES):
+            logger.warning(
+                "The cache holds all detections of only %d images, on which the best iteration, "
+                "exponents and calibration are chosen: raise --cache-gb, or lower "
+                "SOLVER.FIT_IMAGES.",
+                len(among),
+            )
+        return draw_images(among, min(number, len(among)), fit_seed(self._cfg))
 
 
 def build_with_fresh_head(cfg, *, trust_weights: bool = False) -> nn.Module:
@@ -230,13 +254,18 @@ def _record(result: FitResult, best: Exponents, free: float, aps: dict, held_out
     }
 
 
-def draw_images(ground_truth: COCO, number: int, seed: int) -> np.ndarray:
-    """Draws images of a dataset at random.
+def draw_images(images: Iterable[int], number: int, seed: int) -> np.ndarray:
+    """Draws images at random.
+
+    Args:
+        images: ids of all images.
+        number: of those to draw.
+        seed: of the draw.
 
     Returns:
         Their ids in increasing order.
     """
-    ids = np.array(sorted(ground_truth.imgs))
+    ids = np.array(sorted(images), dtype=np.int64)
     return np.sort(np.random.default_rng([seed, len(ids)]).choice(ids, number, replace=False))
 
 

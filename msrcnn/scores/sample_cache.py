@@ -18,10 +18,12 @@ from ..atomic_file import write_file
 from ..errors import UserError
 from ..evaluation import Detections, load_predictions, save_predictions
 from ..json_file import read_json_object
+from .cache_budget import Selection
 
 KEY_FILE = "key.json"
 LIMIT_FILE = "limit.json"
 COMPLETE_FILE = "complete"
+SELECTION_FILE = "selection.json"  # of a part
 CACHE_GB = 8.0  # limit of the size on disk by default, and of caches without LIMIT_FILE
 
 
@@ -94,7 +96,7 @@ class SampleCache:
         """
         path, known = self.folder / LIMIT_FILE, None
         if path.is_file():
-            known = json.loads(path.read_text())
+            known = _read_number(path)
         elif self._paths("predictions.npz"):
             known = CACHE_GB
         if known is None:
@@ -109,13 +111,16 @@ class SampleCache:
         """Whether a part is complete."""
         return self._path(number, "predictions.npz").is_file()
 
-    def write_part(self, number: int, samples: Samples, detections: Detections) -> None:
+    def write_part(
+        self, number: int, samples: Samples, detections: Detections, selection: Selection
+    ) -> None:
         """Writes a part.
 
         Args:
             number: of the part, from 0.
             samples: of the part.
             detections: the same detections in the same order.
+            selection: what was kept of all detections.
         """
         for name in LARGE:
             content = io.BytesIO()
@@ -124,6 +129,7 @@ class SampleCache:
         content = io.BytesIO()
         np.savez(content, **{name: getattr(samples, name) for name in SMALL})
         write_file(self._path(number, "small.npz"), content.getvalue())
+        write_file(self._path(number, SELECTION_FILE), json.dumps(selection._asdict()))
         # Last: its presence says that the part is complete.
         save_predictions(detections, self._path(number, "predictions.npz"))
 
@@ -147,6 +153,23 @@ class SampleCache:
     def remove(self) -> None:
         """Deletes the cache from disk."""
         shutil.rmtree(self.folder)
+
+    @cached_property
+    def left_out(self) -> int:
+        """Number of detections that had no room."""
+        return sum(each.left_out for each in self._selections)
+
+    @cached_property
+    def whole_images(self) -> list[int] | None:
+        """Ids of images with all of their detections; ``None`` if all images have."""
+        if not self.left_out:
+            return None
+        return [image_id for each in self._selections for image_id in each.whole]
+
+    @property
+    def _selections(self) -> list[Selection]:
+        paths = self._paths(SELECTION_FILE)
+        return [Selection(**read_json_object(path, "delete its folder")) for path in paths]
 
     @cached_property
     def detections(self) -> Detections:
@@ -211,6 +234,13 @@ class SampleCache:
 def is_complete(folder: Path) -> bool:
     """Returns whether the cache in a folder has all samples."""
     return (folder / COMPLETE_FILE).is_file()
+
+
+def _read_number(path: Path) -> float:
+    try:
+        return float(path.read_text())
+    except ValueError as error:
+        raise UserError(f"'{path}' is damaged ({error}): delete its folder") from error
 
 
 def _memory_mapped(path: Path) -> np.ndarray:

@@ -18,6 +18,7 @@ from ..modeling import MaskScoring
 from ..modeling.detection_context import detection_context
 from ..modeling.mask_scalars import mask_scalars
 from ..modeling.maskiou_input import INPUT_DESIGNS, select_class_masks
+from .cache_budget import CacheBudget, Selection
 from .progress_bar import progress_bar
 from .sample_cache import SampleCache, Samples
 from .view_mapper import ViewMapper, mirror
@@ -49,14 +50,17 @@ def collect_samples(
         ground_truth: annotations of the images.
         images: Detectron2's dataset dicts.
         cache: receives the samples.
-        max_bytes: bounds the size of the cache; beyond it, detections are drawn per image.
+        max_bytes: bounds the size of the cache, see :class:`~.cache_budget.CacheBudget`.
         rank, world_size: this process runs every ``world_size``-th part, from ``rank``.
     """
     parts = sample_parts(cfg, images)
     mine = [number for number in range(rank, len(parts), world_size) if not cache.has_part(number)]
     total = sum(len(parts[number][1]) for number in mine)
-    bytes_per_image = max_bytes / max(len(images) * cfg.SOLVER.FIT_VIEWS, 1)
-    collector = _Collector(cfg, model, ground_truth, bytes_per_image)
+    per_image = cfg.TEST.DETECTIONS_PER_IMAGE
+    if per_image < 0:  # no limit
+        per_image = cfg.MODEL.RPN.POST_NMS_TOPK_TEST
+    budget = CacheBudget(max_bytes, len(images), cfg.SOLVER.FIT_VIEWS, per_image)
+    collector = _Collector(cfg, model, ground_truth, budget)
     shown = rank == 0 and total > 0
     with progress_bar(total=total, desc="Detections", unit="image", disable=not shown) as bar:
         for number in mine:
@@ -74,9 +78,9 @@ def sample_parts(cfg, images: list[dict]) -> list[tuple[int, list[dict]]]:
 class _Collector:
     """Detects in images and returns the samples of the detections."""
 
-    def __init__(self, cfg, model: GeneralizedRCNN, ground_truth: COCO, bytes_per_image: float):
+    def __init__(self, cfg, model: GeneralizedRCNN, ground_truth: COCO, budget: CacheBudget):
         self._cfg, self._model, self._ground_truth = cfg, model, ground_truth
-        self._bytes_per_image = bytes_per_image
+        self._budget = budget
         self._category_ids = category_ids(
             ground_truth, cfg.DATASETS.TRAIN[0], cfg.DATASETS.CLASS_NAMES
         )
@@ -85,7 +89,9 @@ class _Collector:
         self._all_masks = INPUT_DESIGNS[cfg.MODEL.ROI_MASKIOU_HEAD.INPUT].needs_all_masks
 
     @torch.no_grad()
-    def __call__(self, view: int, images: list[dict], bar: tqdm) -> tuple[Samples, Detections]:
+    def __call__(
+        self, view: int, images: list[dict], bar: tqdm
+    ) -> tuple[Samples, Detections, Selection]:
         mapper = ViewMapper(self._cfg, view)
         loader = build_detection_test_loader(
             images,
@@ -95,6 +101,7 @@ class _Collector:
         )
         columns: list[dict[str, np.ndarray]] = []
         detections: list[Detections] = []
+        left_out, whole = 0, []
         with _Recorder(self._model.roi_heads.mask_head, self._num_classes) as recorder:
             for (image,) in loader:
                 (instances,) = self._model.inference([image], do_postprocess=False)
@@ -116,7 +123,11 @@ class _Collector:
                 duplicate = duplicates(self._instances, found)
                 stored_masks = mask_logits if self._all_masks else class_masks[:, None]
                 size = 2 * (features.shape[1:].numel() + stored_masks.shape[1:].numel())
-                kept = self._draw(len(rows), [image["image_id"], view], size)
+                drawn = image["image_id"], view, size
+                kept = self._budget.draw(len(rows), *drawn)
+                left_out += len(rows) - len(kept)
+                if self._budget.is_whole(*drawn):
+                    whole.append(image["image_id"])
                 detections.append(found.take(kept, found.images))
                 rows = torch.from_numpy(rows[kept]).to(boxes.device)
                 columns.append(
@@ -141,25 +152,7 @@ class _Collector:
             view=np.full(len(found), view, dtype=np.int64),
             usable=~np.isnan(true.matched_or_zero),
         )
-        return samples, found
-
-    def _draw(self, number: int, seed: list[int], size: int) -> np.ndarray:
-        """Draws detections of an image if its share of the cache cannot hold all of them.
-
-        Args:
-            number: of the detections.
-            seed: seeds the draw; fits with different seeds share a cache.
-            size: bytes per detection.
-
-        Returns:
-            Their indices, in order.
-        """
-        rng = np.random.default_rng(seed)
-        share = self._bytes_per_image / size
-        limit = int(share) + (rng.random() < share % 1)  # a share below 1 leaves images out
-        if number <= limit:
-            return np.arange(number)
-        return np.sort(rng.choice(number, limit, replace=False))
+        return samples, found, Selection(left_out, whole)
 
 
 class _Recorder(nn.Module):

@@ -23,12 +23,14 @@ from msrcnn.modeling.mask_scalars import SCALARS
 from msrcnn.scores import FIT_DEFAULTS, fit_scores
 from msrcnn.scores.cache_key import HEAD, cache_key, cache_name
 from msrcnn.scores.calibration import Calibration
-from msrcnn.scores.exponents import choose_exponents
+from msrcnn.scores.exponents import Exponents, choose_exponents, choose_free_exponent
 from msrcnn.scores.fit import SampleRows, fit_head
 from msrcnn.scores.fit_scores import ScoreFit, build_with_fresh_head, draw_images, of_images
 from msrcnn.scores.sample_cache import SampleCache
-from msrcnn.scores.sample_pass import _Collector, collect_samples
+from msrcnn.scores.sample_pass import collect_samples
 from msrcnn.scores.view_mapper import ViewMapper
+
+PAPER = Exponents()
 
 
 def settings(cfg, root, output_dir):
@@ -321,30 +323,6 @@ def test_fits_that_can_share_samples_have_the_same_cache(tiny_cfg):
     assert len(set(names)) == len(names)
 
 
-def test_a_full_cache_has_the_same_detections_for_every_seed(tiny_cfg, shapes_root):
-    from stand_ins import index
-
-    path = shapes_root / "annotations" / "instances_train.json"
-    ground_truth, drawn = index(json.loads(path.read_text())), []
-    for seed in (1, 2):
-        tiny_cfg.SEED = seed
-        collector = _Collector(tiny_cfg, None, ground_truth, 50)
-        drawn.append(collector._draw(40, seed=[3, 0], size=10).tolist())
-    assert len(drawn[0]) == 5
-    assert drawn[0] == drawn[1]
-
-
-@pytest.mark.parametrize("share", [0.3, 1.0, 2.6])
-def test_a_full_cache_keeps_to_its_size(tiny_cfg, shapes_root, share):
-    from stand_ins import index
-
-    path = shapes_root / "annotations" / "instances_train.json"
-    collector = _Collector(tiny_cfg, None, index(json.loads(path.read_text())), 10 * share)
-    kept = [len(collector._draw(40, seed=[image_id, 0], size=10)) for image_id in range(300)]
-    assert abs(sum(kept) / len(kept) - share) < 0.1
-    assert max(kept) - min(kept) <= 1
-
-
 def test_weights_of_a_joint_head_are_ignored_whatever_their_shape(cfg, build, tmp_path):
     cfg.MODEL.ROI_MASKIOU_HEAD.INPUT_SCALARS = False
     cfg.MODEL.ROI_MASKIOU_HEAD.FC_DIM = 48
@@ -516,6 +494,42 @@ def test_fit_that_diverges_is_an_error(tiny_fit):
         tiny_fit(np.zeros(40, dtype=bool))  # nothing held out to see it from
 
 
+def test_held_out_images_have_all_of_their_detections(cfg, tmp_path, caplog):
+    """AP and duplicates of images that lack detections would be wrong."""
+    cfg.TEST.DETECTIONS_PER_IMAGE = 20
+    scores = ScoreFit(cfg, tmp_path / "samples")
+    size = 2 * (64 * 14 * 14 + 28 * 28)  # bytes of a detection
+    images = len(scores._ground_truth.imgs)
+    some = 0.9 * cfg.TEST.DETECTIONS_PER_IMAGE * size * images
+    with caplog.at_level("INFO", logger="msrcnn.scores.fit_scores"):
+        scores.collect(some / 2**30)
+    whole, left_out = scores.cache.whole_images, scores.cache.left_out
+    assert 0 < len(whole) < images
+    assert left_out > 0
+    kept = len(scores.cache)
+    assert f"The cache holds {kept} of {kept + left_out} detections" in caplog.text
+    cfg.SOLVER.FIT_HELD_OUT = 0.99
+    held_out = scores._held_out_images()
+    assert held_out.tolist() == sorted(whole)
+    assert f"all detections of only {len(whole)} images" in caplog.text
+
+
+def test_a_cache_with_room_holds_out_any_image(cfg, tmp_path):
+    scores = ScoreFit(cfg, tmp_path / "samples")
+    scores.collect(1.0)
+    assert scores.cache.left_out == 0
+    number = round(cfg.SOLVER.FIT_HELD_OUT * len(scores._ground_truth.imgs))
+    expected = draw_images(scores._ground_truth.imgs, number, cfg.SEED)
+    assert scores._held_out_images().tolist() == expected.tolist()
+
+
+def test_a_damaged_limit_is_named(tmp_path):
+    cache = SampleCache(tmp_path, {})
+    (tmp_path / "limit.json").write_text("{}")
+    with pytest.raises(UserError, match=r"limit.json' is damaged .*: delete its folder"):
+        cache.limit(8.0)
+
+
 def test_samples_of_another_limit_are_rejected(tmp_path):
     """Parts that a small limit has left detections out of are not those of a large one."""
     cache = SampleCache(tmp_path, {})
@@ -539,10 +553,10 @@ def test_images_are_drawn_by_seed(shapes_root):
 
     path = shapes_root / "annotations" / "instances_train.json"
     ground_truth = index(json.loads(path.read_text()))
-    drawn = draw_images(ground_truth, 3, seed=1)
+    drawn = draw_images(ground_truth.imgs, 3, seed=1)
     assert len(set(drawn.tolist())) == 3
-    assert drawn.tolist() == draw_images(ground_truth, 3, seed=1).tolist()
-    assert drawn.tolist() != draw_images(ground_truth, 3, seed=2).tolist()
+    assert drawn.tolist() == draw_images(ground_truth.imgs, 3, seed=1).tolist()
+    assert drawn.tolist() != draw_images(ground_truth.imgs, 3, seed=2).tolist()
     part = of_images(ground_truth, drawn)
     assert sorted(part.imgs) == drawn.tolist()
     assert all(a["image_id"] in part.imgs for a in part.dataset["annotations"])
@@ -556,11 +570,26 @@ def test_exponents_that_rank_best_are_chosen(shapes_root):
     ground_truth = index(json.loads(path.read_text()))
     detections = stand_in(ground_truth)
     true = true_maskiou(ground_truth, detections).best
-    chosen, found = choose_exponents(ground_truth, detections, true, 100)
+    chosen, found = choose_exponents(ground_truth, detections, true, 100, PAPER)
     assert chosen.score > 0
     assert found[chosen] == max(found.values())
-    chosen, found = choose_exponents(ground_truth, detections, 1 - true, 100)
+    chosen, found = choose_exponents(ground_truth, detections, 1 - true, 100, PAPER)
     assert chosen.score == min(pair.score for pair in found)
+
+
+def test_exponents_that_rank_alike_stay_as_they_were(shapes_root):
+    """One detection, or none: every exponent gives the same AP."""
+    from stand_ins import index, stand_in
+
+    path = shapes_root / "annotations" / "instances_train.json"
+    ground_truth = index(json.loads(path.read_text()))
+    detections = stand_in(ground_truth)
+    for rows in ([0], []):
+        one = detections.take(np.array(rows, dtype=int), detections.images)
+        for default in (PAPER, Exponents(1.5, 2.0)):
+            chosen, _ = choose_exponents(ground_truth, one, np.ones(len(one)), 100, default)
+            assert chosen == default
+        assert choose_free_exponent(ground_truth, one, 100, 3.0) == 3.0
 
 
 def test_no_detection_matches(cfg, build, tmp_path):
