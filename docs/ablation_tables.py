@@ -125,7 +125,7 @@ def conclusion(results: dict) -> str:
         widest = max((high - low) / 2 for low, high in others)
         other = "other " if significant else ""
         sentences.append(
-            f"No {other}difference is statistically significant; a difference of {widest:.2f} or "
-            "more would have been."
+            f"No {other}difference is statistically significant; the widest of the intervals is "
+            f"±{widest:.2f}."
         )
     return " ".join(sentences)

@@ -3,12 +3,14 @@
 The functions print Markdown for cog, as those of :mod:`tables`.
 """
 
-from itertools import chain
-from statistics import fmean
+from collections.abc import Sequence
+from statistics import fmean, variance
 
-from tables import RESULTS, ap, evaluation, excludes_zero, gain, number, print_table, record
+from scipy import stats
+from tables import RESULTS, evaluation, excludes_zero, gain, number, print_table, record
 
 from msrcnn.evaluation import student_interval
+from msrcnn.evaluation.intervals import CONFIDENCE
 
 LABELS = {"shapes": "shapes", "animals": "animals", "nuclei": "nuclei", "ccp": "clothing"}
 # Where there is no sweep yet: the records of a shorter training, fitted and joint head.
@@ -18,6 +20,7 @@ RUNS = {
 # The detectors of the demo with three seeds, on 800 images of their own.
 SHORT = [f"scores/shapes_fresh_defaults_seed{seed}" for seed in (1, 2, 3)]
 LINK = "docs/results/claim/{}/results.json"  # from the README
+BOX_AP = ("box AP", "box AP by mask score")
 CLAIMED = 2.0  # points of mask AP that the fitted head should gain
 FITTED = "full"  # the variant with the defaults of `msrcnn fit-scores`
 AGREEMENT = {
@@ -74,8 +77,8 @@ def summary() -> None:
         for name in LABELS
     ]
     headers = ["data", "seeds", "mask AP by box score", "gain of mask confidence"]
-    headers += ["gain of the joint head", "gain of the fitted head", "box AP by box score"]
-    print_table([*headers, "box AP by fitted head"], rows)
+    headers += ["gain of the joint head", "gain of the fitted head"]
+    print_table([*headers, "its gain in box AP"], rows)
 
 
 def _of_sweep(name: str, found: dict) -> list[str]:
@@ -85,19 +88,18 @@ def _of_sweep(name: str, found: dict) -> list[str]:
         str(len(found["protocol"]["seeds"])),
         number(means["AP by box score"]),
         *(interval(free_gains(found)), interval(gains(found, "joint"))),
-        f"**{interval(gains(found, FITTED))}**",
-        *(number(means[column]) for column in ("box AP", "box AP by mask score")),
+        interval(gains(found, FITTED)),
+        interval(paired(*(per_seed(found, FITTED, column) for column in reversed(BOX_AP)))),
     ]
 
 
 def _of_run(name: str, fitted: str, joint: str) -> list[str]:
-    run = evaluation(fitted)
-    before, free = (run[ranking]["AP"] for ranking in ("segm_box_score", "segm_mask_confidence"))
+    run, other = evaluation(fitted), evaluation(joint)
+    before, free = (other[ranking]["AP"] for ranking in ("segm_box_score", "segm_mask_confidence"))
     return [
-        *(LABELS[name], "1", number(before), f"{free - before:+.2f}"),
-        f"{evaluation(joint)['delta']['AP']:+.2f}",
-        f"**{run['delta']['AP']:+.2f}**",
-        *ap(run, "bbox", "bbox_mask_score"),
+        *(f"[{LABELS[name]}](docs/results/{fitted}.json)", "1", number(before)),
+        *(f"{free - before:+.2f}", f"{other['delta']['AP']:+.2f}", f"{run['delta']['AP']:+.2f}"),
+        f"{run['bbox_mask_score']['AP'] - run['bbox']['AP']:+.2f}",
     ]
 
 
@@ -140,27 +142,35 @@ def verdict() -> None:
             ("joint head over mask confidence", paired(joint, free)),
         ):
             differences.setdefault(label, []).append(values)
-    rows = [
-        [label, *map(_bold_if_significant, [*by_data, [*chain(*by_data)]])]
-        for label, by_data in differences.items()
-    ]
-    trainings = sum(len(gains(each, FITTED)) for each in found.values())
-    print_table(["difference in mask AP", *_labels(found), f"all {trainings} trainings"], rows)
-    means = map(fmean, differences["fitted head over box score"])
-    of_gain = dict(zip(_labels(found), means, strict=True))
-    for verb, names in (
-        ("reached", [name for name, gained in of_gain.items() if gained >= CLAIMED]),
-        ("missed", [name for name, gained in of_gain.items() if gained < CLAIMED]),
-    ):
-        if names:
-            where = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-            print(f"\nThe gain of {CLAIMED:g} points over the box score is {verb} on {where}.")
+    rows = []
+    for label, by_data in differences.items():
+        tested = [(fmean(values), student_interval(values)) for values in by_data]
+        rows.append([label, *(_bold_if_significant(*t) for t in [*tested, mean_of_data(by_data)])])
+    print_table(["difference in mask AP", *_labels(found), "mean of the datasets"], rows)
+    print()
+    for name, values in zip(_labels(found), differences["fitted head over box score"], strict=True):
+        low, high = student_interval(values) or (float("-inf"), float("inf"))
+        side = "above" if fmean(values) >= CLAIMED else "below"
+        sure = "within" if low <= CLAIMED <= high else "outside"
+        print(f"* {name.capitalize()}: the mean gain over the box score is {side} {CLAIMED:g},")
+        print(f"  which is {sure} its interval.")
 
 
-def _bold_if_significant(values: list[float]) -> str:
+def mean_of_data(by_data: Sequence[Sequence[float]]) -> tuple[float, list[float]]:
+    """Returns the mean over datasets of a difference, and its 95% interval over trainings.
+
+    The datasets are fixed: only the variation between trainings on the same data counts.
+    """
+    mean = fmean(map(fmean, by_data))
+    error = sum(variance(values) / len(values) for values in by_data) ** 0.5 / len(by_data)
+    freedom = sum(len(values) - 1 for values in by_data)
+    return mean, [mean + bound * error for bound in stats.t.interval(CONFIDENCE, freedom)]
+
+
+def _bold_if_significant(mean: float, bounds: list[float] | None) -> str:
     """Returns the mean of a difference and its interval, in bold if that excludes 0."""
-    bounds = student_interval(values)
-    return f"**{interval(values)}**" if bounds and excludes_zero(bounds) else interval(values)
+    cell = gain({"AP": mean, "ci95": bounds})
+    return f"**{cell}**" if bounds and excludes_zero(bounds) else cell
 
 
 def earlier() -> None:
@@ -221,7 +231,7 @@ def groups() -> None:
     for kind, member in wanted:
         cells = [_group_gain(part[kind].get(member)) for part in parts.values()]
         rows.append([f"IoU {member}" if kind == "iou" else member, *cells])
-    print_table(["instances", *_labels(found)], rows)
+    print_table(["instances, or IoU", *_labels(found)], rows)
 
 
 def _group_gain(group: dict | None) -> str:

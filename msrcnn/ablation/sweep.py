@@ -174,9 +174,7 @@ class Sweep(Protocol):
         return name or names[0]
 
     def part(self, names: Collection[str]) -> "Sweep":
-        """Returns the sweep with some of its variants, in the order of the file.
-
-        If the baseline is not among them, they are compared with the first one.
+        """Returns the sweep with some of its variants, for what is run; not for its results.
 
         Raises:
             UserError: if there is no such variant.
@@ -186,8 +184,7 @@ class Sweep(Protocol):
                 known = _quoted(self.variants)
                 raise UserError(f"{self.path} has no variant '{name}'; it has {known}")
         kept = {name: variant for name, variant in self.variants.items() if name in names}
-        baseline = self.baseline if self.baseline in kept else next(iter(kept))
-        return self.model_copy(update={"variants": kept, "baseline": baseline})
+        return self.model_copy(update={"variants": kept})
 
 
 class _StrictLoader(yaml.SafeLoader):

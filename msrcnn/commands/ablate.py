@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..ablation import Plan, load_sweep, make_plan, run_all, samples_note, write_outputs
+from ..ablation import Plan, Sweep, load_sweep, make_plan, run_all, samples_note, write_outputs
 from ..ablation.display import Display
 from ..ablation.estimate import estimate
 from ..ablation.launcher import Launcher
@@ -21,7 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output-dir", required=True, type=Path, metavar="D", help="output folder")
     parser.add_argument("--quick", action="store_true", help="use the first quick protocol")
     parser.add_argument("--protocol", metavar="P", help="quick protocol of the sweep file by name")
-    parser.add_argument("--variants", metavar="A,B", help="run only these variants (default: all)")
+    parser.add_argument(
+        "--variants",
+        type=_names,
+        metavar="A,B",
+        help="run only these variants; tables show all that are finished (default: all)",
+    )
     parser.add_argument(
         "--head-only",
         action="store_true",
@@ -43,12 +48,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_overrides(parser)
 
 
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
 def run(args: argparse.Namespace) -> None:
     silence_known_warnings()
     sweep = load_sweep(args.sweep)
-    if args.variants:
-        sweep = sweep.part(args.variants.split(","))
-    plan = make_plan(
+    plan = _plan(args, sweep)
+    wanted = _plan(args, sweep.part(args.variants)) if args.variants else plan
+    # The record names the command that produced the results, also if tables are rebuilt later.
+    command = args.command_line.replace(" --report-only", "")
+    if args.report_only:
+        print(write_outputs(plan, args.output_dir, command))
+        return
+    launcher = _launcher(args)
+    if args.dry_run:
+        print(estimate(wanted, places=launcher.places, num_gpus=launcher.num_gpus))
+        return
+    states = _run(wanted, launcher, command)
+    if any(run.finished for run in plan.runs):
+        print(f"\n{write_outputs(plan, args.output_dir, command)}\n\nResults in {args.output_dir}")
+    if note := samples_note(plan):
+        print(note)
+    _raise_failures(states)
+
+
+def _plan(args: argparse.Namespace, sweep: Sweep) -> Plan:
+    return make_plan(
         sweep,
         sweep.choose_protocol(args.protocol, quick=args.quick),
         (args.runs_dir or args.output_dir / "runs").resolve(),
@@ -57,21 +84,6 @@ def run(args: argparse.Namespace) -> None:
         val_data=args.val_data,
         opts=args.opts,
     )
-    # The record names the command that produced the results, also if tables are rebuilt later.
-    command = args.command_line.replace(" --report-only", "")
-    if args.report_only:
-        print(write_outputs(plan, args.output_dir, command))
-        return
-    launcher = _launcher(args)
-    if args.dry_run:
-        print(estimate(plan, places=launcher.places, num_gpus=launcher.num_gpus))
-        return
-    states = _run(plan, launcher, command)
-    if any(run.finished for run in plan.runs):
-        print(f"\n{write_outputs(plan, args.output_dir, command)}\n\nResults in {args.output_dir}")
-    if note := samples_note(plan):
-        print(note)
-    _raise_failures(states)
 
 
 def _launcher(args: argparse.Namespace) -> Launcher:

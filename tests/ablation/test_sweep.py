@@ -133,8 +133,6 @@ def test_part_of_a_sweep():
     sweep = load_sweep("score")
     part = sweep.part(["views", "scalars"])
     assert list(part.variants) == ["scalars", "views"]  # in the order of the file
-    assert part.baseline == "scalars"
-    assert sweep.part(["views", "zero"]).baseline == sweep.baseline == "zero"
     assert part.path == sweep.path
     with pytest.raises(UserError, match=r"score.yaml has no variant 'view'; it has 'zero', .*"):
         sweep.part(["view"])

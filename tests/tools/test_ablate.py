@@ -165,8 +165,10 @@ def test_killed_failing_and_resumed(start, run_here, hold, tmp_path):
     before = finished.stat().st_mtime_ns
 
     del failing["diverges"]
-    code, stdout, stderr = run_here(content=content)
+    failing["unwanted"] = {"set": {"MODEL.ROI_MASKIOU_HEAD.NUM_CONV": 2}}
+    code, stdout, stderr = run_here("--variants", "concat, multiply", content=content)
     assert code == 0, stderr
+    assert not list((output / "runs").glob("unwanted-*"))
     assert "multiply seed 1: running" not in stdout
     assert finished.stat().st_mtime_ns == before
     log = (folder(output, "concat") / "log.txt").read_text()
@@ -174,7 +176,8 @@ def test_killed_failing_and_resumed(start, run_here, hold, tmp_path):
     assert started[0] == 0
     assert started[1] > 0  # it was resumed
     results = json.loads((output / "results.json").read_text())
-    assert results["missing"] == []
+    assert results["missing"] == ["unwanted seed 1"]
+    assert results["baseline"] == "concat"
     assert results["variants"]["concat"]["runs"][0]["steps"] == STEPS
     table = (output / "table.md").read_text()
     assert "| concat" in table
