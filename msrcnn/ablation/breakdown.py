@@ -33,7 +33,7 @@ def breakdown(evaluations: list[dict], per_class: list[Path]) -> dict | None:
         ``calibration``, weighted by their number of detections. ``None`` if masks have no mask
         score.
     """
-    if not evaluations or any(each[AFTER] is None for each in evaluations):
+    if not evaluations or any(each.get(AFTER) is None for each in evaluations):
         return None
     tables = [_read_per_class(path) for path in per_class]
     classes = list(dict.fromkeys(name for _, name in tables[0]))
@@ -96,12 +96,12 @@ def _gain(gains: list[float]) -> dict:
 
 
 def _agreement(evaluations: list[dict], score: str) -> dict[str, float | None]:
-    found = [each[score] for each in evaluations if each[score] is not None]
+    found = [each[score] for each in evaluations if each.get(score) is not None]
     means = {}
     for suffix in (scope.suffix for scope in SCOPES):
         for name in ("pearson", "spearman", "mae"):
-            means[f"{name}{suffix}"] = _mean([each[f"{name}{suffix}"] for each in found])
-        errors = [_calibration_error(each[f"calibration{suffix}"]) for each in found]
+            means[f"{name}{suffix}"] = _mean([each.get(f"{name}{suffix}") for each in found])
+        errors = [_calibration_error(each.get(f"calibration{suffix}", [])) for each in found]
         means[f"calibration_error{suffix}"] = _mean(errors)
     return means
 

@@ -323,7 +323,8 @@ def describe(plan: Plan) -> str:
     if trained:
         how.append("trained on images")
         numbers = [(solver.MAX_ITER, solver.IMS_PER_BATCH) for solver in trained]
-        steps.append("{} steps of {} images".format(*map(_range, zip(*numbers))))
+        number, batch = map(_range, zip(*numbers))
+        steps.append(f"{_at_most(trained)}{number} steps of {batch} images")
     if fitted:
         how.append("fitted to detections")
         numbers = [(solver.FIT_MAX_ITER, solver.FIT_BATCH) for solver in fitted]
@@ -336,10 +337,11 @@ def describe(plan: Plan) -> str:
         ", ".join([*steps, f"{seeds} seed{'s' if seeds > 1 else ''}"]),
     ]
     if plan.head_only:
+        detector = next(iter(plan.detectors.values()))
         parts.append(
             f"head only: the MaskIoU heads are {' or '.join(how) or 'evaluated on detections'} "
             f"of one Mask R-CNN{' per seed' * plan.protocol.joint}, which is trained for "
-            f"{next(iter(plan.detectors.values())).steps} steps"
+            f"{_at_most([detector.cfg.SOLVER])}{detector.steps} steps"
             f"{' together with a MaskIoU head' * plan.protocol.joint} and left unchanged"
         )
     else:
@@ -347,6 +349,11 @@ def describe(plan: Plan) -> str:
     if plan.opts:
         parts.append(f"with {' '.join(map(str, plan.opts))}")
     return f"{'; '.join(parts)}."
+
+
+def _at_most(solvers: list[CfgNode]) -> str:
+    """Returns what stands before a number of steps that a training may not reach."""
+    return "up to " if any(solver.EARLY_STOP for solver in solvers) else ""
 
 
 def _range(values: Iterable[int]) -> str:
