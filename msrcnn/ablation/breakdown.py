@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import UserError
 from ..evaluation import IOU_THRESHOLDS, RANKINGS, student_interval
 from ..evaluation.agreement import SCOPES, SCORES
+from .plan import RESULT
 
 SIZES = {"small": "APs", "medium": "APm", "large": "APl"}
 BEFORE, AFTER, FREE = "segm_box_score", "segm_mask_score", "segm_mask_confidence"
@@ -118,10 +120,20 @@ def _mean(values: list[float | None]) -> float | None:
 
 
 def _read_per_class(path: Path) -> dict[tuple[str, str], float]:
-    """Returns AP by ranking and class; classes without an instance are left out."""
-    with path.open(newline="") as file:
-        return {
-            (row["ranking"], row["category"]): float(row["AP"])
-            for row in csv.DictReader(file)
-            if row["AP"]
-        }
+    """Returns AP by ranking and class; classes without an instance are left out.
+
+    Raises:
+        UserError: if the file cannot be read or is damaged.
+    """
+    mend = f"delete '{RESULT}' beside it to repeat the run"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return {
+                (row["ranking"], row["category"]): float(row["AP"])
+                for row in csv.DictReader(file)
+                if row["AP"]
+            }
+    except OSError as error:
+        raise UserError(f"cannot read '{path}': {error.strerror or error}: {mend}") from error
+    except (ValueError, TypeError, KeyError, csv.Error) as error:
+        raise UserError(f"'{path}' is damaged ({error!r}): {mend}") from error
