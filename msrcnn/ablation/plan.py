@@ -123,8 +123,10 @@ class Plan:
     @property
     def runs(self) -> list[Run]:
         """Every run once, seed by seed, so that the table has all variants early."""
-        seeds = [runs[seed] for seed in self.protocol.seeds for runs in self.variants.values()]
-        return list({run.digest: run for run in [*self.detectors.values(), *seeds]}.values())
+        by_seed = [self.detectors] if self.detectors else []
+        by_seed += self.variants.values()
+        runs = [each[seed] for seed in self.protocol.seeds for each in by_seed]
+        return list({run.digest: run for run in runs}.values())
 
     @property
     def detector(self) -> Run | None:

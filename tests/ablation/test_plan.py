@@ -200,6 +200,15 @@ def test_joint_protocol_has_a_detector_for_each_seed(plan):
     )
 
 
+def test_joint_detectors_take_turns_with_their_variants(plan):
+    variants = {"concat": {}, "fit": {"set": FIT}, "same": {"set": FIT}}
+    planned = plan(head_only=True, joint=True, seeds=[1, 5], variants=variants)
+    titles = [run.title for run in planned.runs]
+    assert [title.rpartition(" ")[2] for title in titles] == ["1"] * 3 + ["5"] * 3
+    assert titles[0] == "mask_rcnn seed 1"
+    assert titles[3] == "mask_rcnn seed 5"
+
+
 def test_joint_protocol_rejects_a_head_that_nobody_trains(plan):
     variants = {"concat": {}, "wide": {"set": {"MODEL.ROI_MASKIOU_HEAD.FC_DIM": 48}}}
     with pytest.raises(UserError, match="variant 'wide': the protocol is 'joint'"):
