@@ -15,12 +15,14 @@ from ..config import MERGE_ERRORS, flatten, load_config
 from ..data.custom import is_custom_dataset
 from ..data.registered import checked_dataset
 from ..engine import prepare_config, scale_schedule
+from ..engine.schedule import end_of_schedule, values_as_given
 from ..errors import UserError
 from ..scores.cache_key import cache_name
 from .digest import digest
 from .sweep import FULL, Protocol, Sweep
 
 HEAD = ("maskiou_head",)  # SOLVER.TRAIN_ONLY of a run that trains the head alone
+PLAIN = {"MODEL.MASKIOU_ON": False}  # settings of a detector that is trained without a head
 DETECTOR = "mask_rcnn"  # name of the run whose boxes and masks all heads share
 CHECKPOINT_MINUTES = 5  # at most, so that an interruption costs little
 KEEP = 2  # the last checkpoint, and the one before in case the last is damaged
@@ -155,7 +157,8 @@ def make_plan(
     Raises:
         UserError: naming the variant and the mistake in its config.
     """
-    load_config(sweep.protocols[protocol].base, opts)  # report a mistake in opts as such
+    # Report a mistake in opts as such.
+    load_config(sweep.protocols[protocol].base, [*end_of_schedule(opts), *opts])
     if "SEED" in opts[::2]:
         raise UserError("command line: SEED is set by 'seeds' in the sweep file; remove it")
     plan = Plan(sweep, protocol, runs_dir, head_only, train_data, val_data, opts)
@@ -186,7 +189,7 @@ def _detector_runs(plan: Plan) -> dict[int, Run]:
         cfg = _config(plan, protocol.base, protocol.overrides)
         _build_head(cfg)
         return {seed: _run(plan, DETECTOR, seed, cfg) for seed in protocol.seeds}
-    cfg = _config(plan, protocol.base, {**protocol.overrides, "MODEL.MASKIOU_ON": False})
+    cfg = _config(plan, protocol.base, protocol.overrides, PLAIN)
     _build_head(cfg)
     return dict.fromkeys(protocol.seeds, _run(plan, DETECTOR, protocol.seeds[0], cfg))
 
@@ -196,10 +199,10 @@ def _variant_runs(plan: Plan, name: str) -> dict[int, Run]:
     protocol, variant = plan.protocol, plan.sweep.variants[name]
     base = variant.bases.get(plan.protocol_name, protocol.base)
     schedule = protocol.head_only if plan.head_only else {}
-    cfg = _config(plan, base, {**protocol.overrides, **schedule, **variant.overrides})
+    cfg = _config(plan, base, protocol.overrides, schedule, variant.overrides)
     if plan.head_only:
-        detector = {**protocol.overrides, **schedule, "MODEL.MASKIOU_ON": False}
-        _check_same_detector(cfg, _config(plan, protocol.base, detector))
+        detector = _config(plan, protocol.base, protocol.overrides, schedule, PLAIN)
+        _check_same_detector(cfg, detector)
         if not cfg.SOLVER.FIT_SCORES and not protocol.joint:
             cfg.SOLVER.TRAIN_ONLY = HEAD
     elif cfg.SOLVER.FIT_SCORES:
@@ -230,17 +233,28 @@ def _run(
     return Run(name, seed, cfg, plan.runs_dir, digest(cfg, start and start.digest), start, trains)
 
 
-def _config(plan: Plan, base: str, settings: dict) -> CfgNode:
-    """Returns a complete config, except for the seed."""
-    _check_settings(load_config(base), settings)
+def _config(plan: Plan, base: str, *settings: dict) -> CfgNode:
+    """Returns a complete config, except for the seed.
+
+    Args:
+        plan: its ``opts`` override the settings.
+        base: config file.
+        *settings: keys and values of the sweep file; later ones override earlier ones.
+    """
+    checked = load_config(base)
+    for each in settings:
+        _check_settings(checked, each)
+    layers = [[item for pair in each.items() for item in pair] for each in settings]
+    layers.append([*plan.opts])
     cfg = prepare_config(
         base,
-        [*(item for pair in settings.items() for item in pair), *plan.opts],
+        [item for layer in layers for item in (*end_of_schedule(layer), *layer)],
         train_data=plan.train_data,
         val_data=plan.val_data,
         splits=("TRAIN", "TEST"),
     )
-    scale_schedule(cfg)  # for the true number of steps
+    # For the true number of steps.
+    scale_schedule(cfg, values_as_given([item for layer in layers for item in layer]))
     cfg.SOLVER.CHECKPOINT_MINUTES = cfg.SOLVER.CHECKPOINT_MINUTES or CHECKPOINT_MINUTES
     cfg.SOLVER.CHECKPOINT_KEEP = cfg.SOLVER.CHECKPOINT_KEEP or KEEP
     if len(cfg.DATASETS.TEST) != 1:
