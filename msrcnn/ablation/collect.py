@@ -30,7 +30,7 @@ def collect(plan: Plan) -> dict:
 
     Returns:
         The content of ``results.json``: ``title``, ``protocol``, ``columns`` (the reported keys by
-        heading), ``baseline``, ``detector`` (its evaluation, for head-only sweeps),
+        heading), ``baseline``, ``detector`` (its evaluation, for head-only sweeps of one),
         ``learning_curves`` (of the detectors, by seed, see :func:`_learning_curve`),
         ``detector_times`` (by seed, see :func:`_times`), ``missing`` (titles of unfinished runs),
         ``hardware`` of the runs, ``versions`` of one of them and ``mixed_versions``, the names of
@@ -207,6 +207,8 @@ def _image_interval(baseline: Run, run: Run) -> list[float] | None:
 
 def _detector(plan: Plan, records: dict[str, dict]) -> dict | None:
     if plan.detector is None or plan.detector.digest not in records:
+        return None
+    if plan.detector.cfg.SOLVER.KEEP_BEST:  # the record is of the last weights, not of the best
         return None
     record = records[plan.detector.digest]
     tasks = ("bbox", "segm_box_score", "segm_oracle")

@@ -47,7 +47,8 @@ class Run:
         runs_dir: the folder that contains the run's folder.
         digest: hash of the config and the data. A changed config makes another run; sweeps that
             ask for the same config and data share a run.
-        start: the run whose final weights this one starts from.
+        start: the run whose weights this one starts from: the best ones with
+            ``SOLVER.KEEP_BEST``, otherwise the last.
         trains: ``False`` if there is nothing to train, so that weights are only evaluated.
     """
 

@@ -219,11 +219,17 @@ def test_steps_are_those_that_were_taken(plan):
     for run in planned.runs:
         finish(run, 30.0, steps=1)
     results = collect(planned)
-    assert results["detector"]["steps"] == 1
+    assert results["detector"] is None  # whose last weights were evaluated; heads have the best
     assert {run["steps"] for run in results["variants"]["concat"]["runs"]} == {1}
     description = results["protocol"]["description"]
     assert "up to 2 steps of 2 images" in description
     assert "trained for up to 4 steps" in description
+
+
+def test_steps_of_the_detector(plan):
+    planned = plan(only_heads=True)
+    finish(planned.detector, None, steps=3)
+    assert collect(planned)["detector"]["steps"] == 3
 
 
 def test_times_of_the_detectors(plan):
