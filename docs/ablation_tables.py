@@ -52,15 +52,21 @@ def over_default_fit() -> None:
     gained = {
         label: [
             paired(*(per_seed(results, name, "AP") for name in (variant, DEFAULT)))
+            if {variant, DEFAULT} <= set(results["variants"])
+            else []
             for results in found.values()
         ]
         for variant, label in OPTIONS.items()
     }
-    rows = [[label, *map(interval, each)] for label, each in gained.items()]
+    rows = [
+        [label, *(interval(values) if values else "-" for values in each)]
+        for label, each in gained.items()
+    ]
     print_table(["option", *_headers("score", found)], rows)
-    bounds = [student_interval(values) for each in gained.values() for values in each]
+    differences = [values for each in gained.values() for values in each if values]
+    bounds = map(student_interval, differences)
     different = sum(map(excludes_zero, bounds)) or "none"
-    print(f"\nStatistically significant: {different} of these {len(bounds)} differences.")
+    print(f"\nStatistically significant: {different} of these {len(differences)} differences.")
 
 
 def protocols() -> None:
@@ -82,7 +88,10 @@ def _rows(found: dict[str, dict]) -> list[list[str]]:
     first = next(iter(found.values()))
     rows = []
     for name, variant in first["variants"].items():
-        cells = [_cell(results["variants"][name]) for results in found.values()]
+        cells = [
+            _cell(results["variants"][name]) if name in results["variants"] else "-"
+            for results in found.values()
+        ]
         if first["published_source"]:
             published = variant["published"].get("AP")
             cells.append("-" if published is None else f"{published:.1f}")
@@ -120,7 +129,11 @@ def conclusion(results: dict) -> str:
         ]
         if found:
             sentences.append(f'{comparison} than "{baseline}": {", ".join(found)}.')
-    others = [each["ci95"] for label, each in differences.items() if label not in significant]
+    others = [
+        each["ci95"]
+        for label, each in differences.items()
+        if label not in significant and each["ci95"]
+    ]
     if others:
         widest = max((high - low) / 2 for low, high in others)
         other = "other " if significant else ""
@@ -128,4 +141,6 @@ def conclusion(results: dict) -> str:
             f"No {other}difference is statistically significant; the widest of the intervals is "
             f"±{widest:.2f}."
         )
+    if any(each["ci95"] is None for each in differences.values()):
+        sentences.append("Differences without an interval are not tested.")
     return " ".join(sentences)

@@ -343,5 +343,6 @@ def added_head() -> None:
     print(f"{gain_in_words(after['delta'])}.")
 
 
-def excludes_zero(interval: list[float]) -> bool:
-    return interval[0] > 0 or interval[1] < 0
+def excludes_zero(interval: list[float] | None) -> bool:
+    """Whether a difference is statistically significant; without an interval it is not."""
+    return interval is not None and (interval[0] > 0 or interval[1] < 0)

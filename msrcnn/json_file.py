@@ -19,7 +19,7 @@ def read_json_object(path: Path, mend: str) -> dict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"cannot read '{path}': {error.strerror or error}") from error
+        raise UserError(f"cannot read '{path}': {error.strerror or error}: {mend}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"'{path}' is damaged ({error}): {mend}") from error
     if not isinstance(content, dict):

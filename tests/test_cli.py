@@ -49,6 +49,12 @@ def run_in_process(capsys, monkeypatch, *arguments, command=None):
     return stop.value.code, captured.out, captured.err
 
 
+def test_a_sweep_is_planned_or_reported(capsys, monkeypatch):
+    arguments = ("--sweep", "loss", "--output-dir", "out", "--dry-run", "--report-only")
+    _, _, err = run_in_process(capsys, monkeypatch, "ablate", *arguments)
+    assert "--report-only: not allowed with argument --dry-run" in err
+
+
 def test_list_of_commands(capsys, monkeypatch):
     code, out, _ = run_in_process(capsys, monkeypatch, "-h")
     assert code == 0

@@ -154,20 +154,57 @@ def test_conclusions_from_an_ablation(monkeypatch):
     def results(**others):
         variants = {"a": {"label": "(a)", "difference": None}}
         for name, (mean, *interval) in others.items():
-            variants[name] = {"label": name, "difference": {"mean": mean, "ci95": interval}}
+            variants[name] = {"label": name, "difference": {"mean": mean, "ci95": interval or None}}
         return {"baseline": "a", "variants": variants}
 
     nothing = results(b=(0.1, -0.2, 0.4), c=(0.0, -0.5, 0.5))
     assert conclusion(nothing) == (
-        "No difference is statistically significant; a difference of 0.50 or more would have been."
+        "No difference is statistically significant; the widest of the intervals is ±0.50."
     )
     some = results(b=(0.6, 0.2, 1.0), c=(-0.3, -0.5, -0.1), d=(0.1, -0.1, 0.3))
     assert conclusion(some) == (
         'Better than "(a)": "b" by 0.60. Worse than "(a)": "c" by 0.30. '
-        "No other difference is statistically significant; a difference of 0.20 or more would "
-        "have been."
+        "No other difference is statistically significant; the widest of the intervals is ±0.20."
     )
     assert conclusion(results(b=(0.6, 0.2, 1.0))) == 'Better than "(a)": "b" by 0.60.'
+    untested = "Differences without an interval are not tested."
+    assert conclusion(results(b=(0.6,))) == untested  # one seed
+    assert conclusion(results(b=(0.6,), c=(0.0, -0.5, 0.5))) == f"{conclusion(nothing)} {untested}"
+
+
+def test_tables_of_records_with_one_seed_or_without_a_variant(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import ablation_tables
+
+    def results(*names):
+        variants = {
+            name: {
+                "label": name,
+                "mean": {"AP": 30.0},
+                "std": {"AP": None},
+                "difference": {"mean": 1.0, "ci95": None, "over": None} if number else None,
+                "published": {},
+                "runs": [{"seed": 1, "values": {"AP": 30.0 + number}}],
+            }
+            for number, name in enumerate(names)
+        }
+        return {
+            "title": "Sample",
+            "published_source": "",
+            "baseline": names[0],
+            "variants": variants,
+        }
+
+    default = ablation_tables.DEFAULT
+    found = {"shapes": results(default, "views"), "nuclei": results(default)}
+    monkeypatch.setattr(ablation_tables, "recorded", lambda sweep: found)
+    monkeypatch.setattr(ablation_tables, "SWEEPS", ["score"])
+    ablation_tables.sweeps()
+    assert "| views | +1.00 | - |" in capsys.readouterr().out
+    ablation_tables.over_default_fit()
+    out = capsys.readouterr().out
+    assert "| four views of each image | +1.00 | - |" in out
+    assert "Statistically significant: none of these 1 differences." in out
 
 
 def test_every_sweep_is_recorded():

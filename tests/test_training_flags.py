@@ -3,8 +3,9 @@
 import pytest
 
 from msrcnn.cli import command_parser
-from msrcnn.commands.training_flags import training_overrides, values_as_given
+from msrcnn.commands.training_flags import training_overrides
 from msrcnn.config import load_config
+from msrcnn.engine.schedule import values_as_given
 from msrcnn.errors import UserError
 
 CONFIG = "finetune/own_data_MNV2_FPN.yaml"

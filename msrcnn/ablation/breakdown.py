@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import UserError
 from ..evaluation import IOU_THRESHOLDS, RANKINGS, student_interval
 from ..evaluation.agreement import SCOPES, SCORES
+from .plan import RESULT
 
 SIZES = {"small": "APs", "medium": "APm", "large": "APl"}
 BEFORE, AFTER, FREE = "segm_box_score", "segm_mask_score", "segm_mask_confidence"
@@ -33,7 +35,7 @@ def breakdown(evaluations: list[dict], per_class: list[Path]) -> dict | None:
         ``calibration``, weighted by their number of detections. ``None`` if masks have no mask
         score.
     """
-    if not evaluations or any(each[AFTER] is None for each in evaluations):
+    if not evaluations or any(each.get(AFTER) is None for each in evaluations):
         return None
     tables = [_read_per_class(path) for path in per_class]
     classes = list(dict.fromkeys(name for _, name in tables[0]))
@@ -96,12 +98,12 @@ def _gain(gains: list[float]) -> dict:
 
 
 def _agreement(evaluations: list[dict], score: str) -> dict[str, float | None]:
-    found = [each[score] for each in evaluations if each[score] is not None]
+    found = [each[score] for each in evaluations if each.get(score) is not None]
     means = {}
     for suffix in (scope.suffix for scope in SCOPES):
         for name in ("pearson", "spearman", "mae"):
-            means[f"{name}{suffix}"] = _mean([each[f"{name}{suffix}"] for each in found])
-        errors = [_calibration_error(each[f"calibration{suffix}"]) for each in found]
+            means[f"{name}{suffix}"] = _mean([each.get(f"{name}{suffix}") for each in found])
+        errors = [_calibration_error(each.get(f"calibration{suffix}", [])) for each in found]
         means[f"calibration_error{suffix}"] = _mean(errors)
     return means
 
@@ -118,10 +120,20 @@ def _mean(values: list[float | None]) -> float | None:
 
 
 def _read_per_class(path: Path) -> dict[tuple[str, str], float]:
-    """Returns AP by ranking and class; classes without an instance are left out."""
-    with path.open(newline="") as file:
-        return {
-            (row["ranking"], row["category"]): float(row["AP"])
-            for row in csv.DictReader(file)
-            if row["AP"]
-        }
+    """Returns AP by ranking and class; classes without an instance are left out.
+
+    Raises:
+        UserError: if the file cannot be read or is damaged.
+    """
+    mend = f"delete '{RESULT}' beside it to repeat the run"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return {
+                (row["ranking"], row["category"]): float(row["AP"])
+                for row in csv.DictReader(file)
+                if row["AP"]
+            }
+    except OSError as error:
+        raise UserError(f"cannot read '{path}': {error.strerror or error}: {mend}") from error
+    except (ValueError, TypeError, KeyError, csv.Error) as error:
+        raise UserError(f"'{path}' is damaged ({error!r}): {mend}") from error

@@ -4,6 +4,7 @@ import statistics
 
 from ..engine.evaluators import evaluation_settings
 from ..engine.training_log import read_evaluations
+from ..errors import UserError
 from ..evaluation import (
     AP_LABELS,
     PER_CLASS,
@@ -18,6 +19,8 @@ from .breakdown import breakdown
 from .plan import RESULT, Plan, Run, describe
 from .sweep import FULL
 
+REPEAT = "delete it to repeat the run"  # what to do about a damaged result.json
+
 
 def collect(plan: Plan) -> dict:
     """Collects the results of all finished runs of a plan.
@@ -27,7 +30,7 @@ def collect(plan: Plan) -> dict:
 
     Returns:
         The content of ``results.json``: ``title``, ``protocol``, ``columns`` (the reported keys by
-        heading), ``baseline``, ``detector`` (its evaluation, for head-only sweeps),
+        heading), ``baseline``, ``detector`` (its evaluation, for head-only sweeps of one),
         ``learning_curves`` (of the detectors, by seed, see :func:`_learning_curve`),
         ``detector_times`` (by seed, see :func:`_times`), ``missing`` (titles of unfinished runs),
         ``hardware`` of the runs, ``versions`` of one of them and ``mixed_versions``, the names of
@@ -39,11 +42,7 @@ def collect(plan: Plan) -> dict:
         :func:`~.breakdown.breakdown`.
     """
     sweep = plan.sweep
-    records = {
-        run.digest: read_json_object(run.folder / RESULT, "delete it to repeat the run")
-        for run in plan.runs
-        if run.finished
-    }
+    records = {run.digest: _read_record(run) for run in plan.runs if run.finished}
     values = {
         name: {
             seed: _values(plan, name, records[run.digest])
@@ -83,6 +82,25 @@ def collect(plan: Plan) -> dict:
     }
 
 
+def _read_record(run: Run) -> dict:
+    """Reads the ``result.json`` of a run.
+
+    Raises:
+        UserError: if it is damaged, or lacks a part that every record has.
+    """
+    path = run.folder / RESULT
+    record = read_json_object(path, REPEAT)
+    for key, kind in {"evaluation": dict, "hardware": str, "versions": dict}.items():
+        if not isinstance(record.get(key), kind):
+            raise UserError(f"'{path}' is damaged (it has no '{key}'): {REPEAT}")
+    return record
+
+
+def _steps(run: Run, record: dict) -> int:
+    """Returns the steps that a finished run took: those planned, unless it stopped early."""
+    return record.get("training", {}).get("steps", run.steps)
+
+
 def _mixed(versions: list[dict]) -> list[str]:
     """Returns what differs between the versions of the runs."""
     names = dict.fromkeys(name for each in versions for name in each)
@@ -95,7 +113,7 @@ def _values(plan: Plan, name: str, record: dict) -> dict[str, float | None]:
     values = {}
     for column, key in plan.sweep.report.items():
         task, _, metric = key.partition("/")
-        values[column] = (sources[task] or {}).get(metric)
+        values[column] = (sources.get(task) or {}).get(metric)
     return values
 
 
@@ -114,7 +132,11 @@ def _variant(plan: Plan, name: str, values: dict, records: dict[str, dict]) -> d
         "set": variant.overrides,
         "published": variant.published,
         "runs": [
-            {"seed": seed, "values": run, "steps": runs[seed].steps}
+            {
+                "seed": seed,
+                "values": run,
+                "steps": _steps(runs[seed], records[runs[seed].digest]),
+            }
             for seed, run in values[name].items()
         ],
         "mean": mean,
@@ -186,17 +208,23 @@ def _image_interval(baseline: Run, run: Run) -> list[float] | None:
 def _detector(plan: Plan, records: dict[str, dict]) -> dict | None:
     if plan.detector is None or plan.detector.digest not in records:
         return None
-    evaluation = records[plan.detector.digest]["evaluation"]
+    if plan.detector.cfg.SOLVER.KEEP_BEST:  # the record is of the last weights, not of the best
+        return None
+    record = records[plan.detector.digest]
     tasks = ("bbox", "segm_box_score", "segm_oracle")
-    return {"steps": plan.detector.steps, **{task: evaluation[task] for task in tasks}}
+    return {
+        "steps": _steps(plan.detector, record),
+        **{task: record["evaluation"].get(task) for task in tasks},
+    }
 
 
 def _times(record: dict) -> dict[str, float | None]:
     """Returns the seconds per step of a detector's training, and per image of its evaluation."""
     found = record["evaluation"]
+    seconds, images = found.get("seconds", {}).get("inference"), found.get("images")
     return {
         "seconds_per_step": record.get("training", {}).get("seconds_per_step"),
-        "seconds_per_image": found["seconds"]["inference"] / found["images"],
+        "seconds_per_image": seconds / images if seconds and images else None,
     }
 
 
@@ -205,7 +233,7 @@ def _learning_curve(run: Run) -> list[dict]:
     lines = read_evaluations(run.folder / "metrics.json")
     # The last one is logged as the number of iterations, the others count from 0. If the training
     # stopped early, that many iterations were evaluated twice.
-    last = lines[-1]["iteration"] if lines else 0
+    last = lines[-1]["iteration"] if lines and run.finished else run.steps
     steps = {min(line["iteration"] + 1, last): line for line in lines}
     return [
         {"iteration": iteration}

@@ -1,4 +1,4 @@
-"""The digest of a run: a hash of everything that its result depends on."""
+"""The digest of a run: a hash of its config and annotations."""
 
 import functools
 import hashlib
@@ -20,6 +20,8 @@ IRRELEVANT = {
 
 def digest(cfg: CfgNode, start: str | None) -> str:
     """Returns the digest of a run, ten characters.
+
+    Neither the images nor the content of the file in ``MODEL.WEIGHTS`` are part of it.
 
     Args:
         cfg: the complete config.

@@ -38,16 +38,19 @@ def estimate(plan: Plan, *, places: int | None, num_gpus: int) -> str:
         name: list(dict.fromkeys(runs.values()))
         for name, runs in {**by_seed, **plan.variants}.items()
     }
-    rows, costs = [], {}
+    rows: list[list] = []
+    costs: dict[str, float] = {}  # by digest: variants may share runs
     for name, runs in by_name.items():
         first, waiting = runs[0], [run for run in runs if not run.finished]
         timed = waiting and first.steps and not first.fits
         seconds = seconds_per_step(first, num_gpus) if timed else 0.0
-        done = [progress(run).get("iteration", -1) + 1 for run in waiting]
-        costs[name] = seconds * sum(max(first.steps - steps, 0) for steps in done)
+        for run in waiting:
+            done = progress(run).get("iteration", -1) + 1
+            costs[run.digest] = seconds * max(run.steps - done, 0)
+        cost = sum(costs[run.digest] for run in waiting)
         solver = first.cfg.SOLVER
         batch = f"{solver.FIT_BATCH} detections" if first.fits else f"{solver.IMS_PER_BATCH} images"
-        left = "not known" if first.fits and waiting else _duration(costs[name])
+        left = "not known" if first.fits and waiting else _duration(cost)
         time_cells = f"{seconds:.2f}" if seconds else "-", left
         steps = f"{first.steps:,} x {batch}" if first.steps else "-"
         rows.append([name, len(runs), len(runs) - len(waiting), steps, *time_cells])
@@ -57,9 +60,14 @@ def estimate(plan: Plan, *, places: int | None, num_gpus: int) -> str:
     places = min(places or waiting, waiting)
     shared = ""
     if places > 1:
-        alone = costs.get(DETECTOR, 0.0)  # all other runs wait for it
-        together = _duration(alone + (total - alone) / places)
-        shared = f", at best {together} with {places} runs at a time"
+        # All other runs wait for a detector that they share; a run never ends before its own does.
+        alone = costs.get(plan.detector.digest, 0.0) if plan.detector else 0.0
+        longest = max(
+            costs.get(run.digest, 0.0) + (costs.get(run.start.digest, 0.0) if run.start else 0.0)
+            for run in plan.runs
+        )
+        together = max(longest, alone + (total - alone) / places)
+        shared = f", at best {_duration(together)} with {places} runs at a time"
     return (
         f"{describe(plan)}\n\n{table}\n\n"
         f"Training: about {_duration(total)} in total{shared}, timed on {hardware()} or taken from "

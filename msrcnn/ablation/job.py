@@ -10,13 +10,13 @@ from detectron2.config import CfgNode
 from filelock import FileLock
 
 from ..atomic_file import write_file
-from ..checkpoint.checkpoint_files import FINAL_WEIGHTS
 from ..engine import Processes, launch_processes, prepare_config, run, start_run
 from ..engine.result_records import record_result
 from ..engine.training_log import read_training_log
 from ..scores import ScoreFit
 from ..scores.fit_scores import RECORD
 from ..scores.sample_cache import is_complete
+from ..scores.train_and_fit import weights_name
 from .plan import RESULT, Run
 
 CONFIG = "run.yaml"  # the planned config; Detectron2 writes the config of the run to config.yaml
@@ -76,8 +76,8 @@ class RunJob:
 
     def _config(self, *, resume: bool = False) -> CfgNode:
         opts = ["OUTPUT_DIR", str(self.run.folder)]
-        if self.run.start:
-            opts += ["MODEL.WEIGHTS", str(self.run.start.folder / FINAL_WEIGHTS)]
+        if start := self.run.start:
+            opts += ["MODEL.WEIGHTS", str(start.folder / weights_name(start.cfg))]
         return prepare_config(
             self.run.folder / CONFIG,
             opts,

@@ -15,12 +15,14 @@ from ..config import MERGE_ERRORS, flatten, load_config
 from ..data.custom import is_custom_dataset
 from ..data.registered import checked_dataset
 from ..engine import prepare_config, scale_schedule
+from ..engine.schedule import end_of_schedule, values_as_given
 from ..errors import UserError
 from ..scores.cache_key import cache_name
 from .digest import digest
 from .sweep import FULL, Protocol, Sweep
 
 HEAD = ("maskiou_head",)  # SOLVER.TRAIN_ONLY of a run that trains the head alone
+PLAIN = {"MODEL.MASKIOU_ON": False}  # settings of a detector that is trained without a head
 DETECTOR = "mask_rcnn"  # name of the run whose boxes and masks all heads share
 CHECKPOINT_MINUTES = 5  # at most, so that an interruption costs little
 KEEP = 2  # the last checkpoint, and the one before in case the last is damaged
@@ -45,7 +47,8 @@ class Run:
         runs_dir: the folder that contains the run's folder.
         digest: hash of the config and the data. A changed config makes another run; sweeps that
             ask for the same config and data share a run.
-        start: the run whose final weights this one starts from.
+        start: the run whose weights this one starts from: the best ones with
+            ``SOLVER.KEEP_BEST``, otherwise the last.
         trains: ``False`` if there is nothing to train, so that weights are only evaluated.
     """
 
@@ -123,8 +126,10 @@ class Plan:
     @property
     def runs(self) -> list[Run]:
         """Every run once, seed by seed, so that the table has all variants early."""
-        seeds = [runs[seed] for seed in self.protocol.seeds for runs in self.variants.values()]
-        return list({run.digest: run for run in [*self.detectors.values(), *seeds]}.values())
+        by_seed = [self.detectors] if self.detectors else []
+        by_seed += self.variants.values()
+        runs = [each[seed] for seed in self.protocol.seeds for each in by_seed]
+        return list({run.digest: run for run in runs}.values())
 
     @property
     def detector(self) -> Run | None:
@@ -153,7 +158,8 @@ def make_plan(
     Raises:
         UserError: naming the variant and the mistake in its config.
     """
-    load_config(sweep.protocols[protocol].base, opts)  # report a mistake in opts as such
+    # Report a mistake in opts as such.
+    load_config(sweep.protocols[protocol].base, [*end_of_schedule(opts), *opts])
     if "SEED" in opts[::2]:
         raise UserError("command line: SEED is set by 'seeds' in the sweep file; remove it")
     plan = Plan(sweep, protocol, runs_dir, head_only, train_data, val_data, opts)
@@ -184,7 +190,7 @@ def _detector_runs(plan: Plan) -> dict[int, Run]:
         cfg = _config(plan, protocol.base, protocol.overrides)
         _build_head(cfg)
         return {seed: _run(plan, DETECTOR, seed, cfg) for seed in protocol.seeds}
-    cfg = _config(plan, protocol.base, {**protocol.overrides, "MODEL.MASKIOU_ON": False})
+    cfg = _config(plan, protocol.base, protocol.overrides, PLAIN)
     _build_head(cfg)
     return dict.fromkeys(protocol.seeds, _run(plan, DETECTOR, protocol.seeds[0], cfg))
 
@@ -194,10 +200,10 @@ def _variant_runs(plan: Plan, name: str) -> dict[int, Run]:
     protocol, variant = plan.protocol, plan.sweep.variants[name]
     base = variant.bases.get(plan.protocol_name, protocol.base)
     schedule = protocol.head_only if plan.head_only else {}
-    cfg = _config(plan, base, {**protocol.overrides, **schedule, **variant.overrides})
+    cfg = _config(plan, base, protocol.overrides, schedule, variant.overrides)
     if plan.head_only:
-        detector = {**protocol.overrides, **schedule, "MODEL.MASKIOU_ON": False}
-        _check_same_detector(cfg, _config(plan, protocol.base, detector))
+        detector = _config(plan, protocol.base, protocol.overrides, schedule, PLAIN)
+        _check_same_detector(cfg, detector)
         if not cfg.SOLVER.FIT_SCORES and not protocol.joint:
             cfg.SOLVER.TRAIN_ONLY = HEAD
     elif cfg.SOLVER.FIT_SCORES:
@@ -228,17 +234,28 @@ def _run(
     return Run(name, seed, cfg, plan.runs_dir, digest(cfg, start and start.digest), start, trains)
 
 
-def _config(plan: Plan, base: str, settings: dict) -> CfgNode:
-    """Returns a complete config, except for the seed."""
-    _check_settings(load_config(base), settings)
+def _config(plan: Plan, base: str, *settings: dict) -> CfgNode:
+    """Returns a complete config, except for the seed.
+
+    Args:
+        plan: its ``opts`` override the settings.
+        base: config file.
+        *settings: keys and values of the sweep file; later ones override earlier ones.
+    """
+    checked = load_config(base)
+    for each in settings:
+        _check_settings(checked, each)
+    layers = [[item for pair in each.items() for item in pair] for each in settings]
+    layers.append([*plan.opts])
     cfg = prepare_config(
         base,
-        [*(item for pair in settings.items() for item in pair), *plan.opts],
+        [item for layer in layers for item in (*end_of_schedule(layer), *layer)],
         train_data=plan.train_data,
         val_data=plan.val_data,
         splits=("TRAIN", "TEST"),
     )
-    scale_schedule(cfg)  # for the true number of steps
+    # For the true number of steps.
+    scale_schedule(cfg, values_as_given([item for layer in layers for item in layer]))
     cfg.SOLVER.CHECKPOINT_MINUTES = cfg.SOLVER.CHECKPOINT_MINUTES or CHECKPOINT_MINUTES
     cfg.SOLVER.CHECKPOINT_KEEP = cfg.SOLVER.CHECKPOINT_KEEP or KEEP
     if len(cfg.DATASETS.TEST) != 1:
@@ -323,7 +340,8 @@ def describe(plan: Plan) -> str:
     if trained:
         how.append("trained on images")
         numbers = [(solver.MAX_ITER, solver.IMS_PER_BATCH) for solver in trained]
-        steps.append("{} steps of {} images".format(*map(_range, zip(*numbers))))
+        number, batch = map(_range, zip(*numbers))
+        steps.append(f"{_at_most(trained)}{number} steps of {batch} images")
     if fitted:
         how.append("fitted to detections")
         numbers = [(solver.FIT_MAX_ITER, solver.FIT_BATCH) for solver in fitted]
@@ -336,10 +354,11 @@ def describe(plan: Plan) -> str:
         ", ".join([*steps, f"{seeds} seed{'s' if seeds > 1 else ''}"]),
     ]
     if plan.head_only:
+        detector = next(iter(plan.detectors.values()))
         parts.append(
             f"head only: the MaskIoU heads are {' or '.join(how) or 'evaluated on detections'} "
             f"of one Mask R-CNN{' per seed' * plan.protocol.joint}, which is trained for "
-            f"{next(iter(plan.detectors.values())).steps} steps"
+            f"{_at_most([detector.cfg.SOLVER])}{detector.steps} steps"
             f"{' together with a MaskIoU head' * plan.protocol.joint} and left unchanged"
         )
     else:
@@ -347,6 +366,11 @@ def describe(plan: Plan) -> str:
     if plan.opts:
         parts.append(f"with {' '.join(map(str, plan.opts))}")
     return f"{'; '.join(parts)}."
+
+
+def _at_most(solvers: list[CfgNode]) -> str:
+    """Returns what stands before a number of steps that a training may not reach."""
+    return "up to " if any(solver.EARLY_STOP for solver in solvers) else ""
 
 
 def _range(values: Iterable[int]) -> str:

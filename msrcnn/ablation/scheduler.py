@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from ..errors import Interrupted
+from ..errors import Interrupted, UserError
 from .job import RunJob, create_folder
 from .launcher import Job, JobState, Launcher
 from .plan import Plan, Run
@@ -105,14 +105,14 @@ def _start(state: State, plan: Plan, launcher: Launcher, command: str) -> None:
     if not launcher.has_place():
         return
     run = state.run
-    create_folder(run)
     job = RunJob(
         *(run, plan.train_data, plan.val_data, launcher.num_gpus, launcher.threads, command)
     )
     try:
+        create_folder(run)
         state.job = launcher.submit(job, run.folder / "job", run.name)
         state.status = Status.RUNNING
-    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+    except (UserError, RuntimeError, OSError, subprocess.SubprocessError) as error:
         state.fail(f"its job could not be started: {error}")
 
 

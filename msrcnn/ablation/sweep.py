@@ -20,23 +20,12 @@ from pydantic_core import ErrorDetails
 
 from ..config import CONFIG_ROOT
 from ..errors import UserError
-from ..evaluation.agreement import SCOPES, SCORES
-from ..evaluation.coco_metrics import METRICS
-from ..evaluation.rankings import AP_LABELS
+from ..evaluation.agreement import SCORES
+from ..evaluation.rankings import AP_LABELS, number_names
 
 FULL = "full"  # name of the protocol at the top level of a sweep file
 # Numbers that can be reported: keys of evaluation.json, and the cost of the MaskIoU head.
-REPORTABLE = [
-    *(f"{task}/{metric}" for task in AP_LABELS for metric in METRICS),
-    "delta/AP",
-    *(
-        f"{score}/{metric}{scope.suffix}"
-        for score in SCORES
-        for scope in SCOPES
-        for metric in ("pearson", "spearman", "mae")
-    ),
-    *("cost/parameters", "cost/multiply_adds"),
-]
+REPORTABLE = [*number_names(AP_LABELS, SCORES), "cost/parameters", "cost/multiply_adds"]
 
 
 def _check_settings(settings: dict) -> dict:

@@ -43,8 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--slots", type=at_least(1), metavar="N", help="local: concurrent runs")
     add_slurm(parser, "submit jobs")
-    parser.add_argument("--dry-run", action="store_true", help="print what would run and its cost")
-    parser.add_argument("--report-only", action="store_true", help="rebuild tables and plots")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--dry-run", action="store_true", help="print what would run and its cost")
+    instead.add_argument("--report-only", action="store_true", help="rebuild tables and plots")
     add_overrides(parser)
 
 

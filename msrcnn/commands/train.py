@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 
 from ..engine import Processes, launch_processes, prepare_config, replay
 from ..engine import run as run_in_process
+from ..engine.schedule import values_as_given
 from ..engine.slurm import (
     active_job,
     processes_of_job,
@@ -30,7 +31,7 @@ from .arguments import (
     add_val_data,
     processes,
 )
-from .training_flags import add_training_flags, training_overrides, values_as_given
+from .training_flags import add_training_flags, training_overrides
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,11 +1,11 @@
 """Flags of ``msrcnn train`` that stand for config keys, for those who do not know the keys."""
 
 import argparse
-from collections.abc import Sequence
 
 from detectron2.config import CfgNode
 
 from ..config import load_config
+from ..engine.schedule import end_of_schedule
 from ..errors import UserError
 from .arguments import at_least
 
@@ -66,15 +66,11 @@ def training_overrides(args: argparse.Namespace) -> list[str]:
         value = getattr(args, flag.removeprefix("--").replace("-", "_"))
         if value is not None and (twice := [key for key in keys if key in given]):
             raise UserError(f"{flag} {value} sets {twice[0]}, which is also given: choose one")
-    if {"SOLVER.EPOCHS", "SOLVER.MAX_ITER"} <= set(given):
-        raise UserError("SOLVER.EPOCHS sets SOLVER.MAX_ITER, which is also given: choose one")
-    opts = []
+    opts = end_of_schedule(args.opts)
     if args.weights is not None:
         opts += ["MODEL.WEIGHTS", args.weights]
     if args.epochs is not None:
         opts += ["SOLVER.EPOCHS", args.epochs]
-    elif "SOLVER.MAX_ITER" in given:  # instead of the number of epochs in a file
-        opts += ["SOLVER.EPOCHS", 0]
     if args.batch is not None:
         opts += ["SOLVER.IMS_PER_BATCH", args.batch, "SOLVER.AUTO_SCALE", True]
     if args.early_stop is not None:
@@ -84,14 +80,6 @@ def training_overrides(args: argparse.Namespace) -> list[str]:
     if args.size is not None:
         opts += _sizes(load_config(args.config_file), args.size)
     return [*opts, *args.opts]
-
-
-def values_as_given(opts: Sequence[str]) -> Sequence[str]:
-    """Returns the keys whose values on the command line are those of the run.
-
-    ``SOLVER.AUTO_SCALE`` as a key scales all values, also those given with it.
-    """
-    return () if "SOLVER.AUTO_SCALE" in opts[::2] else opts[::2]
 
 
 def _sizes(cfg: CfgNode, size: int) -> list:

@@ -12,9 +12,7 @@ from detectron2.engine import HookBase
 from ..checkpoint import load_checkpoint_file
 from ..data.registered import checked_dataset
 from ..errors import UserError
-from ..evaluation.agreement import AGREEMENT, SCOPES
-from ..evaluation.coco_metrics import FREQUENCIES, METRICS
-from ..evaluation.rankings import AP_LABELS
+from ..evaluation.rankings import AP_LABELS, number_names
 
 logger = logging.getLogger(__name__)
 
@@ -74,10 +72,7 @@ def _metrics(cfg: CfgNode) -> list[str]:
     tasks = ["bbox"]
     if cfg.MODEL.MASK_ON:
         tasks = [task for task in AP_LABELS if of_scores or not task.endswith("_mask_score")]
-    names = [f"{task}/{metric}" for task in tasks for metric in (*METRICS, *FREQUENCIES)]
-    if of_scores:
-        names += ["delta/AP"]
-        names += [f"maskiou/{name}{scope.suffix}" for scope in SCOPES for name in AGREEMENT]
+    names = number_names(tasks, ["maskiou"] if of_scores else [])
     if len(cfg.DATASETS.TEST) == 1:
         return names
     return [f"{dataset}/{name}" for dataset in cfg.DATASETS.TEST for name in names]

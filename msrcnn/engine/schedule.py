@@ -1,16 +1,41 @@
 """Schedules: scaled to another batch (``SOLVER.AUTO_SCALE``), or counted in ``SOLVER.EPOCHS``."""
 
 import math
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 
 from detectron2.config import CfgNode
 
 from ..data.dataset_classes import training_images
+from ..errors import UserError
 from .config_rules import check_detections_from
 
 PERIODS = ("SOLVER.CHECKPOINT_PERIOD", "TEST.EVAL_PERIOD")
 DETECTIONS_FROM = "MODEL.ROI_MASKIOU_HEAD.DETECTIONS_FROM"
 WARMUP_SHARE = 10  # SOLVER.EPOCHS: the warm-up takes at most one in so many iterations
+
+
+def end_of_schedule(opts: Sequence) -> list:
+    """Returns the overrides that let ``SOLVER.MAX_ITER`` replace the number of epochs of a file.
+
+    Args:
+        opts: alternating keys and values; the result goes before them.
+
+    Raises:
+        UserError: if they also set ``SOLVER.EPOCHS``.
+    """
+    if "SOLVER.MAX_ITER" not in opts[::2]:
+        return []
+    if "SOLVER.EPOCHS" in opts[::2]:
+        raise UserError("SOLVER.EPOCHS sets SOLVER.MAX_ITER, which is also given: choose one")
+    return ["SOLVER.EPOCHS", 0]
+
+
+def values_as_given(opts: Sequence) -> Sequence[str]:
+    """Returns the keys whose values in overrides are those of the run.
+
+    ``SOLVER.AUTO_SCALE`` as a key scales all values, also those given with it.
+    """
+    return () if "SOLVER.AUTO_SCALE" in opts[::2] else opts[::2]
 
 
 def scale_schedule(cfg: CfgNode, keep: Container[str] = ()) -> list[str]:

@@ -38,7 +38,9 @@ def read_evaluations(path: Path) -> list[dict]:
 
 
 def _parsed(line: bytes) -> dict:
+    """Returns the record in a line; empty if the line is incomplete or not a record."""
     try:
-        return json.loads(line)
+        record = json.loads(line)
     except ValueError:
         return {}
+    return record if isinstance(record, dict) else {}

@@ -39,7 +39,8 @@ class Detections:
         bbox: array of shape (N, 4), boxes as (x, y, width, height) in pixels.
         score: array of shape (N,), the box score.
         maskiou: array of shape (N,), the predicted MaskIoU.
-        mask_score: array of shape (N,), box score x predicted MaskIoU.
+        mask_score: array of shape (N,), box score x predicted MaskIoU, with the exponents of the
+            model's config, see :func:`~..modeling.mask_score.mask_score`.
         mask_confidence: array of shape (N,), the mean foreground probability of the mask.
         segmentation: N masks as compressed RLE. A list of dicts in the format of
             ``pycocotools.mask.encode`` is converted.

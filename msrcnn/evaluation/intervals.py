@@ -11,7 +11,8 @@ CONFIDENCE = 0.95
 def student_interval(values: list[float]) -> list[float] | None:
     """Returns the 95% confidence interval of the mean of independent values, by Student's t.
 
-    ``None`` for fewer than two values. The results of one run, given twice, are one value.
+    ``None`` for fewer than two values. The caller leaves out repeats of one run, which are not
+    independent.
     """
     if len(values) < 2:
         return None

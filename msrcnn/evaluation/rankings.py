@@ -2,16 +2,16 @@
 
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 from pycocotools.coco import COCO
 from tabulate import tabulate
 
-from .agreement import quality_statistics
+from .agreement import AGREEMENT, SCOPES, quality_statistics
 from .bootstrap import gain_interval
-from .coco_metrics import ENGINES, METRICS, RECALL_THRESHOLDS, AveragePrecision
+from .coco_metrics import ENGINES, FREQUENCIES, METRICS, RECALL_THRESHOLDS, AveragePrecision
 from .confusion import confusion
 from .detection_rules import check_detections
 from .detections import Detections
@@ -39,6 +39,25 @@ COMPARED = ("segm_box_score", "segm_mask_score")
 # Everything that AP is reported for: the rows of tables. A score that also tells whether there is
 # an object ranks boxes better, too.
 AP_LABELS = {"bbox": "box AP", "bbox_mask_score": "box AP by mask score", **RANKINGS}
+
+
+def number_names(tasks: Collection[str], scores: Iterable[str]) -> list[str]:
+    """Returns the names of the numbers that an evaluation reports, such as ``bbox/AP``.
+
+    Args:
+        tasks: those of ``AP_LABELS`` that apply.
+        scores: those of :data:`~.agreement.SCORES` that apply.
+    """
+    names = [f"{task}/{metric}" for task in tasks for metric in (*METRICS, *FREQUENCIES)]
+    if "segm_mask_score" in tasks:
+        names.append("delta/AP")
+    names += [
+        f"{score}/{name}{scope.suffix}"
+        for score in scores
+        for scope in SCOPES
+        for name in AGREEMENT
+    ]
+    return names
 
 
 @dataclass(frozen=True, eq=False)

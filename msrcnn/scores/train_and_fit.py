@@ -64,7 +64,12 @@ def training_config(cfg: CfgNode) -> CfgNode:
 
 def detector_weights(cfg: CfgNode) -> Path:
     """Returns the weights that a training leaves: the best ones, or the last without KEEP_BEST."""
-    return Path(cfg.OUTPUT_DIR) / (f"{BEST}.pth" if cfg.SOLVER.KEEP_BEST else FINAL_WEIGHTS)
+    return Path(cfg.OUTPUT_DIR) / weights_name(cfg)
+
+
+def weights_name(cfg: CfgNode) -> str:
+    """Returns the name of :func:`detector_weights` in the output folder of the training."""
+    return f"{BEST}.pth" if cfg.SOLVER.KEEP_BEST else FINAL_WEIGHTS
 
 
 def _fit(cfg: CfgNode) -> None:

@@ -58,8 +58,9 @@ def _draw_means(axes: Axes, results: dict, variants: dict[str, dict]) -> None:
     baseline = variants.get(results["baseline"])
     if baseline:
         axes.axvline(baseline["mean"][column], color=BASELINE_COLOR, linewidth=0.8, linestyle=":")
-    if results["detector"] and results["columns"][column] == "segm_mask_score/AP":
-        by_box = results["detector"]["segm_box_score"]["AP"]
+    box_score = (results["detector"] or {}).get("segm_box_score")
+    if box_score and results["columns"][column] == "segm_mask_score/AP":
+        by_box = box_score["AP"]
         axes.axvline(by_box, color=PUBLISHED_COLOR, linewidth=0.8, linestyle="--")
         axes.annotate(
             *("by box score", (by_box, 1.0)),

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from msrcnn.ablation.breakdown import breakdown
+from msrcnn.errors import UserError
 from msrcnn.evaluation import student_interval
 
 NOTHING = {"AP": None, "APs": None, "APm": None, "APl": None}
@@ -93,6 +94,24 @@ def test_one_seed_has_no_interval(table):
     found = breakdown([evaluation(40, 42)], [table("a", 20, 25)])
     assert found["all"]["all"]["gain"] == {"mean": 2, "std": None, "ci95": None}
     json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot read .*: No such file or directory"),
+        (b"ranking,AP\nbbox,5\n", "damaged .*category"),
+        (b"ranking,category,AP\nbbox,cup,high\n", "damaged .*'high'"),
+        (b"ranking,category,AP\nbbox,\xff,5\n", "damaged .*utf-8"),
+    ],
+)
+def test_a_table_of_classes_that_cannot_be_read_is_named(content, message, tmp_path):
+    path = tmp_path / "per_class.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=f"{message}.*: delete 'result.json' beside it") as caught:
+        breakdown([evaluation(40, 42)], [path])
+    assert str(path) in str(caught.value)
 
 
 def test_without_mask_score_there_is_none():

@@ -12,16 +12,27 @@ from msrcnn.ablation.estimate import estimate
 
 
 @pytest.fixture
-def plan(tmp_path, shapes_root, monkeypatch):
-    """A plan of two variants that are fitted, and one that is trained; a step takes 30 seconds."""
+def make(tmp_path, shapes_root, monkeypatch):
+    """Plans a head-only sweep with two seeds; a step takes 30 seconds."""
     monkeypatch.setattr(estimate_module, "seconds_per_step", lambda run, num_gpus: 30.0)
+
+    def make(**changes):
+        sweep = load_sweep(write_sweep(tmp_path, seeds=[1, 2], **changes))
+        data = custom_data(shapes_root)
+        return make_plan(sweep, "full", tmp_path / "runs", head_only=True, **data)
+
+    return make
+
+
+@pytest.fixture
+def plan(make):
+    """A plan of two variants that are fitted, and one that is trained."""
     variants = {
         "concat": {},
         "l2_rank": {"set": {"MODEL.ROI_MASKIOU_HEAD.LOSS_TYPE": "l2_rank"}},
         "proposals": {"set": PROPOSALS},
     }
-    sweep = load_sweep(write_sweep(tmp_path, seeds=[1, 2], head_only=FITS, variants=variants))
-    return make_plan(sweep, "full", tmp_path / "runs", head_only=True, **custom_data(shapes_root))
+    return make(head_only=FITS, variants=variants)
 
 
 def complete_samples(run):
@@ -48,6 +59,24 @@ def test_fits_are_not_timed(plan):
     assert row("concat") == "2 1 6 x 32 detections - not known"
     assert row("l2_rank") == "2 2 6 x 32 detections - 0:00:00"
     assert "Not timed: 1 fit, the evaluations." in text
+
+
+def test_variants_wait_for_the_detector_that_they_share(plan):
+    text = estimate(plan, places=2, num_gpus=0)
+    assert "about 0:04:00 in total, at best 0:03:00 with 2 runs at a time" in text
+
+
+def test_joint_detectors_are_trained_at_the_same_time(make):
+    plan = make(joint=True, variants={"concat": {}})
+    text = estimate(plan, places=2, num_gpus=0)
+    assert "about 0:04:00 in total, at best 0:02:00 with 2 runs at a time" in text
+    text = estimate(plan, places=4, num_gpus=0)
+    assert "at best 0:02:00 with 4 runs at a time" in text  # each of them takes as long
+
+
+def test_runs_that_variants_share_are_counted_once(make):
+    plan = make(variants={"concat": {}, "same": {}})
+    assert "Training: about 0:04:00 in total" in estimate(plan, places=1, num_gpus=0)
 
 
 def test_progress_of_a_fit_is_what_it_does(plan):

@@ -134,6 +134,28 @@ def test_joint_sweep(shapes_root, tmp_path):
     assert samples_note(plan).count("samples") == 2
 
 
+@pytest.mark.parametrize(("metric", "name"), [("", "final"), ("bbox/AP", "best")])
+@pytest.mark.parametrize("joint", [False, True])
+def test_heads_start_from_the_weights_that_a_training_chooses(
+    joint, metric, name, shapes_root, tmp_path, monkeypatch
+):
+    launched = []
+    monkeypatch.setattr(job_module, "launch_processes", lambda main, how: launched.append(main))
+    monkeypatch.setattr(job_module, "record_result", lambda *args: None)
+    settings = {**DETECTOR, "SOLVER.KEEP_BEST": metric, "TEST.EVAL_PERIOD": 10}
+    variants = {"concat": {"set": PROPOSALS}, "fitted": {}}
+    plan = planned(tmp_path, shapes_root, variants, set=settings, joint=joint)
+    create_folder(plan.detector)
+    weights = plan.detector.folder / f"model_{name}.pth"
+    weights.touch()
+    for variant in variants:
+        run = plan.variants[variant][1]
+        create_folder(run)
+        RunJob(run, plan.train_data, plan.val_data, 0, None, "sample")()
+    assert len(launched) == 3  # one, and a pass and a fit
+    assert {main.args[0].MODEL.WEIGHTS for main in launched} == {str(weights)}
+
+
 @pytest.mark.slow
 def test_another_sweep_of_the_detector_needs_no_pass(sweep, shapes_root, tmp_path):
     first, _ = sweep

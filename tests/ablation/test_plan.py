@@ -200,6 +200,15 @@ def test_joint_protocol_has_a_detector_for_each_seed(plan):
     )
 
 
+def test_joint_detectors_take_turns_with_their_variants(plan):
+    variants = {"concat": {}, "fit": {"set": FIT}, "same": {"set": FIT}}
+    planned = plan(head_only=True, joint=True, seeds=[1, 5], variants=variants)
+    titles = [run.title for run in planned.runs]
+    assert [title.rpartition(" ")[2] for title in titles] == ["1"] * 3 + ["5"] * 3
+    assert titles[0] == "mask_rcnn seed 1"
+    assert titles[3] == "mask_rcnn seed 5"
+
+
 def test_joint_protocol_rejects_a_head_that_nobody_trains(plan):
     variants = {"concat": {}, "wide": {"set": {"MODEL.ROI_MASKIOU_HEAD.FC_DIM": 48}}}
     with pytest.raises(UserError, match="variant 'wide': the protocol is 'joint'"):
@@ -323,6 +332,28 @@ def test_steps_are_those_that_will_be_taken(plan):
     assert "8 steps of 1 image" in describe(plan(opts=opts))
     variants = {"concat": {"set": {"SOLVER.MAX_ITER": 9}}, "multiply": {}}
     assert "; 4 to 9 steps of 2 images" in describe(plan(variants=variants))
+
+
+def test_epochs_and_iterations_of_a_sweep_replace_each_other(plan):
+    """As on the command line of ``msrcnn train``; values as given are not stretched."""
+
+    def solver(*, variant=(), opts=(), **changes):
+        variants = {"concat": {"set": dict(variant)}}
+        return plan(variants=variants, opts=opts, **changes).variants["concat"][1].cfg.SOLVER
+
+    epochs, iterations = {"SOLVER.EPOCHS": 3}, {"SOLVER.MAX_ITER": 700, "SOLVER.STEPS": [500]}
+    stretched = solver(set=epochs)
+    assert stretched.MAX_ITER not in (4, 700)
+    given = solver(set=epochs, variant=iterations)
+    assert (given.MAX_ITER, given.STEPS, given.EPOCHS) == (700, (500,), 0)
+    assert solver(set=iterations, variant=epochs).MAX_ITER == stretched.MAX_ITER
+    assert solver(set=epochs, opts=["SOLVER.MAX_ITER", "9"]).MAX_ITER == 9
+    assert solver(set={**epochs, "SOLVER.STEPS": [5]}).STEPS == (5,)
+    message = "SOLVER.EPOCHS sets SOLVER.MAX_ITER, which is also given: choose one"
+    with pytest.raises(UserError, match=f"variant 'concat': {message}"):
+        solver(set={**epochs, **iterations})
+    with pytest.raises(UserError, match=f"^{message}"):
+        solver(opts=["SOLVER.MAX_ITER", "9", "SOLVER.EPOCHS", "3"])
 
 
 def test_checkpoints_are_frequent_and_few(plan):

@@ -14,7 +14,7 @@ from msrcnn.ablation.display import Display
 from msrcnn.ablation.job import create_folder
 from msrcnn.ablation.launcher import Job, JobState, Launcher
 from msrcnn.ablation.scheduler import Status
-from msrcnn.errors import Interrupted
+from msrcnn.errors import Interrupted, UserError
 
 
 class FakeJob(Job):
@@ -130,20 +130,30 @@ def test_two_sweeps_at_once_share_a_run_under_two_names(plan, tmp_path):
     assert [path.name for path in (tmp_path / "runs").glob("*-*")] == [theirs.folder.name]
 
 
-def test_a_run_that_cannot_be_started_is_one_that_failed(plan):
+@pytest.mark.parametrize("error", [RuntimeError("no room"), UserError("no room")])
+def test_a_run_that_cannot_be_started_is_one_that_failed(error, plan):
     planned = plan()
     launcher = FakeLauncher(planned)
 
     def submit(job, folder, name):
         if len(launcher.started) == 1:
             launcher.started.append("refused")
-            raise RuntimeError("too many jobs")
+            raise error
         return FakeLauncher.submit(launcher, job, folder, name)
 
     launcher.submit = submit
     states = run_all(planned, launcher, lambda states: None, "sample")
     assert [state.status for state in states].count(Status.DONE) == 3
-    assert states[1].reason == "its job could not be started: too many jobs"
+    assert states[1].reason == "its job could not be started: no room"
+
+
+def test_a_run_whose_folder_cannot_be_written_is_one_that_failed(plan):
+    planned = plan()
+    planned.runs[1].folder.parent.mkdir()
+    planned.runs[1].folder.touch()  # a file in its place
+    states = run_all(planned, FakeLauncher(planned), lambda states: None, "sample")
+    assert [state.status for state in states].count(Status.DONE) == 3
+    assert states[1].reason.startswith("its job could not be started: ")
 
 
 def late(launcher, monkeypatch):

@@ -33,8 +33,10 @@ def test_a_sweep_file(tmp_path):
     assert sweep.protocols["full"].seeds == [1, 2, 3]
 
 
-def test_agreement_over_all_detections_can_be_reported(tmp_path):
-    report = {"AP": "segm_mask_score/AP", "Pearson": "maskiou/pearson_all"}
+@pytest.mark.parametrize("key", ["maskiou/pearson_all", "segm_mask_score/APr", "delta/AP"])
+def test_what_an_evaluation_has_can_be_reported(key, tmp_path):
+    """Over all detections, and of LVIS by the frequency of classes."""
+    report = {"AP": "segm_mask_score/AP", "another": key}
     assert load_sweep(write_sweep(tmp_path, report=report)).report == report
 
 

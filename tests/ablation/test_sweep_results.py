@@ -201,6 +201,37 @@ def test_learning_curve_of_a_training_that_stopped_early(plan):
     assert [each["iteration"] for each in curve] == [10, 20]
 
 
+def test_learning_curve_of_a_training_that_goes_on(plan):
+    """Its last evaluation is one of those that count from 0."""
+    planned = plan(only_heads=True, set={"SOLVER.MAX_ITER": 3000})
+    planned.detector.folder.mkdir(parents=True)
+    lines = [{"iteration": i, "bbox/AP": 9.0, "segm_box_score/AP": 1} for i in (499, 999)]
+    log = planned.detector.folder / "metrics.json"
+    log.write_text("\n".join(json.dumps(line) for line in lines))
+    (curve,) = collect(planned)["learning_curves"].values()
+    assert [each["iteration"] for each in curve] == [500, 1000]
+
+
+def test_steps_are_those_that_were_taken(plan):
+    """A training may stop early."""
+    early = {"SOLVER.EARLY_STOP": 1, "SOLVER.KEEP_BEST": "bbox/AP", "TEST.EVAL_PERIOD": 1}
+    planned = plan(only_heads=True, set=early)
+    for run in planned.runs:
+        finish(run, 30.0, steps=1)
+    results = collect(planned)
+    assert results["detector"] is None  # whose last weights were evaluated; heads have the best
+    assert {run["steps"] for run in results["variants"]["concat"]["runs"]} == {1}
+    description = results["protocol"]["description"]
+    assert "up to 2 steps of 2 images" in description
+    assert "trained for up to 4 steps" in description
+
+
+def test_steps_of_the_detector(plan):
+    planned = plan(only_heads=True)
+    finish(planned.detector, None, steps=3)
+    assert collect(planned)["detector"]["steps"] == 3
+
+
 def test_times_of_the_detectors(plan):
     planned = plan(only_heads=True)
     assert collect(planned)["detector_times"] == {}
@@ -274,6 +305,30 @@ def test_a_damaged_result_is_named(plan):
     (planned.runs[0].folder / "result.json").write_text("{")
     with pytest.raises(UserError, match="result.json' is damaged .*delete it"):
         collect(planned)
+
+
+@pytest.mark.parametrize("key", ["evaluation", "hardware", "versions"])
+def test_a_result_without_a_part_is_damaged(key, plan):
+    planned = plan()
+    finish(planned.runs[0], 30.0)
+    path = planned.runs[0].folder / "result.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, key: None}))
+    with pytest.raises(UserError, match=f"result.json' is damaged .*'{key}'.*: delete it"):
+        collect(planned)
+
+
+def test_numbers_that_a_result_lacks_do_not_apply(plan):
+    planned = plan(only_heads=True, report={"AP": "segm_mask_score/AP", "rho": "maskiou/pearson"})
+    for run in planned.runs:
+        finish(run, 30.0)
+        path = run.folder / "result.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "evaluation": {}}))
+    results = collect(planned)
+    assert results["variants"]["concat"]["mean"] == {"AP": None, "rho": None}
+    assert results["detector"]["segm_oracle"] is None
+    assert table(results)
+    assert notes(results)
 
 
 def test_labels_are_only_text(finished):

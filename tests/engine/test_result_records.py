@@ -54,6 +54,13 @@ def test_training_log_of_a_killed_run(tmp_path):
     assert training == {"steps": 2, "seconds_per_step": None}
 
 
+@pytest.mark.parametrize("other", ["5", "null", '"total_loss"', '["total_loss", "bbox/AP"]'])
+def test_lines_of_a_log_that_are_no_records_are_skipped(other, tmp_path):
+    log = tmp_path / "metrics.json"
+    log.write_text(f'{other}\n{{"iteration": 1, "total_loss": 2.0, "bbox/AP": 3.0}}\n')
+    assert len(read_training_log(log)) == len(read_evaluations(log)) == 1
+
+
 def test_end_of_a_training_log(tmp_path):
     log = tmp_path / "metrics.json"
     lines = [{"iteration": i, "total_loss": 2.0} for i in range(1000)]
@@ -82,7 +89,8 @@ def test_an_evaluation_that_cannot_be_read(tmp_path, content):
     evaluation = tmp_path / "evaluation.json"
     if content is not None:
         evaluation.write_text(content)
-    with pytest.raises(UserError, match=f"'{evaluation}'(: No such file| is damaged)"):
+    message = f"'{evaluation}'(: No such file| is damaged).*: evaluate again"
+    with pytest.raises(UserError, match=message):
         record_result(evaluation, "make demo", tmp_path / "a.json")
 
 

@@ -94,6 +94,8 @@ def test_the_detector_of_head_only_sweeps_is_a_line(results):
     before = len(draw_variants(results).axes[0].lines)
     results["detector"] = {"segm_box_score": {"AP": 29.0}}
     assert len(draw_variants(results).axes[0].lines) == before + 1
+    results["detector"] = {"segm_box_score": None}
+    assert len(draw_variants(results).axes[0].lines) == before
 
 
 def test_cost_of_more_variants_than_colors(results):
