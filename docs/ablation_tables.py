@@ -46,13 +46,17 @@ def sweeps() -> None:
             print(f"* {LABELS[data].capitalize()}: {conclusion(results)}")
 
 
+def _ran(results: dict, variant: str) -> bool:
+    return variant in results["variants"] and bool(results["variants"][variant]["runs"])
+
+
 def over_default_fit() -> None:
     """What options of a fit gain over its default, paired by seed."""
     found = recorded("score")
     gained = {
         label: [
             paired(*(per_seed(results, name, "AP") for name in (variant, DEFAULT)))
-            if {variant, DEFAULT} <= set(results["variants"])
+            if _ran(results, variant) and _ran(results, DEFAULT)
             else []
             for results in found.values()
         ]
@@ -89,7 +93,7 @@ def _rows(found: dict[str, dict]) -> list[list[str]]:
     rows = []
     for name, variant in first["variants"].items():
         cells = [
-            _cell(results["variants"][name]) if name in results["variants"] else "-"
+            _cell(results["variants"][name]) if _ran(results, name) else "-"
             for results in found.values()
         ]
         if first["published_source"]:

