@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=not_negative,
         default=CACHE_GB,
         metavar="N",
-        help="size limit of the cache in GB; beyond it, detections are sampled (default: 8)",
+        help="size of the cache in GB; beyond it, detections are drawn (default: %(default)g)",
     )
     parser.add_argument(
         "--keep-cache",
