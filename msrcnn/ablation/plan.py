@@ -1,8 +1,8 @@
 """From a sweep file to the runs that it asks for, each with its complete, checked config."""
 
 import difflib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -130,6 +130,20 @@ class Plan:
         by_seed += self.variants.values()
         runs = [each[seed] for seed in self.protocol.seeds for each in by_seed]
         return list({run.digest: run for run in runs}.values())
+
+    def part(self, names: Collection[str]) -> "Plan":
+        """Returns the plan with some of its variants, in the order of the file.
+
+        Raises:
+            UserError: if there is no such variant.
+        """
+        for name in names:
+            if name not in self.variants:
+                known = ", ".join(f"'{each}'" for each in self.variants)
+                raise UserError(f"{self.sweep.path} has no variant '{name}'; it has {known}")
+        return replace(
+            self, variants={name: runs for name, runs in self.variants.items() if name in names}
+        )
 
     @property
     def detector(self) -> Run | None:

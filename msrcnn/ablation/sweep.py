@@ -1,7 +1,7 @@
 """Sweep files: which variants are compared, how each is trained, and what is reported."""
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -161,19 +161,6 @@ class Sweep(Protocol):
         if name not in (None, *names):
             raise UserError(f"{self.path} has no {kind} '{name}'; it has {_quoted(names)}")
         return name or names[0]
-
-    def part(self, names: Collection[str]) -> "Sweep":
-        """Returns the sweep with some of its variants, for what is run; not for its results.
-
-        Raises:
-            UserError: if there is no such variant.
-        """
-        for name in names:
-            if name not in self.variants:
-                known = _quoted(self.variants)
-                raise UserError(f"{self.path} has no variant '{name}'; it has {known}")
-        kept = {name: variant for name, variant in self.variants.items() if name in names}
-        return self.model_copy(update={"variants": kept})
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..ablation import Plan, Sweep, load_sweep, make_plan, run_all, samples_note, write_outputs
+from ..ablation import Plan, load_sweep, make_plan, run_all, samples_note, write_outputs
 from ..ablation.display import Display
 from ..ablation.estimate import estimate
 from ..ablation.launcher import Launcher
@@ -56,8 +56,16 @@ def _names(text: str) -> list[str]:
 def run(args: argparse.Namespace) -> None:
     silence_known_warnings()
     sweep = load_sweep(args.sweep)
-    plan = _plan(args, sweep)
-    wanted = _plan(args, sweep.part(args.variants)) if args.variants else plan
+    plan = make_plan(
+        sweep,
+        sweep.choose_protocol(args.protocol, quick=args.quick),
+        (args.runs_dir or args.output_dir / "runs").resolve(),
+        head_only=args.head_only,
+        train_data=args.train_data,
+        val_data=args.val_data,
+        opts=args.opts,
+    )
+    wanted = plan.part(args.variants) if args.variants else plan
     # The record names the command that produced the results, also if tables are rebuilt later.
     command = args.command_line.replace(" --report-only", "")
     if args.report_only:
@@ -73,18 +81,6 @@ def run(args: argparse.Namespace) -> None:
     if note := samples_note(plan):
         print(note)
     _raise_failures(states)
-
-
-def _plan(args: argparse.Namespace, sweep: Sweep) -> Plan:
-    return make_plan(
-        sweep,
-        sweep.choose_protocol(args.protocol, quick=args.quick),
-        (args.runs_dir or args.output_dir / "runs").resolve(),
-        head_only=args.head_only,
-        train_data=args.train_data,
-        val_data=args.val_data,
-        opts=args.opts,
-    )
 
 
 def _launcher(args: argparse.Namespace) -> Launcher:

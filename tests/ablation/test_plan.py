@@ -401,3 +401,15 @@ def test_costs_are_there_where_they_are_reported(plan):
 
 def test_folders_are_below_the_runs(plan, tmp_path):
     assert all(Path(run.folder).parent == tmp_path / "runs" for run in plan().runs)
+
+
+def test_part_of_a_plan(plan):
+    convs = "MODEL.ROI_MASKIOU_HEAD.NUM_CONV"
+    variants = {"concat": {}, "three": {"set": {convs: 3}}, "two": {"set": {convs: 2}}}
+    whole = plan(variants=variants)
+    part = whole.part(["two", "three"])
+    assert list(part.variants) == ["three", "two"]  # in the order of the file
+    assert part.runs == [run for run in whole.runs if run.name != "concat"]
+    assert part.sweep is whole.sweep
+    with pytest.raises(UserError, match=r"has no variant 'four'; it has 'concat', 'three', 'two'"):
+        whole.part(["two", "four"])

@@ -129,12 +129,3 @@ def test_protocols_by_name(tmp_path):
         sweep.choose_protocol("full", quick=True)
     with pytest.raises(UserError, match="has no quick protocol: add one"):
         load_sweep(write_sweep(tmp_path)).choose_protocol(None, quick=True)
-
-
-def test_part_of_a_sweep():
-    sweep = load_sweep("score")
-    part = sweep.part(["views", "scalars"])
-    assert list(part.variants) == ["scalars", "views"]  # in the order of the file
-    assert part.path == sweep.path
-    with pytest.raises(UserError, match=r"score.yaml has no variant 'view'; it has 'zero', .*"):
-        sweep.part(["view"])
