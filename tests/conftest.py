@@ -20,7 +20,7 @@ from msrcnn import get_config
 from msrcnn.checkpoint import safe_load
 from msrcnn.cli import main
 from msrcnn.data.shapes import make_split
-from msrcnn.evaluation import Evaluation, bootstrap, evaluate_detections
+from msrcnn.evaluation import Evaluation, EvaluationSettings, bootstrap, evaluate_detections
 
 ROOT = Path(__file__).parent.parent
 
@@ -97,7 +97,9 @@ def shapes_root(tmp_path_factory) -> Path:
 def evaluation(shapes_root) -> Evaluation:
     """An evaluation of synthetic detections with all scores on the shapes training images."""
     ground_truth = COCO(str(shapes_root / "annotations" / "instances_train.json"))
-    return evaluate_detections(ground_truth, stand_in(ground_truth), bootstrap=50)
+    return evaluate_detections(
+        ground_truth, stand_in(ground_truth), EvaluationSettings(bootstrap=50)
+    )
 
 
 @pytest.fixture(scope="session", params=["mask scoring", *CASES, "coco", "nuclei"])
@@ -107,11 +109,13 @@ def any_evaluation(request, evaluation) -> Evaluation:
         return evaluation
     if request.param in CASES:
         case = CASES[request.param](evaluation.ground_truth, evaluation.detections)
-        return evaluate_detections(*case, bootstrap=10)
+        return evaluate_detections(*case, EvaluationSettings(bootstrap=10))
     path = {"coco": "annotations/instances_val2017.json", "nuclei": "val.json"}[request.param]
     root = request.getfixturevalue(f"{request.param}_root")
     ground_truth = first_images(COCO(str(root / path)), 25)
-    return evaluate_detections(ground_truth, stand_in(ground_truth), bootstrap=10)
+    return evaluate_detections(
+        ground_truth, stand_in(ground_truth), EvaluationSettings(bootstrap=10)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -196,13 +196,13 @@ def _image_interval(baseline: Run, run: Run) -> list[float] | None:
         return None
     ground_truth = load_ground_truth(run.cfg.DATASETS.TEST[0])
     settings = evaluation_settings(run.cfg)
-    if not settings["bootstrap"]:
+    if not settings.bootstrap:
         return None
     before, after = (
-        match_detections(ground_truth, found, "segm", found.mask_score, settings["max_dets"])
+        match_detections(ground_truth, found, "segm", found.mask_score, settings.max_dets)
         for found in (load_predictions(file, ground_truth) for file in files.values())
     )
-    return gain_interval(before, after, settings["bootstrap"])
+    return gain_interval(before, after, settings.bootstrap)
 
 
 def _detector(plan: Plan, records: dict[str, dict]) -> dict | None:

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections import OrderedDict
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -93,9 +94,9 @@ def evaluate_predictions(cfg: CfgNode, paths: list[str]) -> OrderedDict:
         ground_truth,
         detections,
         output_dir,
+        evaluation_settings(cfg),
         provenance=provenance,
         report=partial(publish_evaluation, dataset_name=dataset_name),
-        **evaluation_settings(cfg),
     )
 
 
@@ -103,7 +104,7 @@ def _compare(
     cfg: CfgNode, ground_truth: COCO, files: dict[str, Detections], output: Path, provenance: dict
 ) -> None:
     settings = evaluation_settings(cfg)
-    comparison = compare_detections(ground_truth, files, **settings)
-    comparison["provenance"] = {"software": software(), **provenance, **settings}
+    comparison = compare_detections(ground_truth, files, settings)
+    comparison["provenance"] = {"software": software(), **provenance, **asdict(settings)}
     write_file(output, json.dumps(comparison, indent=2) + "\n")
     logger.info("Results in %s\n%s", output, comparison_table(comparison))

@@ -1,6 +1,7 @@
 """Builds evaluators from a config."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from detectron2.config import CfgNode
 
 from ..checkpoint.checkpoint_files import FINAL_WEIGHTS
 from ..data.custom import custom_annotations
-from ..evaluation import MaskScoringEvaluator
+from ..evaluation import EvaluationSettings, MaskScoringEvaluator
 from ..modeling import ROI_MASKIOU_HEAD_REGISTRY
 from ..modeling.maskiou_head import MaskConfidenceHead
 from ..provenance import file_record
@@ -16,30 +17,30 @@ from .main_settings import main_settings
 from .publish import publish_evaluation, training_storage
 
 
-def evaluation_settings(cfg: CfgNode) -> dict:
-    """Returns the arguments of ``evaluate_detections`` that a config sets."""
-    return {
-        "max_dets": cfg.TEST.DETECTIONS_PER_IMAGE,
-        "engine": cfg.TEST.COCO_ENGINE,
-        "bootstrap": cfg.TEST.BOOTSTRAP,
-        "confidence_exponent": cfg.TEST.CONFIDENCE_EXPONENT,
-    }
+def evaluation_settings(cfg: CfgNode) -> EvaluationSettings:
+    """Returns the settings of a config's evaluations."""
+    return EvaluationSettings(
+        max_dets=cfg.TEST.DETECTIONS_PER_IMAGE,
+        engine=cfg.TEST.COCO_ENGINE,
+        bootstrap=cfg.TEST.BOOTSTRAP,
+        confidence_exponent=cfg.TEST.CONFIDENCE_EXPONENT,
+    )
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str) -> MaskScoringEvaluator:
     """Builds the evaluator of a dataset; with several datasets, each has its own folder."""
     settings = evaluation_settings(cfg)
-    if _is_periodic(cfg):
-        settings["bootstrap"] = 0  # slow, and only the final result needs an interval
+    if _is_periodic(cfg):  # an interval is slow, and only the final result needs it
+        settings = replace(settings, bootstrap=0)
     return MaskScoringEvaluator(
         dataset_name,
         str(Path(cfg.OUTPUT_DIR) / output_folder(dataset_name, cfg.DATASETS.TEST)),
+        settings,
         num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES,
         class_names=cfg.DATASETS.CLASS_NAMES,
         false_positives=_false_positives(cfg),
         provenance=_provenance(cfg),
         report=partial(publish_evaluation, dataset_name=dataset_name),
-        **settings,
     )
 
 

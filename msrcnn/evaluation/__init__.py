@@ -11,6 +11,7 @@ from .intervals import student_interval
 from .predictions_file import load_predictions, save_predictions
 from .rankings import AP_LABELS, ORACLES, RANKINGS, Evaluation, evaluate_detections, metrics_table
 from .result_files import PER_CLASS, evaluate_and_write, write_results
+from .settings import EvaluationSettings
 
 __all__ = [
     "AP_LABELS",
@@ -23,6 +24,7 @@ __all__ = [
     "AveragePrecision",
     "Detections",
     "Evaluation",
+    "EvaluationSettings",
     "MaskScoringEvaluator",
     "ap_interval",
     "compare_detections",

@@ -4,7 +4,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
@@ -16,6 +15,7 @@ from .ground_truth import dataset_record, load_ground_truth
 from .predictions_file import save_predictions
 from .rankings import Evaluation
 from .result_files import evaluate_and_write, write_results
+from .settings import DEFAULT_SETTINGS, EvaluationSettings
 
 PART_SIZE = 100  # images whose detections are joined
 
@@ -31,13 +31,10 @@ class MaskScoringEvaluator(DatasetEvaluator):
         self,
         dataset_name: str,
         output_dir: str,
+        settings: EvaluationSettings = DEFAULT_SETTINGS,
         *,
         num_classes: int | None = None,
         class_names: Sequence[str] = (),
-        max_dets: int = 100,
-        engine: str = "hotcoco",
-        bootstrap: int = 1000,
-        confidence_exponent: float = 1.0,
         false_positives: str | None = None,
         provenance: dict | None = None,
         report: Callable[[Evaluation, Path], None] | None = None,
@@ -48,13 +45,13 @@ class MaskScoringEvaluator(DatasetEvaluator):
             output_dir: folder for the files of :func:`evaluate_and_write`. Its subfolder
                 ``inference/`` receives ``predictions.npz``, which contains all detections, and
                 the files of :func:`write_results`.
+            settings: how to evaluate the detections.
             num_classes: number of classes of the model, compared with the dataset's categories;
                 ``None`` skips the check.
             class_names: names of the model's classes by index, which are matched with those of the
                 dataset. The dataset may lack some of them: their detections are ignored. If empty,
                 only the numbers are compared.
-            max_dets, engine, bootstrap, confidence_exponent, false_positives: see
-                :func:`evaluate_detections`.
+            false_positives: see :func:`evaluate_detections`.
             provenance: what is known of the model, for ``evaluation.json``.
             report: called with the evaluation and the output folder, on the main process only.
 
@@ -71,13 +68,8 @@ class MaskScoringEvaluator(DatasetEvaluator):
                 f"these categories, with MODEL.ROI_HEADS.NUM_CLASSES {len(self._category_ids)}"
             )
         self._output_dir = Path(output_dir)
-        self._settings: dict[str, Any] = {
-            "max_dets": max_dets,
-            "engine": engine,
-            "bootstrap": bootstrap,
-            "confidence_exponent": confidence_exponent,
-            "false_positives": false_positives,
-        }
+        self._settings = settings
+        self._false_positives = false_positives
         self._provenance = {"dataset": dataset_record(dataset_name), **(provenance or {})}
         self._report = report
 
@@ -125,8 +117,9 @@ class MaskScoringEvaluator(DatasetEvaluator):
             self._ground_truth,
             detections,
             self._output_dir,
+            self._settings,
             seconds=seconds,
             provenance=self._provenance,
             report=self._report,
-            **self._settings,
+            false_positives=self._false_positives,
         )

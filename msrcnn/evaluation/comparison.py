@@ -1,7 +1,5 @@
 """Compares several sets of detections on one dataset."""
 
-from typing import Any
-
 from pycocotools.coco import COCO
 from tabulate import tabulate
 
@@ -16,16 +14,13 @@ from .rankings import (
     evaluate_detections,
     images_without_prediction,
 )
+from .settings import DEFAULT_SETTINGS, EvaluationSettings
 
 
 def compare_detections(
     ground_truth: COCO,
     detections: dict[str, Detections],
-    *,
-    max_dets: int = 100,
-    engine: str = "hotcoco",
-    bootstrap: int = 1000,
-    confidence_exponent: float = 1.0,
+    settings: EvaluationSettings = DEFAULT_SETTINGS,
 ) -> dict:
     """Evaluates sets of detections and computes what each gains in AP over the first.
 
@@ -35,7 +30,7 @@ def compare_detections(
     Args:
         ground_truth: the dataset, with annotations.
         detections: two or more sets of detections, by name.
-        max_dets, engine, bootstrap, confidence_exponent: see :func:`evaluate_detections`.
+        settings: how to evaluate them.
 
     Returns:
         A dict with
@@ -56,20 +51,11 @@ def compare_detections(
                 f"the first with id {missing[0]}: predict on all of them, or compare on a dataset "
                 "with the others only"
             )
-    settings: dict[str, Any] = {
-        "max_dets": max_dets,
-        "engine": engine,
-        "bootstrap": bootstrap,
-        "confidence_exponent": confidence_exponent,
-    }
     evaluations = {
-        name: evaluate_detections(ground_truth, each, **settings)
-        for name, each in detections.items()
+        name: evaluate_detections(ground_truth, each, settings) for name, each in detections.items()
     }
     first, *others = evaluations
-    gains = {
-        name: _gain(evaluations[first], evaluations[name], max_dets, bootstrap) for name in others
-    }
+    gains = {name: _gain(evaluations[first], evaluations[name], settings) for name in others}
     return {
         "evaluations": {name: each.summary for name, each in evaluations.items()},
         "baseline": first,
@@ -77,13 +63,13 @@ def compare_detections(
     }
 
 
-def _gain(first: Evaluation, other: Evaluation, max_dets: int, bootstrap: int) -> dict:
+def _gain(first: Evaluation, other: Evaluation, settings: EvaluationSettings) -> dict:
     both = (first, other)
     with_masks = all(each.scores for each in both)
     rankings = [_mask_ranking(each) if with_masks else "bbox" for each in both]
     before, after = (e.precision[ranking].metrics["AP"] for e, ranking in zip(both, rankings))
     interval = None
-    if bootstrap and before is not None:
+    if settings.bootstrap and before is not None:
         iou_type = "segm" if with_masks else "bbox"
         before_matches, after_matches = (
             match_detections(
@@ -91,11 +77,11 @@ def _gain(first: Evaluation, other: Evaluation, max_dets: int, bootstrap: int) -
                 each.detections,
                 iou_type,
                 each.scores.get(ranking, each.detections.score),
-                max_dets,
+                settings.max_dets,
             )
             for each, ranking in zip(both, rankings)
         )
-        interval = gain_interval(before_matches, after_matches, bootstrap)
+        interval = gain_interval(before_matches, after_matches, settings.bootstrap)
     gain = None if before is None or after is None else after - before
     return {"rankings": rankings, "AP": gain, "ci95": interval}
 

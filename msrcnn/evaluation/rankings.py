@@ -20,6 +20,7 @@ from .garbage import no_garbage_collection
 from .ground_truth import has_masks
 from .mask_quality import TrueMaskIoU, true_maskiou
 from .matching import match_detections
+from .settings import DEFAULT_SETTINGS, EvaluationSettings
 
 logger = logging.getLogger(__name__)
 
@@ -85,11 +86,8 @@ class Evaluation:
 def evaluate_detections(
     ground_truth: COCO,
     detections: Detections,
+    settings: EvaluationSettings = DEFAULT_SETTINGS,
     *,
-    max_dets: int = 100,
-    engine: str = "hotcoco",
-    bootstrap: int = 1000,
-    confidence_exponent: float = 1.0,
     false_positives: str | None = None,
 ) -> Evaluation:
     """Computes box AP, mask AP under every ranking that applies, and the quality of scores.
@@ -97,11 +95,7 @@ def evaluate_detections(
     Args:
         ground_truth: the dataset, with annotations.
         detections: the detections to evaluate.
-        max_dets: maximum number of detections per image, see
-            :meth:`~.coco_metrics.Engine.average_precision`.
-        engine: a key of ``ENGINES``.
-        bootstrap: number of bootstrap samples for the confidence interval of the gain; 0 skips it.
-        confidence_exponent: exponent of mask confidence in the ranking ``segm_mask_confidence``.
+        settings: how to evaluate them.
         false_positives: what the MaskIoU head was trained for, as the value of
             ``MODEL.ROI_MASKIOU_HEAD.FALSE_POSITIVES``; ``None`` if unknown.
 
@@ -140,7 +134,7 @@ def evaluate_detections(
             *(len(missing), len(ground_truth.imgs), missing[0]),
         )
     timer = _StageTimer()
-    coco_engine = ENGINES[engine](ground_truth)
+    coco_engine = ENGINES[settings.engine](ground_truth)
     with_masks = detections.segmentation is not None and has_masks(ground_truth)
     if detections.segmentation is not None and not with_masks:
         logger.warning("Some annotations have no segmentation: masks are not evaluated.")
@@ -154,20 +148,21 @@ def evaluate_detections(
         quality["maskiou"]["false_positives"] = false_positives
     timer.end_stage("true_maskiou")
 
-    scores = {} if true is None else _ranking_scores(detections, true, confidence_exponent)
+    scores = {} if true is None else _ranking_scores(detections, true, settings.confidence_exponent)
     ranked = {"bbox": ("bbox", detections.score)}
     if "segm_mask_score" in scores:
         ranked["bbox_mask_score"] = ("bbox", scores["segm_mask_score"])
     ranked.update({name: ("segm", ranking) for name, ranking in scores.items()})
     compared = compared_rankings(ranked)
     precision = {
-        name: coco_engine.average_precision(detections, iou_type, ranking, max_dets)
+        name: coco_engine.average_precision(detections, iou_type, ranking, settings.max_dets)
         for name, (iou_type, ranking) in ranked.items()
     }
     timer.end_stage("metrics")
 
     tide = {
-        name: error_types(ground_truth, detections, *ranked[name], max_dets) for name in compared
+        name: error_types(ground_truth, detections, *ranked[name], settings.max_dets)
+        for name in compared
     }
     confusions = confusion(ground_truth, detections, true)
     timer.end_stage("errors")
@@ -187,17 +182,17 @@ def evaluate_detections(
         "seconds": timer.seconds,
     }
     evaluation = Evaluation(ground_truth, detections, precision, scores, true, summary)
-    if bootstrap:
-        add_interval(evaluation, max_dets=max_dets, bootstrap=bootstrap)
+    if settings.bootstrap:
+        add_interval(evaluation, settings)
     return evaluation
 
 
-def add_interval(evaluation: Evaluation, *, max_dets: int, bootstrap: int) -> None:
+def add_interval(evaluation: Evaluation, settings: EvaluationSettings) -> None:
     """Adds the confidence interval of the mask score's gain to the summary of an evaluation.
 
     Args:
         evaluation: modified in place, unless its gain is ``None``.
-        max_dets, bootstrap: see :func:`evaluate_detections`.
+        settings: those of the evaluation.
     """
     if evaluation.summary["delta"]["AP"] is None:
         return
@@ -205,11 +200,11 @@ def add_interval(evaluation: Evaluation, *, max_dets: int, bootstrap: int) -> No
     before, after = (
         match_detections(
             *(evaluation.ground_truth, evaluation.detections, "segm"),
-            *(evaluation.scores[name], max_dets),
+            *(evaluation.scores[name], settings.max_dets),
         )
         for name in ("segm_box_score", "segm_mask_score")
     )
-    evaluation.summary["delta"]["ci95"] = gain_interval(before, after, bootstrap)
+    evaluation.summary["delta"]["ci95"] = gain_interval(before, after, settings.bootstrap)
     timer.end_stage("bootstrap")
     evaluation.summary["seconds"].update(timer.seconds)
 

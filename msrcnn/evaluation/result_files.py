@@ -6,6 +6,7 @@ import json
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from .detections import Detections
 from .garbage import no_garbage_collection
 from .ground_truth import has_annotations
 from .rankings import AP_LABELS, Evaluation, add_interval, evaluate_detections, metrics_table
+from .settings import DEFAULT_SETTINGS, EvaluationSettings
 
 logger = logging.getLogger(__name__)
 
@@ -60,14 +62,11 @@ def evaluate_and_write(
     ground_truth: COCO,
     detections: Detections,
     output_dir: Path,
+    settings: EvaluationSettings = DEFAULT_SETTINGS,
     *,
     seconds: dict[str, float] | None = None,
     provenance: dict | None = None,
     report: Callable[[Evaluation, Path], None] | None = None,
-    max_dets: int = 100,
-    engine: str = "hotcoco",
-    bootstrap: int = 1000,
-    confidence_exponent: float = 1.0,
     false_positives: str | None = None,
 ) -> OrderedDict:
     """Evaluates detections, logs tables and writes ``evaluation.json`` and ``per_class.csv``.
@@ -77,12 +76,12 @@ def evaluate_and_write(
             written, and a log message says so.
         detections: the detections to evaluate.
         output_dir: created if missing.
+        settings: how to evaluate them.
         seconds: time already spent, by stage; included in ``evaluation.json``.
         provenance: what the detections come from; included in ``evaluation.json`` with the
             software and the settings.
         report: called with the evaluation and the output folder.
-        max_dets, engine, bootstrap, confidence_exponent, false_positives: see
-            :func:`evaluate_detections`.
+        false_positives: see :func:`evaluate_detections`.
 
     Returns:
         The metrics that apply, as ``{task: {metric: value}}`` without ``None``, in the format
@@ -101,28 +100,24 @@ def evaluate_and_write(
     evaluation = evaluate_detections(
         ground_truth,
         detections,
-        max_dets=max_dets,
-        engine=engine,
-        bootstrap=0,
-        confidence_exponent=confidence_exponent,
+        replace(settings, bootstrap=0),
         false_positives=false_positives,
     )
     summary = evaluation.summary
     tables = "\n\n".join(filter(None, [metrics_table(summary), agreement_table(summary)]))
     logger.info("Evaluation results on %d images:\n%s", summary["images"], tables)
-    if bootstrap:  # slow, so it follows the table
+    if settings.bootstrap:  # slow, so it follows the table
         if summary["delta"]["AP"] is not None and not too_few_images(summary["images"]):
-            logger.info("Computing the confidence interval from %d bootstrap samples.", bootstrap)
-        add_interval(evaluation, max_dets=max_dets, bootstrap=bootstrap)
+            logger.info(
+                "Computing the confidence interval from %d bootstrap samples.", settings.bootstrap
+            )
+        add_interval(evaluation, settings)
     summary["seconds"] = {**(seconds or {}), **summary["seconds"]}
     summary["provenance"] = {
         "software": software(),
         "command": command(),
         **(provenance or {}),
-        "max_dets": max_dets,
-        "engine": engine,
-        "bootstrap": bootstrap,
-        "confidence_exponent": confidence_exponent,
+        **asdict(settings),
     }
     path = output_dir / "evaluation.json"
     write_file(path, json.dumps(summary, indent=2) + "\n")

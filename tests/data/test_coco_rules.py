@@ -23,7 +23,7 @@ from msrcnn.data.registered import image_root
 from msrcnn.data.repair import repaired
 from msrcnn.data.rle_counts import rle_counts
 from msrcnn.errors import UserError
-from msrcnn.evaluation import Detections, evaluate_detections, load_ground_truth
+from msrcnn.evaluation import Detections, EvaluationSettings, evaluate_detections, load_ground_truth
 
 POLYGON = [[1, 1, 9, 1, 9, 9, 1, 9]]
 VALID = {
@@ -361,7 +361,7 @@ def test_whatever_passes_can_be_loaded_mapped_and_evaluated(tmp_path_factory, pl
         finally:
             DatasetCatalog.remove("fuzz")
             MetadataCatalog.remove("fuzz")
-        evaluate_detections(ground_truth, Detections.nothing(), bootstrap=0)
+        evaluate_detections(ground_truth, Detections.nothing(), EvaluationSettings(bootstrap=0))
 
 
 @pytest.mark.parametrize("name", ["coco", "nuclei", "ccp", "animals"])

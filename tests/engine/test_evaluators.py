@@ -7,7 +7,9 @@ from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
-from msrcnn.engine.evaluators import build_evaluator
+from msrcnn.config import get_msrcnn_cfg
+from msrcnn.engine.evaluators import build_evaluator, evaluation_settings
+from msrcnn.evaluation import EvaluationSettings
 from msrcnn.provenance import file_record, software
 
 
@@ -58,11 +60,11 @@ def test_interval_only_in_the_last_evaluation_of_a_training(tiny_cfg, evaluated,
     name = f"evaluators_{shapes_root.name}"
     tiny_cfg.TEST.BOOTSTRAP = 30
     last = tiny_cfg.SOLVER.MAX_ITER
-    assert build_evaluator(tiny_cfg, name)._settings["bootstrap"] == 30
+    assert build_evaluator(tiny_cfg, name)._settings.bootstrap == 30
     for iteration, expected in ((last - 2, 0), (last - 1, 30), (last, 30)):
         with EventStorage(iteration):
             evaluator = build_evaluator(tiny_cfg, name)
-        assert evaluator._settings["bootstrap"] == expected
+        assert evaluator._settings.bootstrap == expected
         assert evaluator._provenance["iteration"] == iteration
         # The weights of an iteration before the last one are in no file.
         assert (evaluator._provenance["weights"] is None) == (expected == 0)
@@ -80,3 +82,7 @@ def test_evaluation_says_what_made_it(tiny_cfg, evaluated, shapes_root, tmp_path
     assert found["dataset"] == {"name": name, "annotations": file_record(annotations)}
     settings = {key: found[key] for key in ("seed", "max_dets", "engine", "bootstrap")}
     assert settings == {"seed": 5, "max_dets": 100, "engine": "hotcoco", "bootstrap": 0}
+
+
+def test_default_settings_are_those_of_the_config():
+    assert evaluation_settings(get_msrcnn_cfg()) == EvaluationSettings()

@@ -8,7 +8,7 @@ from pycocotools.coco import COCO
 from stand_ins import first_images, index, stand_in
 
 from msrcnn.data.shapes import make_split
-from msrcnn.evaluation import ENGINES, bootstrap, evaluate_detections
+from msrcnn.evaluation import ENGINES, EvaluationSettings, bootstrap, evaluate_detections
 from msrcnn.evaluation.bootstrap import ap_interval, average_precision, draw, gain_interval
 from msrcnn.evaluation.mask_quality import true_maskiou
 from msrcnn.evaluation.matching import match_detections
@@ -100,7 +100,7 @@ def test_no_interval_from_few_images(dataset, monkeypatch, images, too_few):
     monkeypatch.setattr(bootstrap, "MIN_IMAGES", 20)
     dataset = first_images(dataset, images)
     assert (interval(dataset, 10) is None) == too_few
-    evaluation = evaluate_detections(dataset, stand_in(dataset), bootstrap=10)
+    evaluation = evaluate_detections(dataset, stand_in(dataset), EvaluationSettings(bootstrap=10))
     assert (evaluation.summary["delta"]["ci95"] is None) == too_few
     reason = f"no interval: {images} image{'' if images == 1 else 's'}, at least 20 needed"
     for text in (headline(evaluation), _gain_line(evaluation.summary)):

@@ -11,7 +11,13 @@ from stand_ins import index, stand_in
 from torch import tensor, zeros
 
 from msrcnn.errors import UserError
-from msrcnn.evaluation import Detections, evaluate_detections, load_predictions, save_predictions
+from msrcnn.evaluation import (
+    Detections,
+    EvaluationSettings,
+    evaluate_detections,
+    load_predictions,
+    save_predictions,
+)
 from msrcnn.evaluation.category_ids import ABSENT, category_ids
 
 IDS = st.lists(st.integers(0, 2**40), min_size=6, max_size=6, unique=True)
@@ -25,7 +31,7 @@ def content(shapes_root):
 @pytest.fixture(scope="session")
 def expected(content):
     truth = index(content)
-    return evaluate_detections(truth, stand_in(truth), bootstrap=0).summary
+    return evaluate_detections(truth, stand_in(truth), EvaluationSettings(bootstrap=0)).summary
 
 
 def as_classes(detections: Detections, truth: COCO, model: list[str]) -> list[int]:
@@ -46,7 +52,7 @@ def test_any_order_of_ids_and_names_gives_the_same_metrics(content, expected, mo
     by_class = category_ids(other, "unknown to Detectron2", model)
     moved = replaced(found, by_class[as_classes(found, truth, model)])
     assert [other.cats[each]["name"] for each in by_class] == model
-    summary = evaluate_detections(other, moved, bootstrap=0).summary
+    summary = evaluate_detections(other, moved, EvaluationSettings(bootstrap=0)).summary
     for key in ("bbox", "segm_box_score", "segm_mask_score", "segm_oracle"):
         assert summary[key] == pytest.approx(expected[key]), key
     assert summary["maskiou"]["mae_all"] == pytest.approx(expected["maskiou"]["mae_all"])

@@ -14,6 +14,7 @@ from test_coco_metrics import by_hand
 from msrcnn.errors import UserError
 from msrcnn.evaluation import (
     METRICS,
+    EvaluationSettings,
     MaskScoringEvaluator,
     evaluate_detections,
     load_predictions,
@@ -74,7 +75,7 @@ def predictions(ground_truth, *, mask_scores=True, masks=True, seed=0):
 def run(dataset, output_dir, **kwargs):
     name, ground_truth = dataset
     torch.manual_seed(0)
-    evaluator = MaskScoringEvaluator(name, str(output_dir), bootstrap=50)
+    evaluator = MaskScoringEvaluator(name, str(output_dir), EvaluationSettings(bootstrap=50))
     evaluator.reset()
     for inputs, outputs in predictions(ground_truth, **kwargs):
         evaluator.process(inputs, outputs)
@@ -194,7 +195,7 @@ def test_plain_model_without_detections_has_no_mask_score(dataset, tmp_path):
 
 def reevaluate(dataset, tmp_path):
     detections = load_predictions(tmp_path / "inference" / "predictions.npz")
-    return evaluate_detections(dataset[1], detections, bootstrap=50).summary
+    return evaluate_detections(dataset[1], detections, EvaluationSettings(bootstrap=50)).summary
 
 
 def measured(summary):
@@ -209,14 +210,18 @@ def test_saved_predictions_give_the_same_evaluation(dataset, tmp_path):
 def test_engines_give_the_same_evaluation(dataset, tmp_path):
     _, evaluation = run(dataset, tmp_path)
     detections = load_predictions(tmp_path / "inference" / "predictions.npz")
-    reference = evaluate_detections(dataset[1], detections, engine="pycocotools", bootstrap=50)
+    reference = evaluate_detections(
+        dataset[1], detections, EvaluationSettings(engine="pycocotools", bootstrap=50)
+    )
     assert measured(reference.summary) == measured(evaluation)
 
 
 def test_without_bootstrap(dataset, tmp_path):
     run(dataset, tmp_path)
     detections = load_predictions(tmp_path / "inference" / "predictions.npz")
-    delta = evaluate_detections(dataset[1], detections, bootstrap=0).summary["delta"]
+    delta = evaluate_detections(dataset[1], detections, EvaluationSettings(bootstrap=0)).summary[
+        "delta"
+    ]
     assert delta["AP"] is not None
     assert delta["ci95"] is None
 
@@ -228,13 +233,18 @@ def test_number_of_images(dataset, tmp_path):
     for images, expected in ((detections.images[:4], 4), (None, 6)):
         rows = np.flatnonzero(np.isin(detections.image_id, detections.images[:4]))
         part = detections.take(rows, images)
-        assert evaluate_detections(dataset[1], part, bootstrap=0).summary["images"] == expected
+        assert (
+            evaluate_detections(dataset[1], part, EvaluationSettings(bootstrap=0)).summary["images"]
+            == expected
+        )
 
 
 def test_negative_limit_means_no_limit(dataset, tmp_path):
     _, evaluation = run(dataset, tmp_path)
     detections = load_predictions(tmp_path / "inference" / "predictions.npz")
-    everything = evaluate_detections(dataset[1], detections, max_dets=-1, bootstrap=0).summary
+    everything = evaluate_detections(
+        dataset[1], detections, EvaluationSettings(max_dets=-1, bootstrap=0)
+    ).summary
     assert everything["segm_mask_score"] == evaluation["segm_mask_score"]
 
 
@@ -246,7 +256,9 @@ def test_table_has_a_row_for_each_ranking(dataset, tmp_path):
 
 
 def test_agreement_is_printed_with_what_the_model_was_trained_for(dataset, tmp_path, caplog):
-    evaluator = MaskScoringEvaluator(dataset[0], str(tmp_path), bootstrap=0, false_positives="zero")
+    evaluator = MaskScoringEvaluator(
+        dataset[0], str(tmp_path), EvaluationSettings(bootstrap=0), false_positives="zero"
+    )
     evaluator.reset()
     for inputs, outputs in predictions(dataset[1]):
         evaluator.process(inputs, outputs)
@@ -330,7 +342,9 @@ def test_false_positives_keep_their_place_in_the_first_upper_bound(evaluation):
     classes = evaluation.detections.category_id.copy()
     classes[::3] = classes[::3] % len(evaluation.ground_truth.cats) + 1  # of another class
     detections = replace(evaluation.detections, category_id=classes)
-    found = evaluate_detections(evaluation.ground_truth, detections, bootstrap=0)
+    found = evaluate_detections(
+        evaluation.ground_truth, detections, EvaluationSettings(bootstrap=0)
+    )
     matched, scores = found.true_maskiou.matched, found.scores
     false = np.isnan(matched)
     assert 0 < false.sum() < len(false)

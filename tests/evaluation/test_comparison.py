@@ -5,7 +5,12 @@ import pytest
 from noisy_detections import noisy_detections
 
 from msrcnn.errors import UserError
-from msrcnn.evaluation import compare_detections, comparison_table, evaluate_detections
+from msrcnn.evaluation import (
+    EvaluationSettings,
+    compare_detections,
+    comparison_table,
+    evaluate_detections,
+)
 from msrcnn.evaluation.mask_quality import true_maskiou
 
 
@@ -20,11 +25,13 @@ def detections(ground_truth):
 
 
 def test_gains_over_the_first(ground_truth, detections):
-    comparison = compare_detections(ground_truth, detections, bootstrap=50)
+    comparison = compare_detections(ground_truth, detections, EvaluationSettings(bootstrap=50))
     assert comparison["baseline"] == "plain.json"
     assert list(comparison["gains"]) == ["random.npz", "perfect.npz"]
     for name, gain in comparison["gains"].items():
-        summary = evaluate_detections(ground_truth, detections[name], bootstrap=50).summary
+        summary = evaluate_detections(
+            ground_truth, detections[name], EvaluationSettings(bootstrap=50)
+        ).summary
         assert gain["rankings"] == ["segm_box_score", "segm_mask_score"]
         # The masks are the same, so the gain is that of the mask score.
         assert gain["AP"] == summary["delta"]["AP"]
@@ -44,7 +51,7 @@ def test_boxes_are_compared_if_one_set_has_no_masks(ground_truth, detections):
 
 
 def test_table(ground_truth, detections):
-    comparison = compare_detections(ground_truth, detections, bootstrap=0)
+    comparison = compare_detections(ground_truth, detections, EvaluationSettings(bootstrap=0))
     table = comparison_table(comparison)
     for name, summary in comparison["evaluations"].items():
         assert name in table
@@ -52,7 +59,7 @@ def test_table(ground_truth, detections):
     gain = comparison["gains"]["perfect.npz"]["AP"]
     assert f"perfect.npz: {gain:+.2f} AP over plain.json" in table
     assert "interval" not in table
-    comparison = compare_detections(ground_truth, detections, bootstrap=20)
+    comparison = compare_detections(ground_truth, detections, EvaluationSettings(bootstrap=20))
     low, high = comparison["gains"]["random.npz"]["ci95"]
     assert f"(95% interval {low:+.2f} to {high:+.2f})" in comparison_table(comparison)
 
@@ -69,8 +76,9 @@ def test_predictions_that_lack_images_are_not_compared(ground_truth, detections,
     partial = some.take(np.flatnonzero(np.isin(some.image_id, images)), images)
     with pytest.raises(UserError, match=r"part\.npz has no predictions for 2 of \d+ images"):
         compare_detections(ground_truth, {"random.npz": some, "part.npz": partial})
-    evaluate_detections(ground_truth, partial, bootstrap=0)
+    evaluate_detections(ground_truth, partial, EvaluationSettings(bootstrap=0))
     assert f"2 of {len(ground_truth.imgs)} images, the first with id" in caplog.text
     caplog.clear()
-    evaluate_detections(ground_truth, replace(partial, images=None), bootstrap=0)  # not known
+    unknown = replace(partial, images=None)
+    evaluate_detections(ground_truth, unknown, EvaluationSettings(bootstrap=0))
     assert "not predicted on" not in caplog.text

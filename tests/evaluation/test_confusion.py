@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 from square_scene import CAT, COW, DOG, detections, ground_truth
 
-from msrcnn.evaluation import evaluate_detections
+from msrcnn.evaluation import EvaluationSettings, evaluate_detections
 from msrcnn.evaluation.confusion import confusion
 from msrcnn.evaluation.mask_quality import true_maskiou
 
@@ -25,7 +25,9 @@ def as_dict(found):
 
 @pytest.mark.parametrize("masks", [True, False])
 def test_confusions_of_a_known_scene(masks):
-    summary = evaluate_detections(ground_truth(), detections(masks), bootstrap=0).summary
+    summary = evaluate_detections(
+        ground_truth(), detections(masks), EvaluationSettings(bootstrap=0)
+    ).summary
     found = summary["confusion"]
     assert as_dict(found) == CELLS
     assert found["iou_type"] == ("segm" if masks else "bbox")

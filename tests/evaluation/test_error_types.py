@@ -4,7 +4,7 @@ from noisy_detections import noisy_detections
 from pycocotools.coco import COCO
 from square_scene import detections, ground_truth
 
-from msrcnn.evaluation import error_types, evaluate_detections
+from msrcnn.evaluation import EvaluationSettings, error_types, evaluate_detections
 
 COUNTS = {"Cls": 1, "Loc": 1, "Both": 0, "Dupe": 1, "Bkg": 2, "Miss": 1}
 
@@ -12,7 +12,9 @@ COUNTS = {"Cls": 1, "Loc": 1, "Both": 0, "Dupe": 1, "Bkg": 2, "Miss": 1}
 @pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
 @pytest.mark.parametrize("masks", [True, False])
 def test_errors_of_a_known_scene(engine, masks):
-    evaluation = evaluate_detections(ground_truth(), detections(masks), engine=engine, bootstrap=0)
+    evaluation = evaluate_detections(
+        ground_truth(), detections(masks), EvaluationSettings(engine=engine, bootstrap=0)
+    )
     tide = evaluation.summary["tide"]
     assert list(tide) == (["segm_box_score", "segm_mask_score"] if masks else ["bbox"])
     for ranking, found in tide.items():
@@ -24,7 +26,9 @@ def test_errors_of_a_known_scene(engine, masks):
 def test_a_gain_is_in_percentage_points():
     """Without the poor overlap, the second cat is found: recall of cats doubles."""
     (found, _) = (
-        evaluate_detections(ground_truth(), detections(), bootstrap=0).summary["tide"].values()
+        evaluate_detections(ground_truth(), detections(), EvaluationSettings(bootstrap=0))
+        .summary["tide"]
+        .values()
     )
     # Cats: 1 right, then 1 duplicate and 1 of the wrong class before the 4th, which becomes right.
     before, after = (51 + 0) / 101, (51 + 50 * 2 / 4) / 101
@@ -35,9 +39,9 @@ def test_a_gain_is_in_percentage_points():
 def test_lvis_counts_no_errors_where_an_image_is_not_annotated():
     lists = {"neg_category_ids": [], "not_exhaustive_category_ids": []}
     lvis = ground_truth(**lists)
-    assert evaluate_detections(lvis, detections(), bootstrap=0).summary["tide"]["segm_box_score"][
-        "counts"
-    ] == {**COUNTS, "Bkg": 0}
+    assert evaluate_detections(lvis, detections(), EvaluationSettings(bootstrap=0)).summary["tide"][
+        "segm_box_score"
+    ]["counts"] == {**COUNTS, "Bkg": 0}
 
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])

@@ -11,7 +11,12 @@ from msrcnn.cli import command_parser
 from msrcnn.config import load_config
 from msrcnn.engine import prepare_config
 from msrcnn.errors import UserError
-from msrcnn.evaluation import evaluate_detections, save_predictions, student_interval
+from msrcnn.evaluation import (
+    EvaluationSettings,
+    evaluate_detections,
+    save_predictions,
+    student_interval,
+)
 from msrcnn.published import compare_with_published, load_published, verdict_table
 from msrcnn.published import reproduction as module
 
@@ -34,7 +39,9 @@ def finish(tmp_path, coco_root, monkeypatch):
         folder.mkdir()
         (folder / "config.yaml").write_text(cfg.dump())
         detections = noisy_detections(ground_truth, seed, scores=cfg.MODEL.MASKIOU_ON)
-        evaluation = evaluate_detections(ground_truth, detections, bootstrap=0).summary
+        evaluation = evaluate_detections(
+            ground_truth, detections, EvaluationSettings(bootstrap=0)
+        ).summary
         (folder / "evaluation.json").write_text(json.dumps(evaluation))
         save_predictions(detections, folder / "inference" / "predictions.npz")
         return folder

@@ -6,14 +6,14 @@ from report_page import page_of
 from square_scene import detections, ground_truth
 from stand_ins import index
 
-from msrcnn.evaluation import evaluate_detections
+from msrcnn.evaluation import EvaluationSettings, evaluate_detections
 from msrcnn.visualization.confusion_section import MAX_CLASSES, MAX_PAIRS, confusion_section
 from msrcnn.visualization.error_section import MEANINGS, error_section
 
 
 @pytest.fixture(scope="module")
 def scene():
-    return evaluate_detections(ground_truth(), detections(), bootstrap=0)
+    return evaluate_detections(ground_truth(), detections(), EvaluationSettings(bootstrap=0))
 
 
 def with_classes(evaluation, number):

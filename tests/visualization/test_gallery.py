@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools.coco import COCO
 
-from msrcnn.evaluation import Detections, evaluate_detections
+from msrcnn.evaluation import Detections, EvaluationSettings, evaluate_detections
 from msrcnn.visualization import mask_crop
 from msrcnn.visualization.mask_choice import most_moved, most_overrated
 from msrcnn.visualization.mask_crop import BACKGROUND, MIN_SIDE, SIDE, square_around
@@ -78,7 +78,9 @@ def test_ties_keep_their_order(evaluation):
     tied = dataclasses.replace(
         detections, score=score, maskiou=np.full(len(score), 0.5), mask_score=score * 0.5
     )
-    assert most_moved(evaluate_detections(evaluation.ground_truth, tied, bootstrap=0)) == ([], [])
+    assert most_moved(
+        evaluate_detections(evaluation.ground_truth, tied, EvaluationSettings(bootstrap=0))
+    ) == ([], [])
 
 
 # One image of 200 x 100 pixels. All boxes are (x, y, width, height).
@@ -119,7 +121,7 @@ def one_detection(mask, box=None, *, instance=INSTANCE, width=WIDTH, height=HEIG
         mask_score=one,
         segmentation=[rectangle(mask, width, height)],
     )
-    return evaluate_detections(coco, detections, bootstrap=0)
+    return evaluate_detections(coco, detections, EvaluationSettings(bootstrap=0))
 
 
 def gray_image(folder, width=WIDTH, height=HEIGHT):

@@ -5,7 +5,7 @@ import pytest
 from report_page import page_of
 from square_scene import CAT, COW, DOG, detections, ground_truth
 
-from msrcnn.evaluation import evaluate_detections
+from msrcnn.evaluation import EvaluationSettings, evaluate_detections
 from msrcnn.visualization.instances_picture import LONG_SIDE, Shape, draw_instances
 from msrcnn.visualization.mask_choice import MAX_PER_IMAGE, NUM_MASKS
 from msrcnn.visualization.miss_choice import (
@@ -26,7 +26,7 @@ from msrcnn.visualization.sample_section import (
 
 @pytest.fixture(scope="module")
 def scene():
-    return evaluate_detections(ground_truth(), detections(), bootstrap=0)
+    return evaluate_detections(ground_truth(), detections(), EvaluationSettings(bootstrap=0))
 
 
 def test_missed_instances_are_the_largest_that_nothing_matches(scene):

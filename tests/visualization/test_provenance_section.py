@@ -3,12 +3,12 @@ import dataclasses
 from report_page import page_of
 from square_scene import detections, ground_truth
 
-from msrcnn.evaluation import evaluate_detections
+from msrcnn.evaluation import EvaluationSettings, evaluate_detections
 from msrcnn.visualization.provenance_section import provenance_section
 
 
 def test_settings_and_versions():
-    evaluation = evaluate_detections(ground_truth(), detections(), bootstrap=0)
+    evaluation = evaluate_detections(ground_truth(), detections(), EvaluationSettings(bootstrap=0))
     assert provenance_section(evaluation) == []
     provenance = {
         "software": {"msrcnn": "9.9", "commit": None, "dirty": False},
