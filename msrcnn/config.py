@@ -166,7 +166,7 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     cfg.SOLVER.FIT_SCORES = False
     cfg.SOLVER.FIT_IMAGES = 0  # Training images to detect on, drawn at random; 0 for all.
     # How often to detect on each training image: once as in evaluation, then at sizes of
-    # INPUT.MIN_SIZE_TRAIN, and every second time mirrored.
+    # INPUT.MIN_SIZE_TRAIN, and every second time mirrored if INPUT.RANDOM_FLIP is "horizontal".
     cfg.SOLVER.FIT_VIEWS = 1
     cfg.SOLVER.FIT_MAX_ITER = 600  # Iterations of the fit.
     cfg.SOLVER.FIT_BATCH = 128  # Detections per iteration.
@@ -183,7 +183,8 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     cfg.WANDB = ""
 
     # Scale learning rate, schedule, warm-up and periods linearly from SOLVER.REFERENCE_BATCH images
-    # per batch to SOLVER.IMS_PER_BATCH.
+    # per batch to SOLVER.IMS_PER_BATCH; with EPOCHS or a MAX_ITER on the command line, only the
+    # learning rate.
     cfg.SOLVER.AUTO_SCALE = False
     # Images per batch that learning rate and schedule are written for. Set from the IMS_PER_BATCH
     # of the config file, unless the file itself has AUTO_SCALE True.

@@ -133,6 +133,12 @@ def tiny_cfg():
 
 
 @pytest.fixture
+def old_pytorch(monkeypatch):
+    """A PyTorch that reads ``.pth`` files only if they are the run's own."""
+    monkeypatch.setattr(safe_load, "SAFE_TORCH_VERSION", (99, 0))
+
+
+@pytest.fixture
 def run_command(monkeypatch, capsys):
     """Returns a function that runs a command in this process; its exit status and output."""
 

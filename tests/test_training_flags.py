@@ -55,12 +55,33 @@ def test_without_flags_nothing_changes():
         (("--batch", "2"), "SOLVER.AUTO_SCALE"),
         (("--size", "64"), "INPUT.MIN_SIZE_TRAIN"),
         (("--size", "64"), "INPUT.MAX_SIZE_TEST"),
+        (("--train-data", "a.json:a"), "DATASETS.TRAIN"),
+        (("--val-data", "a.json:a"), "DATASETS.TEST"),
     ],
 )
 def test_a_flag_and_its_key_contradict_each_other(flags, key):
     message = f"^{' '.join(flags)} sets {key}, which is also given: choose one$"
     with pytest.raises(UserError, match=message):
         overrides(*flags, "SEED", "1", key, "1")
+
+
+@pytest.mark.parametrize(
+    ("command", "given"),
+    [
+        ("fit-scores", "--weights w sets MODEL.WEIGHTS"),
+        ("fit-scores", "--output-dir d sets OUTPUT_DIR"),
+        ("fit-scores", "--train-data a.json:a sets DATASETS.TRAIN"),
+        ("eval", "--weights w sets MODEL.WEIGHTS"),
+        ("eval", "--output-dir d sets OUTPUT_DIR"),
+        ("eval", "--val-data a.json:a sets DATASETS.TEST"),
+    ],
+)
+def test_so_it_does_in_other_commands(run_command, command, given):
+    flag, value, _, key = given.split()
+    flags = {"--weights": "w", "--output-dir": "d", flag: value}
+    arguments = [each for pair in flags.items() for each in pair]
+    code, _, error = run_command(command, "--config-file", CONFIG, *arguments, key, "x")
+    assert (code, error) == (1, f"error: {given}, which is also given: choose one\n")
 
 
 def test_iterations_replace_the_epochs_of_a_file():

@@ -3,7 +3,7 @@
 import statistics
 
 from ..engine.evaluators import evaluation_settings
-from ..engine.training_log import read_evaluations
+from ..engine.training_log import LOG, read_evaluations
 from ..errors import UserError
 from ..evaluation import (
     AP_LABELS,
@@ -230,7 +230,7 @@ def _times(record: dict) -> dict[str, float | None]:
 
 def _learning_curve(run: Run) -> list[dict]:
     """Returns the AP of a detector over its training: completed ``iteration``s, AP by ranking."""
-    lines = read_evaluations(run.folder / "metrics.json")
+    lines = read_evaluations(run.folder / LOG)
     # The last one is logged as the number of iterations, the others count from 0. If the training
     # stopped early, that many iterations were evaluated twice.
     last = lines[-1]["iteration"] if lines and run.finished else run.steps

@@ -12,7 +12,7 @@ from filelock import FileLock
 from ..atomic_file import write_file
 from ..engine import Processes, launch_processes, prepare_config, run, start_run
 from ..engine.result_records import record_result
-from ..engine.training_log import read_training_log
+from ..engine.training_log import LOG, read_training_log
 from ..scores import ScoreFit
 from ..scores.fit_scores import RECORD
 from ..scores.sample_cache import is_complete
@@ -116,7 +116,7 @@ def progress(run: Run) -> dict:
     Empty if there is none, as for a fit.
     """
     try:
-        steps = read_training_log(run.folder / "metrics.json", last_bytes=LOG_END)
+        steps = read_training_log(run.folder / LOG, last_bytes=LOG_END)
     except OSError:  # on a network disk: try again later
         return {}
     return steps[-1] if steps else {}

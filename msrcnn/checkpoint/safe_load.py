@@ -68,13 +68,14 @@ def load_checkpoint_file(path: str | Path, *, trusted: bool = False, own: bool =
     return read_safely(path, _named_weights, trusted=trusted, own=own)
 
 
-def load_class_names(path: Path) -> list[str]:
+def load_class_names(path: Path, *, own: bool = False) -> list[str]:
     """Returns the names of the classes that weights were trained on, by index.
 
     Only the directory of the file is read, not its tensors.
 
     Args:
         path: a file that :class:`MaskScoringCheckpointer` or :func:`write_weights` has written.
+        own: see :func:`load_checkpoint_file`.
 
     Returns:
         The names; empty if the file has none, is of another format or cannot be read.
@@ -87,7 +88,7 @@ def load_class_names(path: Path) -> list[str]:
                 names = json.loads((weights.metadata() or {}).get(CLASS_NAMES, "[]"))
         elif head.startswith(ZIP_MAGIC):
             _check_archive(path, True)
-            names = _torch_load(path, mmap=True).get(CLASS_NAMES, [])
+            names = _torch_load(path, own=own, mmap=True).get(CLASS_NAMES, [])
         else:
             return []
     except Exception:  # as in read_safely, which reports it when the weights are loaded

@@ -2,10 +2,13 @@
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from ..engine import Processes
+from ..errors import UserError
 
+# The config keys that these flags set.
+DATA_KEYS = {"--train-data": ("DATASETS.TRAIN",), "--val-data": ("DATASETS.TEST",)}
 DATA = (
     "COCO-format annotation file and image folder, separated by a colon; may be given several times"
 )
@@ -48,6 +51,25 @@ def _add_data(parser: argparse.ArgumentParser, flag: str, use: str) -> None:
     parser.add_argument(
         flag, metavar="ANN.json:IMAGES", action="append", default=[], help=f"{use} this {DATA}"
     )
+
+
+def check_given_once(args: argparse.Namespace, keys: Mapping[str, Sequence[str]]) -> None:
+    """Rejects ``KEY VALUE`` of a config key that a flag sets.
+
+    Args:
+        args: the arguments of a command with :func:`add_overrides`.
+        keys: config keys by the flag that sets them.
+
+    Raises:
+        UserError: naming the flag and the key.
+    """
+    given = args.opts[::2]
+    for flag, set_by_flag in keys.items():
+        value = getattr(args, flag.removeprefix("--").replace("-", "_"))
+        twice = [key for key in set_by_flag if key in given]
+        if value not in (None, []) and twice:
+            text = " ".join([flag, *(value if isinstance(value, list) else [str(value)])])
+            raise UserError(f"{text} sets {twice[0]}, which is also given: choose one")
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:

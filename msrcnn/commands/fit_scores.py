@@ -10,15 +10,19 @@ from ..engine import launch_processes, prepare_config, start_run
 from ..scores import FIT_DEFAULTS, fit_scores
 from ..scores.fit_scores import CACHE_GB
 from .arguments import (
+    DATA_KEYS,
     add_config,
     add_overrides,
     add_processes,
     add_train_data,
     add_trust,
     add_val_data,
+    check_given_once,
     not_negative,
     processes,
 )
+
+KEYS = {**DATA_KEYS, "--weights": ("MODEL.WEIGHTS",), "--output-dir": ("OUTPUT_DIR",)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    check_given_once(args, KEYS)
     opts = [*FIT_DEFAULTS, *args.opts, "MODEL.WEIGHTS", args.weights, "OUTPUT_DIR", args.output_dir]
     cfg = prepare_config(
         args.config_file,

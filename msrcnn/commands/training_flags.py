@@ -7,11 +7,12 @@ from detectron2.config import CfgNode
 from ..config import load_config
 from ..engine.schedule import end_of_schedule
 from ..errors import UserError
-from .arguments import at_least
+from .arguments import DATA_KEYS, at_least, check_given_once
 
 SIZES = tuple(f"INPUT.M{end}_SIZE_{split}" for split in ("TRAIN", "TEST") for end in ("IN", "AX"))
 # Keys that follow from a flag, which an override must not set as well.
 KEYS = {
+    **DATA_KEYS,
     "--weights": ("MODEL.WEIGHTS",),
     "--epochs": ("SOLVER.EPOCHS", "SOLVER.MAX_ITER"),
     "--batch": ("SOLVER.IMS_PER_BATCH", "SOLVER.AUTO_SCALE"),
@@ -36,7 +37,8 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
         "--batch",
         type=at_least(1),
         metavar="N",
-        help="images per batch; the learning rate of the config is scaled to them",
+        help="images per batch; the learning rate of the config is scaled to them, and without "
+        "--epochs and SOLVER.MAX_ITER its schedule, too",
     )
     parser.add_argument(
         "--size",
@@ -61,11 +63,7 @@ def training_overrides(args: argparse.Namespace) -> list[str]:
     Raises:
         UserError: if a flag and an override contradict each other.
     """
-    given = args.opts[::2]
-    for flag, keys in KEYS.items():
-        value = getattr(args, flag.removeprefix("--").replace("-", "_"))
-        if value is not None and (twice := [key for key in keys if key in given]):
-            raise UserError(f"{flag} {value} sets {twice[0]}, which is also given: choose one")
+    check_given_once(args, KEYS)
     opts = end_of_schedule(args.opts)
     if args.weights is not None:
         opts += ["MODEL.WEIGHTS", args.weights]

@@ -69,7 +69,9 @@ def parse_data_flag(flag: str) -> tuple[Path, Path]:
     raise UserError(missing_path(Path(annotations), Path(images)))
 
 
-def use_custom_data(cfg: CfgNode, train: Sequence[str] = (), val: Sequence[str] = ()) -> None:
+def use_custom_data(
+    cfg: CfgNode, train: Sequence[str] = (), val: Sequence[str] = (), *, keep_test: bool = False
+) -> None:
     """Points a config at COCO-format data, and registers its custom datasets.
 
     Training masks in RLE set ``INPUT.MASK_FORMAT`` to ``"bitmask"``.
@@ -79,11 +81,12 @@ def use_custom_data(cfg: CfgNode, train: Sequence[str] = (), val: Sequence[str] 
         train: ``ANN.json:IMAGES`` of each dataset to train on; none keeps the config's datasets.
         val: ``ANN.json:IMAGES`` of each dataset to evaluate on; without it, a run that trains on
             custom data evaluates on nothing.
+        keep_test: evaluate on the config's datasets all the same, which the user has named.
 
     Raises:
         UserError: if a file is missing or malformed.
     """
-    if train and not val:
+    if train and not val and not keep_test:
         cfg.DATASETS.TEST = ()
     for split, flags in (("TEST", val), ("TRAIN", train)):
         if not flags:

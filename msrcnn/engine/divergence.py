@@ -70,7 +70,7 @@ def _last_good(folder: Path) -> Path | None:
     """Returns the latest checkpoint whose weights are finite; the last update may have failed."""
     for path in resumable_checkpoints(folder):
         with contextlib.suppress(UserError):  # damaged
-            if first_not_finite(load_checkpoint_file(str(path))["model"]) is None:
+            if first_not_finite(load_checkpoint_file(path, own=True)["model"]) is None:
                 return path
     return None
 

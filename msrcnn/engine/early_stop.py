@@ -61,8 +61,8 @@ class EarlyStop(HookBase):
             return
         best = self._keep_best.best_steps if self._keep_best else None
         best, *_ = comm.all_gather(best)  # that of the main process
-        if (steps - best) // self._period < self._patience:
-            return
+        if best == 0 or (steps - best) // self._period < self._patience:
+            return  # 0: the metric has had no value yet
         self.trainer.stops, self._ended_with = True, self._patience
         if self._keep_best is not None:
             logger.info(

@@ -10,8 +10,7 @@ from detectron2.config import CfgNode
 from ..checkpoint.checkpoint_files import FINAL_WEIGHTS
 from ..data.custom import custom_annotations
 from ..evaluation import EvaluationSettings, MaskScoringEvaluator
-from ..modeling import ROI_MASKIOU_HEAD_REGISTRY
-from ..modeling.maskiou_head import MaskConfidenceHead
+from ..modeling.maskiou_head import has_training
 from ..provenance import file_record
 from .main_settings import main_settings
 from .publish import publish_evaluation, training_storage
@@ -87,5 +86,4 @@ def _false_positives(cfg: CfgNode) -> str | None:
     head = cfg.MODEL.ROI_MASKIOU_HEAD
     if not cfg.MODEL.MASKIOU_ON or head.TARGET == "all_classes":
         return None
-    untrained = issubclass(ROI_MASKIOU_HEAD_REGISTRY.get(head.NAME), MaskConfidenceHead)
-    return None if untrained else head.FALSE_POSITIVES
+    return head.FALSE_POSITIVES if has_training(head.NAME) else None

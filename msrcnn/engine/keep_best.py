@@ -12,6 +12,7 @@ from detectron2.engine import HookBase
 from ..checkpoint import load_checkpoint_file
 from ..data.registered import checked_dataset
 from ..errors import UserError
+from ..evaluation.agreement import CORRELATIONS
 from ..evaluation.rankings import AP_LABELS, number_names
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,8 @@ def check_keep_best(cfg: CfgNode) -> None:
     if cfg.SOLVER.KEEP_BEST not in known:
         near = difflib.get_close_matches(cfg.SOLVER.KEEP_BEST, known, cutoff=0)
         raise UserError(
-            f"{key} is not a metric of this training's evaluations; nearest: {', '.join(near)}"
+            f"{key} is not a metric of this training's evaluations of which more is better; "
+            f"nearest: {', '.join(near)}"
         )
 
 
@@ -67,12 +69,12 @@ def check_data_of_best(cfg: CfgNode) -> None:
 
 
 def _metrics(cfg: CfgNode) -> list[str]:
-    """Returns the names of the metrics that evaluations during training log."""
+    """Returns the names of the metrics of evaluations during training of which more is better."""
     of_scores = cfg.MODEL.MASK_ON and cfg.MODEL.MASKIOU_ON
     tasks = ["bbox"]
     if cfg.MODEL.MASK_ON:
         tasks = [task for task in AP_LABELS if of_scores or not task.endswith("_mask_score")]
-    names = number_names(tasks, ["maskiou"] if of_scores else [])
+    names = number_names(tasks, ["maskiou"] if of_scores else [], CORRELATIONS)
     if len(cfg.DATASETS.TEST) == 1:
         return names
     return [f"{dataset}/{name}" for dataset in cfg.DATASETS.TEST for name in names]
@@ -106,7 +108,7 @@ class KeepBest(HookBase):
         if self.trainer.start_iter == 0 or not self._path.is_file():
             return
         try:
-            best = load_checkpoint_file(self._path).get("best", {})
+            best = load_checkpoint_file(self._path, own=True).get("best", {})
         except UserError as error:
             logger.warning("%s: starting over to find the best checkpoint.", error)
             return
@@ -140,7 +142,7 @@ class KeepBest(HookBase):
         if found is None:
             known = sorted(name for name in self.trainer.storage.latest() if "/AP" in name)
             logger.warning(
-                "SOLVER.KEEP_BEST '%s' is not a metric of the evaluation; available: %s",
+                "SOLVER.KEEP_BEST '%s' has no value on these data; available: %s",
                 self._metric,
                 ", ".join(known),
             )

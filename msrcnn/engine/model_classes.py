@@ -48,7 +48,7 @@ def use_class_names(
         UserError: if the classes of datasets or weights do not belong together; it lists both.
     """
     weights, resumes = _weights(cfg, resume)
-    saved = load_class_names(Path(weights)) if weights else []
+    saved = load_class_names(Path(weights), own=resumes) if weights else []
     train, test = (
         {name: dataset_classes(name) for name in cfg.DATASETS[split] if split in splits}
         for split in ("TRAIN", "TEST")

@@ -51,7 +51,7 @@ def prepare_config(
         UserError: for any mistake in the config, the overrides, the data or the weights' name.
     """
     cfg = load_config(config_file, opts)
-    use_custom_data(cfg, train_data, val_data)
+    use_custom_data(cfg, train_data, val_data, keep_test="DATASETS.TEST" in opts[::2])
     use_scoring_parts(cfg)
     check_config(cfg)
     if cfg.MODEL.WEIGHTS and not (resume and resumable_checkpoints(Path(cfg.OUTPUT_DIR))):

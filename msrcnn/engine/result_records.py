@@ -14,7 +14,7 @@ from ..atomic_file import write_file
 from ..data.custom import SEPARATOR
 from ..json_file import read_json_object
 from ..provenance import software
-from .training_log import read_training_log
+from .training_log import LOG, read_training_log
 
 
 def hardware() -> str:
@@ -61,7 +61,7 @@ def record_result(evaluation: Path, command: str, output: Path) -> None:
     """
     found = read_json_object(evaluation, "evaluate again")
     content = {"evaluation": _without_folders(found)}
-    steps = read_training_log(evaluation.with_name("metrics.json"))
+    steps = read_training_log(evaluation.with_name(LOG))
     if steps:
         times = [line["time"] for line in steps if "time" in line]  # the first steps have none
         content["training"] = {

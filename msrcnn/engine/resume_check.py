@@ -64,7 +64,7 @@ def check_resume(cfg: CfgNode, *, trust_weights: bool = False) -> None:
     """
 
     def check(path: Path) -> None:
-        checkpoint = load_checkpoint_file(str(path), trusted=trust_weights)
+        checkpoint = load_checkpoint_file(path, trusted=trust_weights, own=True)
         if difference := _difference(cfg, str(path), checkpoint):
             raise UserError(
                 f"cannot resume from '{path}': {difference}. Continue with the config of the run, "

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
+from .earlier_run import set_aside_earlier_run
 from .early_stop import check_early_stop
 from .evaluate import evaluate
 from .keep_best import check_keep_best
@@ -48,4 +49,6 @@ def run(
     cfg = start_run(cfg, config_file=config_file, eval_only=eval_only)
     for note in notes:
         logger.info(note)
+    if not eval_only:
+        cfg = set_aside_earlier_run(cfg, resume=resume)
     (evaluate if eval_only else train)(cfg, resume=resume, trust_weights=trust_weights)

@@ -23,10 +23,13 @@ def start_log(output_dir: str) -> None:
 
     Args:
         output_dir: created if missing; receives ``log.txt``.
+
+    Raises:
+        UserError: if it cannot be written to.
     """
     rank = comm.get_rank()
     if comm.is_main_process():
-        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        _create(Path(output_dir))
     setup_logger(output_dir, distributed_rank=rank, name="fvcore")
     setup_logger(output_dir, distributed_rank=rank)
     setup_logger(output_dir, distributed_rank=rank, name="msrcnn")
@@ -36,6 +39,16 @@ def start_log(output_dir: str) -> None:
             if getattr(handler, "stream", None) is sys.stdout:  # log.txt has a stream too
                 handler.addFilter(_for_console)
     silence_known_warnings()
+
+
+def _create(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "log.txt").open("a").close()
+    except OSError as error:
+        raise UserError(
+            f"cannot write to OUTPUT_DIR '{folder}': {error.strerror}; choose another"
+        ) from error
 
 
 def start_console_log() -> None:

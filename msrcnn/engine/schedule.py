@@ -41,8 +41,9 @@ def values_as_given(opts: Sequence) -> Sequence[str]:
 def scale_schedule(cfg: CfgNode, keep: Container[str] = ()) -> list[str]:
     """Makes learning rate and schedule those of the run's batch and number of epochs.
 
-    With ``SOLVER.AUTO_SCALE``, half the images per batch have half the learning rate and twice the
-    iterations, as in "Accurate, Large Minibatch SGD" (arXiv 1706.02677). With ``SOLVER.EPOCHS``,
+    With ``SOLVER.AUTO_SCALE``, half the images per batch have half the learning rate and, if
+    ``SOLVER.MAX_ITER`` is not in ``keep``, twice the iterations, as in "Accurate, Large Minibatch
+    SGD" (arXiv 1706.02677). With ``SOLVER.EPOCHS``,
     the schedule is stretched to that many passes over the training images. Afterwards neither is
     set, so that the config saved by a run says what the run did and is not scaled again.
 
@@ -60,7 +61,9 @@ def scale_schedule(cfg: CfgNode, keep: Container[str] = ()) -> list[str]:
     if cfg.SOLVER.EPOCHS:
         notes.append(_use_epochs(cfg, len(training_images(cfg)), keep))
     if cfg.SOLVER.AUTO_SCALE:
-        notes.append(_use_batch(cfg, keep, only_rate=bool(notes)))
+        # The length of the schedule is known if it is that of EPOCHS, or was given.
+        known = bool(notes) or "SOLVER.MAX_ITER" in keep
+        notes.append(_use_batch(cfg, keep, only_rate=known))
     check_detections_from(cfg)  # a value that was kept may be beyond the new end, or the reverse
     return notes
 

@@ -37,7 +37,7 @@ from .optimizer import build_optimizer
 from .progress import ProgressLine
 from .resume_check import identity
 from .timed_checkpoints import TimedCheckpointer
-from .training_log import read_evaluations
+from .training_log import LOG, read_evaluations
 from .wandb_writer import WandbWriter
 
 logger = logging.getLogger(__name__)
@@ -194,7 +194,7 @@ class Trainer(DefaultTrainer):
         period, steps = self.cfg.TEST.EVAL_PERIOD, self.start_iter
         if period <= 0 or steps == 0 or steps % period or steps >= self.max_iter:
             return
-        log = read_evaluations(Path(self.cfg.OUTPUT_DIR) / "metrics.json")
+        log = read_evaluations(Path(self.cfg.OUTPUT_DIR) / LOG)
         known, *_ = comm.all_gather(any(line["iteration"] == steps - 1 for line in log))
         if known:
             return

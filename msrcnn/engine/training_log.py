@@ -4,12 +4,14 @@ import json
 import os
 from pathlib import Path
 
+LOG = "metrics.json"  # in the output folder of a run
+
 
 def read_training_log(path: Path, *, last_bytes: int | None = None) -> list[dict]:
     """Returns the records of training steps in Detectron2's log, without those of evaluations.
 
     Args:
-        path: a ``metrics.json``. If it does not exist, there are no records. An incomplete line,
+        path: a ``LOG``. If it does not exist, there are no records. An incomplete line,
             which is being written or was interrupted, is skipped.
         last_bytes: read only this many bytes at the end of the file.
     """
@@ -27,7 +29,7 @@ def read_evaluations(path: Path) -> list[dict]:
     """Returns the records of evaluations in Detectron2's log, one for each iteration.
 
     Args:
-        path: a ``metrics.json``. If it does not exist, there are no records.
+        path: a ``LOG``. If it does not exist, there are no records.
     """
     lines = map(_parsed, path.read_bytes().splitlines() if path.is_file() else [])
     # Several datasets have names in front.

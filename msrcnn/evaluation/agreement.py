@@ -19,7 +19,8 @@ SCORES = {
     "box_score": "box score",
     "mask_confidence": "mask confidence",
 }
-AGREEMENT = ("pearson", "spearman", "mae", "n")
+CORRELATIONS = ("pearson", "spearman")
+AGREEMENT = (*CORRELATIONS, "mae", "n")
 
 
 class Scope(NamedTuple):

@@ -42,12 +42,15 @@ COMPARED = ("segm_box_score", "segm_mask_score")
 AP_LABELS = {"bbox": "box AP", "bbox_mask_score": "box AP by mask score", **RANKINGS}
 
 
-def number_names(tasks: Collection[str], scores: Iterable[str]) -> list[str]:
+def number_names(
+    tasks: Collection[str], scores: Iterable[str], agreement: Iterable[str] = AGREEMENT
+) -> list[str]:
     """Returns the names of the numbers that an evaluation reports, such as ``bbox/AP``.
 
     Args:
         tasks: those of ``AP_LABELS`` that apply.
         scores: those of :data:`~.agreement.SCORES` that apply.
+        agreement: the numbers of each of these scores.
     """
     names = [f"{task}/{metric}" for task in tasks for metric in (*METRICS, *FREQUENCIES)]
     if "segm_mask_score" in tasks:
@@ -56,7 +59,7 @@ def number_names(tasks: Collection[str], scores: Iterable[str]) -> list[str]:
         f"{score}/{name}{scope.suffix}"
         for score in scores
         for scope in SCOPES
-        for name in AGREEMENT
+        for name in agreement
     ]
     return names
 

@@ -289,6 +289,11 @@ class MaskConfidenceHead(nn.Module):
         return mask_confidence(masks)[:, None].expand(-1, self.num_classes)
 
 
+def has_training(name: str) -> bool:
+    """Whether the MaskIoU head of this name in the registry is trained or fitted."""
+    return not issubclass(ROI_MASKIOU_HEAD_REGISTRY.get(name), MaskConfidenceHead)
+
+
 def num_scalars(norm: ScalarNorm | None) -> int:
     return 0 if norm is None else len(norm.mean)
 

@@ -24,6 +24,7 @@ from ..errors import UserError
 from ..evaluation.ground_truth import dataset_record, index_dataset
 from ..modeling.fast_inference import fast_inference
 from ..modeling.mask_score import mask_score
+from ..modeling.maskiou_head import has_training
 from ..provenance import file_record, software
 from .cache_key import HEAD, cache_key
 from .calibration import Calibration, fit_calibration, right_masks
@@ -75,6 +76,29 @@ def fit_scores(
     return scores.evaluate()
 
 
+def check_fit(cfg) -> None:
+    """Rejects a config whose MaskIoU head cannot be fitted to detections.
+
+    Raises:
+        UserError: naming the key to change.
+    """
+    head = cfg.MODEL.ROI_MASKIOU_HEAD
+    if not cfg.MODEL.MASKIOU_ON:
+        raise UserError("a fit of mask scores needs MODEL.MASKIOU_ON True")
+    if not has_training(head.NAME):
+        raise UserError(f"MODEL.ROI_MASKIOU_HEAD.NAME '{head.NAME}' has nothing to fit")
+    if head.SAMPLES != "detections":
+        raise UserError(
+            "a fit of mask scores is to detections: set MODEL.ROI_MASKIOU_HEAD.SAMPLES detections"
+        )
+    sizes = set(cfg.INPUT.MIN_SIZE_TRAIN)
+    if cfg.SOLVER.FIT_VIEWS > 1 and cfg.INPUT.RANDOM_FLIP != "horizontal" and len(sizes) == 1:
+        raise UserError(
+            f"the views of SOLVER.FIT_VIEWS {cfg.SOLVER.FIT_VIEWS} would be the same: set several "
+            "sizes as INPUT.MIN_SIZE_TRAIN, or INPUT.RANDOM_FLIP horizontal"
+        )
+
+
 class ScoreFit:
     """Mask scores for a trained detector, in three steps: the pass, the fit and the evaluation.
 
@@ -91,8 +115,10 @@ class ScoreFit:
             trust_weights: see :func:`msrcnn.engine.load_model.load_model`.
 
         Raises:
-            UserError: if the weights do not fit, or the cache was made from something else.
+            UserError: see :func:`check_fit`; if the weights do not fit, or the cache was made from
+                something else.
         """
+        check_fit(cfg)
         self._cfg, self._output_dir = cfg, Path(cfg.OUTPUT_DIR)
         self._model = build_with_fresh_head(cfg, trust_weights=trust_weights)
         self._data = JoinedDatasets(cfg.DATASETS.TRAIN)
@@ -223,7 +249,7 @@ def build_with_fresh_head(cfg, *, trust_weights: bool = False) -> nn.Module:
     A MaskIoU head in the file is ignored, whatever its shape.
 
     Raises:
-        UserError: if the weights are not those of the whole detector, or the head has none.
+        UserError: if the weights are not those of the whole detector.
     """
     plain = cfg.clone()
     plain.defrost()
@@ -231,10 +257,6 @@ def build_with_fresh_head(cfg, *, trust_weights: bool = False) -> nn.Module:
     detector = load_model(plain, trust_weights=trust_weights)
     torch.manual_seed(fit_seed(cfg))
     model = build_model(on_available_device(cfg)).eval()
-    if not list(model.roi_heads.mask_head.maskiou_head.parameters()):
-        raise UserError(
-            f"MODEL.ROI_MASKIOU_HEAD.NAME '{cfg.MODEL.ROI_MASKIOU_HEAD.NAME}' has nothing to fit"
-        )
     missing, unexpected = model.load_state_dict(detector.state_dict(), strict=False)
     assert not unexpected, unexpected
     assert all(name.startswith(HEAD) for name in missing), missing

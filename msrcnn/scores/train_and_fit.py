@@ -12,7 +12,7 @@ from ..engine.keep_best import NAME as BEST
 from ..engine.keep_best import check_data_of_best
 from ..engine.publish import log_after_training
 from ..errors import UserError
-from .fit_scores import fit_scores
+from .fit_scores import check_fit, fit_scores
 
 
 def train_and_fit(
@@ -38,6 +38,8 @@ def train_and_fit(
     cfg = cfg.clone()
     cfg.defrost()
     check_data_of_best(cfg)
+    if cfg.SOLVER.FIT_SCORES:
+        check_fit(cfg)
     settings = {"notes": scale_schedule(cfg, keep), "resume": resume}
     training = partial(run, training_config(cfg), trust_weights=trust_weights, **settings)
     launch_processes(training, processes)
@@ -48,37 +50,41 @@ def train_and_fit(
 def training_config(cfg: CfgNode) -> CfgNode:
     """Returns the config of the training before the fit.
 
-    With samples from detections the head learns only in the fit, so that training is that of a
-    plain Mask R-CNN; and the evaluation follows the fit, unless it is periodic.
+    The head learns only in the fit, so that the training is that of a plain Mask R-CNN; and the
+    evaluation follows the fit, unless it is periodic.
     """
     if not cfg.SOLVER.FIT_SCORES:
         return cfg
     cfg = cfg.clone()
     cfg.defrost()
-    if cfg.MODEL.ROI_MASKIOU_HEAD.SAMPLES == "detections":
-        cfg.MODEL.MASKIOU_ON = False
+    cfg.MODEL.MASKIOU_ON = False
     if not cfg.TEST.EVAL_PERIOD:
         cfg.DATASETS.TEST = ()
     return cfg
 
 
 def detector_weights(cfg: CfgNode) -> Path:
-    """Returns the weights that a training leaves: the best ones, or the last without KEEP_BEST."""
-    return Path(cfg.OUTPUT_DIR) / weights_name(cfg)
+    """Returns the weights that a training has left: the best ones, or else the last.
+
+    Without ``SOLVER.KEEP_BEST``, or if its metric has no value on the data, none are the best.
+    """
+    weights, last = (Path(cfg.OUTPUT_DIR) / name for name in (weights_name(cfg), FINAL_WEIGHTS))
+    return weights if weights.is_file() else last
 
 
 def weights_name(cfg: CfgNode) -> str:
-    """Returns the name of :func:`detector_weights` in the output folder of the training."""
+    """Returns the file name of the weights that a training should leave."""
     return f"{BEST}.pth" if cfg.SOLVER.KEEP_BEST else FINAL_WEIGHTS
 
 
 def _fit(cfg: CfgNode) -> None:
-    cfg = cfg.clone()
+    cfg = start_run(cfg, eval_only=True)  # writes the config with the weights before the training
     cfg.defrost()
     cfg.MODEL.WEIGHTS = str(detector_weights(cfg))
+    cfg.freeze()
     try:
         with log_after_training(Path(cfg.OUTPUT_DIR), cfg.SOLVER.MAX_ITER) as results:
-            results.update(fit_scores(start_run(cfg, eval_only=True)))
+            results.update(fit_scores(cfg))
     except UserError as error:
         raise UserError(
             f"no mask scores: {error}. The trained detector is '{cfg.MODEL.WEIGHTS}'"

@@ -30,7 +30,7 @@ def training_summary(cfg: CfgNode, program: Sequence[str] = ("msrcnn",)) -> str:
     weights = folder / f"{FITTED}.pth" if cfg.SOLVER.FIT_SCORES else detector_weights(cfg)
     lines = [f"Finished: the model is {weights}"]
     if cfg.SOLVER.KEEP_BEST and best.is_file():
-        found = load_checkpoint_file(str(best))["best"]
+        found = load_checkpoint_file(best, own=True)["best"]
         lines.append(
             f"  best {found['metric']}: {found['value']:.2f}, after {found['steps']} iterations "
             f"({best})"

@@ -12,13 +12,13 @@ class ViewMapper:
     """Loads images for one view of the pass.
 
     View 0 is that of the evaluation. Later views have a random size of ``INPUT.MIN_SIZE_TRAIN``,
-    and every second one is mirrored horizontally unless ``INPUT.RANDOM_FLIP`` is ``"none"``. They
+    and every second one is mirrored if ``INPUT.RANDOM_FLIP`` is ``"horizontal"``. They
     depend on the image and the view alone, so that an interrupted pass can resume, and fits with
     different seeds can share its samples.
     """
 
     def __init__(self, cfg, view: int):
-        self.mirrors = view % 2 == 1 and cfg.INPUT.RANDOM_FLIP != "none"
+        self.mirrors = view % 2 == 1 and cfg.INPUT.RANDOM_FLIP == "horizontal"
         self._view = view
         if view == 0:
             self._mapper = NamedErrors(ImageMapper(cfg, False))

@@ -146,6 +146,18 @@ def test_several_datasets(tiny_cfg, shapes_root, coco_root):
     assert tiny_cfg.INPUT.MASK_FORMAT == "bitmask"
 
 
+def test_named_datasets_are_evaluated_on(tiny_cfg, shapes_root):
+    """Those of the config file are of other data than the flag, those of the user are not."""
+    data = [flag(shapes_root, "train")]
+    for keep, expected in ((True, ("mine",)), (False, ())):
+        tiny_cfg.DATASETS.TEST = ("mine",)
+        use_custom_data(tiny_cfg, data, keep_test=keep)
+        assert tiny_cfg.DATASETS.TEST == expected
+    tiny_cfg.DATASETS.TEST = ("mine",)
+    use_custom_data(tiny_cfg, data, data, keep_test=True)
+    assert tiny_cfg.DATASETS.TEST == tuple(data)
+
+
 def test_datasets_of_a_saved_config(tiny_cfg, shapes_root):
     """Only those that the run uses must be on this machine."""
     annotations, images = flag(shapes_root, "val").split(":")

@@ -90,7 +90,7 @@ def test_the_last_step_ends_the_training_anyway(train, caplog):
     assert "no evaluation since" not in caplog.text
 
 
-@pytest.mark.parametrize(("best", "stops"), [(2, True), (4, False)])
+@pytest.mark.parametrize(("best", "stops"), [(2, True), (4, False), (0, False)])  # 0: no value yet
 def test_all_processes_follow_the_main_one(tiny_cfg, monkeypatch, best, stops):
     tiny_cfg.SOLVER.EARLY_STOP, tiny_cfg.TEST.EVAL_PERIOD = 1, 2
     tiny_cfg.SOLVER.KEEP_BEST = METRIC

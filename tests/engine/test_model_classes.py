@@ -194,6 +194,7 @@ def test_saved_predictions_need_no_model(data, tmp_path):
     assert classes(prepare_config(tmp_path / "config.yaml", opts, splits=("TEST",))) == NAMES
 
 
+@pytest.mark.usefixtures("old_pytorch")
 def test_resuming_with_other_classes(data, weights, tmp_path):
     run = tmp_path / "run"
     write_weights(run / "model_final.pth", {"w": torch.zeros(1)}, ORDER)

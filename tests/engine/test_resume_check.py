@@ -46,6 +46,7 @@ def test_other_model_or_optimizer_is_refused(folder, shapes_root, key, value, me
     assert sorted(folder.iterdir()) == files  # refused before anything is written
 
 
+@pytest.mark.usefixtures("old_pytorch")
 def test_the_same_run_is_accepted(folder, shapes_root):
     check_resume(run_cfg(shapes_root, folder, **{"SOLVER.MAX_ITER": 20}))
 

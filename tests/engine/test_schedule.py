@@ -29,10 +29,22 @@ def test_quarter_of_the_batch_size(cfg):
 def test_training_must_reach_the_detections(cfg):
     """A value that was given is kept, also if the other one is scaled."""
     solver, head = cfg.SOLVER, cfg.MODEL.ROI_MASKIOU_HEAD
-    solver.AUTO_SCALE, solver.IMS_PER_BATCH = True, 4
+    solver.AUTO_SCALE, solver.IMS_PER_BATCH = True, 64
     head.SAMPLES, head.DETECTIONS_FROM = "detections", 60000
-    with pytest.raises(UserError, match="DETECTIONS_FROM is 240000; .*SOLVER.MAX_ITER 90000"):
-        scale_schedule(cfg, ["SOLVER.MAX_ITER"])
+    with pytest.raises(UserError, match="DETECTIONS_FROM is 60000; .*SOLVER.MAX_ITER 22500"):
+        scale_schedule(cfg, ["MODEL.ROI_MASKIOU_HEAD.DETECTIONS_FROM"])
+
+
+def test_a_given_length_is_that_of_the_batch(cfg):
+    """As if the schedule had been written for it: only the learning rate is scaled."""
+    cfg.SOLVER.AUTO_SCALE, cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_ITER = True, 2, 5000
+    before = cfg.clone()
+    assert scale_schedule(cfg, ["SOLVER.MAX_ITER"]) == [
+        "Learning rate: 0.02 x 2 / 16 images per batch = 0.0025"
+    ]
+    for key in ("MAX_ITER", "STEPS", "WARMUP_ITERS", "CHECKPOINT_PERIOD"):
+        assert cfg.SOLVER[key] == before.SOLVER[key]
+    assert cfg.TEST.EVAL_PERIOD == before.TEST.EVAL_PERIOD
 
 
 def test_a_saved_config_is_not_scaled_again(cfg):

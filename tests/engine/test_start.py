@@ -10,6 +10,7 @@ from msrcnn.config import load_config
 from msrcnn.engine import Trainer, prepare_config, start_run
 from msrcnn.engine.device import on_available_device
 from msrcnn.engine.run_log import _for_console
+from msrcnn.errors import UserError
 
 SMOKE = "quick/smoke_ms_rcnn_R_18_FPN.yaml"
 
@@ -43,6 +44,14 @@ def test_start_run(cfg, tmp_path, monkeypatch, capsys):
     assert written.MODEL.MASKIOU_ON
     # For a machine with a GPU, too: what was asked for.
     assert (written.MODEL.DEVICE, written.SOLVER.AMP.ENABLED) == ("cuda", True)
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_output_folder_that_cannot_be_written_to(cfg, tmp_path, name):
+    (tmp_path / "file").touch()
+    cfg.OUTPUT_DIR = str(tmp_path / name)
+    with pytest.raises(UserError, match=f"cannot write to OUTPUT_DIR '.*{name}': .*choose another"):
+        start_run(cfg)
 
 
 def test_model_and_trainer_use_the_available_device(cfg, monkeypatch):

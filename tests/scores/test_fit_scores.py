@@ -246,8 +246,9 @@ def test_views_of_a_pass_are_always_the_same(cfg):
     assert len(set(sizes(2))) > 1
     assert sizes(2) == sizes(2) != sizes(3)
     assert [ViewMapper(cfg, view).mirrors for view in range(4)] == [False, True, False, True]
-    cfg.INPUT.RANDOM_FLIP = "none"
-    assert not ViewMapper(cfg, 1).mirrors
+    for flip in ("none", "vertical"):  # the detector has seen no picture mirrored horizontally
+        cfg.INPUT.RANDOM_FLIP = flip
+        assert not ViewMapper(cfg, 1).mirrors
 
 
 @pytest.mark.slow

@@ -4,9 +4,11 @@ import sys
 import pytest
 from detectron2.data.datasets import register_coco_instances
 
+from msrcnn.config import load_config
 from msrcnn.engine import Processes, check_config
 from msrcnn.errors import UserError
-from msrcnn.scores import FIT_DEFAULTS, train_and_fit
+from msrcnn.scores import FIT_DEFAULTS, fit_scores, train_and_fit
+from msrcnn.scores.fit_scores import check_fit
 from msrcnn.scores.train_and_fit import detector_weights, training_config
 
 
@@ -25,15 +27,49 @@ def test_training_before_a_fit_is_of_the_detector_alone(cfg):
     assert training_config(cfg).DATASETS.TEST == cfg.DATASETS.TEST
 
 
-def test_a_head_trained_on_proposals_is_trained_jointly(cfg):
-    cfg.MODEL.ROI_MASKIOU_HEAD.SAMPLES = "proposals"
-    assert training_config(cfg).MODEL.MASKIOU_ON
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("MODEL.MASKIOU_ON", False, "needs MODEL.MASKIOU_ON True"),
+        ("MODEL.ROI_MASKIOU_HEAD.NAME", "MaskConfidenceHead", "has nothing to fit"),
+        ("MODEL.ROI_MASKIOU_HEAD.SAMPLES", "proposals", "SAMPLES detections"),
+        ("SOLVER.FIT_VIEWS", 2, "views of SOLVER.FIT_VIEWS 2 would be the same"),
+    ],
+)
+def test_a_fit_that_cannot_be_is_refused_before_the_training(cfg, key, value, message):
+    cfg.INPUT.RANDOM_FLIP, cfg.INPUT.MIN_SIZE_TRAIN = "none", (64,)
+    check_fit(cfg)
+    cfg.merge_from_list([key, value])
+    with pytest.raises(UserError, match=message):
+        train_and_fit(cfg, Processes())
+    with pytest.raises(UserError, match=message):  # of `msrcnn fit-scores`
+        fit_scores(cfg)
 
 
-def test_the_best_detector_is_fitted(cfg):
+def test_views_differ_by_mirroring_or_by_size(cfg):
+    cfg.INPUT.RANDOM_FLIP, cfg.INPUT.MIN_SIZE_TRAIN, cfg.SOLVER.FIT_VIEWS = "none", (64, 80), 2
+    check_fit(cfg)
+    cfg.INPUT.RANDOM_FLIP, cfg.INPUT.MIN_SIZE_TRAIN = "horizontal", (64,)
+    check_fit(cfg)
+
+
+def test_the_best_detector_is_fitted(cfg, tmp_path):
+    cfg.OUTPUT_DIR = str(tmp_path)
     assert detector_weights(cfg).name == "model_final.pth"
     cfg.SOLVER.KEEP_BEST = "bbox/AP"
+    assert detector_weights(cfg).name == "model_final.pth"  # the metric had no value
+    (tmp_path / "model_best.pth").touch()
     assert detector_weights(cfg).name == "model_best.pth"
+
+
+def test_config_of_the_training_keeps_the_weights_that_it_started_from(cfg, tmp_path, monkeypatch):
+    cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS = str(tmp_path), "start.pth"
+    module = sys.modules[training_config.__module__]
+    monkeypatch.setattr(module, "fit_scores", lambda cfg: fitted.append(cfg.MODEL.WEIGHTS) or {})
+    fitted = []
+    module._fit(cfg)
+    assert fitted == [str(tmp_path / "model_final.pth")]
+    assert load_config(tmp_path / "config.yaml").MODEL.WEIGHTS == "start.pth"
 
 
 def test_without_a_fit_nothing_changes(cfg):
@@ -89,6 +125,6 @@ def test_a_fit_that_fails_names_the_detector(cfg, monkeypatch):
     # The function of the same name hides the module.
     module = sys.modules[training_config.__module__]
     monkeypatch.setattr(module, "fit_scores", fail)
-    monkeypatch.setattr(module, "start_run", lambda cfg, eval_only: cfg)
+    monkeypatch.setattr(module, "start_run", lambda cfg, eval_only: cfg.clone())
     with pytest.raises(UserError, match="no mask scores: none of .* detector is '.*model_final"):
         module._fit(cfg)

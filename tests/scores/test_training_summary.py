@@ -32,6 +32,7 @@ def commands(text):
     return {name: arguments for _, name, *arguments in lines}
 
 
+@pytest.mark.usefixtures("old_pytorch")
 def test_fitted_model(cfg):
     cfg.SOLVER.FIT_SCORES, cfg.SOLVER.KEEP_BEST = True, "segm_box_score/AP"
     best = {"metric": "segm_box_score/AP", "value": 41.234, "steps": 800}
