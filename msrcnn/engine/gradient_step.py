@@ -46,15 +46,10 @@ def build_gradient_step(
         loader: yields a batch of this process for each step.
         optimizer: its optimizer.
     """
-    if needs_own_step(cfg):
+    own_precision = cfg.SOLVER.AMP.ENABLED and not scales_gradients(cfg)
+    if own_precision or cfg.SOLVER.ACCUMULATE_STEPS > 1:
         return GradientStep(cfg, model, loader, optimizer)
     return (AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer)(model, loader, optimizer)
-
-
-def needs_own_step(cfg: CfgNode) -> bool:
-    """Whether Detectron2's trainers cannot take the steps of a config."""
-    amp = cfg.SOLVER.AMP.ENABLED and not scales_gradients(cfg)
-    return amp or cfg.SOLVER.ACCUMULATE_STEPS > 1
 
 
 class GradientStep(SimpleTrainer):

@@ -2,6 +2,8 @@
 
 from detectron2.config import CfgNode
 
+from .config_values import value_of
+
 # Without those that a result has in other places: weights, test data, seed, limit of detections.
 KEYS = (
     "DATASETS.TRAIN",
@@ -37,11 +39,6 @@ def main_settings(cfg: CfgNode) -> dict[str, object]:
         cfg: the config of a model.
     """
     maskiou = MASKIOU_KEYS if cfg.MODEL.MASKIOU_ON else ()
-    return {key: _value(cfg, key) for key in (*KEYS, *maskiou, *SOLVER_KEYS)}
-
-
-def _value(cfg: CfgNode, key: str) -> object:
-    value = cfg
-    for part in key.split("."):
-        value = value[part]
-    return list(value) if isinstance(value, tuple) else value  # as in JSON
+    values = {key: value_of(cfg, key) for key in (*KEYS, *maskiou, *SOLVER_KEYS)}
+    # As in JSON.
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}

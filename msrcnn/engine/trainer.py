@@ -30,7 +30,7 @@ from .device import inference_dtype, on_available_device
 from .divergence import divergence_error
 from .early_stop import EarlyStop
 from .evaluators import build_evaluator
-from .gradient_step import GradientStep, needs_own_step
+from .gradient_step import build_gradient_step
 from .keep_best import KeepBest
 from .model_classes import class_names
 from .optimizer import build_optimizer
@@ -60,13 +60,10 @@ class Trainer(DefaultTrainer):
             check_data(cfg, ("TRAIN", "TEST"))
         self.stops = False  # set by a hook: the training ends after the step
         cfg = on_available_device(cfg)
-        own_step = needs_own_step(cfg)
-        super().__init__(_with(cfg, "SOLVER.AMP.ENABLED", False) if own_step else cfg)
-        if own_step:
-            with_amp = _with(self.cfg, "SOLVER.AMP.ENABLED", cfg.SOLVER.AMP.ENABLED)  # type: ignore[has-type]
-            self.cfg = cfg = with_amp
-            step = self._trainer  # type: ignore[has-type]
-            self._trainer = GradientStep(cfg, step.model, step.data_loader, step.optimizer)
+        super().__init__(_with(cfg, "SOLVER.AMP.ENABLED", False))
+        self.cfg = _with(self.cfg, "SOLVER.AMP.ENABLED", cfg.SOLVER.AMP.ENABLED)  # type: ignore[has-type]
+        step = self._trainer  # type: ignore[has-type]
+        self._trainer = build_gradient_step(self.cfg, step.model, step.data_loader, step.optimizer)
         # Seeds all random numbers of the training; a resumed run uses the checkpoint's seed.
         self.seed = self._trainer.data_loader.seed
 
