@@ -211,6 +211,22 @@ def test_only_crowds_leave_nothing_to_train_on(images):
     assert check_coco(content, images, training=False) == []
 
 
+@pytest.mark.parametrize("segmentation", [..., []])
+def test_a_crowd_without_a_mask_is_a_warning_if_others_have_masks(images, segmentation):
+    content = changed((*ANNOTATION, "segmentation"), segmentation)
+    content["annotations"][0]["iscrowd"] = 1
+    (finding,) = check_coco(content, images)
+    assert not finding.stops
+    (message,) = finding.messages
+    assert re.match(
+        "annotation 5: it is a crowd without 'segmentation', .* give it a mask", message
+    )
+    content["annotations"] = [
+        {key: each[key] for key in each if key != "segmentation"} for each in content["annotations"]
+    ]
+    assert check_coco(content, images, training=False) == []
+
+
 def test_problems_are_listed_by_record_and_kind(images):
     content = changed((*ANNOTATION, "bbox"), [NAN, NAN, 8, 8])
     content["annotations"][1]["category_id"] = "3"
