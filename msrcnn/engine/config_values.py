@@ -24,7 +24,7 @@ from .gradient_step import AMP_DTYPES
 from .optimizer import OPTIMIZERS
 
 POOLERS = ("ROIAlignV2", "ROIAlign", "ROIPool", "ROIAlignRotated")
-CHANNELS = {"BGR": 3, "RGB": 3, "YUV-BT.601": 3, "L": 1}  # of INPUT.FORMAT
+CHANNELS = {"BGR": 3, "RGB": 3, "L": 1}  # of INPUT.FORMAT
 DEVICES = ("cuda", "cpu", "mps", "meta")
 INFINITY = math.inf
 BASIC_BLOCKS = (18, 34)  # depths of ResNets without bottlenecks

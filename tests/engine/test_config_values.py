@@ -73,6 +73,7 @@ def test_unknown_norm(cfg, key):
         ("MODEL.PIXEL_MEAN", "[1.0]", "PIXEL_MEAN has 1 values; INPUT.FORMAT 'BGR' needs 3"),
         ("MODEL.PIXEL_STD", "[1.0] * 3", "MODEL.PIXEL_STD is .* another type"),
         ("INPUT.FORMAT", "L", "PIXEL_MEAN has 3 values; INPUT.FORMAT 'L' needs 1"),
+        ("INPUT.FORMAT", "YUV-BT.601", "FORMAT is 'YUV-BT.601'; allowed: 'BGR', 'RGB', 'L'"),
         ("INPUT.MIN_SIZE_TRAIN", "()", "INPUT.MIN_SIZE_TRAIN is .*; its default is"),
         ("INPUT.MIN_SIZE_TRAIN", "(0.5,)", r"INPUT.MIN_SIZE_TRAIN is \(0.5,\); its default is"),
         ("INPUT.MIN_SIZE_TRAIN", "96", "MIN_SIZE_TRAIN is 96, which is of another type than"),
