@@ -78,6 +78,7 @@ def test_unknown_norm(cfg, key):
         ("INPUT.MIN_SIZE_TRAIN", "(0.5,)", r"INPUT.MIN_SIZE_TRAIN is \(0.5,\); its default is"),
         ("INPUT.MIN_SIZE_TRAIN", "96", "MIN_SIZE_TRAIN is 96, which is of another type than"),
         ("INPUT.MIN_SIZE_TEST", "5000", "INPUT.MIN_SIZE_TEST 5000 is above INPUT.MAX_SIZE_TEST"),
+        ("MODEL.ROI_MASK_HEAD.POOLER_TYPE", "ROIAlignRotated", "allowed: 'ROIAlignV2', 'ROIAlign"),
         ("MODEL.ANCHOR_GENERATOR.SIZES", "[[]]", "MODEL.ANCHOR_GENERATOR.SIZES is"),
         ("MODEL.DEVICE", "gpu", "MODEL.DEVICE is 'gpu'; allowed: 'cuda'"),
         ("MODEL.DEVICE", "cuda:-1", "MODEL.DEVICE is 'cuda:-1'; allowed: 'cuda'"),
