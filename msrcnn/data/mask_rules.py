@@ -126,7 +126,7 @@ def lie_inside(boxes: np.ndarray, images: np.ndarray) -> np.ndarray:
 
 def nearly_all(rows: np.ndarray) -> bool:
     """Whether so many rows are true that a mistake is systematic."""
-    return bool(rows.mean() >= NEARLY_ALL)
+    return bool(len(rows) and rows.mean() >= NEARLY_ALL)
 
 
 def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
