@@ -16,7 +16,7 @@ from .coco_schema import KINDS, has_readable_mask
 from .image_files import Header, read_header
 from .image_paths import image_path
 from .mask_extents import mask_extents
-from .mask_rules import FAR, MIN_IOU, are_fractions, box_iou, lie_inside, nearly_all
+from .mask_rules import FAR, MIN_IOU, are_fractions, area_fits, box_iou, lie_inside, nearly_all
 from .repair_records import Note, is_whole, repair_records
 
 
@@ -188,13 +188,17 @@ def _fix_masks(content: dict, changes: list[str]) -> None:
     wrong = ~np.array(list(map(_box_fits, masks.annotations, masks.boxes)), dtype=bool)
     if nearly_all(wrong):  # the others fit by chance
         wrong[:] = True
+    areas = [each.get("area") for each in masks.annotations]
+    areas = np.array([area if _is_finite(area) else np.nan for area in areas], dtype=float)
+    sized = area_fits(areas, masks.boxes)
     for row in np.flatnonzero(~lost & ~masks.empty).tolist():
         annotation, size = masks.annotations[row], masks.image[row]
         if np.abs(masks.boxes[row]).max() > FAR * size.max():  # its area would take all memory
             continue
         if wrong[row] and not masks.flat[row]:
             _fix_box(annotation, masks.boxes[row], changes.append)
-        _fix_area(annotation, size.astype(int).tolist(), changes.append)
+        if not sized[row]:
+            _fix_area(annotation, size.astype(int).tolist(), changes.append)
     reason = "its mask is empty or lies outside its image"
     _keep(content, "annotations", lambda a: a["id"] not in removed, reason, changes)
 
@@ -243,15 +247,18 @@ def _fix_box(annotation: dict, mask: np.ndarray, note: Note) -> None:
 
 
 def _fix_area(annotation: dict, size: list[int], note: Note) -> None:
-    if _is_finite(annotation.get("area")):
-        return
     encoded = annotation["segmentation"]
     if isinstance(encoded, list) or isinstance(encoded["counts"], list):
         encoded = mask_util.frPyObjects(encoded, size[1], size[0])
     if isinstance(encoded, list):
         encoded = mask_util.merge(encoded)
-    annotation["area"] = float(mask_util.area(encoded))
-    note(f"annotation {annotation['id']}: area is {annotation['area']:g}, that of its mask")
+    area = float(mask_util.area(encoded))
+    if annotation.get("area") != area:
+        note(
+            f"annotation {annotation['id']}: area {shown(annotation.get('area'))} is {area:g} now, "
+            "that of its mask"
+        )
+        annotation["area"] = area
 
 
 def write_target(target: Path, source: Path) -> Path:

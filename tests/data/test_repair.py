@@ -60,8 +60,11 @@ FIXED = [  # as it is, as it should be, and the line about it
     ((*ANNOTATION, "iscrowd"), "0", 0, "iscrowd '0' is 0 now"),
     ((*ANNOTATION, "iscrowd"), False, 0, "iscrowd False is 0 now"),
     ((*ANNOTATION, "iscrowd"), ..., 0, "iscrowd is 0"),
-    ((*ANNOTATION, "area"), ..., 64.0, "area is 64, that of its mask"),
-    ((*ANNOTATION, "area"), NAN, 64.0, "area is 64, that of its mask"),
+    ((*ANNOTATION, "area"), ..., 64.0, "area .* is 64 now, that of its mask"),
+    ((*ANNOTATION, "area"), -5, 64.0, "area -5 is 64 now, that of its mask"),
+    ((*ANNOTATION, "area"), 0, 64.0, "area 0 is 64 now, that of its mask"),
+    ((*ANNOTATION, "area"), 1e300, 64.0, "area .* is 64 now, that of its mask"),
+    ((*ANNOTATION, "area"), NAN, 64.0, "area .* is 64 now, that of its mask"),
     ((*ANNOTATION, "bbox"), [NAN, 1, 8, 8], [1, 1, 8, 8], "bbox .* now, around its mask"),
     ((*ANNOTATION, "bbox"), [1, 1, 8, 0], [1, 1, 8, 8], "bbox .* now, around its mask"),
     ((*ANNOTATION, "bbox"), ..., [1, 1, 8, 8], "bbox null is .* now, around its mask"),
@@ -106,6 +109,14 @@ def test_records_that_nothing_can_be_done_with_are_removed(
     assert all("is removed: " in change for change in changes)
     assert len(changes) == 6 - annotations + 2 - number
     assert check_coco(found, images) == []
+
+
+def test_an_area_that_fits_stays(images):
+    content = changed((*ANNOTATION, "area"), 60)  # of an outline, which is not that of its pixels
+    assert repaired(content, images) == (content, [])
+    content = changed((*ANNOTATION, "segmentation"), [[1, 1, 1, 1, 1, 1]])
+    content["annotations"][0].update(area=0, bbox=[1, 1, 0.2, 0.2])
+    assert repaired(content, images) == (content, [])
 
 
 def test_a_removed_image_is_named_by_its_file(images):
@@ -158,7 +169,7 @@ def test_images_of_one_text_as_id_cannot_be_told_apart_either(images):
 def test_a_wrong_folder_is_named_instead_of_removing_all_images(images):
     content = changed(("annotations", 0, "area"), ...)
     found, changes = repaired(content, images / "wrong")
-    assert changes == ["annotation 1: area is 64, that of its mask"]
+    assert changes == ["annotation 1: area null is 64 now, that of its mask"]
     assert (found["images"], len(found["annotations"])) == (VALID["images"], 6)
     (finding,) = check_coco(found, images / "wrong")
     assert (

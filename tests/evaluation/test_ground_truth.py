@@ -105,6 +105,7 @@ def test_the_mask_of_a_crowd_without_one_is_its_box(content, load, segmentation,
         (lambda c: c["annotations"][3].update(category_id=99), "annotation 4: category_id 99"),
         (lambda c: c["annotations"][3].update(id=1), "annotation id 1 is used more than once"),
         (lambda c: c["annotations"][3].update(bbox=[0, 0, 1]), "annotation 4: bbox"),
+        (lambda c: c["annotations"][3].update(area=-5), "annotation 4: area -5 does not fit its"),
     ],
 )
 def test_the_rules_of_training_data_apply(content, load, change, message):
