@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from msrcnn.data.coco_rules import check_coco
+from msrcnn.data.coco_schema import NamedRecords, schema_problems
 from msrcnn.visualization import check_report as module
 from msrcnn.visualization import class_examples
 from msrcnn.visualization.check_report import check_report
@@ -92,6 +93,41 @@ def test_few_examples_of_many(report, tmp_path):
     html = check_report("a", content, tmp_path, check_coco(content, tmp_path)).decode()
     assert "Error: 36 records" in html
     assert "and 16 more" in html
+
+
+class Listed(list):
+    """A list that counts how often it is read."""
+
+    reads = 0
+
+    def __iter__(self):
+        self.reads += 1
+        return super().__iter__()
+
+
+def test_records_are_read_once_for_all_messages(tmp_path):
+    """Of a wrong image folder, every record is a message, and none can be drawn."""
+    content = copy.deepcopy(VALID)
+    content["images"] = [{**VALID["images"][0], "id": i} for i in range(10)]
+    for each in content["annotations"]:
+        each.update(image_id=each["id"], area=-5)
+    findings = check_coco(content, tmp_path)
+    assert sum(len(finding.messages) for finding in findings) > 18
+    content = {kind: Listed(records) for kind, records in content.items()}
+    assert "<img" not in check_report("a", content, tmp_path, findings).decode()
+    assert max(records.reads for records in content.values()) <= 2
+
+
+@pytest.mark.parametrize(
+    "record", [{"id": 7}, {"id": "a b"}, {"id": "7: a"}, {"id": [1]}, {}, {"id": "x" * 5000}]
+)
+def test_the_record_of_a_message(record, tmp_path):
+    content = {"images": [{"id": 70}, record], "categories": [], "annotations": []}
+    *_, message = schema_problems(content)
+    assert NamedRecords(content).of(message) == ("image", record)
+    assert NamedRecords(content).of("'images' is empty") == (None, {})
+    assert NamedRecords(3).of(message) == (None, {})
+    assert "Error" in check_report("a", content, tmp_path, check_coco(content, tmp_path)).decode()
 
 
 def test_nothing_found(tmp_path):
