@@ -180,6 +180,16 @@ def test_examples_are_spread_over_the_file_and_a_single_class_is_not_named(tmp_p
     assert {shape.label for each in shapes for shape in each} == {""}
 
 
+def test_examples_of_lvis_are_named_by_their_address(tmp_path):
+    (tmp_path / "val2017").mkdir()
+    Image.new("RGB", (20, 10)).save(tmp_path / "val2017" / "a.png")
+    content = copy.deepcopy(VALID)
+    del content["images"][0]["file_name"]
+    content["images"][0]["coco_url"] = "http://images.cocodataset.org/val2017/a.png"
+    assert check_coco(content, tmp_path) == []
+    assert "val2017/a.png: 9 annotations" in check_report("a", content, tmp_path, []).decode()
+
+
 def test_a_mask_far_outside_is_not_drawn_as_an_example(tmp_path, shapes):
     """It is only a warning, but would take the memory of a large image."""
     Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
