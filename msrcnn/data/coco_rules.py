@@ -71,7 +71,8 @@ def check_annotations(content: object) -> list[Finding]:
     types = list(schema_problems(content))
     if types:  # the rules rely on them
         return [Finding(True, types, readable=False)]
-    findings = (finding for rule in (_identity, mask_findings) for finding in rule(content))
+    rules = (_identity, _crowd_regions, mask_findings)
+    findings = (finding for rule in rules for finding in rule(content))
     return [finding for finding in findings if finding.messages]
 
 
@@ -173,6 +174,22 @@ def _identity(content: dict) -> Iterator[Finding]:
                 ("category_id", category_ids, "a category"),
             )
             if each[key] not in known
+        ],
+    )
+
+
+def _crowd_regions(content: dict) -> Iterator[Finding]:
+    """Crowds have a mask where instances have one: a box covers more."""
+    annotations = content.get("annotations", [])
+    if not any(each.get("segmentation") for each in annotations):
+        return
+    yield Finding(
+        False,
+        [
+            f"annotation {each['id']}: it is a crowd without 'segmentation', so evaluation ignores "
+            "unmatched detections in all of its box; give it a mask if it fills only part of it"
+            for each in annotations
+            if each.get("iscrowd", 0) and not each.get("segmentation")
         ],
     )
 

@@ -179,23 +179,31 @@ def _name(kind: str, record: Any, index: int) -> str:
     return f"{kind} {shown(record['id']).strip(QUOTE)}" if known else f"{kind} at index {index}"
 
 
-def record_named(message: str, content: object) -> tuple[str | None, dict]:
-    """Returns the kind of the record that a message begins with, and the record.
+class NamedRecords:
+    """The records of an annotation file by the names that messages about them begin with."""
 
-    Args:
-        message: of the schema or of the rules about ``content``.
-        content: the content of an annotation file, of any type.
-    """
-    kind = message.partition(" ")[0]
-    for key, each in KINDS.items():
-        records = content.get(key) if isinstance(content, dict) else None
-        if each == kind and isinstance(records, list):
-            for index, record in enumerate(records):
-                if isinstance(record, dict) and message.startswith(
-                    (f"{_name(kind, record, index)}:", f"{_name(kind, record, index)} ")
-                ):
-                    return kind, record
-    return None, {}
+    def __init__(self, content: object):
+        """
+        Args:
+            content: the content of the file, of any type.
+        """
+        self._records: dict[str, tuple[str, dict]] = {}
+        for key, kind in KINDS.items():
+            records = content.get(key) if isinstance(content, dict) else None
+            for index, record in enumerate(records if isinstance(records, list) else []):
+                if isinstance(record, dict):
+                    self._records.setdefault(_name(kind, record, index), (kind, record))
+
+    def of(self, message: str) -> tuple[str | None, dict]:
+        """Returns the kind of the record that a message begins with, and the record.
+
+        Args:
+            message: of the schema or of the rules about the content.
+        """
+        for end, character in enumerate(message):
+            if character in ": " and message[:end] in self._records:
+                return self._records[message[:end]]
+        return None, {}
 
 
 def _path(path: list) -> str:

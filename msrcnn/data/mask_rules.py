@@ -12,6 +12,7 @@ NEARLY_ALL = 0.8  # share of the annotations from which a mistake is systematic
 FAR = 100  # image sides
 LEAVES = (2.0, 0.02)  # pixels, and share of the side, that a mask may leave its image by
 MIN_IOU = 0.5  # of a box with the box around the mask
+MAX_FILLED = 2  # times the box around a mask, which its area may be: polygons may overlap
 
 
 def mask_findings(content: dict) -> Iterator[Finding]:
@@ -33,6 +34,12 @@ def mask_findings(content: dict) -> Iterator[Finding]:
     yield Finding(True, table.name(table.far, "has coordinates far outside its image{size}"))
     yield Finding(True, table.name(table.outside, "its {what} lies outside its image{size}"))
     yield Finding(True, table.name(extents.empty_rle, "its RLE mask is empty"))
+    area = (
+        "area {area} does not fit its {what}, which is in {mask}; leave it out, and evaluation "
+        "computes it"
+    )
+    yield Finding(True, table.name(table.area_is_impossible, area))
+    yield Finding(False, table.name(table.area_is_wrong & ~table.area_is_impossible, area))
     yield Finding(False, table.name(extents.flat, "a polygon of its mask has no area"))
     yield Finding(False, table.name(table.leaves, "its {what} leaves its image{size}"))
     yield Finding(
@@ -51,6 +58,7 @@ class _Table:
         self._image = np.array([sizes[each["image_id"]] for each in annotations], dtype=float)
         self._bbox = np.array([each["bbox"] for each in annotations], dtype=float)
         self._mask = mask = extents.boxes
+        area = np.array([each.get("area", np.nan) for each in annotations], dtype=float)
         xyxy = np.concatenate([self._bbox[:, :2], self._bbox[:, :2] + self._bbox[:, 2:]], axis=1)
         reach = np.maximum(np.abs(mask), np.abs(xyxy)).max(axis=1)
         self.far = reach > FAR * self._image.max(axis=1)
@@ -62,6 +70,12 @@ class _Table:
         self.leaves = beyond.any(axis=1) & inside & ~empty
         self.sized = (self._bbox[:, 2:] > 0).all(axis=1)
         self._comparable = self.sized & ~empty & ~extents.flat
+        unknown = np.isnan(area) | (area == 0) & extents.flat | empty
+        self.area_is_wrong = ~unknown & ~area_fits(area, mask)
+        # AP ignores these, or takes them for large.
+        self.area_is_impossible = self.area_is_wrong & (
+            (area < 0) | (area > self._image.prod(axis=1))
+        )
         self.disagrees = self._comparable & (box_iou(xyxy, mask) < MIN_IOU)
 
     def systematic(self) -> str | None:
@@ -107,6 +121,7 @@ class _Table:
             filled = text.format(
                 size=f" {each['image_id']} ({width} x {height})",
                 bbox=shown(each["bbox"]),
+                area=shown(each.get("area")),
                 what="mask" if each.get("segmentation") else "box",
                 mask=[round(value, 1) for value in self._mask[row].tolist()],
             )
@@ -124,9 +139,19 @@ def lie_inside(boxes: np.ndarray, images: np.ndarray) -> np.ndarray:
     return (boxes[:, :2] < images).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)
 
 
+def area_fits(areas: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Whether areas (N,) can be those of the masks that the boxes (N, 4) are around; NaN cannot.
+
+    An annotated area need not be that of the pixels: in COCO it is that of the polygons, and other
+    programs write that of the box.
+    """
+    sides = (boxes[:, 2:] - boxes[:, :2]).clip(min=0) + 2  # with the pixels that the outline cuts
+    return (areas > 0) & (areas <= MAX_FILLED * sides.prod(axis=1))
+
+
 def nearly_all(rows: np.ndarray) -> bool:
     """Whether so many rows are true that a mistake is systematic."""
-    return bool(rows.mean() >= NEARLY_ALL)
+    return bool(len(rows) and rows.mean() >= NEARLY_ALL)
 
 
 def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:

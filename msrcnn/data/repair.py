@@ -3,6 +3,7 @@
 import copy
 import math
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +13,10 @@ import pycocotools.mask as mask_util
 from ..errors import UserError
 from ..escaping import shown
 from .coco_schema import KINDS, has_readable_mask
-from .image_files import read_header
+from .image_files import Header, read_header
 from .image_paths import image_path
 from .mask_extents import mask_extents
-from .mask_rules import FAR, MIN_IOU, are_fractions, box_iou, lie_inside, nearly_all
+from .mask_rules import FAR, MIN_IOU, are_fractions, area_fits, box_iou, lie_inside, nearly_all
 from .repair_records import Note, is_whole, repair_records
 
 
@@ -80,39 +81,88 @@ def _value(record: dict, key: str) -> object:
 
 def _fix_images(content: dict, folder: Path, changes: list[str]) -> None:
     """Removes records without a file that can be read; sizes are those of the files."""
-    headers = {}
-    for image in content["images"]:
-        try:
-            headers[image["id"]] = read_header(image_path(image, folder))
-        except Exception:  # depends on the format
-            continue
+    images = content["images"]
+    for image in images:
+        _fix_name(image, folder, changes.append)
+    headers = [_header(image, folder) for image in images]
+    for image, header in zip(images, headers):
+        if header is not None:
+            _fix_size(image, header, changes.append)
+    if nearly_all(np.array([header is None for header in headers])):
+        return  # of another folder, which removing them would hide
+    own = _ids_used_once(images)  # the annotations of others may be those of a file that is there
+    lost = {
+        image["id"]
+        for image, header in zip(images, headers)
+        if header is None and image["id"] in own and not _is_misnamed(image)
+    }
     _keep(
-        content, "images", lambda image: image["id"] in headers, "its file cannot be read", changes
+        *(content, "images", lambda image: image["id"] not in lost),
+        *("its file cannot be read", changes),
     )
-    for image in content["images"]:
-        header = headers[image["id"]]
-        found = header.shown
-        recorded = (image.get("width"), image.get("height"))
-        valid = all(is_whole(side) and side > 0 for side in recorded)
-        # If EXIF data turn the image, the masks would have to be turned, too.
-        swapped = found == recorded[::-1] and not header.turned
-        if found != recorded and (not valid or swapped):
-            image["width"], image["height"] = found
-            changes.append(
-                f"image {image['id']}: {shown(recorded[0])} x {shown(recorded[1])} is "
-                f"{found[0]} x {found[1]} now, as in its file"
-            )
+
+
+def _ids_used_once(images: list[dict]) -> set[int]:
+    numbers = Counter(image["id"] for image in images)
+    return {each for each, number in numbers.items() if number == 1}
+
+
+def _fix_name(image: dict, folder: Path, note: Note) -> None:
+    """Makes a text of a number if that is the name of a file."""
+    name = image.get("file_name")
+    if is_whole(name) and _header(image, folder):
+        image["file_name"] = str(name)
+        note(f"image {image['id']}: file_name {name} is {shown(image['file_name'])} now")
+
+
+def _is_misnamed(image: dict) -> bool:
+    """Whether its file name is a value of another type, which a person may know the file of."""
+    name = image.get("file_name")
+    return name is not None and not isinstance(name, str)
+
+
+def _header(image: dict, folder: Path) -> Header | None:
+    try:
+        return read_header(image_path(image, folder))
+    except Exception:  # depends on the format
+        return None
+
+
+def _fix_size(image: dict, header: Header, note: Note) -> None:
+    found, recorded = header.shown, (image.get("width"), image.get("height"))
+    # If EXIF data turn the image, the masks would have to be turned, too.
+    swapped = found == recorded[::-1] and not header.turned
+    if found != recorded and (not _has_size(image) or swapped):
+        image["width"], image["height"] = found
+        note(
+            f"image {image['id']}: {shown(recorded[0])} x {shown(recorded[1])} is "
+            f"{found[0]} x {found[1]} now, as in its file"
+        )
+
+
+def _has_size(image: dict) -> bool:
+    sides = image.get("width"), image.get("height")
+    return all(is_whole(side) and side > 0 for side in sides)
 
 
 class _Masks:
-    """The annotations that have a mask which can be read, and what is known of them as arrays."""
+    """The annotations that have a mask which can be read, in an image of known size, and what is
+    known of them as arrays.
+    """
 
     def __init__(self, content: dict):
-        sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
+        own = _ids_used_once(content["images"])
+        sizes = {
+            image["id"]: (image["width"], image["height"])
+            for image in content["images"]
+            if image["id"] in own and _has_size(image)
+        }
         self.annotations = [
             each
             for each in content.get("annotations", [])
-            if each.get("segmentation") and has_readable_mask(each["segmentation"])
+            if each["image_id"] in sizes
+            and each.get("segmentation")
+            and has_readable_mask(each["segmentation"])
         ]
         extents = mask_extents(self.annotations, sizes)
         kept = [row for row in range(len(self.annotations)) if row not in extents.damaged]
@@ -126,25 +176,29 @@ class _Masks:
 def _fix_masks(content: dict, changes: list[str]) -> None:
     masks = _Masks(content)
     fractions = are_fractions(masks.boxes, masks.image) & ~masks.empty
-    if len(fractions) and nearly_all(fractions):
+    if nearly_all(fractions):
         polygons = [isinstance(each["segmentation"], list) for each in masks.annotations]
         for row in np.flatnonzero(fractions & polygons).tolist():
             _multiply(masks.annotations[row], masks.image[row].tolist(), changes.append)
         masks = _Masks(content)
     lost = masks.empty | ~lie_inside(masks.boxes, masks.image)
-    if len(lost) and nearly_all(lost):  # made for other images, which removing would hide
+    if nearly_all(lost):  # made for other images, which removing would hide
         lost[:] = False
     removed = {masks.annotations[row]["id"] for row in np.flatnonzero(lost).tolist()}
     wrong = ~np.array(list(map(_box_fits, masks.annotations, masks.boxes)), dtype=bool)
-    if len(wrong) and nearly_all(wrong):  # the others fit by chance
+    if nearly_all(wrong):  # the others fit by chance
         wrong[:] = True
+    areas = [each.get("area") for each in masks.annotations]
+    areas = np.array([area if _is_finite(area) else np.nan for area in areas], dtype=float)
+    sized = area_fits(areas, masks.boxes)
     for row in np.flatnonzero(~lost & ~masks.empty).tolist():
         annotation, size = masks.annotations[row], masks.image[row]
         if np.abs(masks.boxes[row]).max() > FAR * size.max():  # its area would take all memory
             continue
         if wrong[row] and not masks.flat[row]:
             _fix_box(annotation, masks.boxes[row], changes.append)
-        _fix_area(annotation, size.astype(int).tolist(), changes.append)
+        if not sized[row]:
+            _fix_area(annotation, size.astype(int).tolist(), changes.append)
     reason = "its mask is empty or lies outside its image"
     _keep(content, "annotations", lambda a: a["id"] not in removed, reason, changes)
 
@@ -193,15 +247,18 @@ def _fix_box(annotation: dict, mask: np.ndarray, note: Note) -> None:
 
 
 def _fix_area(annotation: dict, size: list[int], note: Note) -> None:
-    if _is_finite(annotation.get("area")):
-        return
     encoded = annotation["segmentation"]
     if isinstance(encoded, list) or isinstance(encoded["counts"], list):
         encoded = mask_util.frPyObjects(encoded, size[1], size[0])
     if isinstance(encoded, list):
         encoded = mask_util.merge(encoded)
-    annotation["area"] = float(mask_util.area(encoded))
-    note(f"annotation {annotation['id']}: area is {annotation['area']:g}, that of its mask")
+    area = float(mask_util.area(encoded))
+    if annotation.get("area") != area:
+        note(
+            f"annotation {annotation['id']}: area {shown(annotation.get('area'))} is {area:g} now, "
+            "that of its mask"
+        )
+        annotation["area"] = area
 
 
 def write_target(target: Path, source: Path) -> Path:

@@ -45,16 +45,23 @@ def repair_records(content: dict, note: Note) -> None:
 
 
 def _fix_ids(content: dict, kind: str, note: Note) -> None:
-    """Gives every record a whole number as its id, and changes the annotations with it."""
+    """Gives every record a whole number as its id, and changes the annotations with it.
+
+    Images or categories that share an id still do afterwards: which of them an annotation means
+    would be a guess.
+    """
     records = content.get(kind, [])
     new = {}
+    without = sum(record.get("id") is None for record in records)
     taken = {record["id"] for record in records if is_id(record.get("id"))}
     following = max(taken, default=0) + 1
     used = set()
     for index, record in enumerate(records):
         old = record.get("id")
         wanted = _whole(old)
-        if (
+        if old is not None and kind != "annotations" and _key(old) in new:
+            wanted = new[_key(old)]
+        elif (
             not is_id(wanted)
             or (wanted in taken and not is_id(old))
             or (wanted in used and kind == "annotations")  # to which nothing refers
@@ -64,6 +71,8 @@ def _fix_ids(content: dict, kind: str, note: Note) -> None:
         taken.add(wanted)
         used.add(wanted)
         new.setdefault(_key(old), wanted)
+    if without > 1:
+        del new[_key(None)]  # null is the id of none of them
     for reference in (key for key, of in REFERENCES.items() if of == kind):
         for index, annotation in enumerate(content.get("annotations", [])):
             if reference in annotation:

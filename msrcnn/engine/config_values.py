@@ -23,8 +23,8 @@ from ..modeling.soft_nms import NMS_TYPES
 from .gradient_step import AMP_DTYPES
 from .optimizer import OPTIMIZERS
 
-POOLERS = ("ROIAlignV2", "ROIAlign", "ROIPool", "ROIAlignRotated")
-CHANNELS = {"BGR": 3, "RGB": 3, "YUV-BT.601": 3, "L": 1}  # of INPUT.FORMAT
+POOLERS = ("ROIAlignV2", "ROIAlign", "ROIPool")  # of boxes that are not rotated
+CHANNELS = {"BGR": 3, "RGB": 3, "L": 1}  # of INPUT.FORMAT
 DEVICES = ("cuda", "cpu", "mps", "meta")
 INFINITY = math.inf
 BASIC_BLOCKS = (18, 34)  # depths of ResNets without bottlenecks

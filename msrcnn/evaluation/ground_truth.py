@@ -35,9 +35,9 @@ def index_dataset(content: dict) -> COCO:
 def load_ground_truth(dataset_name: str) -> COCO:
     """Loads a registered dataset: an annotation file in COCO or LVIS format, or dataset dicts.
 
-    Missing ``iscrowd`` and ``area`` are filled in, and keys that evaluation does not use are left
-    out. All annotations are renumbered if an ``id`` is 0, which pycocotools interprets as "no
-    match".
+    Missing ``iscrowd`` and ``area`` are filled in, and a crowd without a mask gets its box as one.
+    Keys that evaluation does not use are left out. All annotations are renumbered if an ``id`` is
+    0, which pycocotools interprets as "no match".
 
     Args:
         dataset_name: name of a registered dataset.
@@ -62,6 +62,8 @@ def load_ground_truth(dataset_name: str) -> COCO:
     for annotation in annotations:
         if "area" not in annotation:
             annotation["area"] = _area(ground_truth, annotation)
+        if annotation["iscrowd"] and not annotation.get("segmentation"):
+            annotation["segmentation"] = [_corners(annotation["bbox"])]
     return ground_truth
 
 
@@ -77,6 +79,12 @@ def _area(ground_truth: COCO, annotation: dict) -> float:
         return float(mask_util.area(ground_truth.annToRLE(annotation)))
     width, height = annotation["bbox"][2:]
     return float(width * height)
+
+
+def _corners(bbox: list[float]) -> list[float]:
+    """Returns a box as a polygon."""
+    x, y, width, height = bbox
+    return [x, y, x + width, y, x + width, y + height, x, y + height]
 
 
 def has_annotations(ground_truth: COCO) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
 
 import numpy as np
 import pycocotools.mask as mask_util
 
-from ..data.coco_schema import record_named
+from ..data.coco_schema import NamedRecords
 from ..data.finding import Finding
 from ..errors import UserError
 from .annotation_masks import annotation_mask, is_near
@@ -32,24 +33,25 @@ def check_report(title: str, content: dict, images: Path, findings: list[Finding
         images: the directory that ``file_name`` is relative to.
         findings: see :func:`~msrcnn.data.coco_rules.check_coco`.
     """
+    records = _Records(content if findings else {})
     body = element(
         "main",
         element("h1", title),
         None if findings else element("p", "No problems.", class_="facts"),
-        *(part for finding in findings for part in _section(finding, content, images)),
+        *(part for finding in findings for part in _section(finding, records, images)),
         *([] if any(f.stops for f in findings) else class_examples(content, images)),
     )
     return page(title, element("body", body))
 
 
-def _section(finding: Finding, content: dict, images: Path) -> list[Content]:
+def _section(finding: Finding, records: _Records, images: Path) -> list[Content]:
     kind = "Error" if finding.stops else "Warning"
     number = counted(len(finding.messages), "record", "records")
     messages = finding.messages[:LISTED]
     left = len(finding.messages) - len(messages)
     drawn = []
     for message in finding.messages:
-        figure = _example(message, content, images)
+        figure = _example(message, records, images)
         drawn += [] if figure is None else [figure]
         if len(drawn) == EXAMPLES:
             break
@@ -61,40 +63,49 @@ def _section(finding: Finding, content: dict, images: Path) -> list[Content]:
     ]
 
 
-def _example(message: str, content: dict, images: Path) -> Content:
+class _Records:
+    """The records of an annotation file, of any content, which are looked up for every message."""
+
+    def __init__(self, content: object):
+        self.named = NamedRecords(content)
+        self.images = _by_id(content, "images")
+        self.categories = _by_id(content, "categories")
+
+
+def _by_id(content: object, kind: str) -> dict:
+    records = content.get(kind) if isinstance(content, dict) else None
+    found: dict = {}
+    for each in records if isinstance(records, list) else []:
+        if isinstance(each, dict) and isinstance(each.get("id"), Hashable):
+            found.setdefault(each.get("id"), each)
+    return found
+
+
+def _referred(annotation: dict, key: str, records: dict) -> dict | None:
+    """Returns the record whose id is in an annotation, or ``None``."""
+    wanted = annotation.get(key)
+    return records.get(wanted) if isinstance(wanted, Hashable) else None
+
+
+def _example(message: str, records: _Records, images: Path) -> Content:
     """Draws the record that a message is about; ``None`` if there is no image to draw it on."""
-    kind, record = record_named(message, content)
+    kind, record = records.named.of(message)
     if kind not in ("image", "annotation"):
         return None
-    owner = record if kind == "image" else _image_of(record, content)
+    owner = record if kind == "image" else _referred(record, "image_id", records.images)
     try:
         pixels = read_rgb(path_inside(owner or {}, images))
     except UserError:
         return None
     overlays = []
     if kind == "annotation":
-        name = _category_name(record, content)
+        category = _referred(record, "category_id", records.categories) or {}
+        name = str(category.get("name", record.get("category_id")))
         overlay = _overlay(record, name, pixels.shape[:2])
         overlays = [] if overlay is None else [overlay]
     scale = SIDE / max(pixels.shape[:2])
     drawn = photo(draw_overlays(pixels, scale, overlays), "the record drawn")
     return element("figure", drawn, element("figcaption", message))
-
-
-def _image_of(annotation: dict, content: dict) -> dict | None:
-    wanted = annotation.get("image_id")
-    return next(
-        (i for i in content["images"] if isinstance(i, dict) and i.get("id") == wanted), None
-    )
-
-
-def _category_name(annotation: dict, content: dict) -> str:
-    wanted = annotation.get("category_id")
-    categories = content.get("categories")
-    for each in categories if isinstance(categories, list) else []:
-        if isinstance(each, dict) and each.get("id") == wanted:
-            return str(each.get("name"))
-    return str(wanted)
 
 
 def _overlay(annotation: dict, name: str, size: tuple[int, int]) -> Overlay | None:

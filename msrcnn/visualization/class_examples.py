@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.class_counts import class_counts
+from ..data.coco_schema import image_name
 from ..errors import UserError
 from .annotation_masks import annotation_mask
 from .html import Content, element, table
@@ -49,7 +50,7 @@ def class_examples(content: dict, images: Path) -> list[Content]:
             shapes = _shapes(owned[record["id"]], content["categories"], pixels.shape[:2])
             picture = photo(draw_instances(pixels, shapes), "an image with its annotations")
             drawn = counted(len(shapes), "annotation", "annotations")
-            caption = element("figcaption", f"{record['file_name']}: {drawn}")
+            caption = element("figcaption", f"{image_name(record)}: {drawn}")
             figures.append(element("figure", picture, caption))
         if figures:
             title = f"{category['name']}: {counted(number, 'annotation', 'annotations')}"

@@ -110,6 +110,8 @@ STOPS = [
     ((*ANNOTATION, "bbox"), [NAN, 1, 8, 8], r"annotation 5: bbox\[0\] is nan; .* a finite number"),
     ((*ANNOTATION, "bbox"), [1, 1, 8, float("inf")], r"bbox\[3\] is inf; .* a finite number"),
     ((*ANNOTATION, "bbox"), [1, 1, 9e6, 8], "annotation 5: has coordinates far outside its image"),
+    ((*ANNOTATION, "area"), -5, r"annotation 5: area -5 does not fit its mask, .* leave it out"),
+    ((*ANNOTATION, "area"), 1e300, "annotation 5: area 1e[+]?300 does not fit its mask"),
     ((*ANNOTATION, "segmentation"), [], "a list of polygons .* with at least three points"),
     ((*ANNOTATION, "segmentation"), [[1, 1, 9, 9]], "with at least three points"),
     ((*ANNOTATION, "segmentation"), [[1, 1, 9, 1, 9, 9, 4]], "odd number of values"),
@@ -148,6 +150,33 @@ def test_what_few_records_show_is_a_warning(images, key, value, message):
     findings = check_coco(changed((*ANNOTATION, key), value), images)
     assert not any(finding.stops for finding in findings)
     assert any(re.search(message, m) for finding in findings for m in finding.messages)
+
+
+@pytest.mark.parametrize(("area", "fits"), [(0, False), (0.5, True), (32, True), (33, False)])
+def test_an_area_of_more_than_the_box_is_a_warning(images, area, fits):
+    """The area of the polygons, of their pixels, and that of the box differ."""
+    small = {"bbox": [1, 1, 2, 2], "segmentation": [[1, 1, 3, 1, 3, 3, 1, 3]], "area": area}
+    content = changed(ANNOTATION, {**VALID["annotations"][0], **small})
+    for masks in ({}, {"segmentation": []}):
+        content["annotations"][0] |= masks
+        findings = check_coco(content, images, training=False)
+        assert not any(finding.stops for finding in findings)
+        assert len(findings) == (0 if fits else 1)
+
+
+def test_an_area_that_is_impossible_is_named_once(images):
+    content = changed((*ANNOTATION, "area"), -5)
+    assert len(check_coco(content, images)) == 1
+    content["annotations"][0]["segmentation"] = rle(200)
+    (finding,) = check_coco(content, images)
+    assert finding.messages == ["annotation 5: its RLE mask is empty"]
+
+
+def test_the_area_of_a_mask_without_one_is_0(images):
+    content = changed((*ANNOTATION, "segmentation"), [[1, 1, 9, 9, 5, 5]])
+    content["annotations"][0]["area"] = 0
+    (finding,) = check_coco(content, images)
+    assert "a polygon of its mask has no area" in finding.messages[0]
 
 
 @pytest.mark.parametrize(
@@ -208,6 +237,22 @@ def test_only_crowds_leave_nothing_to_train_on(images):
     content = every("iscrowd", 1)
     (finding,) = check_coco(content, images)
     assert finding.messages == ["no instance to train on: all 3 annotations are crowds"]
+    assert check_coco(content, images, training=False) == []
+
+
+@pytest.mark.parametrize("segmentation", [..., []])
+def test_a_crowd_without_a_mask_is_a_warning_if_others_have_masks(images, segmentation):
+    content = changed((*ANNOTATION, "segmentation"), segmentation)
+    content["annotations"][0]["iscrowd"] = 1
+    (finding,) = check_coco(content, images)
+    assert not finding.stops
+    (message,) = finding.messages
+    assert re.match(
+        "annotation 5: it is a crowd without 'segmentation', .* give it a mask", message
+    )
+    content["annotations"] = [
+        {key: each[key] for key in each if key != "segmentation"} for each in content["annotations"]
+    ]
     assert check_coco(content, images, training=False) == []
 
 

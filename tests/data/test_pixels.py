@@ -15,7 +15,7 @@ from msrcnn.data.image_files import image_problems, read_header
 from msrcnn.data.image_values import picture_problem, suggestion, values_of
 from msrcnn.data.mapper import ImageMapper, NamedErrors
 from msrcnn.data.pixels import FULL_RANGE, OWN_RANGE, eight_bits, read_pixels
-from msrcnn.engine.config_values import check_values
+from msrcnn.engine.config_values import CHANNELS, check_values
 from msrcnn.errors import UserError
 from msrcnn.prediction.image_input import as_picture
 from msrcnn.visualization import read_rgb
@@ -108,7 +108,14 @@ def test_values_by_hand():
         eight_bits(np.array([np.nan]), (0, 1))
 
 
-@pytest.mark.parametrize("image_format", ["BGR", "RGB", "L"])
+@pytest.mark.parametrize(("image_format", "channels"), CHANNELS.items())
+def test_every_format_is_read_as_bytes(folder, image_format, channels):
+    """The model does not take other types."""
+    pixels = read_pixels(str(folder / "mode_RGB.png"), image_format, ())
+    assert (pixels.dtype, pixels.shape[2]) == (np.uint8, channels)
+
+
+@pytest.mark.parametrize("image_format", CHANNELS)
 def test_images_of_8_bits_are_read_as_detectron2_reads_them(folder, tiny_cfg, image_format):
     tiny_cfg.INPUT.FORMAT = image_format
     paths = [*folder.glob("mode_*"), folder / "turned.jpg"]

@@ -60,8 +60,11 @@ FIXED = [  # as it is, as it should be, and the line about it
     ((*ANNOTATION, "iscrowd"), "0", 0, "iscrowd '0' is 0 now"),
     ((*ANNOTATION, "iscrowd"), False, 0, "iscrowd False is 0 now"),
     ((*ANNOTATION, "iscrowd"), ..., 0, "iscrowd is 0"),
-    ((*ANNOTATION, "area"), ..., 64.0, "area is 64, that of its mask"),
-    ((*ANNOTATION, "area"), NAN, 64.0, "area is 64, that of its mask"),
+    ((*ANNOTATION, "area"), ..., 64.0, "area .* is 64 now, that of its mask"),
+    ((*ANNOTATION, "area"), -5, 64.0, "area -5 is 64 now, that of its mask"),
+    ((*ANNOTATION, "area"), 0, 64.0, "area 0 is 64 now, that of its mask"),
+    ((*ANNOTATION, "area"), 1e300, 64.0, "area .* is 64 now, that of its mask"),
+    ((*ANNOTATION, "area"), NAN, 64.0, "area .* is 64 now, that of its mask"),
     ((*ANNOTATION, "bbox"), [NAN, 1, 8, 8], [1, 1, 8, 8], "bbox .* now, around its mask"),
     ((*ANNOTATION, "bbox"), [1, 1, 8, 0], [1, 1, 8, 8], "bbox .* now, around its mask"),
     ((*ANNOTATION, "bbox"), ..., [1, 1, 8, 8], "bbox null is .* now, around its mask"),
@@ -108,9 +111,87 @@ def test_records_that_nothing_can_be_done_with_are_removed(
     assert check_coco(found, images) == []
 
 
+def test_an_area_that_fits_stays(images):
+    content = changed((*ANNOTATION, "area"), 60)  # of an outline, which is not that of its pixels
+    assert repaired(content, images) == (content, [])
+    content = changed((*ANNOTATION, "segmentation"), [[1, 1, 1, 1, 1, 1]])
+    content["annotations"][0].update(area=0, bbox=[1, 1, 0.2, 0.2])
+    assert repaired(content, images) == (content, [])
+
+
 def test_a_removed_image_is_named_by_its_file(images):
     _, changes = repaired(changed(("images", 0, "file_name"), "gone.png"), images)
     assert "('gone.png') is removed: its file cannot be read" in changes[0]
+
+
+def two_images_of_an_id(number):
+    """The content with three images, of which two share an id and one has no annotation."""
+    content = changed_copy(VALID, ("images", 0, "id"), number)
+    first, second = content["images"]
+    content["images"] = [first, {**second, "id": number}, {**second, "id": 9}]
+    for annotation in content["annotations"]:
+        annotation["image_id"] = number
+    return content
+
+
+@pytest.mark.parametrize("changes", [{}, {"file_name": "gone.png"}, {"width": None}])
+@pytest.mark.parametrize("index", [0, 1])
+def test_images_of_one_id_cannot_be_told_apart(images, index, changes):
+    """Their annotations may be those of the other: none is removed, and no size is taken over."""
+    Image.new("RGB", (6, 4)).save(images / "b.png")
+    content = two_images_of_an_id(7)
+    for each in content["images"][1:]:
+        each.update(width=6, height=4)
+    content["annotations"][0].update(segmentation=[[11, 1, 19, 1, 19, 9]], bbox=[11, 1, 8, 8])
+    content["images"][index] |= changes
+    found, _ = repaired(content, images)
+    assert found["annotations"] == content["annotations"]
+    assert [each["id"] for each in found["images"]] == [7, 7, 9]
+    sizes = [(each["width"], each["height"]) for each in found["images"]]
+    assert sizes == [(20, 10), (6, 4), (6, 4)]
+    assert check_coco(found, images)[0].messages == [
+        "image id 7 is used more than once; give each its own"
+    ]
+
+
+def test_images_of_one_text_as_id_cannot_be_told_apart_either(images):
+    found, _ = repaired(two_images_of_an_id("x"), images)
+    assert [each["id"] for each in found["images"]] == [10, 10, 9]
+    assert {each["image_id"] for each in found["annotations"]} == {10}
+    found, _ = repaired(two_images_of_an_id(None), images)
+    assert [each["id"] for each in found["images"]] == [10, 11, 9]
+    assert found["annotations"] == []  # null refers to none of them
+    content = two_images_of_an_id(None)
+    del content["images"][1]
+    assert {each["image_id"] for each in repaired(content, images)[0]["annotations"]} == {10}
+
+
+def test_a_wrong_folder_is_named_instead_of_removing_all_images(images):
+    content = changed(("annotations", 0, "area"), ...)
+    found, changes = repaired(content, images / "wrong")
+    assert changes == ["annotation 1: area null is 64 now, that of its mask"]
+    assert (found["images"], len(found["annotations"])) == (VALID["images"], 6)
+    (finding,) = check_coco(found, images / "wrong")
+    assert (
+        "wrong/a.png' does not exist; fix its 'file_name' or the image dir" in finding.messages[0]
+    )
+    content = changed(("images", 0, "width"), ...)
+    assert repaired(content, images / "wrong") == (content, [])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_file_without_images_is_repaired(images):
+    assert repaired(changed(("images",), []), images)[0]["annotations"] == []
+
+
+def test_a_number_as_file_name_is_a_text_if_the_file_exists(images):
+    content = changed(("images", 0, "file_name"), 7)
+    found, changes = repaired(content, images)
+    assert (found, changes) == (content, [])  # it may be that of 7.png
+    Image.new("RGB", (20, 10)).save(images / "7", format="PNG")
+    found, changes = repaired(content, images)
+    assert changes == ["image 7: file_name 7 is '7' now"]
+    assert check_coco(found, images) == []
 
 
 def test_ids_that_are_texts_become_numbers_everywhere(images):

@@ -1,10 +1,17 @@
 import json
 
+import numpy as np
 import pytest
 from detectron2.data.datasets import register_coco_instances
+from stand_ins import stand_in
 
 from msrcnn.errors import UserError
-from msrcnn.evaluation import Detections, load_ground_truth
+from msrcnn.evaluation import (
+    Detections,
+    EvaluationSettings,
+    evaluate_detections,
+    load_ground_truth,
+)
 from msrcnn.evaluation.coco_metrics import HotcocoEngine
 from msrcnn.evaluation.ground_truth import has_annotations, has_masks, is_federated
 
@@ -73,6 +80,23 @@ def test_area_without_a_mask_is_that_of_the_box(content, load):
         assert annotation["area"] == annotation["bbox"][2] * annotation["bbox"][3]
 
 
+@pytest.mark.parametrize("segmentation", [None, []])
+def test_the_mask_of_a_crowd_without_one_is_its_box(content, load, segmentation, caplog):
+    crowd = {**content["annotations"][0], "iscrowd": 1, "bbox": [4, 3, 10, 5]}
+    del crowd["area"], crowd["segmentation"]
+    content["annotations"][0] = crowd | ({} if segmentation is None else {"segmentation": []})
+    ground_truth = load(content)
+    assert f"annotation {crowd['id']}: it is a crowd without 'segmentation'" in caplog.text
+    assert has_masks(ground_truth)
+    assert ground_truth.anns[crowd["id"]]["area"] == 50
+    rows, columns = np.nonzero(ground_truth.annToMask(ground_truth.anns[crowd["id"]]))
+    assert (set(rows), set(columns)) == (set(range(3, 8)), set(range(4, 14)))
+    settings = EvaluationSettings(bootstrap=0)
+    evaluation = evaluate_detections(ground_truth, stand_in(ground_truth), settings)
+    assert evaluation.summary["segm_box_score"]["AP"] > 0
+    assert evaluation.summary["maskiou"] is not None
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -81,6 +105,7 @@ def test_area_without_a_mask_is_that_of_the_box(content, load):
         (lambda c: c["annotations"][3].update(category_id=99), "annotation 4: category_id 99"),
         (lambda c: c["annotations"][3].update(id=1), "annotation id 1 is used more than once"),
         (lambda c: c["annotations"][3].update(bbox=[0, 0, 1]), "annotation 4: bbox"),
+        (lambda c: c["annotations"][3].update(area=-5), "annotation 4: area -5 does not fit its"),
     ],
 )
 def test_the_rules_of_training_data_apply(content, load, change, message):

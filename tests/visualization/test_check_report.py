@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from msrcnn.data.coco_rules import check_coco
+from msrcnn.data.coco_schema import NamedRecords, schema_problems
 from msrcnn.visualization import check_report as module
 from msrcnn.visualization import class_examples
 from msrcnn.visualization.check_report import check_report
@@ -94,6 +95,41 @@ def test_few_examples_of_many(report, tmp_path):
     assert "and 16 more" in html
 
 
+class Listed(list):
+    """A list that counts how often it is read."""
+
+    reads = 0
+
+    def __iter__(self):
+        self.reads += 1
+        return super().__iter__()
+
+
+def test_records_are_read_once_for_all_messages(tmp_path):
+    """Of a wrong image folder, every record is a message, and none can be drawn."""
+    content = copy.deepcopy(VALID)
+    content["images"] = [{**VALID["images"][0], "id": i} for i in range(10)]
+    for each in content["annotations"]:
+        each.update(image_id=each["id"], area=-5)
+    findings = check_coco(content, tmp_path)
+    assert sum(len(finding.messages) for finding in findings) > 18
+    content = {kind: Listed(records) for kind, records in content.items()}
+    assert "<img" not in check_report("a", content, tmp_path, findings).decode()
+    assert max(records.reads for records in content.values()) <= 2
+
+
+@pytest.mark.parametrize(
+    "record", [{"id": 7}, {"id": "a b"}, {"id": "7: a"}, {"id": [1]}, {}, {"id": "x" * 5000}]
+)
+def test_the_record_of_a_message(record, tmp_path):
+    content = {"images": [{"id": 70}, record], "categories": [], "annotations": []}
+    *_, message = schema_problems(content)
+    assert NamedRecords(content).of(message) == ("image", record)
+    assert NamedRecords(content).of("'images' is empty") == (None, {})
+    assert NamedRecords(3).of(message) == (None, {})
+    assert "Error" in check_report("a", content, tmp_path, check_coco(content, tmp_path)).decode()
+
+
 def test_nothing_found(tmp_path):
     assert "No problems." in check_report("a", VALID, tmp_path, []).decode()
     assert not re.search("Error|Warning", check_report("a", VALID, tmp_path, []).decode())
@@ -142,6 +178,16 @@ def test_examples_are_spread_over_the_file_and_a_single_class_is_not_named(tmp_p
     html = check_report("a", content, tmp_path, []).decode()
     assert re.findall("([0-9]+).png: 1 annotation<", html) == ["0", "10", "20"]
     assert {shape.label for each in shapes for shape in each} == {""}
+
+
+def test_examples_of_lvis_are_named_by_their_address(tmp_path):
+    (tmp_path / "val2017").mkdir()
+    Image.new("RGB", (20, 10)).save(tmp_path / "val2017" / "a.png")
+    content = copy.deepcopy(VALID)
+    del content["images"][0]["file_name"]
+    content["images"][0]["coco_url"] = "http://images.cocodataset.org/val2017/a.png"
+    assert check_coco(content, tmp_path) == []
+    assert "val2017/a.png: 9 annotations" in check_report("a", content, tmp_path, []).decode()
 
 
 def test_a_mask_far_outside_is_not_drawn_as_an_example(tmp_path, shapes):
