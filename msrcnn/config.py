@@ -133,7 +133,7 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     cfg.TEST.BOOTSTRAP = 1000
 
     # Number format that the model computes in, in evaluation and prediction: "float32", "bfloat16",
-    # or "float16", which needs a GPU.
+    # or "float16", which needs a GPU: on a CPU it becomes "float32".
     cfg.TEST.DTYPE = "float32"
 
     # Exponent of mask confidence in the ranking "mask AP by mask confidence".

@@ -84,12 +84,20 @@ def test_predictions_in_bfloat16_match_evaluation(cfg, path):
     assert in_float32.identity()["config"] != predict.identity()["config"]
 
 
-def test_float16_needs_a_gpu(cfg, monkeypatch):
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_float16_needs_a_gpu(cfg, monkeypatch, device):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     cfg.MODEL.DEVICE = "cuda"
     predictor(cfg)
-    with pytest.raises(UserError, match="'float16' needs a GPU, and this machine has none"):
-        Predictor(cfg.MODEL.WEIGHTS, dtype="float16")
+    with pytest.raises(UserError, match="'float16' needs a GPU, but the model runs on the CPU"):
+        Predictor(cfg.MODEL.WEIGHTS, dtype="float16", device=device)
+
+
+def test_a_model_trained_and_evaluated_in_float16_predicts_on_the_cpu(cfg):
+    cfg.SOLVER.AMP.ENABLED, cfg.TEST.DTYPE, cfg.MODEL.DEVICE = True, "float16", "cuda"
+    predictor(cfg)
+    predict = Predictor(cfg.MODEL.WEIGHTS, device="cpu")
+    assert predict(np.zeros((64, 64, 3), np.uint8)).instances.scores.dtype == torch.float32
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
