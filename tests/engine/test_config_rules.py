@@ -197,3 +197,28 @@ def test_check_choice():
     check_choice("KEY", "a", ["a", "b"])
     with pytest.raises(ValueError, match="KEY is 'c'; allowed: 'a', 'b'"):
         check_choice("KEY", "c", {"a": 1, "b": 2})
+
+
+@pytest.mark.parametrize("key", ["TEST.AUG.ENABLED", "SOLVER.FIT_SCORES"])
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (["MODEL.META_ARCHITECTURE", "PanopticFPN"], "GeneralizedRCNN.*, not 'PanopticFPN'"),
+        (["MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"], "proposes boxes itself"),
+    ],
+)
+def test_models_that_do_not_detect_like_an_rcnn(tiny_cfg, key, change, problem):
+    tiny_cfg.merge_from_list(change)
+    check_config(tiny_cfg)
+    tiny_cfg.merge_from_list([key, True])
+    with pytest.raises(UserError, match=f"{key} needs .*{problem}"):
+        check_config(tiny_cfg)
+
+
+@pytest.mark.parametrize("key", ["MODEL.KEYPOINT_ON", "MODEL.LOAD_PROPOSALS"])
+def test_what_the_test_time_augmentation_does_not_support(tiny_cfg, key):
+    tiny_cfg.merge_from_list([key, True])
+    check_config(tiny_cfg)
+    tiny_cfg.TEST.AUG.ENABLED = True
+    with pytest.raises(UserError, match=f"TEST.AUG.ENABLED does not support {key}: set one"):
+        check_config(tiny_cfg)

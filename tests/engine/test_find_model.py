@@ -46,9 +46,17 @@ def test_prediction_with_a_model_of_the_zoo(model_folder, shapes_root, tmp_path,
     assert torch.equal(found.scores[:count], expected.scores[:count])
 
 
-def test_models_that_are_no_rcnn():
-    with pytest.raises(UserError, match="is a ProposalNetwork; Predictor needs an R-CNN"):
-        msrcnn.Predictor("COCO-Detection/rpn_R_50_FPN_1x")
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("COCO-Detection/rpn_R_50_FPN_1x", "META_ARCHITECTURE .*, not 'ProposalNetwork'"),
+        ("COCO-PanopticSegmentation/panoptic_fpn_R_50_1x", ".*, not 'PanopticFPN'"),
+        ("COCO-Detection/fast_rcnn_R_50_FPN_1x", "proposes boxes itself.*PrecomputedProposals"),
+    ],
+)
+def test_models_that_do_not_detect_like_an_rcnn(name, problem):
+    with pytest.raises(UserError, match=f"prediction with '{name}' needs .*{problem}"):
+        msrcnn.Predictor(name)
 
 
 def test_our_config_by_name(model_folder, shapes_root):

@@ -18,6 +18,7 @@ from msrcnn.engine.model_classes import class_names
 from msrcnn.errors import UserError
 from msrcnn.export import export_model, export_weights
 from msrcnn.modeling.fast_inference import fast_inference
+from msrcnn.modeling.test_time_augmentation import MaskScoringRCNNWithTTA
 from msrcnn.prediction import Predictor
 from msrcnn.visualization import draw_detections, read_rgb
 
@@ -64,6 +65,19 @@ def test_predictions_match_evaluation(cfg, path, image_format):
     for field in FIELDS:
         assert torch.equal(found.get(field), expected["instances"].get(field)), field
     assert found.pred_masks.shape[1:] == (height, width)
+
+
+def test_predictions_with_augmentation_match_evaluation(cfg, path):
+    cfg.TEST.AUG.ENABLED, cfg.TEST.AUG.MIN_SIZES, cfg.TEST.AUG.MAX_SIZE = True, (64, 96), 200
+    found = predictor(cfg)(read_rgb(path)).instances
+    height, width = read_rgb(path).shape[:2]
+    record = {"file_name": str(path), "height": height, "width": width}
+    model = load_model(cfg)
+    with torch.no_grad(), fast_inference(model):
+        augmented = MaskScoringRCNNWithTTA(cfg, model)([DatasetMapper(cfg, False)(record)])
+    expected = augmented[0]["instances"]
+    for field in FIELDS:
+        assert torch.equal(found.get(field), expected.get(field)), field
 
 
 def test_predictions_in_bfloat16_match_evaluation(cfg, path):
