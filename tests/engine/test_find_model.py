@@ -111,6 +111,13 @@ def test_what_is_no_model(name):
         find_model(name)
 
 
+@pytest.mark.parametrize("suffix", ["", ".py"])
+def test_a_model_of_the_zoo_whose_config_is_python_code(suffix):
+    name = f"new_baselines/mask_rcnn_R_50_FPN_100ep_LSJ{suffix}"
+    with pytest.raises(UserError, match=f"'{name}' is Python code.*model_zoo.get, or give"):
+        find_model(name)
+
+
 def test_a_url_has_no_config():
     with pytest.raises(UserError, match="give --config-file"):
         find_model("https://a.b/c.pth")
