@@ -33,6 +33,11 @@ def check_config(cfg: CfgNode) -> None:
     if cfg.MODEL.MASKIOU_ON:
         _check_mask_head(cfg)
         _check_maskiou_head(cfg)
+    elif cfg.MODEL.ROI_MASK_HEAD.RANK_BY == "mask_score":
+        raise UserError(
+            "MODEL.ROI_MASK_HEAD.RANK_BY 'mask_score' needs MODEL.MASKIOU_ON True: without a "
+            "MaskIoU head there are no mask scores"
+        )
 
 
 def _supports(roi_heads: type) -> frozenset[str]:

@@ -65,7 +65,7 @@ def rank_by_mask_score(detections: Instances) -> None:
 
     The box scores become ``box_scores``.
     """
-    detections.box_scores, detections.scores = detections.scores, detections.mask_scores
+    detections.box_scores, detections.scores = box_scores(detections), detections.mask_scores
 
 
 def box_scores(detections: Instances) -> torch.Tensor:

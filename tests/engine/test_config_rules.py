@@ -222,3 +222,14 @@ def test_what_the_test_time_augmentation_does_not_support(tiny_cfg, key):
     tiny_cfg.TEST.AUG.ENABLED = True
     with pytest.raises(UserError, match=f"TEST.AUG.ENABLED does not support {key}: set one"):
         check_config(tiny_cfg)
+
+
+@pytest.mark.parametrize("name", ["mask_rcnn_R_50_FPN_1x", "mask_rcnn_R_50_FPN_3x"])
+def test_deformable_models_of_the_zoo_use_our_backbone(name):
+    cfg = zoo_cfg(f"Misc/{name}_dconv_c3-c5.yaml")
+    use_scoring_parts(cfg)
+    check_config(cfg)
+    assert cfg.MODEL.BACKBONE.NAME == "build_deform_resnet_fpn_backbone"
+    cfg = zoo_cfg(f"COCO-InstanceSegmentation/{name}.yaml")
+    use_scoring_parts(cfg)
+    assert cfg.MODEL.BACKBONE.NAME == "build_resnet_fpn_backbone"
