@@ -143,9 +143,10 @@ def test_rank_loss_is_only_for_the_target_class():
         check_config(framework_cfg("fpn", TARGET="all_classes", LOSS_TYPE="l2_rank"))
 
 
-def test_lite_head_supports_one_input():
-    cfg = framework_cfg("fpn", NAME="MaskIoULiteHead", INPUT="multiply")
-    with pytest.raises(ValueError, match="is 'multiply'; allowed for MaskIoULiteHead: 'concat'"):
+@pytest.mark.parametrize("name", ["MaskIoULiteHead", "MaskConfidenceHead"])
+def test_heads_that_support_one_input(name):
+    cfg = framework_cfg("fpn", NAME=name, INPUT="multiply")
+    with pytest.raises(ValueError, match=f"is 'multiply'; allowed for {name}: 'concat'"):
         check_config(cfg)
 
 
