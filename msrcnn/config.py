@@ -96,9 +96,10 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     # sets them together with the exponents. (): the model predicts no probability.
     head.CALIBRATION = ()
 
-    # NMS or Soft-NMS. Soft-NMS, MODEL.ROI_MASKIOU_HEAD.INPUT "high_res" and any
-    # MODEL.ROI_MASKIOU_HEAD.TARGET other than "target_class" need MODEL.ROI_HEADS.NAME
-    # MaskScoring{,Res5,Cascade}ROIHeads.
+    # NMS or Soft-NMS. Soft-NMS and any MODEL.ROI_MASKIOU_HEAD.TARGET other than "target_class" need
+    # MODEL.ROI_HEADS.NAME MaskScoring{,Res5,Cascade}ROIHeads, and MODEL.ROI_MASKIOU_HEAD.INPUT
+    # "high_res" needs MaskScoring{,Cascade}ROIHeads. Commands choose them by themselves in place of
+    # Detectron2's.
     cfg.MODEL.ROI_HEADS.NMS_TYPE = "nms"
     cfg.MODEL.ROI_HEADS.SOFT_NMS_SIGMA = 0.5  # Sigma of "soft_gaussian".
     # Drop boxes whose score Soft-NMS has lowered below this value. "soft_linear" lowers the scores
@@ -133,7 +134,7 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     cfg.TEST.BOOTSTRAP = 1000
 
     # Number format that the model computes in, in evaluation and prediction: "float32", "bfloat16",
-    # or "float16", which needs a GPU.
+    # or "float16", which needs a GPU: on a CPU it becomes "float32".
     cfg.TEST.DTYPE = "float32"
 
     # Exponent of mask confidence in the ranking "mask AP by mask confidence".

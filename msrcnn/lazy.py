@@ -29,7 +29,8 @@ def add_mask_scoring(model: DictConfig, **maskiou_head: Any) -> None:
     Args:
         model: config of a ``GeneralizedRCNN`` on FPN, Cascade or C4, with Detectron2's mask head or
             another subclass of ``BaseMaskRCNNHead`` that has an ``input_shape``; modified in place.
-        **maskiou_head: arguments of :class:`MaskIoUHead` that differ from the paper's.
+        **maskiou_head: arguments of :class:`MaskIoUHead` that differ from the paper's, such as
+            ``scalars=slice(0, 5)`` for ``INPUT_SCALARS``.
 
     Raises:
         ValueError: if the model has no mask head, or the masks of its head cannot be scored.

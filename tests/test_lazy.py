@@ -192,6 +192,21 @@ def test_overrides():
     assert [fc.out_features for fc in head.fcs] == [64]
 
 
+@pytest.mark.parametrize("columns", [slice(0, 5), slice(0, 9)])
+def test_scalars_reach_the_head(columns):
+    config = model_config(FPN)
+    add_mask_scoring(config, scalars=columns)
+    model = instantiate(config).eval()
+    head, found = model.roi_heads.mask_head.maskiou_head, []
+    head.scalar_norm.register_forward_hook(lambda m, inputs, y: found.append(inputs[0]))
+    with torch.no_grad():
+        model(batch("polygon"))
+    (scalars,) = found
+    assert len(scalars) > 0
+    assert scalars.shape[1] == columns.stop
+    assert head.fcs[0].in_features == 256 * 7 * 7 + columns.stop
+
+
 def test_saved_configs(tmp_path):
     """``LazyConfig.save`` writes ``_target_`` as a string, before and after the call."""
     config = model_zoo.get_config(C4)

@@ -13,8 +13,9 @@ from ..modeling import ROI_MASKIOU_HEAD_REGISTRY, MaskScoring
 from ..modeling.detection_samples import trains_on_detections
 from ..modeling.mask_scoring_heads import why_not_scored
 from ..modeling.maskiou_samples import TARGETS
+from ..modeling.meta_architecture import check_rcnn
 from ..modeling.torchvision_backbone import NORMS
-from .config_values import check_choice, check_values
+from .config_values import check_choice, check_values, value_of
 from .scoring_parts import is_res5, required_features, scoring_mask_head
 
 
@@ -28,9 +29,15 @@ def check_config(cfg: CfgNode) -> None:
     if cfg.MODEL.BACKBONE.NAME == "build_torchvision_fpn_backbone":
         _check_torchvision(cfg)
     _check_roi_heads(cfg)
+    _check_detection(cfg)
     if cfg.MODEL.MASKIOU_ON:
         _check_mask_head(cfg)
         _check_maskiou_head(cfg)
+    elif cfg.MODEL.ROI_MASK_HEAD.RANK_BY == "mask_score":
+        raise UserError(
+            "MODEL.ROI_MASK_HEAD.RANK_BY 'mask_score' needs MODEL.MASKIOU_ON True: without a "
+            "MaskIoU head there are no mask scores"
+        )
 
 
 def _supports(roi_heads: type) -> frozenset[str]:
@@ -46,6 +53,16 @@ def _check_roi_heads(cfg: CfgNode) -> None:
                 f"MODEL.ROI_HEADS.NAME '{name}' does not support {choice}; these do: "
                 f"{', '.join(able)}"
             )
+
+
+def _check_detection(cfg: CfgNode) -> None:
+    """Rejects models that cannot detect as the test-time augmentation or a fit needs it."""
+    for key in ("TEST.AUG.ENABLED", "SOLVER.FIT_SCORES"):
+        if value_of(cfg, key):
+            check_rcnn(cfg, key)
+    for key in ("KEYPOINT_ON", "LOAD_PROPOSALS"):
+        if cfg.TEST.AUG.ENABLED and cfg.MODEL[key]:
+            raise UserError(f"TEST.AUG.ENABLED does not support MODEL.{key}: set one of them False")
 
 
 def _check_torchvision(cfg: CfgNode) -> None:

@@ -207,6 +207,18 @@ def check_values(cfg: CfgNode) -> None:
     _check_combinations(cfg)
 
 
+def check_amp(cfg: CfgNode) -> None:
+    """Rejects a training in float16 on the CPU. A trained model does not use ``SOLVER.AMP``.
+
+    Raises:
+        UserError: naming the key.
+    """
+    if cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.AMP.DTYPE == "float16" and cfg.MODEL.DEVICE == "cpu":
+        raise UserError(
+            "SOLVER.AMP.DTYPE 'float16' needs a GPU, but MODEL.DEVICE is 'cpu': set it to bfloat16"
+        )
+
+
 def range_in_words(key: str) -> str:
     """Returns the limits of a key's numbers, such as "at least 1"; "" if it has none."""
     if key in ABOVE_0:
@@ -280,13 +292,6 @@ def _check_combinations(cfg: CfgNode) -> None:
         raise UserError("OUTPUT_DIR is ''; name a folder")
     if cfg.SEED >= 2**31:
         raise UserError(f"SEED is {cfg.SEED}; it must be below 2147483648")
-    amp = cfg.SOLVER.AMP
-    formats = {"SOLVER.AMP.DTYPE": amp.ENABLED and amp.DTYPE, "TEST.DTYPE": cfg.TEST.DTYPE}
-    for key, name in formats.items():
-        if name == "float16" and cfg.MODEL.DEVICE == "cpu":
-            raise UserError(
-                f"{key} 'float16' needs a GPU, but MODEL.DEVICE is 'cpu': set it to bfloat16"
-            )
     resnet = cfg.MODEL.RESNETS
     if (
         "resnet" in cfg.MODEL.BACKBONE.NAME

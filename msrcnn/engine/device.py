@@ -13,20 +13,26 @@ logger = logging.getLogger(__name__)
 
 
 def on_available_device(cfg: CfgNode) -> CfgNode:
-    """Returns a config for this machine: for the CPU if it asks for CUDA and there is no GPU.
+    """Returns a config for this machine: for the CPU if the machine lacks the config's device.
+
+    On the CPU, the formats of the config that need a GPU become float32: ``SOLVER.AMP`` is
+    disabled if it is float16, and ``TEST.DTYPE`` float16 is replaced.
 
     The config itself is not modified, so that the files of a run say what was asked for, and also
     hold on a machine with a GPU. Whoever builds a model or a trainer calls this function.
     """
-    if not cfg.MODEL.DEVICE.startswith("cuda") or torch.cuda.is_available():
+    device = cfg.MODEL.DEVICE
+    if not _is_available(device):
+        _log_once(f"No device '{device}' found: running on the CPU.")
+    elif not device.startswith("cpu"):
         return cfg
-    _log_once()
     frozen, cfg = cfg.is_frozen(), cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = "cpu"
     if cfg.SOLVER.AMP.DTYPE == "float16":  # whose scaled gradients require CUDA
         cfg.SOLVER.AMP.ENABLED = False
     if cfg.TEST.DTYPE == "float16":
+        _log_once("TEST.DTYPE 'float16' needs a GPU: computing in float32.")
         cfg.TEST.DTYPE = "float32"
     if frozen:
         cfg.freeze()
@@ -34,7 +40,7 @@ def on_available_device(cfg: CfgNode) -> CfgNode:
 
 
 def inference_dtype(cfg: CfgNode) -> torch.dtype:
-    """Returns the number format of ``TEST.DTYPE``; float32 for float16 without a GPU."""
+    """Returns the number format of ``TEST.DTYPE``; float32 for float16 on the CPU."""
     return DTYPES[on_available_device(cfg).TEST.DTYPE]
 
 
@@ -51,6 +57,15 @@ def check_device(name: str) -> None:
         raise UserError(f"device '{name}' cannot be used here: {reason}") from error
 
 
+def _is_available(name: str) -> bool:
+    """Whether this machine has a device; does not initialize CUDA, as processes may be forked."""
+    device = torch.device(name)
+    if device.type == "cuda":
+        number = device.index or 0
+        return torch.cuda.is_available() and (number == 0 or number < torch.cuda.device_count())
+    return device.type != "mps" or torch.backends.mps.is_available()
+
+
 @functools.cache
-def _log_once() -> None:
-    logger.info("No GPU found: running on the CPU.")
+def _log_once(message: str) -> None:
+    logger.info(message)

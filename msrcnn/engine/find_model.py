@@ -30,6 +30,11 @@ def find_model(name: str) -> tuple[str, str]:
     if "://" not in name and not path.is_file():
         if config := _zoo_config(name):
             return name, config
+        if _has_python_config(name):
+            raise UserError(
+                f"the config of '{name}' is Python code, which msrcnn does not run: build the "
+                "model in Python by detectron2.model_zoo.get, or give --config-file, a YAML config"
+            )
         raise UserError(f"'{name}' is neither a file nor a folder, nor a model of Detectron2's zoo")
     if path.suffix in COMPUTATIONS:
         raise UserError(
@@ -62,3 +67,11 @@ def _zoo_config(name: str) -> str | None:
         return model_zoo.get_config_file(name if name.endswith(".yaml") else f"{name}.yaml")
     except RuntimeError:  # no such model
         return None
+
+
+def _has_python_config(name: str) -> bool:
+    try:
+        model_zoo.get_config_file(f"{name.removesuffix('.py')}.py")
+    except RuntimeError:
+        return False
+    return True

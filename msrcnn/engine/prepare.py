@@ -16,6 +16,7 @@ from ..data.custom import use_custom_data
 from ..data.registered import check_data
 from ..errors import UserError
 from .config_rules import check_config
+from .config_values import check_amp
 from .device import check_device, on_available_device
 from .find_model import find_model
 from .model_classes import use_class_names
@@ -54,6 +55,8 @@ def prepare_config(
     use_custom_data(cfg, train_data, val_data, keep_test="DATASETS.TEST" in opts[::2])
     use_scoring_parts(cfg)
     check_config(cfg)
+    if "TRAIN" in splits and not keep_classes:
+        check_amp(cfg)
     if cfg.MODEL.WEIGHTS and not (resume and resumable_checkpoints(Path(cfg.OUTPUT_DIR))):
         _check_weights(cfg.MODEL.WEIGHTS)
     check_data(cfg, splits)
@@ -87,7 +90,7 @@ def prepare_model_config(
     opts = [text for key, value in changes.items() if value is not None for text in (key, value)]
     cfg = prepare_config(config_file, opts)
     if dtype and on_available_device(cfg).TEST.DTYPE != dtype:
-        raise UserError(f"'{dtype}' needs a GPU, and this machine has none: use 'bfloat16'")
+        raise UserError(f"'{dtype}' needs a GPU, but the model runs on the CPU: use 'bfloat16'")
     cfg.freeze()
     return cfg
 

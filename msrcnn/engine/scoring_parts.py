@@ -1,4 +1,4 @@
-"""Replaces Detectron2's heads in a config by the ones that support mask scoring."""
+"""Replaces parts of Detectron2 in a config: heads for mask scoring, the deformable backbone."""
 
 from detectron2.config import CfgNode
 from detectron2.modeling.roi_heads import (
@@ -19,6 +19,7 @@ ROI_HEADS = {
     "Res5ROIHeads": "MaskScoringRes5ROIHeads",
     "CascadeROIHeads": "MaskScoringCascadeROIHeads",
 }
+BACKBONES = {"build_resnet_fpn_backbone": "build_deform_resnet_fpn_backbone"}  # if deformable
 # Mask heads that are the same but for mask scoring and where they get their RoI features.
 MASK_HEADS = ("MaskRCNNConvUpsampleHead", "MaskScoringHead", "MaskScoringRes5Head")
 
@@ -54,10 +55,15 @@ def use_scoring_parts(cfg: CfgNode) -> None:
     another project, such as ``MyMaskHead``, is replaced by ``MaskScoringMyMaskHead``, which this
     function registers. What cannot be replaced is left alone; :func:`check_config` says why.
 
+    Also replaces Detectron2's FPN backbone, if it is deformable, by ours, which has the same
+    parameters and outputs, and runs on a CPU and without Detectron2's compiled extension.
+
     Args:
         cfg: modified in place.
     """
-    heads, mask_head = cfg.MODEL.ROI_HEADS, cfg.MODEL.ROI_MASK_HEAD
+    heads, mask_head, backbone = cfg.MODEL.ROI_HEADS, cfg.MODEL.ROI_MASK_HEAD, cfg.MODEL.BACKBONE
+    if any(cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE):
+        backbone.NAME = BACKBONES.get(backbone.NAME, backbone.NAME)
     if required_features(cfg):
         heads.NAME = ROI_HEADS.get(heads.NAME, heads.NAME)
     if cfg.MODEL.MASKIOU_ON:

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..modeling.mask_confidence import mask_confidence
+from ..modeling.meta_architecture import has_rcnn_inference
 from .mask_encoding import encode_masks
 
 
@@ -82,6 +83,4 @@ def with_encoded_masks(model: nn.Module) -> nn.Module:
         ``GeneralizedRCNN`` or overrides ``inference``.
     """
     module = model.module if isinstance(model, DistributedDataParallel) else model
-    # A subclass that overrides inference may return another format.
-    is_rcnn = getattr(type(module), "inference", None) is GeneralizedRCNN.inference
-    return EncodedInference(module) if is_rcnn else model
+    return EncodedInference(module) if has_rcnn_inference(type(module)) else model

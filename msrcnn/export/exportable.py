@@ -1,11 +1,11 @@
 """Which models can be exported with their computation."""
 
 from detectron2.config import CfgNode
-from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from torch import nn
 
 from ..errors import UserError
 from ..modeling.deform_resnet import DeformConv2d
+from ..modeling.meta_architecture import check_rcnn
 
 
 def check_exportable(cfg: CfgNode, model_format: str) -> None:
@@ -15,10 +15,7 @@ def check_exportable(cfg: CfgNode, model_format: str) -> None:
         UserError: naming the key.
     """
     start = f"--format {model_format} cannot export"
-    name = cfg.MODEL.META_ARCHITECTURE
-    inference = getattr(META_ARCH_REGISTRY.get(name), "inference", None)
-    if inference is not GeneralizedRCNN.inference:  # another may return something else
-        raise UserError(f"{start} MODEL.META_ARCHITECTURE '{name}', only GeneralizedRCNN")
+    check_rcnn(cfg, f"--format {model_format}")
     if cfg.MODEL.ROI_HEADS.NMS_TYPE != "nms":
         raise UserError(
             f"{start} Soft-NMS (MODEL.ROI_HEADS.NMS_TYPE '{cfg.MODEL.ROI_HEADS.NMS_TYPE}'): the "

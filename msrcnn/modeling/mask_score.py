@@ -1,6 +1,5 @@
 """The score that masks are ranked by (paper 3.1), with exponents."""
 
-import math
 from typing import TypeVar
 
 import numpy as np
@@ -53,11 +52,12 @@ def mask_probability(mask_scores: Array, slope: float, offset: float) -> Array:
         slope, offset: ``MODEL.ROI_MASKIOU_HEAD.CALIBRATION``.
 
     Returns:
-        ``sigmoid(slope * log(mask_scores) + offset)``, of shape (N,).
+        ``sigmoid(slope * log(mask_scores) + offset)``, of shape (N,); 0 for a score of 0.
     """
-    # The sigmoid of the logarithm: no infinite values where a score is 0.
-    power = mask_scores**slope
-    return power / (power + math.exp(-offset))
+    if isinstance(mask_scores, torch.Tensor):
+        return torch.sigmoid(slope * torch.log(mask_scores) + offset)
+    with np.errstate(divide="ignore", over="ignore"):  # the logarithm of 0, whose sigmoid is 0
+        return 1 / (1 + np.exp(-(slope * np.log(mask_scores) + offset)))
 
 
 def rank_by_mask_score(detections: Instances) -> None:
@@ -65,7 +65,7 @@ def rank_by_mask_score(detections: Instances) -> None:
 
     The box scores become ``box_scores``.
     """
-    detections.box_scores, detections.scores = detections.scores, detections.mask_scores
+    detections.box_scores, detections.scores = box_scores(detections), detections.mask_scores
 
 
 def box_scores(detections: Instances) -> torch.Tensor:

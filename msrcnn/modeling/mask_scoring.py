@@ -20,7 +20,7 @@ from .detection_context import detection_context
 from .detection_samples import trains_on_detections, with_instance_masks
 from .mask_confidence import mask_confidence
 from .mask_scalars import mask_scalars
-from .mask_score import mask_probability, mask_score, rank_by_mask_score
+from .mask_score import box_scores, mask_probability, mask_score, rank_by_mask_score
 from .maskiou_head import after_res5, build_maskiou_head
 from .maskiou_input import select_class_masks
 from .maskiou_loss import maskiou_loss
@@ -46,8 +46,6 @@ class MaskScoring:
         maskiou_loss_weight: float = 1.0,
         maskiou_target: str = "target_class",
         maskiou_thresh: float = 0.0,
-        maskiou_scalars: bool = False,
-        maskiou_context: bool = False,
         score_exponent: float = 1.0,
         confidence_exponent: float = 0.0,
         calibration: Sequence[float] = (),
@@ -59,13 +57,13 @@ class MaskScoring:
         Args:
             *args: passed to the mask head, as are ``kwargs``.
             maskiou_head: called with RoI features, mask logits and classes; returns the MaskIoU
-                of every class, of shape (N, num_classes).
+                of every class, of shape (N, num_classes). If it has a
+                :class:`~.maskiou_head.ScalarNorm` ``scalar_norm``, it also gets the scalars of its
+                columns.
             maskiou_loss_type: see :func:`maskiou_loss`.
             maskiou_loss_weight: weight of ``loss_maskiou``.
             maskiou_target: which outputs are trained, a key of ``TARGETS``.
             maskiou_thresh: samples whose true MaskIoU is not above it are not trained on.
-            maskiou_scalars: whether the MaskIoU head also takes :func:`mask_scalars`.
-            maskiou_context: whether it takes :func:`detection_context`, which only detections have.
             score_exponent, confidence_exponent: exponents of :func:`mask_score`; the paper's are 1
                 and 0.
             calibration: slope and offset of :func:`mask_probability`; ``()`` for none.
@@ -81,7 +79,6 @@ class MaskScoring:
         self.maskiou_loss_weight = maskiou_loss_weight
         self.maskiou_samples = TARGETS[maskiou_target]()
         self.maskiou_thresh = maskiou_thresh
-        self.maskiou_scalars, self.maskiou_context = maskiou_scalars, maskiou_context
         self.score_exponent, self.confidence_exponent = score_exponent, confidence_exponent
         self.calibration = tuple(calibration)
         self.rank_by = rank_by
@@ -99,8 +96,8 @@ class MaskScoring:
             instances: one per image, N in total. In training, foreground proposals with
                 ``proposal_boxes``, ``gt_classes``, ``gt_masks`` and optionally ``gt_mask_area``.
                 At test time, detections with ``pred_boxes``, ``pred_classes`` and optionally
-                ``scores``, and ``given_masks`` of shape (n, 1, M, M) to score instead of the
-                predicted masks.
+                ``scores`` (with ``box_scores``, if ``scores`` are others), and ``given_masks`` of
+                shape (n, 1, M, M) to score instead of the predicted masks.
             maskiou_features: RoI features for the MaskIoU head, if they are not ``x``.
 
         Returns:
@@ -202,16 +199,13 @@ class MaskScoring:
     def _score(self, features, mask_logits, instances: list[Instances]) -> None:
         classes = torch.cat([i.pred_classes for i in instances])
         boxes = torch.cat([i.pred_boxes.tensor for i in instances])
-        context = (
-            torch.cat([detection_context(i) for i in instances]) if self.maskiou_context else None
-        )
-        maskiou = self._maskiou(features, mask_logits, classes, boxes, context)
+        maskiou = self._maskiou(features, mask_logits, classes, boxes, instances)
         maskiou = maskiou.gather(1, classes[:, None])[:, 0].float().clamp(0, 1)
         for detections, pred in zip(instances, maskiou.split([len(i) for i in instances])):
             detections.pred_maskiou = pred
             if detections.has("scores"):
                 detections.mask_scores = mask_score(
-                    detections.scores,
+                    box_scores(detections),
                     pred,
                     mask_confidence(detections.pred_masks) if self.confidence_exponent else None,
                     score_exponent=self.score_exponent,
@@ -224,15 +218,22 @@ class MaskScoring:
                 if self.rank_by == "mask_score":
                     rank_by_mask_score(detections)
 
-    def _maskiou(self, features, mask_logits, classes, boxes, context=None) -> torch.Tensor:
-        """Predicts the MaskIoU of every class, of shape (N, num_classes)."""
-        parts = []
-        if self.maskiou_scalars:
-            parts.append(mask_scalars(select_class_masks(mask_logits, classes), boxes))
-        if context is not None:
-            parts.append(context)
-        scalars = [torch.cat(parts, dim=1)] if parts else []
-        return self.maskiou_head(features, mask_logits, classes, *scalars)
+    def _maskiou(
+        self, features, mask_logits, classes, boxes, detections: Sequence[Instances] = ()
+    ) -> torch.Tensor:
+        """Predicts the MaskIoU of every class, of shape (N, num_classes).
+
+        Only detections have a context; a head that takes it cannot be trained on anything else.
+        """
+        norm = getattr(self.maskiou_head, "scalar_norm", None)
+        if norm is None:
+            return self.maskiou_head(features, mask_logits, classes)
+        scalars = []
+        if norm.takes_mask_scalars:
+            scalars.append(mask_scalars(select_class_masks(mask_logits, classes), boxes))
+        if norm.takes_context:
+            scalars += [torch.cat([detection_context(each) for each in detections])]
+        return self.maskiou_head(features, mask_logits, classes, torch.cat(scalars, dim=1))
 
     @classmethod
     def from_config(cls, cfg, input_shape: ShapeSpec) -> dict:
@@ -247,8 +248,6 @@ class MaskScoring:
             maskiou_loss_weight=head.LOSS_WEIGHT,
             maskiou_target=head.TARGET,
             maskiou_thresh=head.MASKIOU_THRESH,
-            maskiou_scalars=head.INPUT_SCALARS,
-            maskiou_context=head.INPUT_CONTEXT,
             score_exponent=head.SCORE_EXPONENT,
             confidence_exponent=head.CONFIDENCE_EXPONENT,
             calibration=head.CALIBRATION,

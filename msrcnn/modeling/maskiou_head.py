@@ -19,8 +19,9 @@ Registry for MaskIoU heads, which predict one MaskIoU per class for every predic
 
 The registered object is called with ``obj(cfg, input_shape, mask_shape)``: the shapes of its
 input feature and of the mask logits. Its ``forward`` takes the features, the mask logits and the
-class of each mask, and with ``MODEL.ROI_MASKIOU_HEAD.INPUT_SCALARS`` or ``INPUT_CONTEXT`` scalars
-of each mask (see :class:`MaskIoUHead`). Two class attributes describe it: ``inputs``, the values of
+class of each mask, and if it has a :class:`ScalarNorm` as ``scalar_norm``, the scalars of each
+mask that ``MODEL.ROI_MASKIOU_HEAD.INPUT_SCALARS`` and ``INPUT_CONTEXT`` select (see
+:class:`MaskIoUHead`). Two class attributes describe it: ``inputs``, the values of
 ``MODEL.ROI_MASKIOU_HEAD.INPUT`` that it supports, and ``uses_mask_features``, whether it takes the
 mask head's last feature before upsampling instead of the RoI feature. If its attribute
 ``needs_all_masks`` is ``False``, it looks at the logits of the given classes only, and inference
@@ -55,6 +56,8 @@ class ScalarNorm(nn.Module):
         std = (1.0, 1.0, 0.1, 0.2, 0.2, 0.2, 0.2, 0.3, 0.3)
         assert len(mean) == len(std) == len(ALL_SCALARS)
         self.columns = columns
+        used = ALL_SCALARS[columns]
+        self.takes_mask_scalars, self.takes_context = used[0] in SCALARS, used[-1] in CONTEXT
         self.register_buffer("mean", torch.tensor(mean[columns]))
         self.register_buffer("std", torch.tensor(std[columns]))
 
@@ -255,7 +258,7 @@ class MaskConfidenceHead(nn.Module):
     Costs nothing and needs no training: the baseline that every learned score must beat.
     """
 
-    inputs = tuple(INPUT_DESIGNS)  # the feature is not used
+    inputs = ("concat",)  # the default, as the feature is not used
     uses_mask_features = needs_all_masks = False
 
     @configurable

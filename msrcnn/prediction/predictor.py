@@ -9,7 +9,8 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data.detection_utils import convert_PIL_to_numpy
 from detectron2.data.transforms import AugInput, AugmentationList, ResizeShortestEdge
-from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
+from detectron2.modeling import GeneralizedRCNN
+from detectron2.structures import Instances
 from PIL import Image
 
 from ..config import flatten
@@ -21,6 +22,8 @@ from ..engine.model_classes import class_names
 from ..errors import UserError
 from ..evaluation.inference import rescale_boxes
 from ..modeling.fast_inference import speed_up
+from ..modeling.meta_architecture import check_rcnn
+from ..modeling.test_time_augmentation import MaskScoringRCNNWithTTA
 from .image_input import ImageInput, as_picture
 from .image_prediction import Prediction
 
@@ -51,8 +54,8 @@ class Predictor:
             weights: checkpoint of a training, e.g. ``output/model_final.pth``, or an export; the
                 folder of one; or the name of a model in Detectron2's model zoo, e.g.
                 ``COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x``, which is downloaded and has box
-                scores, but no mask scores. With ``config_file`` also a URL. A checkpoint from
-                before ``SOLVER.FIT_SCORES`` has box scores only, too.
+                scores, but no mask scores. With ``config_file`` also a URL. A checkpoint of a
+                training whose mask scores are not fitted yet has box scores only.
             config_file: config of the model, a path or a name of ours such as
                 ``COCO-InstanceSegmentation/ms_rcnn_R_50_FPN_1x.yaml``; by default the file beside
                 the weights: ``W.yaml`` of an export ``W.pth``, or else the ``config.yaml`` of a
@@ -67,14 +70,17 @@ class Predictor:
             UserError: if the config or the weights are missing or do not fit each other.
         """
         cfg = prepare_model_config(str(weights), str(config_file or ""), device=device, dtype=dtype)
-        architecture = cfg.MODEL.META_ARCHITECTURE
-        if not issubclass(META_ARCH_REGISTRY.get(architecture), GeneralizedRCNN):
-            raise UserError(f"'{weights}' is a {architecture}; Predictor needs an R-CNN")
+        check_rcnn(cfg, f"prediction with '{weights}'")
         self.cfg: CfgNode
         self.model: GeneralizedRCNN
         self.cfg, self.model = load_with_its_scores(cfg, trust_weights=trust_weights)
         self._weights = weights_digest(self.model.state_dict())  # the same on any machine
         speed_up(self.model, inference_dtype(self.cfg))
+        self._augmented = (
+            MaskScoringRCNNWithTTA(self.cfg, self.model, postprocess=rescale_boxes)
+            if self.cfg.TEST.AUG.ENABLED
+            else None
+        )
         self.class_names = class_names(self.cfg)
         self._format, self._value_range = self.cfg.INPUT.FORMAT, tuple(self.cfg.INPUT.VALUE_RANGE)
         self._warned: set[str] = set()
@@ -142,14 +148,19 @@ class Predictor:
         if not pictures:
             return []
         inputs = [self._input(picture) for picture in pictures]
+        return [
+            Prediction(convert_PIL_to_numpy(picture, "RGB"), found.to("cpu"), self.class_names)
+            for picture, found in zip(pictures, self._detect(inputs))
+        ]
+
+    def _detect(self, inputs: list[dict]) -> list[Instances]:
+        """Returns the detections at the size of each image, with masks in their boxes."""
+        if self._augmented:
+            return [output["instances"] for output in self._augmented(inputs)]
         detections = self.model.inference(inputs, do_postprocess=False)
         return [
-            Prediction(
-                convert_PIL_to_numpy(picture, "RGB"),
-                rescale_boxes(found, picture.height, picture.width).to("cpu"),
-                self.class_names,
-            )
-            for picture, found in zip(pictures, detections)
+            rescale_boxes(found, image["height"], image["width"])
+            for image, found in zip(inputs, detections)
         ]
 
     def _input(self, picture: Image.Image) -> dict:

@@ -40,9 +40,10 @@ def collect_samples(
 ) -> None:
     """Runs the detector on images, and writes a sample for each detection.
 
-    Detections are those of the evaluation: the same size of images, the same threshold, NMS and
-    limit. With ``SOLVER.FIT_VIEWS`` above 1, each image is seen again, mirrored or at a size of the
-    training. An interrupted pass resumes with the first part that is missing.
+    Detections are those of the evaluation without test-time augmentation: the same size of images,
+    the same threshold, NMS and limit. With ``SOLVER.FIT_VIEWS`` above 1, each image is seen again,
+    mirrored or at a size of the training. An interrupted pass resumes with the first part that is
+    missing.
 
     Args:
         cfg: config of the model.
@@ -56,10 +57,9 @@ def collect_samples(
     parts = sample_parts(cfg, images)
     mine = [number for number in range(rank, len(parts), world_size) if not cache.has_part(number)]
     total = sum(len(parts[number][1]) for number in mine)
-    per_image = cfg.TEST.DETECTIONS_PER_IMAGE
-    if per_image < 0:  # no limit
-        per_image = cfg.MODEL.RPN.POST_NMS_TOPK_TEST
-    budget = CacheBudget(max_bytes, len(images), cfg.SOLVER.FIT_VIEWS, per_image)
+    budget = CacheBudget(
+        max_bytes, len(images), cfg.SOLVER.FIT_VIEWS, cfg.TEST.DETECTIONS_PER_IMAGE
+    )
     collector = _Collector(cfg, model, ground_truth, budget)
     shown = rank == 0 and total > 0
     with progress_bar(total=total, desc="Detections", unit="image", disable=not shown) as bar:

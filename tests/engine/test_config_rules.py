@@ -143,9 +143,10 @@ def test_rank_loss_is_only_for_the_target_class():
         check_config(framework_cfg("fpn", TARGET="all_classes", LOSS_TYPE="l2_rank"))
 
 
-def test_lite_head_supports_one_input():
-    cfg = framework_cfg("fpn", NAME="MaskIoULiteHead", INPUT="multiply")
-    with pytest.raises(ValueError, match="is 'multiply'; allowed for MaskIoULiteHead: 'concat'"):
+@pytest.mark.parametrize("name", ["MaskIoULiteHead", "MaskConfidenceHead"])
+def test_heads_that_support_one_input(name):
+    cfg = framework_cfg("fpn", NAME=name, INPUT="multiply")
+    with pytest.raises(ValueError, match=f"is 'multiply'; allowed for {name}: 'concat'"):
         check_config(cfg)
 
 
@@ -197,3 +198,39 @@ def test_check_choice():
     check_choice("KEY", "a", ["a", "b"])
     with pytest.raises(ValueError, match="KEY is 'c'; allowed: 'a', 'b'"):
         check_choice("KEY", "c", {"a": 1, "b": 2})
+
+
+@pytest.mark.parametrize("key", ["TEST.AUG.ENABLED", "SOLVER.FIT_SCORES"])
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (["MODEL.META_ARCHITECTURE", "PanopticFPN"], "GeneralizedRCNN.*, not 'PanopticFPN'"),
+        (["MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"], "proposes boxes itself"),
+    ],
+)
+def test_models_that_do_not_detect_like_an_rcnn(tiny_cfg, key, change, problem):
+    tiny_cfg.merge_from_list(change)
+    check_config(tiny_cfg)
+    tiny_cfg.merge_from_list([key, True])
+    with pytest.raises(UserError, match=f"{key} needs .*{problem}"):
+        check_config(tiny_cfg)
+
+
+@pytest.mark.parametrize("key", ["MODEL.KEYPOINT_ON", "MODEL.LOAD_PROPOSALS"])
+def test_what_the_test_time_augmentation_does_not_support(tiny_cfg, key):
+    tiny_cfg.merge_from_list([key, True])
+    check_config(tiny_cfg)
+    tiny_cfg.TEST.AUG.ENABLED = True
+    with pytest.raises(UserError, match=f"TEST.AUG.ENABLED does not support {key}: set one"):
+        check_config(tiny_cfg)
+
+
+@pytest.mark.parametrize("name", ["mask_rcnn_R_50_FPN_1x", "mask_rcnn_R_50_FPN_3x"])
+def test_deformable_models_of_the_zoo_use_our_backbone(name):
+    cfg = zoo_cfg(f"Misc/{name}_dconv_c3-c5.yaml")
+    use_scoring_parts(cfg)
+    check_config(cfg)
+    assert cfg.MODEL.BACKBONE.NAME == "build_deform_resnet_fpn_backbone"
+    cfg = zoo_cfg(f"COCO-InstanceSegmentation/{name}.yaml")
+    use_scoring_parts(cfg)
+    assert cfg.MODEL.BACKBONE.NAME == "build_resnet_fpn_backbone"

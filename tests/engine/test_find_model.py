@@ -46,9 +46,17 @@ def test_prediction_with_a_model_of_the_zoo(model_folder, shapes_root, tmp_path,
     assert torch.equal(found.scores[:count], expected.scores[:count])
 
 
-def test_models_that_are_no_rcnn():
-    with pytest.raises(UserError, match="is a ProposalNetwork; Predictor needs an R-CNN"):
-        msrcnn.Predictor("COCO-Detection/rpn_R_50_FPN_1x")
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("COCO-Detection/rpn_R_50_FPN_1x", "META_ARCHITECTURE .*, not 'ProposalNetwork'"),
+        ("COCO-PanopticSegmentation/panoptic_fpn_R_50_1x", ".*, not 'PanopticFPN'"),
+        ("COCO-Detection/fast_rcnn_R_50_FPN_1x", "proposes boxes itself.*PrecomputedProposals"),
+    ],
+)
+def test_models_that_do_not_detect_like_an_rcnn(name, problem):
+    with pytest.raises(UserError, match=f"prediction with '{name}' needs .*{problem}"):
+        msrcnn.Predictor(name)
 
 
 def test_our_config_by_name(model_folder, shapes_root):
@@ -100,6 +108,13 @@ def test_folder_without_a_single_model(tmp_path, files, message):
 @pytest.mark.parametrize("name", ["COCO-InstanceSegmentation/mask_rcnn_R_50", "output/gone.pth"])
 def test_what_is_no_model(name):
     with pytest.raises(UserError, match=f"'{name}' is neither a file nor a folder"):
+        find_model(name)
+
+
+@pytest.mark.parametrize("suffix", ["", ".py"])
+def test_a_model_of_the_zoo_whose_config_is_python_code(suffix):
+    name = f"new_baselines/mask_rcnn_R_50_FPN_100ep_LSJ{suffix}"
+    with pytest.raises(UserError, match=f"'{name}' is Python code.*model_zoo.get, or give"):
         find_model(name)
 
 

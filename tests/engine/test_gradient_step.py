@@ -10,7 +10,7 @@ from detectron2.utils.events import EventStorage
 from rectangles import batch, ground_truth
 from training_process import register, run_cfg
 
-from msrcnn.engine import Trainer, check_config
+from msrcnn.engine import Trainer, check_config, prepare_config
 from msrcnn.engine.device import inference_dtype, on_available_device
 from msrcnn.engine.gradient_step import GradientStep, build_gradient_step, micro_batches
 from msrcnn.errors import UserError
@@ -129,25 +129,27 @@ def test_detectron2_takes_all_other_steps(tiny_cfg, build):
     assert type(step) is SimpleTrainer
 
 
-def test_float16_needs_a_gpu(tiny_cfg, monkeypatch):
-    tiny_cfg.SOLVER.AMP.ENABLED = True
-    with pytest.raises(UserError, match="'float16' needs a GPU.*set it to bfloat16"):
-        check_config(tiny_cfg)
-    tiny_cfg.SOLVER.AMP.DTYPE = "bfloat16"
-    check_config(tiny_cfg)
+def test_float16_needs_a_gpu(shapes_root, tmp_path, monkeypatch):
+    cfg = run_cfg(shapes_root, tmp_path, **{"SOLVER.AMP.ENABLED": True, "MODEL.DEVICE": "cpu"})
+    (tmp_path / "half.yaml").write_text(cfg.dump())
+    register(shapes_root)
+    with pytest.raises(UserError, match="AMP.DTYPE 'float16' needs a GPU.*set it to bfloat16"):
+        prepare_config(tmp_path / "half.yaml", splits=("TRAIN", "TEST"))
+    prepare_config(tmp_path / "half.yaml", ["SOLVER.AMP.DTYPE", "bfloat16"], splits=("TRAIN",))
+    # Not to evaluate, nor to fit its mask scores.
+    prepare_config(tmp_path / "half.yaml", splits=("TEST",))
+    prepare_config(tmp_path / "half.yaml", splits=("TRAIN", "TEST"), keep_classes=True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    tiny_cfg.MODEL.DEVICE = "cuda"
-    assert on_available_device(tiny_cfg).SOLVER.AMP.ENABLED
-    tiny_cfg.SOLVER.AMP.DTYPE = "float16"
-    assert not on_available_device(tiny_cfg).SOLVER.AMP.ENABLED
+    cfg.MODEL.DEVICE = "cuda"
+    assert not on_available_device(cfg).SOLVER.AMP.ENABLED
+    cfg.SOLVER.AMP.DTYPE = "bfloat16"
+    assert on_available_device(cfg).SOLVER.AMP.ENABLED
 
 
-def test_a_model_does_not_compute_in_float16_without_a_gpu(tiny_cfg, monkeypatch):
-    tiny_cfg.TEST.DTYPE = "float16"
-    with pytest.raises(UserError, match="TEST.DTYPE 'float16' needs a GPU.*set it to bfloat16"):
-        check_config(tiny_cfg)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_model_does_not_compute_in_float16_without_a_gpu(tiny_cfg, monkeypatch, device):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    tiny_cfg.MODEL.DEVICE = "cuda"
+    tiny_cfg.TEST.DTYPE, tiny_cfg.MODEL.DEVICE = "float16", device
     check_config(tiny_cfg)
     assert inference_dtype(tiny_cfg) == torch.float32
     tiny_cfg.TEST.DTYPE = "bfloat16"

@@ -8,7 +8,7 @@ from detectron2.engine import SimpleTrainer
 
 from msrcnn.config import load_config
 from msrcnn.engine import Trainer, prepare_config, start_run
-from msrcnn.engine.device import on_available_device
+from msrcnn.engine.device import _log_once, on_available_device
 from msrcnn.engine.run_log import _for_console
 from msrcnn.errors import UserError
 
@@ -66,6 +66,21 @@ def test_model_and_trainer_use_the_available_device(cfg, monkeypatch):
     assert type(trainer._trainer) is SimpleTrainer
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert on_available_device(cfg) is cfg
+
+
+@pytest.mark.parametrize("device", ["cuda:1", "mps"])
+def test_a_device_that_the_machine_lacks(tiny_cfg, monkeypatch, caplog, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    _log_once.cache_clear()
+    tiny_cfg.MODEL.DEVICE = device
+    with caplog.at_level("INFO"):
+        assert on_available_device(tiny_cfg).MODEL.DEVICE == "cpu"
+    assert f"No device '{device}' found: running on the CPU." in caplog.text
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert on_available_device(tiny_cfg).MODEL.DEVICE == device
 
 
 def count_images(cfg, folder):

@@ -48,6 +48,8 @@ def model_cfg(model_folder):
         (["TEST.AUG.ENABLED", True], "TEST.AUG.ENABLED False"),
         (["MODEL.KEYPOINT_ON", True], "MODEL.KEYPOINT_ON False"),
         (["MODEL.META_ARCHITECTURE", "RetinaNet"], "'RetinaNet'"),
+        (["MODEL.META_ARCHITECTURE", "PanopticFPN"], "--format onnx needs .*not 'PanopticFPN'"),
+        (["MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"], "PrecomputedProposals"),
     ],
 )
 def test_configs_that_are_refused(tiny_cfg, overrides, message):

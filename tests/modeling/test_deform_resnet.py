@@ -8,6 +8,7 @@ import torch
 import torchvision
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
+from detectron2.modeling.backbone.fpn import build_resnet_fpn_backbone
 from detectron2.modeling.backbone.resnet import (
     DeformBottleneckBlock as Detectron2DeformBottleneckBlock,
 )
@@ -290,6 +291,26 @@ def test_parameters_of_deformable_backbone_equal_detectron2(depth, modulated, de
     with torch.device("meta"):
         theirs, ours = build_resnet_backbone(cfg, RGB), build_deform_resnet_backbone(cfg, RGB)
     assert shapes(ours) == shapes(theirs)
+
+
+def test_deformable_fpn_equals_detectron2():
+    """With random offsets; Detectron2's v1 forward pass runs without CUDA."""
+    cfg = resnet_cfg(50, DEFORM_ON_PER_STAGE=C3_TO_C5, NORM="GN")
+    cfg.MODEL.FPN.IN_FEATURES = cfg.MODEL.RESNETS.OUT_FEATURES
+    torch.manual_seed(0)
+    theirs = build_resnet_fpn_backbone(cfg, RGB).eval()
+    for name, parameter in theirs.named_parameters():
+        if name.endswith("conv2_offset.weight"):
+            torch.nn.init.normal_(parameter, std=0.02)
+    ours = build_deform_resnet_fpn_backbone(cfg, RGB).eval()
+    ours.load_state_dict(theirs.state_dict())
+    assert ours.output_shape() == theirs.output_shape()
+    image = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        expected, found = theirs(image), ours(image)
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        torch.testing.assert_close(found[name], values)
 
 
 @pytest.mark.parametrize("depth", [18, 50])

@@ -57,20 +57,22 @@ def test_target_class_only(samples):
 
 def test_class_targets_equal_a_loop_over_classes_and_instances(samples, image):
     maskiou, logits, proposals = samples
-    target, _, positive = class_targets(maskiou, logits, proposals)
+    target, area, positive = class_targets(maskiou, logits, proposals)
     boxes = proposals[0].proposal_boxes.tensor
     for row, box in enumerate(boxes):
         for label in range(C):
-            values = []
+            values, areas = [], []
             for j in range(3):
                 crop = image.gt_masks[j].crop_and_resize(box[None], M)
                 if image.gt_classes[j] == label and crop.any():
-                    area = image.gt_masks.tensor[j].sum()[None].float()
+                    areas.append(image.gt_masks.tensor[j].sum().float())
                     pred = (logits[row, label] > 0)[None]
-                    values.append(maskiou_targets(pred, crop, area, box[None]).item())
+                    values.append(maskiou_targets(pred, crop, areas[-1][None], box[None]).item())
             assert positive[row, label].item() == bool(values)
             assert target[row, label].item() == pytest.approx(max(values, default=0))
+            assert area[row, label].item() == max(areas, default=0)
     assert positive.sum(dim=1).tolist() == [2, 2]
+    assert len(set(area.flatten().tolist())) > 3  # the first and the last instance differ
 
 
 def test_class_targets_draw_each_polygon_once(samples, image, monkeypatch):
@@ -89,16 +91,17 @@ def test_class_targets_draw_each_polygon_once(samples, image, monkeypatch):
 
 def test_all_classes_and_positive_classes(samples):
     maskiou, logits, proposals = samples
-    target, _, positive = class_targets(maskiou, logits, proposals)
+    target, area, positive = class_targets(maskiou, logits, proposals)
     all_samples = TARGETS["all_classes"]()(maskiou, logits, proposals)
     assert torch.equal(all_samples.prediction, maskiou.flatten())
     assert torch.equal(all_samples.target, target.flatten())
+    assert torch.equal(all_samples.area, area.where(positive, torch.tensor(32.0**2)).flatten())
     positive_samples = TARGETS["positive_classes"]()(maskiou, logits, proposals)
     trained = positive_samples.target >= 0
     assert torch.equal(trained, positive.flatten())
     assert torch.equal(positive_samples.prediction[trained], maskiou[positive])
     assert torch.equal(positive_samples.target[trained], target[positive])
-    assert (positive_samples.area[trained] > 0).all()
+    assert torch.equal(positive_samples.area, area.flatten())
 
 
 @pytest.mark.parametrize("name", ["all_classes", "positive_classes"])

@@ -6,6 +6,7 @@ import torch
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from rectangles import SIZE, batch, ground_truth
 
+from msrcnn.engine import check_config
 from msrcnn.engine.config_values import check_values
 from msrcnn.errors import UserError
 from msrcnn.evaluation import Detections
@@ -40,6 +41,18 @@ def test_mask_scores_are_in_scores(outputs):
     assert not torch.equal(by_mask.scores, by_box.scores)
 
 
+def test_detections_that_are_scored_again(tiny_cfg, build):
+    tiny_cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
+    tiny_cfg.MODEL.ROI_MASK_HEAD.RANK_BY = "mask_score"
+    model, (record,) = build(tiny_cfg).eval(), batch(ground_truth())
+    with torch.no_grad():
+        (found,) = model.inference([record], do_postprocess=False)
+        fields = {name: value.clone() for name, value in found.get_fields().items()}
+        (again,) = model.inference([record], [found], do_postprocess=False)
+    for name in ("scores", "box_scores", "mask_scores", "pred_maskiou"):
+        torch.testing.assert_close(again.get(name), fields[name])
+
+
 def test_programs_of_others_rank_by_it(outputs):
     by_box, by_mask = outputs
     records = instances_to_coco_json(by_mask, 1)
@@ -56,3 +69,11 @@ def test_other_values_are_an_error(tiny_cfg):
     tiny_cfg.MODEL.ROI_MASK_HEAD.RANK_BY = "mask"
     with pytest.raises(UserError, match=r"RANK_BY is 'mask'; allowed: 'box_score', 'mask_score'"):
         check_values(tiny_cfg)
+
+
+def test_a_model_without_mask_scores_cannot_rank_by_them(tiny_cfg):
+    tiny_cfg.MODEL.ROI_MASK_HEAD.RANK_BY = "mask_score"
+    check_config(tiny_cfg)
+    tiny_cfg.MODEL.MASKIOU_ON = False
+    with pytest.raises(UserError, match="RANK_BY 'mask_score' needs MODEL.MASKIOU_ON True"):
+        check_config(tiny_cfg)

@@ -5,6 +5,7 @@ from detectron2.structures import Boxes, Instances
 from rectangles import SIZE, batch, ground_truth
 from test_roi_heads import framework_cfg
 
+from msrcnn.modeling.mask_score import mask_probability
 from msrcnn.modeling.test_time_augmentation import MaskScoringRCNNWithTTA, _Views
 
 pytestmark = pytest.mark.slow
@@ -41,6 +42,13 @@ def test_both_scores_and_stock_boxes_and_masks(cfg, build):
     assert torch.equal(ours.mask_scores, ours.scores * ours.pred_maskiou)
 
 
+def test_merged_detections_have_the_calibrated_probability(cfg, build):
+    cfg.MODEL.ROI_MASKIOU_HEAD.CALIBRATION = (2.0, 3.0)
+    found = MaskScoringRCNNWithTTA(cfg, build(cfg).eval())(inputs())[0]["instances"]
+    assert len(found) > 5
+    assert torch.equal(found.mask_probability, mask_probability(found.mask_scores, 2.0, 3.0))
+
+
 def test_merged_mask_is_scored_on_the_scoring_view(cfg, build):
     model = build(cfg).eval()
     tta = MaskScoringRCNNWithTTA(cfg, model)
@@ -72,6 +80,16 @@ def test_scoring_view_of_images_that_are_not_resized(cfg, build):
     views, transforms = tta._get_augmented_inputs(inputs()[0])
     view = views[tta._scoring_view(views, transforms)]
     assert torch.equal(view["image"], inputs()[0]["image"])
+
+
+def test_scoring_view_of_a_long_image(cfg, build):
+    """Its long side limits the test scale, here to 40 of 96 pixels."""
+    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 96, 160
+    cfg.TEST.AUG.MIN_SIZES, cfg.TEST.AUG.MAX_SIZE = (24, 40, 96), 400
+    image = torch.zeros(3, 40, 160, dtype=torch.uint8)  # as resized from 100 x 400
+    tta = MaskScoringRCNNWithTTA(cfg, build(cfg).eval())
+    views, transforms = tta._get_augmented_inputs({"image": image, "height": 100, "width": 400})
+    assert views[tta._scoring_view(views, transforms)]["image"].shape == (3, 40, 160)
 
 
 @pytest.mark.parametrize("maskiou", [True, False])

@@ -18,6 +18,7 @@ from msrcnn.engine.model_classes import class_names
 from msrcnn.errors import UserError
 from msrcnn.export import export_model, export_weights
 from msrcnn.modeling.fast_inference import fast_inference
+from msrcnn.modeling.test_time_augmentation import MaskScoringRCNNWithTTA
 from msrcnn.prediction import Predictor
 from msrcnn.visualization import draw_detections, read_rgb
 
@@ -66,6 +67,19 @@ def test_predictions_match_evaluation(cfg, path, image_format):
     assert found.pred_masks.shape[1:] == (height, width)
 
 
+def test_predictions_with_augmentation_match_evaluation(cfg, path):
+    cfg.TEST.AUG.ENABLED, cfg.TEST.AUG.MIN_SIZES, cfg.TEST.AUG.MAX_SIZE = True, (64, 96), 200
+    found = predictor(cfg)(read_rgb(path)).instances
+    height, width = read_rgb(path).shape[:2]
+    record = {"file_name": str(path), "height": height, "width": width}
+    model = load_model(cfg)
+    with torch.no_grad(), fast_inference(model):
+        augmented = MaskScoringRCNNWithTTA(cfg, model)([DatasetMapper(cfg, False)(record)])
+    expected = augmented[0]["instances"]
+    for field in FIELDS:
+        assert torch.equal(found.get(field), expected.get(field)), field
+
+
 def test_predictions_in_bfloat16_match_evaluation(cfg, path):
     """``dtype`` does the same as TEST.DTYPE."""
     predictor(cfg)  # writes the config
@@ -84,12 +98,20 @@ def test_predictions_in_bfloat16_match_evaluation(cfg, path):
     assert in_float32.identity()["config"] != predict.identity()["config"]
 
 
-def test_float16_needs_a_gpu(cfg, monkeypatch):
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_float16_needs_a_gpu(cfg, monkeypatch, device):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     cfg.MODEL.DEVICE = "cuda"
     predictor(cfg)
-    with pytest.raises(UserError, match="'float16' needs a GPU, and this machine has none"):
-        Predictor(cfg.MODEL.WEIGHTS, dtype="float16")
+    with pytest.raises(UserError, match="'float16' needs a GPU, but the model runs on the CPU"):
+        Predictor(cfg.MODEL.WEIGHTS, dtype="float16", device=device)
+
+
+def test_a_model_trained_and_evaluated_in_float16_predicts_on_the_cpu(cfg):
+    cfg.SOLVER.AMP.ENABLED, cfg.TEST.DTYPE, cfg.MODEL.DEVICE = True, "float16", "cuda"
+    predictor(cfg)
+    predict = Predictor(cfg.MODEL.WEIGHTS, device="cpu")
+    assert predict(np.zeros((64, 64, 3), np.uint8)).instances.scores.dtype == torch.float32
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

@@ -1,5 +1,7 @@
 """The probability that a mask is correct, from its score."""
 
+import math
+
 import numpy as np
 import pytest
 import square_scene
@@ -28,6 +30,15 @@ def test_probability_keeps_the_order(kind):
     assert (np.diff(found) > 0).all()
     expected = 1 / (1 + np.exp(-(2.0 * np.log(scores[1:]) + 3.0)))
     np.testing.assert_allclose(found[1:], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.tensor])
+@pytest.mark.parametrize(("slope", "offset"), [(20.0, 100.0), (40.0, 200.0), (2.0, -800.0)])
+def test_probability_of_extreme_fits(kind, slope, offset):
+    scores = np.array([0.0, 1e-3, 0.01, 1.0], dtype=np.float32)
+    found = np.asarray(mask_probability(kind(scores), slope, offset))
+    expected = [0, *(math.exp(-np.logaddexp(0, -slope * math.log(s) - offset)) for s in scores[1:])]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
 
 
 def test_fit_finds_the_curve_that_made_the_data():

@@ -23,6 +23,8 @@ def test_backbone(resnet, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "ResNet-18 of pytorch style" in done.stdout
     assert f"Wrote {output} and {output.with_suffix('.yaml')}" in done.stdout
+    text = output.with_suffix(".yaml").read_text()
+    assert "Written by msrcnn convert --from torchvision." in text
     saved = torch.load(output, weights_only=True)
     assert "backbone.bottom_up.stem.conv1.weight" in saved["model"]
     assert "matching_heuristics" not in saved  # Detectron2 must not match names itself

@@ -121,7 +121,7 @@ def convert_checkpoint(
         raise UserError(f"'{path}': {error}") from error
     converted.config["MODEL"]["WEIGHTS"] = str(output)
     write_checkpoint(output, converted.parameters, f"msrcnn, converted from {source}")
-    comment = f"{converted.description}\nWritten by tools/convert_checkpoint.py --from {source}."
+    comment = f"{converted.description}\nWritten by msrcnn convert --from {source}."
     write_config(output.with_suffix(".yaml"), converted.config, comment)
     return converted
 
