@@ -57,7 +57,7 @@ def training_config(cfg: CfgNode) -> CfgNode:
         return cfg
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.MODEL.MASKIOU_ON = False
+    cfg.MODEL.MASKIOU_ON, cfg.MODEL.ROI_MASK_HEAD.RANK_BY = False, "box_score"
     if not cfg.TEST.EVAL_PERIOD:
         cfg.DATASETS.TEST = ()
     return cfg

@@ -19,8 +19,10 @@ def cfg(tiny_cfg):
 
 
 def test_training_before_a_fit_is_of_the_detector_alone(cfg):
+    cfg.MODEL.ROI_MASK_HEAD.RANK_BY = "mask_score"
     training = training_config(cfg)
     assert not training.MODEL.MASKIOU_ON
+    check_config(training)  # as it is when its checkpoints are used before the fit
     assert training.DATASETS.TEST == ()  # evaluated once, after the fit
     assert cfg.MODEL.MASKIOU_ON
     cfg.TEST.EVAL_PERIOD = 5
