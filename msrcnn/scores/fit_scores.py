@@ -91,10 +91,10 @@ def check_fit(cfg) -> None:
         raise UserError(
             "a fit of mask scores is to detections: set MODEL.ROI_MASKIOU_HEAD.SAMPLES detections"
         )
-    sizes = set(cfg.INPUT.MIN_SIZE_TRAIN)
-    if cfg.SOLVER.FIT_VIEWS > 1 and cfg.INPUT.RANDOM_FLIP != "horizontal" and len(sizes) == 1:
+    same = set(cfg.INPUT.MIN_SIZE_TRAIN) == {cfg.INPUT.MIN_SIZE_TEST}
+    if cfg.SOLVER.FIT_VIEWS > 1 and same and cfg.INPUT.RANDOM_FLIP != "horizontal":
         raise UserError(
-            f"the views of SOLVER.FIT_VIEWS {cfg.SOLVER.FIT_VIEWS} would be the same: set several "
+            f"the views of SOLVER.FIT_VIEWS {cfg.SOLVER.FIT_VIEWS} would be the same: set other "
             "sizes as INPUT.MIN_SIZE_TRAIN, or INPUT.RANDOM_FLIP horizontal"
         )
 

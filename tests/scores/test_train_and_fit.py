@@ -39,7 +39,7 @@ def test_training_before_a_fit_is_of_the_detector_alone(cfg):
     ],
 )
 def test_a_fit_that_cannot_be_is_refused_before_the_training(cfg, key, value, message):
-    cfg.INPUT.RANDOM_FLIP, cfg.INPUT.MIN_SIZE_TRAIN = "none", (64,)
+    cfg.INPUT.RANDOM_FLIP, cfg.INPUT.MIN_SIZE_TRAIN = "none", (cfg.INPUT.MIN_SIZE_TEST,)
     check_fit(cfg)
     cfg.merge_from_list([key, value])
     with pytest.raises(UserError, match=message):
@@ -49,10 +49,11 @@ def test_a_fit_that_cannot_be_is_refused_before_the_training(cfg, key, value, me
 
 
 def test_views_differ_by_mirroring_or_by_size(cfg):
-    cfg.INPUT.RANDOM_FLIP, cfg.INPUT.MIN_SIZE_TRAIN, cfg.SOLVER.FIT_VIEWS = "none", (64, 80), 2
-    check_fit(cfg)
-    cfg.INPUT.RANDOM_FLIP, cfg.INPUT.MIN_SIZE_TRAIN = "horizontal", (64,)
-    check_fit(cfg)
+    test = cfg.INPUT.MIN_SIZE_TEST
+    cfg.SOLVER.FIT_VIEWS = 2
+    for flip, sizes in (("none", (test, test + 8)), ("none", (test + 8,)), ("horizontal", (test,))):
+        cfg.INPUT.RANDOM_FLIP, cfg.INPUT.MIN_SIZE_TRAIN = flip, sizes
+        check_fit(cfg)
 
 
 def test_the_best_detector_is_fitted(cfg, tmp_path):
