@@ -1,61 +1,78 @@
 """Files that an earlier run has left in the output folder of a new one."""
 
-import logging
 import re
+import shutil
 from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
 from ..checkpoint.checkpoint_files import LAST_CHECKPOINT, resumable_checkpoints
+from ..errors import UserError
 from .training_log import LOG
 
-logger = logging.getLogger(__name__)
-
-# What a later part of a training, or of its fit, reads or continues.
-FILES = re.compile(
-    r"model_(\d{7,}|final|best|fitted)\.(pth|yaml)|fit\.json|samples|events\.out\.tfevents\..*|"
+# What a training or its fit continues. Where none of these is, no training has been.
+STATE = re.compile(
+    r"model_(\d{7,}|final|best|fitted)\.(pth|yaml)|events\.out\.tfevents\..*|"
     + "|".join(map(re.escape, (LAST_CHECKPOINT, LOG)))
 )
+RESULTS = ("fit.json", "evaluation.json", "per_class.csv", "report.html", "inference")
+CONFIG = "config.yaml"  # copied, since the new run may have been started from it
+FOLDER = "earlier_run_{}"
 
 
-def set_aside_earlier_run(cfg: CfgNode, *, resume: bool) -> CfgNode:
+def set_aside_earlier_run(cfg: CfgNode, *, resume: bool) -> list[str]:
     """Moves the files of an earlier run to a subfolder, unless the training resumes that run.
 
     Otherwise, the new run would continue its log, and could resume from its checkpoints or fit its
-    best weights. Called by every process, before the trainer opens its files.
+    best weights. Called by every process, before the run writes anything.
 
     Args:
         cfg: the config of the training.
         resume: resume from the last checkpoint of ``OUTPUT_DIR``, if there is one.
 
     Returns:
-        The config; ``MODEL.WEIGHTS`` names the new place of a file that was moved.
+        Lines for the log; none if nothing is there or the training resumes.
+
+    Raises:
+        UserError: if the training starts from one of these files, or they cannot be moved.
     """
-    folder, aside = Path(cfg.OUTPUT_DIR), None
+    folder, notes = Path(cfg.OUTPUT_DIR), []
     if comm.is_main_process() and not (resume and resumable_checkpoints(folder)):
-        aside = _move(folder)
-    aside, *_ = comm.all_gather(aside)  # that of the main process
-    weights = Path(cfg.MODEL.WEIGHTS)
-    if aside is None or weights.is_file() or weights.parent.resolve() != folder.resolve():
-        return cfg
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.WEIGHTS = str(aside / weights.name)
-    cfg.freeze()
-    return cfg
+        notes = _move(folder, cfg.MODEL.WEIGHTS)
+        if resume:
+            notes.append(f"--resume: no checkpoint in {folder}, training starts at iteration 0.")
+            notes += [
+                f"{each} has checkpoints: move its files back to {folder} to resume that run."
+                for each in folder.glob(FOLDER.format("*"))
+                if resumable_checkpoints(each)
+            ]
+    comm.synchronize()
+    return notes
 
 
-def _move(folder: Path) -> Path | None:
-    """Returns the subfolder that the files are in now, or ``None`` if there are none."""
-    found = [path for path in folder.iterdir() if FILES.fullmatch(path.name)]
+def _move(folder: Path, weights: str) -> list[str]:
+    found = [path for path in folder.glob("*") if STATE.fullmatch(path.name)]
     if not found:
-        return None
+        return []
+    if Path(weights).resolve() in [path.resolve() for path in found]:
+        raise UserError(
+            f"MODEL.WEIGHTS '{weights}' is of an earlier run in OUTPUT_DIR: choose another "
+            "OUTPUT_DIR, or continue that run with --resume"
+        )
+    found += [folder / name for name in RESULTS if (folder / name).exists()]
     number = 1
-    while (aside := folder / f"earlier_run_{number}").exists():
+    while (aside := folder / FOLDER.format(number)).exists():
         number += 1
-    aside.mkdir()
-    for path in found:
-        path.rename(aside / path.name)
-    logger.info("The files of an earlier run are in %s now.", aside)
-    return aside
+    try:
+        aside.mkdir()
+        if (folder / CONFIG).is_file():
+            shutil.copy2(folder / CONFIG, aside)
+        for path in found:
+            path.rename(aside / path.name)
+    except OSError as error:
+        raise UserError(
+            f"cannot move the files of an earlier run to '{aside}': {error.strerror}; choose "
+            "another OUTPUT_DIR"
+        ) from error
+    return [f"The files of an earlier run are in {aside} now."]

@@ -46,9 +46,9 @@ def run(
         check_wandb(cfg)
         if resume:
             check_resume(cfg, trust_weights=trust_weights)
+    if not eval_only:
+        notes = [*notes, *set_aside_earlier_run(cfg, resume=resume)]
     cfg = start_run(cfg, config_file=config_file, eval_only=eval_only)
     for note in notes:
         logger.info(note)
-    if not eval_only:
-        cfg = set_aside_earlier_run(cfg, resume=resume)
     (evaluate if eval_only else train)(cfg, resume=resume, trust_weights=trust_weights)

@@ -186,9 +186,9 @@ def _parsed(line: bytes) -> dict | None:
     return content if isinstance(content, dict) and content.keys() in kinds else None
 
 
-def _state(source: Path) -> list[int] | None:
+def _state(source: Path) -> list[str | int] | None:
     try:
         status = source.stat()
     except OSError:  # a URL, or it is gone
         return None
-    return [status.st_size, status.st_mtime_ns]
+    return [str(source.resolve()), status.st_size, status.st_mtime_ns]

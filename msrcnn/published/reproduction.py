@@ -128,6 +128,12 @@ def _read_evaluation(folder: Path, cfg: CfgNode) -> dict:
     missing = {"images", "bbox", *scores}.difference(evaluation)
     if missing:
         raise UserError(f"'{path}' lacks {', '.join(sorted(missing))}: {EVALUATE_AGAIN}")
+    last = evaluation.get("provenance", {}).get("iteration")
+    if last is not None and last + 1 < cfg.SOLVER.MAX_ITER and not cfg.SOLVER.EARLY_STOP:
+        raise UserError(
+            f"'{path}' is of iteration {last + 1} of {cfg.SOLVER.MAX_ITER}: finish the training by "
+            "`msrcnn train --resume`"
+        )
     if tuple(cfg.DATASETS.TEST) != (DATASET,) or evaluation["images"] != IMAGES:
         raise UserError(
             f"{folder} was evaluated on {evaluation['images']} images of "

@@ -35,9 +35,10 @@ def draw_overlays(pixels: np.ndarray, scale: float, overlays: list[Overlay]) -> 
 
     Args:
         pixels: uint8 array of shape (H, W, 3), RGB.
-        scale: size of the result relative to the image.
+        scale: size of the result relative to the image; no side becomes less than a pixel.
         overlays: the overlays, in drawing order.
     """
+    scale = max(scale, 1 / min(pixels.shape[:2]))
     visualizer = Visualizer(pixels, scale=scale)
     output = visualizer.output
     if overlays:

@@ -1,6 +1,7 @@
 """A training that starts in the output folder of an earlier one does not mix with it."""
 
 import json
+from pathlib import Path
 
 import pytest
 from detectron2.utils import comm
@@ -9,33 +10,43 @@ from training_process import register, run_cfg
 from msrcnn.checkpoint.checkpoint_files import resumable_checkpoints
 from msrcnn.engine import run
 from msrcnn.engine.earlier_run import set_aside_earlier_run
+from msrcnn.engine.find_model import find_model
+from msrcnn.errors import UserError
 
-MOVED = (
+STATE = (
     *("model_0000003.pth", "model_final.pth", "model_best.pth", "model_fitted.pth"),
-    *("model_fitted.yaml", "fit.json", "last_checkpoint", "metrics.json"),
-    "events.out.tfevents.1.host",
+    *("model_fitted.yaml", "last_checkpoint", "metrics.json", "events.out.tfevents.1.host"),
 )
-STAY = ("config.yaml", "log.txt", "model.pth", "model_imagenet.pth", "evaluation.json")
+RESULTS = ("fit.json", "evaluation.json", "per_class.csv", "report.html")
+STAY = (
+    "config.yaml",
+    "log.txt",
+    "model.pth",
+    "model_imagenet.pth",
+    "samples",
+)  # a folder of the user, too
 
 
 @pytest.fixture
 def cfg(tiny_cfg, tmp_path):
-    for name in (*MOVED, *STAY):
+    for name in (*STATE, *RESULTS, *STAY):
         (tmp_path / name).write_text(name)
-    (tmp_path / "samples").mkdir()
-    (tmp_path / "samples" / "key.json").touch()
+    (tmp_path / "inference").mkdir()
+    (tmp_path / "inference" / "predictions.npz").touch()
     tiny_cfg.OUTPUT_DIR = str(tmp_path)
     return tiny_cfg
 
 
 def test_files_are_moved(cfg, tmp_path):
-    assert set_aside_earlier_run(cfg, resume=False) == cfg
     aside = tmp_path / "earlier_run_1"
-    assert {path.name for path in aside.iterdir()} == {*MOVED, "samples"}
-    assert all((aside / name).read_text() == name for name in MOVED)
+    notes = set_aside_earlier_run(cfg, resume=False)
+    assert notes == [f"The files of an earlier run are in {aside} now."]
+    moved = (*STATE, *RESULTS, "config.yaml")
+    assert {path.name for path in aside.iterdir()} == {*moved, "inference"}
+    assert all((aside / name).read_text() == name for name in moved)
     assert {path.name for path in tmp_path.iterdir()} == {*STAY, aside.name}
-    set_aside_earlier_run(cfg, resume=False)
-    assert not (tmp_path / "earlier_run_2").exists()  # nothing was left
+    assert set_aside_earlier_run(cfg, resume=False) == []  # no training has been
+    assert not (tmp_path / "earlier_run_2").exists()
     (tmp_path / "metrics.json").touch()
     set_aside_earlier_run(cfg, resume=False)
     assert (tmp_path / "earlier_run_2" / "metrics.json").exists()
@@ -43,7 +54,7 @@ def test_files_are_moved(cfg, tmp_path):
 
 def test_a_run_that_resumes_keeps_its_files(cfg, tmp_path):
     before = sorted(tmp_path.iterdir())
-    set_aside_earlier_run(cfg, resume=True)
+    assert set_aside_earlier_run(cfg, resume=True) == []
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -51,24 +62,46 @@ def test_nothing_to_resume_from(cfg, tmp_path):
     """The log of a run that was killed before its first checkpoint is not that of the next."""
     for path in resumable_checkpoints(tmp_path):
         path.unlink()
-    set_aside_earlier_run(cfg, resume=True)
+    _, fresh = set_aside_earlier_run(cfg, resume=True)
     assert (tmp_path / "earlier_run_1" / "metrics.json").exists()
+    assert fresh == f"--resume: no checkpoint in {tmp_path}, training starts at iteration 0."
 
 
-@pytest.mark.parametrize(("name", "moves"), [("model_final.pth", True), ("model.pth", False)])
-def test_weights_to_start_from_are_found_again(cfg, tmp_path, name, moves):
-    cfg.MODEL.WEIGHTS = str(tmp_path / name)
-    found = set_aside_earlier_run(cfg, resume=False).MODEL.WEIGHTS
-    assert found == str(tmp_path / ("earlier_run_1" if moves else "") / name)
+def test_where_the_checkpoints_are_if_resume_was_forgotten_once(cfg, tmp_path):
+    set_aside_earlier_run(cfg, resume=False)
+    _, where = set_aside_earlier_run(cfg, resume=True)
+    assert where.startswith(f"{tmp_path / 'earlier_run_1'} has checkpoints: move its files back")
+
+
+def test_weights_to_start_from_are_not_moved(cfg, tmp_path, monkeypatch):
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.chdir(tmp_path)
+    cfg.MODEL.WEIGHTS = "model_final.pth"
+    with pytest.raises(UserError, match="'model_final.pth' is of an earlier run in OUTPUT_DIR"):
+        set_aside_earlier_run(cfg, resume=False)
+    assert sorted(tmp_path.iterdir()) == before
+    cfg.MODEL.WEIGHTS = "model.pth"
+    assert len(set_aside_earlier_run(cfg, resume=False)) == 1
+
+
+def test_files_that_cannot_be_moved(cfg, tmp_path, monkeypatch):
+    def refuse(self, target):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(UserError, match="cannot move .*: Permission denied; choose another"):
+        set_aside_earlier_run(cfg, resume=False)
 
 
 def test_only_the_main_process_moves(cfg, tmp_path, monkeypatch):
     monkeypatch.setattr(comm, "is_main_process", lambda: False)
-    monkeypatch.setattr(comm, "all_gather", lambda own: [tmp_path / "earlier_run_7", own])
-    cfg.MODEL.WEIGHTS = str(tmp_path / "gone.pth")
-    found = set_aside_earlier_run(cfg, resume=False).MODEL.WEIGHTS
-    assert found == str(tmp_path / "earlier_run_7" / "gone.pth")
+    assert set_aside_earlier_run(cfg, resume=False) == []
     assert (tmp_path / "model_final.pth").exists()
+
+
+def test_a_new_folder(tiny_cfg, tmp_path):
+    tiny_cfg.OUTPUT_DIR = str(tmp_path / "new")
+    assert set_aside_earlier_run(tiny_cfg, resume=False) == []
 
 
 @pytest.mark.slow
@@ -78,7 +111,9 @@ def test_a_second_training_starts_a_log_of_its_own(shapes_root, tmp_path):
     cfg = run_cfg(shapes_root, tmp_path, **changes)
     for _ in range(2):
         run(cfg)
-    assert (tmp_path / "earlier_run_1" / "model_final.pth").is_file()
+    _, config_file = find_model(str(tmp_path / "earlier_run_1"))
+    assert Path(config_file) == tmp_path / "earlier_run_1" / "config.yaml"
+    assert "earlier_run_1 now" in (tmp_path / "log.txt").read_text()
     lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
     assert sum("bbox/AP" in line for line in lines) == 1
     run(cfg, resume=True)  # it has ended, and stays ended

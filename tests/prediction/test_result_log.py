@@ -176,6 +176,9 @@ def test_log(tmp_path, source):
     with ResultLog(folder, settings, resume=True) as log:
         assert log.is_done(source, "a.png")
         assert log.is_done(source, "b.mp4")
+        other = folder / source.name
+        shutil.copy2(source, other)  # of the same name, size and time
+        assert not log.is_done(other, "b.mp4")
         assert not log.is_done(source, "c.mp4")
         assert not log.is_done(source, "d.png")
         assert (numbers(log, "a.png"), numbers(log, "b.mp4")) == ([1], [2, 3])

@@ -144,6 +144,18 @@ def test_mistakes(finish, tmp_path):
         compare_with_published([tmp_path / "seed1"])
 
 
+@pytest.mark.parametrize(("last", "finished"), [(4999, False), (89999, True), (90000, True)])
+def test_a_training_that_has_not_finished(finish, last, finished):
+    folder = finish()
+    found = {**evaluation_of(folder), "provenance": {"iteration": last}}
+    (folder / "evaluation.json").write_text(json.dumps(found))
+    if finished:
+        compare_with_published([folder])
+    else:
+        with pytest.raises(UserError, match="of iteration 5000 of 90000: finish .* --resume"):
+            compare_with_published([folder])
+
+
 def test_another_dataset_has_no_published_numbers(finish, monkeypatch):
     folder = finish()
     monkeypatch.setattr(module, "IMAGES", 5000)

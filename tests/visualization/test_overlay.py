@@ -27,6 +27,12 @@ def test_masks_of_tiny_images(size):
     assert (picture != box) == (size != (1, 1))  # Detectron2 draws no mask of a single pixel
 
 
+@pytest.mark.parametrize("size", [(1, 1000), (1000, 1)])
+def test_no_side_of_a_picture_disappears(size):
+    pixels = np.zeros((*size, 3), dtype=np.uint8)
+    assert min(draw_overlays(pixels, 0.4, []).size) == 1
+
+
 @pytest.mark.parametrize("position", [(95, 20), (-5, 20), (50, 59), (50, -9)])
 @pytest.mark.parametrize("text", ["a label", "a label that is wider than the picture"])
 def test_label_is_moved_inside(position, text):
