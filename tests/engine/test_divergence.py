@@ -8,7 +8,7 @@ from training_process import register, run_cfg
 
 from msrcnn.checkpoint import load_checkpoint_file, write_weights
 from msrcnn.engine import Trainer, replay
-from msrcnn.engine.divergence import FILE, divergence_error
+from msrcnn.engine.divergence import FILE, _last_good, divergence_error
 from msrcnn.engine.launch import part_of_run
 from msrcnn.errors import UserError
 
@@ -90,3 +90,10 @@ def test_replay_of_another_file_or_run(cfg, tmp_path, build):
     cfg.SOLVER.IMS_PER_BATCH = 1
     with pytest.raises(UserError, match="other images at iteration 0"):
         replay(cfg, str(tmp_path / FILE))
+
+
+@pytest.mark.usefixtures("old_pytorch")
+def test_last_good_checkpoint_is_read_by_any_pytorch(tmp_path):
+    path = tmp_path / "model_0000001.pth"
+    torch.save({"model": {"w": torch.ones(1)}}, path)
+    assert _last_good(tmp_path) == path

@@ -46,6 +46,13 @@ def test_start_run(cfg, tmp_path, monkeypatch, capsys):
     assert (written.MODEL.DEVICE, written.SOLVER.AMP.ENABLED) == ("cuda", True)
 
 
+@pytest.mark.parametrize("opts", [[], ["DATASETS.TEST", "('coco_2017_val',)"]])
+def test_only_datasets_that_the_user_names_are_kept_beside_custom_ones(shapes_root, opts):
+    data = f"{shapes_root}/annotations/instances_train.json:{shapes_root}/train"
+    cfg = prepare_config(SMOKE, opts, train_data=[data])
+    assert cfg.DATASETS.TEST == (("coco_2017_val",) if opts else ())
+
+
 @pytest.mark.parametrize("name", ["file", "file/below"])
 def test_output_folder_that_cannot_be_written_to(cfg, tmp_path, name):
     (tmp_path / "file").touch()
