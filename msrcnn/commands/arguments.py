@@ -9,6 +9,7 @@ from ..errors import UserError
 
 # The config keys that these flags set.
 DATA_KEYS = {"--train-data": ("DATASETS.TRAIN",), "--val-data": ("DATASETS.TEST",)}
+MODEL_KEYS = {"--weights": ("MODEL.WEIGHTS",), "--output-dir": ("OUTPUT_DIR",)}
 DATA = (
     "COCO-format annotation file and image folder, separated by a colon; may be given several times"
 )

@@ -9,6 +9,7 @@ from ..engine import evaluate_predictions, launch_processes, prepare_config, sta
 from ..engine import run as run_in_process
 from .arguments import (
     DATA_KEYS,
+    MODEL_KEYS,
     add_config,
     add_overrides,
     add_processes,
@@ -17,12 +18,6 @@ from .arguments import (
     check_given_once,
     processes,
 )
-
-KEYS = {
-    "--val-data": DATA_KEYS["--val-data"],
-    "--weights": ("MODEL.WEIGHTS",),
-    "--output-dir": ("OUTPUT_DIR",),
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    check_given_once(args, KEYS)
+    check_given_once(args, {"--val-data": DATA_KEYS["--val-data"], **MODEL_KEYS})
     # The config's own weights, to train from, are not needed and may not exist.
     opts = [*args.opts, "MODEL.WEIGHTS", args.weights or ""]
     config_file = args.config_file or config_beside(args.weights or "")

@@ -11,6 +11,7 @@ from ..scores import FIT_DEFAULTS, fit_scores
 from ..scores.fit_scores import CACHE_GB
 from .arguments import (
     DATA_KEYS,
+    MODEL_KEYS,
     add_config,
     add_overrides,
     add_processes,
@@ -21,8 +22,6 @@ from .arguments import (
     not_negative,
     processes,
 )
-
-KEYS = {**DATA_KEYS, "--weights": ("MODEL.WEIGHTS",), "--output-dir": ("OUTPUT_DIR",)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    check_given_once(args, KEYS)
+    check_given_once(args, {**DATA_KEYS, **MODEL_KEYS})
     opts = [*FIT_DEFAULTS, *args.opts, "MODEL.WEIGHTS", args.weights, "OUTPUT_DIR", args.output_dir]
     cfg = prepare_config(
         args.config_file,

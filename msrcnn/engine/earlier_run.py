@@ -1,21 +1,19 @@
 """Files that an earlier run has left in the output folder of a new one."""
 
-import re
 import shutil
 from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
-from ..checkpoint.checkpoint_files import LAST_CHECKPOINT, resumable_checkpoints
+from ..checkpoint.checkpoint_files import LAST_CHECKPOINT, is_resumable, resumable_checkpoints
 from ..errors import UserError
+from .keep_best import NAME as BEST
 from .training_log import LOG
 
 # What a training or its fit continues. Where none of these is, no training has been.
-STATE = re.compile(
-    r"model_(\d{7,}|final|best|fitted)\.(pth|yaml)|events\.out\.tfevents\..*|"
-    + "|".join(map(re.escape, (LAST_CHECKPOINT, LOG)))
-)
+STATE = (LAST_CHECKPOINT, LOG, f"{BEST}.pth", "model_fitted.pth", "model_fitted.yaml")
+TENSORBOARD = "events.out.tfevents."
 RESULTS = ("fit.json", "evaluation.json", "per_class.csv", "report.html", "inference")
 CONFIG = "config.yaml"  # copied, since the new run may have been started from it
 FOLDER = "earlier_run_{}"
@@ -52,7 +50,7 @@ def set_aside_earlier_run(cfg: CfgNode, *, resume: bool) -> list[str]:
 
 
 def _move(folder: Path, weights: str) -> list[str]:
-    found = [path for path in folder.glob("*") if STATE.fullmatch(path.name)]
+    found = [path for path in folder.glob("*") if _is_state(path)]
     if not found:
         return []
     if Path(weights).resolve() in [path.resolve() for path in found]:
@@ -76,3 +74,7 @@ def _move(folder: Path, weights: str) -> list[str]:
             "another OUTPUT_DIR"
         ) from error
     return [f"The files of an earlier run are in {aside} now."]
+
+
+def _is_state(path: Path) -> bool:
+    return is_resumable(path) or path.name in STATE or path.name.startswith(TENSORBOARD)
