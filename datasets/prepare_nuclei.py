@@ -9,8 +9,8 @@ import numpy as np
 import pycocotools.mask as mask_util
 from PIL import Image
 
-from msrcnn.atomic_file import write_file
 from msrcnn.cli import report_errors
+from msrcnn.data.coco_records import CocoRecords
 from msrcnn.data.datasets import datasets_root
 from msrcnn.errors import UserError, first_of
 
@@ -91,22 +91,13 @@ def convert_split(folders: dict[str, Path], split: str, output: Path) -> str:
         One line with the number of images and instances.
     """
     (output / split).mkdir(parents=True, exist_ok=True)
-    images, annotations = [], []
+    records = CocoRecords([{"id": 1, "name": "nucleus"}])
     for name in SPLITS[split]:
-        image, records = convert_image(folders[name])
+        image, annotations = convert_image(folders[name])
         image.save(output / split / f"{name}.jpg", quality=95)
-        image_id = len(images) + 1
-        size = {"width": image.width, "height": image.height}
-        images.append({"id": image_id, "file_name": f"{name}.jpg", **size})
-        for record in records:
-            annotations.append({"id": len(annotations) + 1, "image_id": image_id, **record})
-    content = {
-        "images": images,
-        "annotations": annotations,
-        "categories": [{"id": 1, "name": "nucleus"}],
-    }
-    write_file(output / f"{split}.json", json.dumps(content))
-    return f"{split}: {len(images)} images, {len(annotations)} instances"
+        records.add(f"{name}.jpg", image.width, image.height, annotations)
+    records.write(output / f"{split}.json")
+    return f"{split}: {records}"
 
 
 def main() -> None:

@@ -84,6 +84,12 @@ def nuclei_root() -> Path:
 
 
 @pytest.fixture(scope="session")
+def animals_root() -> Path:
+    """Photos with polygons of seven kinds of animals."""
+    return _real_data("animals")
+
+
+@pytest.fixture(scope="session")
 def shapes_root(tmp_path_factory) -> Path:
     """The synthetic shapes dataset, 22 images, among them an empty one and one with a crowd."""
     root = tmp_path_factory.mktemp("shapes")

@@ -4,6 +4,7 @@ They are forked from a process that has everything imported, so that the environ
 those of the test session.
 """
 
+import importlib.util
 import multiprocessing
 import os
 import runpy
@@ -11,11 +12,24 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import ModuleType
 
 from conftest import ROOT
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["msrcnn.cli", "msrcnn.engine", "msrcnn.evaluation"])
+
+
+def load_script(name: str) -> ModuleType:
+    """Returns a script of the project as a module.
+
+    Args:
+        name: path of the script in the project.
+    """
+    spec = importlib.util.spec_from_file_location(Path(name).stem, ROOT / name)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def run_script(name: str, *arguments: object, folder: Path = ROOT) -> subprocess.CompletedProcess:

@@ -6,7 +6,7 @@ import shlex
 import shutil
 
 import pytest
-from conftest import ROOT, _real_data
+from conftest import ROOT
 from scripts import run_script
 
 FENCE = re.compile(r"^```\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -50,12 +50,11 @@ def labelled(root, folder):
 
 
 @pytest.mark.slow
-def test_every_command_runs(tmp_path):
-    root = _real_data("animals")
-    weights = root.parent.parent / "weights" / "mobilenet_v2_imagenet.pth"
+def test_every_command_runs(tmp_path, animals_root):
+    weights = animals_root.parent.parent / "weights" / "mobilenet_v2_imagenet.pth"
     if not weights.is_file():
         pytest.skip(f"no {weights}")
-    labelled(root, tmp_path)
+    labelled(animals_root, tmp_path)
     ran = []
     for program, command, *arguments in commands():
         assert program == "msrcnn"

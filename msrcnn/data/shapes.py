@@ -8,7 +8,6 @@ regions in uncompressed RLE, and images without annotations.
 """
 
 import colorsys
-import json
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from shapely import affinity
 from shapely.geometry import MultiPolygon, Point, Polygon, box
 from shapely.ops import unary_union
 
-from ..atomic_file import write_file
+from .coco_records import CocoRecords
 
 CATEGORIES = ("disc", "box", "triangle", "star", "ring", "cross")
 SIZES = ((144, 120), (120, 144), (128, 128))  # width, height
@@ -199,27 +198,20 @@ def make_split(root: Path, split: str, num_images: int, seed: int) -> Path:
     """
     folder = root / split
     folder.mkdir(parents=True, exist_ok=True)
-    images, annotations = [], []
-    for index in range(num_images):
-        rng = np.random.default_rng([seed, *split.encode(), index])
-        pixels, records = make_image(rng)
-        image_id = index + 1
-        name = f"{image_id:012d}.jpg"
-        Image.fromarray(pixels).save(folder / name, quality=95)
-        height, width = pixels.shape[:2]
-        images.append({"id": image_id, "file_name": name, "width": width, "height": height})
-        for record in records:
-            annotations.append({"id": len(annotations) + 1, "image_id": image_id, **record})
-    path = root / "annotations" / f"instances_{split}.json"
-    content = {
-        "info": {"description": "Made shapes of msrcnn", "seed": seed},
-        "licenses": [],
-        "images": images,
-        "annotations": annotations,
-        "categories": [
+    records = CocoRecords(
+        [
             {"id": index + 1, "name": name, "supercategory": "shape"}
             for index, name in enumerate(CATEGORIES)
-        ],
-    }
-    write_file(path, json.dumps(content))
+        ]
+    )
+    for index in range(num_images):
+        rng = np.random.default_rng([seed, *split.encode(), index])
+        pixels, annotations = make_image(rng)
+        name = f"{index + 1:012d}.jpg"
+        Image.fromarray(pixels).save(folder / name, quality=95)
+        height, width = pixels.shape[:2]
+        records.add(name, width, height, annotations)
+    path = root / "annotations" / f"instances_{split}.json"
+    info = {"description": "Made shapes of msrcnn", "seed": seed}
+    records.write(path, info=info, licenses=[])
     return path

@@ -1,4 +1,3 @@
-import importlib.util
 import re
 import subprocess
 import sys
@@ -7,12 +6,9 @@ import zipfile
 
 import pytest
 from conftest import ROOT
+from scripts import load_script
 
-spec = importlib.util.spec_from_file_location(
-    "install_detectron2", ROOT / "tools" / "install_detectron2.py"
-)
-installer = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(installer)
+installer = load_script("tools/install_detectron2.py")
 
 
 @pytest.fixture(scope="module")

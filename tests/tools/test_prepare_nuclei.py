@@ -1,24 +1,19 @@
 """Conversion of the nuclei dataset (datasets/prepare_nuclei.py)."""
 
-import importlib.util
 import json
 
 import numpy as np
 import pycocotools.mask as mask_util
 import pytest
-from conftest import ROOT
 from PIL import Image
-from scripts import run_script
+from scripts import load_script, run_script
 
 SCRIPT = "datasets/prepare_nuclei.py"
 
 
 @pytest.fixture
 def script():
-    spec = importlib.util.spec_from_file_location("prepare_nuclei", ROOT / SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 @pytest.fixture
