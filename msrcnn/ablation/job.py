@@ -13,6 +13,7 @@ from ..atomic_file import write_file
 from ..engine import Processes, launch_processes, prepare_config, run, start_run
 from ..engine.result_records import record_result
 from ..engine.training_log import LOG, read_training_log
+from ..evaluation.result_files import EVALUATION
 from ..scores import ScoreFit
 from ..scores.fit_scores import RECORD
 from ..scores.sample_cache import is_complete
@@ -54,7 +55,7 @@ class RunJob:
             if self.run.finished:
                 return
             (self._fit if self.run.fits else self._train)()
-            record_result(folder / "evaluation.json", self.command, folder / RESULT)
+            record_result(folder / EVALUATION, self.command, folder / RESULT)
 
     def _train(self) -> None:
         trains = self.run.trains

@@ -23,6 +23,7 @@ from tabulate import tabulate
 from ..data.registered import checked_dataset
 from ..errors import UserError
 from ..evaluation import MaskScoringEvaluator, load_ground_truth, postprocess_to_rle
+from ..evaluation.result_files import EVALUATION
 from .stand_in import REPEAT_ID, StandIn, repeat_dataset
 
 WARM_UP_IMAGES = 5
@@ -248,7 +249,7 @@ def _ours(name: str, output: Path, stand_in: StandIn, images: list[dict]) -> dic
             evaluator.process([{"image_id": image["id"]}], [{"instances": instances}])
     with stage("gather"):
         evaluator.evaluate()
-    stages = json.loads((output / "evaluation.json").read_text())["seconds"]
+    stages = json.loads((output / EVALUATION).read_text())["seconds"]
     del stages["inference"]  # already measured above
     stage.seconds["gather"] -= sum(stages.values())
     return {**stage.seconds, **stages}

@@ -8,13 +8,14 @@ from detectron2.utils import comm
 
 from ..checkpoint.checkpoint_files import LAST_CHECKPOINT, is_resumable, resumable_checkpoints
 from ..errors import UserError
+from ..evaluation.result_files import EVALUATION, PER_CLASS
 from .keep_best import NAME as BEST
 from .training_log import LOG
 
 # What a training or its fit continues. Where none of these is, no training has been.
 STATE = (LAST_CHECKPOINT, LOG, f"{BEST}.pth", "model_fitted.pth", "model_fitted.yaml")
 TENSORBOARD = "events.out.tfevents."
-RESULTS = ("fit.json", "evaluation.json", "per_class.csv", "report.html", "inference")
+RESULTS = ("fit.json", EVALUATION, PER_CLASS, "report.html", "inference")
 CONFIG = "config.yaml"  # copied, since the new run may have been started from it
 FOLDER = "earlier_run_{}"
 

@@ -27,6 +27,7 @@ from .settings import DEFAULT_SETTINGS, EvaluationSettings
 
 logger = logging.getLogger(__name__)
 
+EVALUATION = "evaluation.json"
 PER_CLASS = "per_class.csv"
 CHUNK_SIZE = 10_000  # detections converted to JSON at a time
 
@@ -119,7 +120,7 @@ def evaluate_and_write(
         **(provenance or {}),
         **asdict(settings),
     }
-    path = output_dir / "evaluation.json"
+    path = output_dir / EVALUATION
     write_file(path, json.dumps(summary, indent=2) + "\n")
     write_per_class(evaluation, output_dir / PER_CLASS)
     logger.info("%sResults saved to %s", _gain_line(summary), path)

@@ -6,6 +6,7 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
+from ..errors import UserError
 from .video_input import pyav
 
 
@@ -44,10 +45,12 @@ class VideoOutput:
         Args:
             picture: the frame; all have the size of the first, to which others are resized.
             pts: when it is shown, in units of the time base; larger than that of the frame before.
+
+        Raises:
+            UserError: if H.264 has no frames of that size.
         """
         if self._size is None:
-            self._size = picture.size
-            self._stream.width, self._stream.height = (side + side % 2 for side in picture.size)
+            self._start(*picture.size)
         elif picture.size != self._size:
             picture = picture.resize(self._size)
         pixels = np.asarray(picture.convert("RGB"))
@@ -56,3 +59,13 @@ class VideoOutput:
         frame = self._av.VideoFrame.from_ndarray(pixels, format="rgb24")
         frame.pts, frame.time_base = pts, self._time_base
         self._container.mux(self._stream.encode(frame))
+
+    def _start(self, width: int, height: int) -> None:
+        self._stream.width, self._stream.height = width + width % 2, height + height % 2
+        try:
+            self._stream.codec_context.open()
+        except self._av.error.FFmpegError as error:
+            raise UserError(
+                f"H.264 cannot encode frames of {width} x {height} pixels: scale the video down"
+            ) from error
+        self._size = width, height

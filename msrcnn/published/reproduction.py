@@ -18,6 +18,7 @@ from ..evaluation import (
     student_interval,
     too_few_images,
 )
+from ..evaluation.result_files import EVALUATION
 from ..json_file import read_json_object
 from .numbers import DATASET, FOLDER, IMAGES, Published, load_published
 
@@ -122,7 +123,7 @@ def _existing(path: Path) -> Path:
 
 
 def _read_evaluation(folder: Path, cfg: CfgNode) -> dict:
-    path = _existing(folder / "evaluation.json")
+    path = _existing(folder / EVALUATION)
     evaluation = read_json_object(path, EVALUATE_AGAIN)
     scores = ("segm_mask_score", "delta") if cfg.MODEL.MASKIOU_ON else ("segm_box_score",)
     missing = {"images", "bbox", *scores}.difference(evaluation)

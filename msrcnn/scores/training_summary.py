@@ -11,6 +11,7 @@ from ..checkpoint import load_checkpoint_file
 from ..engine.evaluators import output_folder
 from ..engine.keep_best import NAME as BEST
 from ..evaluation.rankings import AP_LABELS
+from ..evaluation.result_files import EVALUATION
 from ..json_file import read_json_object
 from .fit_scores import WEIGHTS as FITTED
 from .train_and_fit import detector_weights
@@ -46,7 +47,7 @@ def training_summary(cfg: CfgNode, program: Sequence[str] = ("msrcnn",)) -> str:
 
 
 def _evaluation(folder: Path, cfg: CfgNode) -> list[str]:
-    path = folder / "evaluation.json"
+    path = folder / EVALUATION
     if not path.is_file():
         return []
     summary = read_json_object(path, "evaluate again")

@@ -15,6 +15,7 @@ from pycocotools.coco import COCO
 from msrcnn.errors import UserError
 from msrcnn.prediction import Predictor, file_results, video_input
 from msrcnn.prediction.video_input import Video
+from msrcnn.prediction.video_output import VideoOutput
 
 av = pytest.importorskip("av")
 
@@ -215,6 +216,13 @@ def test_damaged_frames_are_counted(write, monkeypatch):
     with pytest.raises(UserError, match="1 of 4 frames are damaged"), Video(path) as video:
         seen.extend(video)
     assert len(seen) == 4
+
+
+def test_frames_that_are_too_large_for_the_encoder(tmp_path):
+    with (tmp_path / "large.mp4").open("wb") as file:
+        output = VideoOutput(file, Fraction(25), Fraction(1, 25))
+        with pytest.raises(UserError, match="cannot encode frames of 17000 x 16 pixels"), output:
+            output.add(Image.new("RGB", (17000, 16)), 0)
 
 
 def test_what_is_no_video(predict, tmp_path):
