@@ -30,7 +30,7 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     Args:
         cfg: a Detectron2 config; modified in place.
     """
-    # Add the MaskIoU head and rank masks by it. False: plain Mask R-CNN.
+    # Add the MaskIoU head, which gives each mask a mask score. False: plain Mask R-CNN.
     cfg.MODEL.MASKIOU_ON = False
     # The mask head that holds the MaskIoU head. With MODEL.MASKIOU_ON False it is Detectron2's mask
     # head. C4 models use "MaskScoringRes5Head".
@@ -162,8 +162,9 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     cfg.SOLVER.ACCUMULATE_STEPS = 1
     # Number format of SOLVER.AMP.ENABLED: "float16", which needs a GPU, or "bfloat16".
     cfg.SOLVER.AMP.DTYPE = "float16"
-    # Fit the MaskIoU head to the detections on the training images after training, as
-    # `msrcnn fit-scores` does.
+    # Fit the MaskIoU head to the detections on the training images after training, which needs
+    # MODEL.ROI_MASKIOU_HEAD.SAMPLES "detections". `msrcnn fit-scores` also sets FALSE_POSITIVES
+    # "zero" and INPUT_SCALARS True by default.
     cfg.SOLVER.FIT_SCORES = False
     cfg.SOLVER.FIT_IMAGES = 0  # Training images to detect on, drawn at random; 0 for all.
     # How often to detect on each training image: once as in evaluation, then at sizes of
@@ -173,8 +174,8 @@ def add_msrcnn_config(cfg: CfgNode) -> None:
     cfg.SOLVER.FIT_BATCH = 128  # Detections per iteration.
     cfg.SOLVER.FIT_BASE_LR = 0.001  # Peak of the one-cycle schedule.
     cfg.SOLVER.FIT_WEIGHT_DECAY = 0.01  # Weight decay of the fit.
-    # Share of the training images that are held out to choose the best iteration and exponents;
-    # between 0 and 1.
+    # Share of the training images that are held out to choose the best iteration and exponents,
+    # and to calibrate; between 0 and 1.
     cfg.SOLVER.FIT_HELD_OUT = 0.1
     # Choose MODEL.ROI_MASKIOU_HEAD.SCORE_EXPONENT, CONFIDENCE_EXPONENT and TEST.CONFIDENCE_EXPONENT
     # on the held-out images.
@@ -266,8 +267,6 @@ def config_beside(weights: str) -> str:
     Raises:
         UserError: if there is none.
     """
-    if not weights:
-        raise UserError("give --config-file: no weights are given")
     exported = Path(weights).with_suffix(".yaml")
     trained = exported.with_name("config.yaml")
     for path in (exported, trained):

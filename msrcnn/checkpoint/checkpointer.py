@@ -20,6 +20,7 @@ from .checkpoint_files import (
     periodic_checkpoints,
     resumable_checkpoints,
 )
+from .image_input import IMAGENET_RGB, ImageInput
 from .load_report import LoadReport, Mismatch, make_report
 from .safe_load import CLASS_NAMES, load_checkpoint_file
 from .torchvision_weights import (
@@ -183,8 +184,12 @@ class MaskScoringCheckpointer(DetectionCheckpointer):
         checkpoint = load_checkpoint_file(filename, trusted=self.trusted, own=own)
         model_names = self.model.state_dict().keys()
         if has_torchvision_backbone(model_names):
-            checkpoint["model"] = add_body_prefix(checkpoint["model"], model_names)
+            renamed = add_body_prefix(checkpoint["model"], model_names)
+            if renamed.keys() != checkpoint["model"].keys():
+                self._expect(IMAGENET_RGB)
+            checkpoint["model"] = renamed
         elif is_torchvision_resnet(checkpoint["model"]):
+            self._expect(IMAGENET_RGB)
             # The heuristics find the prefix that the backbone has in the model.
             return {
                 "model": convert_torchvision_resnet(checkpoint["model"]),
@@ -192,6 +197,10 @@ class MaskScoringCheckpointer(DetectionCheckpointer):
                 "matching_heuristics": True,
             }
         return checkpoint
+
+    def _expect(self, images: ImageInput) -> None:
+        if not images.is_given_by(self.model):
+            logger.warning("'%s' expects other images: set %s.", self._source, images)
 
     def _load_model(self, checkpoint: dict):
         if checkpoint.pop("matching_heuristics", False):

@@ -1,9 +1,7 @@
 """Loads torchvision's ImageNet weights into Detectron2's ResNets and into torchvision backbones.
 
-These weights expect normalized RGB images. Use them with ``INPUT.FORMAT "RGB"``,
-``MODEL.PIXEL_MEAN [123.675, 116.28, 103.53]`` and ``MODEL.PIXEL_STD [58.395, 57.12, 57.375]``; in
-Detectron2's ResNets also with ``MODEL.RESNETS.STRIDE_IN_1X1 False``, as torchvision has the stride
-in the 3 x 3 convolution.
+These weights expect the images of :data:`~.image_input.IMAGENET_RGB`, and in Detectron2's ResNets
+``MODEL.RESNETS.STRIDE_IN_1X1 False``, as torchvision has the stride in the 3 x 3 convolution.
 """
 
 import re

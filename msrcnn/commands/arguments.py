@@ -16,6 +16,10 @@ DATA = (
 TRUST_HELP = "load weights that are not plain data; this RUNS any code that the file contains"
 
 
+# Of commands that need a trained model; see engine.find_model.
+WEIGHTS_HELP = "checkpoint of the model, folder with one, or model of Detectron2's zoo"
+
+
 def add_config(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Adds ``--config-file``."""
     default = "" if required else " (default: W.yaml or config.yaml beside W.pth)"

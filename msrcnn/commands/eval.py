@@ -4,12 +4,13 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from ..config import config_beside
 from ..engine import evaluate_predictions, launch_processes, prepare_config, start_run
 from ..engine import run as run_in_process
+from ..engine.find_model import find_model
 from .arguments import (
     DATA_KEYS,
     MODEL_KEYS,
+    WEIGHTS_HELP,
     add_config,
     add_overrides,
     add_processes,
@@ -23,7 +24,7 @@ from .arguments import (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser, required=False)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--weights", metavar="W", help="checkpoint to evaluate")
+    source.add_argument("--weights", metavar="W", help=WEIGHTS_HELP)
     source.add_argument(
         "--predictions",
         metavar="P",
@@ -43,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     check_given_once(args, {"--val-data": DATA_KEYS["--val-data"], **MODEL_KEYS})
     # The config's own weights, to train from, are not needed and may not exist.
-    opts = [*args.opts, "MODEL.WEIGHTS", args.weights or ""]
-    config_file = args.config_file or config_beside(args.weights or "")
+    weights, config_file = find_model(args.weights or "", args.config_file)
+    opts = [*args.opts, "MODEL.WEIGHTS", weights]
     cfg = prepare_config(config_file, opts, val_data=args.val_data, splits=("TEST",))
     # OUTPUT_DIR of the config is the training's, whose files stay as they are.
     cfg.OUTPUT_DIR = args.output_dir or str(Path(cfg.OUTPUT_DIR) / "eval")

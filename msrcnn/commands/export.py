@@ -10,12 +10,12 @@ from ..engine.find_model import find_model
 from ..engine.run_log import silence_known_warnings, start_console_log
 from ..errors import UserError
 from ..export import FORMATS, export_model
-from .arguments import add_config, add_trust
+from .arguments import WEIGHTS_HELP, add_config, add_trust
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser, required=False)
-    parser.add_argument("--weights", metavar="W", required=True, help="checkpoint of the model")
+    parser.add_argument("--weights", metavar="W", required=True, help=WEIGHTS_HELP)
     add_trust(parser)
     parser.add_argument(
         "--format",
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _check_config(args: argparse.Namespace) -> None:
     """Keeps the model's own config, which has more than that of an export, such as the datasets."""
-    config = find_config(args.config_file or find_model(args.weights)[1])
+    config = find_config(find_model(args.weights, args.config_file)[1])
     written = args.output.with_suffix(".yaml")
     if written.resolve() == config.resolve():
         raise UserError(

@@ -7,11 +7,13 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from ..engine import launch_processes, prepare_config, start_run
+from ..engine.find_model import find_model
 from ..scores import FIT_DEFAULTS, fit_scores
 from ..scores.fit_scores import CACHE_GB
 from .arguments import (
     DATA_KEYS,
     MODEL_KEYS,
+    WEIGHTS_HELP,
     add_config,
     add_overrides,
     add_processes,
@@ -25,8 +27,8 @@ from .arguments import (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_config(parser)
-    parser.add_argument("--weights", metavar="W", required=True, help="checkpoint of the detector")
+    add_config(parser, required=False)
+    parser.add_argument("--weights", metavar="W", required=True, help=WEIGHTS_HELP)
     parser.add_argument("--output-dir", metavar="D", required=True, help="output folder")
     add_train_data(parser)
     add_val_data(parser)
@@ -49,9 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     check_given_once(args, {**DATA_KEYS, **MODEL_KEYS})
-    opts = [*FIT_DEFAULTS, *args.opts, "MODEL.WEIGHTS", args.weights, "OUTPUT_DIR", args.output_dir]
+    weights, config_file = find_model(args.weights, args.config_file)
+    opts = [*FIT_DEFAULTS, *args.opts, "MODEL.WEIGHTS", weights, "OUTPUT_DIR", args.output_dir]
     cfg = prepare_config(
-        args.config_file,
+        config_file,
         opts,
         train_data=args.train_data,
         val_data=args.val_data,

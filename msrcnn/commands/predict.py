@@ -18,7 +18,7 @@ from ..prediction.file_results import FileResults
 from ..prediction.find_inputs import find_inputs, is_video
 from ..prediction.result_log import ResultLog
 from ..prediction.video_input import pyav
-from .arguments import add_config, add_trust, at_least, not_negative
+from .arguments import WEIGHTS_HELP, add_config, add_trust, at_least, not_negative
 
 MASK = re.compile(r"(?P<of>.+)_mask\d+\.png")  # of an image, beside its drawing
 
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights",
         metavar="W",
         required=True,
-        help="checkpoint of the model, folder with one, or model of Detectron2's zoo",
+        help=WEIGHTS_HELP,
     )
     add_trust(parser)
     parser.add_argument(

@@ -1,6 +1,7 @@
 """Files that an earlier run has left in the output folder of a new one."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -9,13 +10,15 @@ from detectron2.utils import comm
 from ..checkpoint.checkpoint_files import LAST_CHECKPOINT, is_resumable, resumable_checkpoints
 from ..errors import UserError
 from ..evaluation.result_files import EVALUATION, PER_CLASS
+from .divergence import FILE as DIVERGED
+from .evaluators import output_folder
 from .keep_best import NAME as BEST
 from .training_log import LOG
 
 # What a training or its fit continues. Where none of these is, no training has been.
 STATE = (LAST_CHECKPOINT, LOG, f"{BEST}.pth", "model_fitted.pth", "model_fitted.yaml")
 TENSORBOARD = "events.out.tfevents."
-RESULTS = ("fit.json", EVALUATION, PER_CLASS, "report.html", "inference")
+RESULTS = ("fit.json", EVALUATION, PER_CLASS, "report.html", "plots", "inference", DIVERGED)
 CONFIG = "config.yaml"  # copied, since the new run may have been started from it
 FOLDER = "earlier_run_{}"
 
@@ -38,7 +41,7 @@ def set_aside_earlier_run(cfg: CfgNode, *, resume: bool) -> list[str]:
     """
     folder, notes = Path(cfg.OUTPUT_DIR), []
     if comm.is_main_process() and not (resume and resumable_checkpoints(folder)):
-        notes = _move(folder, cfg.MODEL.WEIGHTS)
+        notes = _move(folder, cfg.MODEL.WEIGHTS, cfg.DATASETS.TEST)
         if resume:
             notes.append(f"--resume: no checkpoint in {folder}, training starts at iteration 0.")
             notes += [
@@ -50,7 +53,7 @@ def set_aside_earlier_run(cfg: CfgNode, *, resume: bool) -> list[str]:
     return notes
 
 
-def _move(folder: Path, weights: str) -> list[str]:
+def _move(folder: Path, weights: str, datasets: Sequence[str]) -> list[str]:
     found = [path for path in folder.glob("*") if _is_state(path)]
     if not found:
         return []
@@ -59,7 +62,8 @@ def _move(folder: Path, weights: str) -> list[str]:
             f"MODEL.WEIGHTS '{weights}' is of an earlier run in OUTPUT_DIR: choose another "
             "OUTPUT_DIR, or continue that run with --resume"
         )
-    found += [folder / name for name in RESULTS if (folder / name).exists()]
+    names = {*RESULTS, *(output_folder(each, datasets) for each in datasets)} - {""}
+    found += [folder / name for name in sorted(names) if (folder / name).exists()]
     number = 1
     while (aside := folder / FOLDER.format(number)).exists():
         number += 1

@@ -84,8 +84,7 @@ def prepare_model_config(
     """
     if device:
         check_device(device)
-    if not config_file:
-        weights, config_file = find_model(weights)
+    weights, config_file = find_model(weights, config_file)
     changes = {"MODEL.WEIGHTS": weights, "MODEL.DEVICE": device, "TEST.DTYPE": dtype}
     opts = [text for key, value in changes.items() if value is not None for text in (key, value)]
     cfg = prepare_config(config_file, opts)

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
@@ -35,7 +36,8 @@ def replay(cfg: CfgNode, path: str) -> str:
     silence_known_warnings()
     cfg = on_available_device(cfg)
     register_custom_datasets(cfg)
-    step = load_checkpoint_file(path)
+    own = Path(path).resolve().parent == Path(cfg.OUTPUT_DIR).resolve()
+    step = load_checkpoint_file(path, own=own)
     if "processes" not in step:
         raise UserError(f"--replay '{path}' was not written by a training that has diverged")
     model = Trainer.build_model(cfg).train()

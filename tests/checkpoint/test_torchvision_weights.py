@@ -51,6 +51,34 @@ def test_features_are_equal_layer_by_layer(depth, tmp_path):
             assert torch.allclose(found, x, atol=1e-4 * x.abs().max().item())
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (None, None),
+        ("INPUT.FORMAT", "BGR"),
+        ("MODEL.PIXEL_STD", [1.0, 1.0, 1.0]),
+        ("MODEL.PIXEL_MEAN", [103.53, 116.28, 123.675]),
+    ],
+)
+@pytest.mark.parametrize("config", ["quick/shapes_mask_rcnn_R_18_FPN.yaml", "Base-MNV2-FPN.yaml"])
+def test_other_images_are_a_warning(config, key, value, tmp_path, caplog):
+    cfg = get_config(config)
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.INPUT.FORMAT = "RGB"
+    cfg.MODEL.PIXEL_MEAN = [123.675, 116.28, 103.53]
+    cfg.MODEL.PIXEL_STD = [58.395, 57.12, 57.375]
+    if key:
+        cfg.merge_from_list([key, value])
+    name = "mobilenet_v2" if "MNV2" in config else "resnet18"
+    path = tmp_path / "weights.pth"
+    torch.save(torchvision.models.get_model(name, weights=None).state_dict(), path)
+    MaskScoringCheckpointer(build_model(cfg)).load(str(path))
+    warnings = [each for each in caplog.messages if "expects other images" in each]
+    assert len(warnings) == (1 if key else 0)
+    for each in warnings:
+        assert each.startswith(f"'{path}' expects other images: set INPUT.FORMAT RGB, MODEL.PIXEL_")
+
+
 def test_torchvision_name_and_local_file_give_the_same(tmp_path, monkeypatch):
     torch.manual_seed(0)
     state = torchvision.models.resnet18(weights=None).state_dict()

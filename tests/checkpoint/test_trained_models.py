@@ -257,7 +257,8 @@ def test_imagenet_weights(load, tmp_path):
     torch.save(torchvision.models.resnet50(weights=None).state_dict(), tmp_path / "resnet50.pth")
     cfg = get_config(f"{COCO}/ms_rcnn_R_50_FPN_1x.yaml")
     cfg.MODEL.DEVICE = "cpu"
-    _, (message,) = load(cfg, tmp_path / "resnet50.pth")
+    _, (warning, message) = load(cfg, tmp_path / "resnet50.pth")
+    assert "expects other images: set INPUT.FORMAT RGB" in warning
     assert message.splitlines()[1:] == [
         "  loaded: backbone 265",
         "  newly initialized: FPN (16 tensors); RPN (6 tensors); box head (8 tensors); "

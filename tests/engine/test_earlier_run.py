@@ -17,7 +17,10 @@ STATE = (
     *("model_0000003.pth", "model_final.pth", "model_best.pth", "model_fitted.pth"),
     *("model_fitted.yaml", "last_checkpoint", "metrics.json", "events.out.tfevents.1.host"),
 )
-RESULTS = ("fit.json", "evaluation.json", "per_class.csv", "report.html")
+RESULTS = (
+    *("fit.json", "evaluation.json", "per_class.csv", "report.html", "plots", "diverged.pth"),
+    *("shapes_val", "shapes_test"),  # of two test datasets
+)
 STAY = (
     "config.yaml",
     "log.txt",
@@ -34,6 +37,7 @@ def cfg(tiny_cfg, tmp_path):
     (tmp_path / "inference").mkdir()
     (tmp_path / "inference" / "predictions.npz").touch()
     tiny_cfg.OUTPUT_DIR = str(tmp_path)
+    tiny_cfg.DATASETS.TEST = ("shapes_val", "shapes_test")
     return tiny_cfg
 
 

@@ -1,5 +1,6 @@
 """The names that users give trained models."""
 
+import json
 import shutil
 
 import pytest
@@ -147,3 +148,16 @@ def test_a_folder_predicts_like_its_file(model_folder, shapes_root, tmp_path):
         for each in (tmp_path, model_folder / "model_final.pth")
     )
     assert torch.equal(one, other)
+
+
+def test_evaluation_and_fit_find_the_config(model_folder, shapes_root, tmp_path, run_command):
+    data = f"{shapes_root}/annotations/instances_val.json:{shapes_root}/val"
+    arguments = ("--val-data", data, "--output-dir", tmp_path / "evaluated")
+    code, _, err = run_command("eval", "--weights", model_folder, *arguments)
+    assert code == 0, err
+    evaluation = json.loads((tmp_path / "evaluated" / "evaluation.json").read_text())
+    assert evaluation["provenance"]["weights"]["path"] == str(model_folder / "model_final.pth")
+
+    arguments = ("--train-data", data, "--output-dir", tmp_path / "fitted")
+    _, _, err = run_command("fit-scores", "--weights", model_folder / "plain", *arguments)
+    assert "is MODEL.WEIGHTS trained on this data?" in err  # random weights fit nothing

@@ -13,8 +13,9 @@ import numpy as np
 from torch import Tensor
 
 from ...errors import UserError
+from ..image_input import ImageInput
 from .class_order import BackgroundFirst
-from .source import DETECTOR_CONFIG, MASKIOU_HEAD, ImageInput, SourceModel, pooler_config
+from .source import DETECTOR_CONFIG, MASKIOU_HEAD, SourceModel, pooler_config
 
 STRIDES = (4, 8, 16, 32, 64)
 ANCHOR_SCALE = 8  # side of an anchor, in strides

@@ -10,11 +10,10 @@ normalized RGB images.
 import re
 from typing import ClassVar
 
+from ..image_input import IMAGENET_RGB, ImageInput
 from .source import (
     DETECTOR_CONFIG,
-    IMAGENET_RGB,
     MASKIOU_HEAD,
-    ImageInput,
     SourceModel,
     pooler_config,
 )

@@ -2,7 +2,6 @@
 
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
@@ -13,6 +12,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from ...errors import UserError
 from ..class_layers import CLASSIFIER
+from ..image_input import ImageInput
 from ..torchvision_weights import convert_torchvision_resnet
 from .class_order import BackgroundLast
 
@@ -50,18 +50,6 @@ DETECTOR_CONFIG = {
     "INPUT.MAX_SIZE_TEST": 1333,
     "TEST.DETECTIONS_PER_IMAGE": 100,
 }
-
-
-@dataclass(frozen=True)
-class ImageInput:
-    """The images that a backbone expects: channel order, mean and standard deviation."""
-
-    channels: str  # "BGR" or "RGB"
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-
-
-IMAGENET_RGB = ImageInput("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 
 
 def pooler_config(pooler_type: str, sampling_ratio: int) -> dict:

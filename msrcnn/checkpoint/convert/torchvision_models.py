@@ -13,8 +13,9 @@ from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from ..class_layers import CLASSIFIER
+from ..image_input import IMAGENET_RGB
 from .class_order import BackgroundFirst
-from .source import DETECTOR_CONFIG, IMAGENET_RGB, SourceModel, pooler_config
+from .source import DETECTOR_CONFIG, SourceModel, pooler_config
 
 ANCHOR_SIZES = ((32,), (64,), (128,), (256,), (512,))
 ASPECT_RATIOS = ((0.5, 1.0, 2.0),) * len(ANCHOR_SIZES)
