@@ -5,7 +5,7 @@ The functions print Markdown for cog, as those of :mod:`tables`.
 
 from statistics import fmean
 
-from claim_tables import FITTED, RUNS, claims
+from claim_tables import FITTED, claims
 from tables import ap, number, print_table, record
 
 from msrcnn import get_config
@@ -23,8 +23,6 @@ ONCE = [
     ("Mask R-CNN, R-18 GN", "quick/nuclei_mask_rcnn_R_18_FPN", "nuclei_mask_rcnn"),
     ("+ head on proposals", "finetune/nuclei_maskiou_head_R_18_FPN", "nuclei_maskiou_head"),
 ]
-# Config of the shorter training of data without a claim.
-SHORTER = {"nuclei": "quick/nuclei_ms_rcnn_R_18_FPN"}
 WITH_FIT = "+ fitted head"
 
 
@@ -32,13 +30,8 @@ def model_zoo() -> None:
     """The models that were trained here, in the form of Detectron2's model zoo."""
     found = claims()
     rows = [_trained_once(*model) for model in ONCE]
-    for data, name in DETECTORS.items():
-        if data in found:
-            rows += _of_claim(data, found[data])
-        else:
-            fitted, joint = RUNS[data]
-            rows.append(_trained_once(name, SHORTER[data], joint))
-            rows.append(_trained_once(WITH_FIT, SHORTER[data], fitted))
+    for data in DETECTORS:
+        rows += _of_claim(data, found[data])
     print_table(
         [
             *("Name", "dataset", "seeds", "iterations", "train time (s/iter)"),
