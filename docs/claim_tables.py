@@ -126,14 +126,12 @@ def verdict() -> None:
     rows = []
     for label, by_data in differences.items():
         tested = [(fmean(values), student_interval(values)) for values in by_data]
-        rows.append([label, *(_bold_if_significant(*t) for t in [*tested, mean_of_data(by_data)])])
-    print_table(["difference in mask AP", *_labels(found), "mean of the datasets"], rows)
+        sure = sum(bool(bounds and excludes_zero(bounds)) for _, bounds in tested)
+        cells = [_bold_if_significant(*each) for each in [*tested, mean_of_data(by_data)]]
+        rows.append([label, *cells, f"{sure} of {len(tested)}"])
+    headers = ["difference in mask AP", *_labels(found)]
+    print_table([*headers, "mean of the datasets", "significant on"], rows)
     print()
-    for label, by_data in differences.items():
-        intervals = [student_interval(values) for values in by_data]
-        sure = sum(bool(each and excludes_zero(each)) for each in intervals)
-        print(f"* {label[0].upper()}{label[1:]}: statistically significant on {sure} of")
-        print(f"  {len(by_data)} datasets.")
     for name, values in zip(_labels(found), differences["fitted head over box score"], strict=True):
         low, high = student_interval(values) or (float("-inf"), float("inf"))
         side = "above" if fmean(values) >= CLAIMED else "below"
