@@ -15,8 +15,9 @@ from tqdm import trange
 from ..engine import prepare_config
 from ..engine.device import on_available_device
 from ..evaluation import load_ground_truth
+from ..modeling.fast_inference import fast_inference
 from ..scores import FIT_DEFAULTS
-from ..scores.fit import build_optimizer, fit_seed, fit_step
+from ..scores.fit import build_optimizer, fit_seed, fit_step, fitting
 from ..scores.sample_cache import SampleCache
 from ..scores.sample_pass import collect_samples
 from . import clock
@@ -71,15 +72,19 @@ def measure(args: argparse.Namespace) -> dict:
     for repeat in trange(WARM_UP + args.repeats, unit="repeat", leave=False):
         with tempfile.TemporaryDirectory() as folder:
             cache = SampleCache(Path(folder), {})
-            start = clock.seconds(model.device)
             image = images[repeat % len(images)]
-            collect_samples(cfg, model, ground_truth, [image], cache, max_bytes=2**40)
-            end_of_image = clock.seconds(model.device)
+            with fast_inference(model):
+                start = clock.seconds(model.device)
+                collect_samples(cfg, model, ground_truth, [image], cache, max_bytes=2**40)
+                of_image = clock.seconds(model.device) - start
             rows = rng.choice(len(cache), cfg.SOLVER.FIT_BATCH)
-            fit_step(head, optimizer, cache.batch(rows, model.device), cfg)
+            with fitting(head):
+                start = clock.seconds(model.device)
+                fit_step(head, optimizer, cache.batch(rows, model.device), cfg)
+                of_iteration = clock.seconds(model.device) - start
             if repeat >= WARM_UP:
-                image_seconds.append(end_of_image - start)
-                iteration_seconds.append(clock.seconds(model.device) - end_of_image)
+                image_seconds.append(of_image)
+                iteration_seconds.append(of_iteration)
                 detections.append(len(cache))
     iterations = cfg.SOLVER.FIT_MAX_ITER
     return {

@@ -11,8 +11,7 @@ from detectron2.data import DatasetMapper, get_detection_dataset_dicts
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.modeling import GeneralizedRCNN, build_model
 from tabulate import tabulate
-from torch import nn
-from torchvision.models.detection import maskrcnn_resnet50_fpn
+from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn
 
 from ..engine import prepare_config, use_scoring_parts
 from ..engine.device import on_available_device
@@ -20,7 +19,7 @@ from ..errors import UserError
 from ..evaluation import Detections, with_encoded_masks
 from ..modeling.fast_inference import speed_up
 from ..modeling.test_time_augmentation import without_maskiou
-from .pairs import measure_in_turn, peak_mib, ratio, text
+from .pairs import allocated_mib, measure_in_turn, peak_mib, ratio, text
 from .training_step import DEFAULT_CONFIG, keep_anchors
 
 IMAGES = 10  # repeated in turn
@@ -57,13 +56,14 @@ def measure(args: argparse.Namespace) -> dict:
     model as evaluation and prediction run it, see :mod:`msrcnn.modeling.fast_inference`. ``to rle``
     is ``fast`` up to result records, with masks that are encoded without being pasted; ``detectron2
     to rle`` is ``mask r-cnn`` up to result records. ``torchvision`` is its Mask R-CNN at the same
-    size up to pasted masks, if the config is a ResNet-50 FPN. In another format than fp32, all run
-    under autocast but ``fast``, which has its own, and ``mask r-cnn in fp32``.
+    size up to masks pasted at the size of the file, if the config is a ResNet-50 FPN. In another
+    format than fp32, all run under autocast but ``fast``, which has its own, and ``mask r-cnn in
+    fp32``.
 
     Returns:
         ``config``, ``overrides``, ``dtype``; ``detections``, the mean number per image;
         ``seconds`` of each way and repeat; ``ratios``, see ``RATIOS``; ``peak_mib`` of each way on
-        a GPU.
+        a GPU, beyond the weights of all models.
 
     Raises:
         UserError: for a mistake in the config or the command line.
@@ -71,6 +71,8 @@ def measure(args: argparse.Namespace) -> dict:
     cfg = on_available_device(
         prepare_config(args.config_file, [*args.opts, *SETTINGS], splits=("TEST",))
     )
+    if args.dtype == "fp16" and cfg.MODEL.DEVICE == "cpu":
+        raise UserError("--dtype fp16 needs a GPU: use bf16")
     if not cfg.DATASETS.TEST:
         raise UserError("DATASETS.TEST is empty: give a dataset with images to measure with")
     model = _model(cfg)
@@ -104,9 +106,7 @@ def measure(args: argparse.Namespace) -> dict:
     }
     if cfg.MODEL.BACKBONE.NAME == "build_resnet_fpn_backbone" and cfg.MODEL.RESNETS.DEPTH == 50:
         theirs = _torchvision(cfg).to(model.device)
-        ways["torchvision"] = lambda repeat: theirs(
-            [inputs[repeat % IMAGES]["image"].to(model.device) / 255]
-        )
+        ways["torchvision"] = lambda repeat: _their_masks(theirs, inputs[repeat % IMAGES])
     if args.dtype != "fp32":
         in_fp32 = {"mask r-cnn in fp32": ways["mask r-cnn"]}
         own_format = {name: ways.pop(name) for name in ("fast", "to rle")}
@@ -114,7 +114,8 @@ def measure(args: argparse.Namespace) -> dict:
         ways = {name: autocast(run) for name, run in ways.items()} | own_format | in_fp32
     with torch.no_grad():
         seconds = measure_in_turn(ways, model.device, args.repeats)
-        memory = peak_mib(ways, model.device)
+        weights = allocated_mib(model.device)
+        memory = {name: peak - weights for name, peak in peak_mib(ways, model.device).items()}
     return {
         "config": args.config_file,
         "overrides": args.opts,
@@ -126,7 +127,7 @@ def measure(args: argparse.Namespace) -> dict:
             for name, (way, other) in RATIOS.items()
             if other in ways
         },
-        "peak_mib": memory,
+        "peak_mib": memory or None,
     }
 
 
@@ -190,7 +191,21 @@ def _stock_records(model: GeneralizedRCNN, image: dict) -> list[dict]:
     return instances_to_coco_json(found["instances"].to("cpu"), image["image_id"])
 
 
-def _torchvision(cfg: CfgNode) -> nn.Module:
+def _their_masks(model: MaskRCNN, image: dict) -> list[dict]:
+    """Runs torchvision's model on an image that is resized already, as ours gets it.
+
+    These are the steps of its ``forward``, which would paste masks at the size of what it gets.
+    """
+    pixels = image["image"].to(next(model.parameters()).device) / 255
+    batch, _ = model.transform([pixels])
+    features = model.backbone(batch.tensors)
+    proposals, _ = model.rpn(batch, features)
+    found, _ = model.roi_heads(features, proposals, batch.image_sizes)
+    size = image["height"], image["width"]
+    return model.transform.postprocess(found, batch.image_sizes, [size])
+
+
+def _torchvision(cfg: CfgNode) -> MaskRCNN:
     torch.manual_seed(0)
     return maskrcnn_resnet50_fpn(
         weights=None,

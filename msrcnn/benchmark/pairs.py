@@ -37,13 +37,16 @@ def measure_in_turn(
     return seconds
 
 
-def peak_mib(
-    ways: dict[str, Callable[[int], object]], device: torch.device
-) -> dict[str, float] | None:
-    """Returns the largest GPU memory in MiB that each way needs; ``None`` on the CPU."""
+def allocated_mib(device: torch.device) -> float:
+    """Returns the GPU memory in MiB that is in use; 0 on the CPU."""
+    return 0.0 if device.type == "cpu" else torch.cuda.memory_allocated() / 2**20
+
+
+def peak_mib(ways: dict[str, Callable[[int], object]], device: torch.device) -> dict[str, float]:
+    """Returns the largest GPU memory in MiB while each way runs; nothing on the CPU."""
+    found: dict[str, float] = {}
     if device.type == "cpu":
-        return None
-    found = {}
+        return found
     for name, run in ways.items():
         torch.cuda.reset_peak_memory_stats()
         run(0)

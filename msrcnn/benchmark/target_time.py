@@ -123,11 +123,12 @@ def clipping(image: Image) -> torch.Tensor:
 
 def cropping(image: Image) -> torch.Tensor:
     """Targets, of shape (N,), by cropped bitmaps."""
+    areas = image.bitmaps.sum(axis=(1, 2))  # once for each instance, as in mmdet
     shares = []
     for instance, box in zip(image.matched, image.boxes.numpy()):
         x0, y0, x1, y1 = box.round().astype(int)
-        bitmap = image.bitmaps[instance]
-        shares.append(bitmap[y0:y1, x0:x1].sum() / max(bitmap.sum(), 1))
+        inside = image.bitmaps[instance, y0:y1, x0:x1].sum()
+        shares.append(inside / max(areas[instance], 1))
     return _targets(image, shares)
 
 

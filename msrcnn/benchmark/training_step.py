@@ -13,6 +13,7 @@ from tabulate import tabulate
 
 from ..engine import Trainer, prepare_config
 from ..engine.device import on_available_device
+from ..engine.gradient_step import autocast
 from ..modeling.maskiou_samples import TARGETS
 from ..modeling.test_time_augmentation import without_maskiou
 from .pairs import measure_in_turn, peak_mib, ratio, text
@@ -81,7 +82,7 @@ def measure(args: argparse.Namespace) -> dict:
     model = build_model(cfg).train()
     keep_anchors(model)
     batches = list(itertools.islice(iter(Trainer.build_train_loader(cfg)), BATCHES))
-    steps = _Steps(model, batches, amp=cfg.SOLVER.AMP.ENABLED)
+    steps = _Steps(model, batches, autocast(cfg))
     return {
         "config": args.config_file,
         "overrides": args.opts,
@@ -123,8 +124,8 @@ def _measure_load(steps: "_Steps", foreground: int, detections: int, repeats: in
     Returns:
         ``proposals``, the mean number per image that the box inference ran on; ``foreground`` and
         ``detections``, the mean numbers per image that a step trained on; ``seconds`` of each kind
-        and repeat; ``ratios``, see ``RATIOS``; ``memory_mib`` of each kind: the peak on a GPU, on
-        the CPU see :meth:`_Steps.memory_mib`.
+        and repeat; ``ratios``, see ``RATIOS``; ``memory_mib`` of each kind: on a GPU the peak,
+        without what the step does not need, on the CPU see :meth:`_Steps.memory_mib`.
     """
     boxes = _Boxes(steps.model.roi_heads, foreground, detections)
     device = steps.model.device
@@ -132,9 +133,11 @@ def _measure_load(steps: "_Steps", foreground: int, detections: int, repeats: in
     with boxes:
         ways = steps.ways()
         seconds = measure_in_turn(ways, device, repeats)
-        memory = peak_mib(ways, device) or {
-            name: steps.memory_mib(run) for name, run in ways.items()
-        }
+        memory = peak_mib(ways, device)
+        if memory:
+            memory[STOCK] -= steps.unused_by_stock_mib()
+        else:
+            memory = {name: steps.memory_mib(run) for name, run in ways.items()}
     return {
         "proposals": statistics.mean(boxes.proposals),
         "foreground": statistics.mean(steps.numbers["roi_head/num_fg_samples"]),
@@ -148,19 +151,19 @@ def _measure_load(steps: "_Steps", foreground: int, detections: int, repeats: in
 class _Steps:
     """Training steps of one model, with and without mask scoring."""
 
-    def __init__(self, model: GeneralizedRCNN, batches: list[list[dict]], *, amp: bool):
+    def __init__(self, model: GeneralizedRCNN, batches: list[list[dict]], autocast: torch.autocast):
         """
         Args:
             model: in training mode; its MaskIoU head can be trained on detections.
             batches: taken in turn.
-            amp: whether to use automatic mixed precision.
+            autocast: the number format of the forward pass.
         """
         self.model = model
         self.forget_numbers()
         self._batches = batches
         model.roi_heads.mask_head.detections_from = None  # except in steps on detections
         self._optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
-        self._autocast = torch.autocast(model.device.type, enabled=amp)
+        self._autocast = autocast
 
     def forget_numbers(self) -> None:
         """Empties ``numbers``, the scalars of steps on detections by name."""
@@ -199,6 +202,14 @@ class _Steps:
             run(0)
         kept = sum(3 * p.nbytes for p in self.model.parameters() if p.grad is not None)
         return (sum(saved.values()) + kept) / 2**20
+
+    def unused_by_stock_mib(self) -> float:
+        """Returns the memory of the MaskIoU head's parameters and momentum.
+
+        They stay on the GPU while the step without mask scoring runs, which does not need them.
+        """
+        head = self.model.roi_heads.mask_head.maskiou_head
+        return sum(2 * p.nbytes for p in head.parameters()) / 2**20
 
     def _on_detections(self, repeat: int) -> None:
         self.model.roi_heads.mask_head.detections_from = 0

@@ -1,9 +1,11 @@
 """Fits a MaskIoU head to cached samples."""
 
+import contextlib
 import copy
 import logging
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,24 +117,21 @@ def fit_head(
     losses: dict[int, float] = {}
     best = copy.deepcopy(head.state_dict())
     check_at = {round(steps * (i + 1) / CHECKS) for i in range(CHECKS)}
-    head.train()
-    if device.type == "cpu":  # an iteration takes a fifth less time
-        head.to(memory_format=torch.channels_last)
-    for step in progress_bar(range(1, steps + 1), desc="Fit", unit="iteration"):
-        fit_step(head, optimizer, cache.batch(next(batches), device), cfg)
-        scheduler.step()
-        if step in check_at and len(test_rows):
-            loss = _held_out_loss(head, cache, test_rows, cfg, device)
-            if not math.isfinite(loss):
-                raise _diverged(step, cfg)
-            if loss < min(losses.values(), default=math.inf):
-                best = copy.deepcopy(head.state_dict())
-            losses[step] = loss
+    with fitting(head):
+        for step in progress_bar(range(1, steps + 1), desc="Fit", unit="iteration"):
+            fit_step(head, optimizer, cache.batch(next(batches), device), cfg)
+            scheduler.step()
+            if step in check_at and len(test_rows):
+                loss = _held_out_loss(head, cache, test_rows, cfg, device)
+                if not math.isfinite(loss):
+                    raise _diverged(step, cfg)
+                if loss < min(losses.values(), default=math.inf):
+                    best = copy.deepcopy(head.state_dict())
+                losses[step] = loss
     if losses:
         head.load_state_dict(best)
     elif not all(parameter.isfinite().all() for parameter in head.parameters()):
         raise _diverged(steps, cfg)
-    head.to(memory_format=torch.contiguous_format).eval()
     result = FitResult(
         samples=len(train.matched) + len(train.false_positives),
         held_out_loss=losses,
@@ -161,6 +160,18 @@ def _batches(rows: SampleRows, size: int, rng: np.random.Generator):
             left = np.concatenate([left, rows.epoch(rng)])
         yield left[:size]
         left = left[size:]
+
+
+@contextlib.contextmanager
+def fitting(head: nn.Module) -> Iterator[None]:
+    """Prepares a head for the iterations of a fit, and then for inference."""
+    head.train()
+    if next(head.parameters()).device.type == "cpu":  # an iteration takes a fifth less time
+        head.to(memory_format=torch.channels_last)
+    try:
+        yield
+    finally:
+        head.to(memory_format=torch.contiguous_format).eval()
 
 
 def build_optimizer(head: nn.Module, cfg) -> torch.optim.Optimizer:

@@ -1,9 +1,12 @@
 import argparse
 
 import pytest
+import torch
 from detectron2.data.datasets import register_coco_instances
 
+from msrcnn import get_config
 from msrcnn.benchmark import inference_time, pairs
+from msrcnn.errors import UserError
 
 
 @pytest.mark.slow
@@ -24,3 +27,28 @@ def test_measures_every_way(shapes_root, monkeypatch):
     found = result["ratios"]["mask scores"]
     assert f"| {pairs.text(found)}" in inference_time.table(result)
     assert result["peak_mib"] is None
+
+
+def test_masks_of_torchvision_have_the_size_of_the_file():
+    cfg = get_config("quick/smoke_ms_rcnn_R_18_FPN.yaml")
+    cfg.INPUT.MIN_SIZE_TEST, cfg.TEST.DETECTIONS_PER_IMAGE = 64, 3
+    model = inference_time._torchvision(cfg)
+    pixels = torch.randint(0, 256, (3, 64, 96)).float()
+    with torch.no_grad():
+        (whole,) = model([pixels / 255])
+        (same,) = inference_time._their_masks(model, {"image": pixels, "height": 64, "width": 96})
+        (half,) = inference_time._their_masks(model, {"image": pixels, "height": 32, "width": 48})
+    assert whole["masks"].shape == (3, 1, 64, 96)
+    assert all(torch.equal(same[key], value) for key, value in whole.items())
+    assert half["masks"].shape == (3, 1, 32, 48)
+
+
+def test_float16_needs_a_gpu():
+    arguments = argparse.Namespace(
+        config_file="quick/smoke_ms_rcnn_R_18_FPN.yaml",
+        dtype="fp16",
+        repeats=2,
+        opts=["MODEL.DEVICE", "cpu", "DATASETS.TEST", "()"],
+    )
+    with pytest.raises(UserError, match="--dtype fp16 needs a GPU: use bf16"):
+        inference_time.measure(arguments)

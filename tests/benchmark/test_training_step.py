@@ -7,6 +7,7 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from msrcnn.benchmark import pairs
 from msrcnn.benchmark.training_step import RATIOS, _measure_load, _Steps, table
 from msrcnn.engine import use_scoring_parts
+from msrcnn.engine.gradient_step import autocast
 from msrcnn.modeling.instance_masks import InstanceMasks
 
 
@@ -23,7 +24,7 @@ def steps(tiny_cfg, build, monkeypatch):
     tiny_cfg.MODEL.ROI_MASKIOU_HEAD.SAMPLES = "detections"
     use_scoring_parts(tiny_cfg)
     monkeypatch.setattr(pairs, "WARM_UP", 0)
-    return _Steps(build(tiny_cfg).train(), [[image_of_two_instances()]], amp=False)
+    return _Steps(build(tiny_cfg).train(), [[image_of_two_instances()]], autocast(tiny_cfg))
 
 
 def test_steps_have_the_asked_numbers_of_boxes(steps):
@@ -63,6 +64,12 @@ def test_each_way_trains_what_its_name_says(steps):
     assert all(torch.isfinite(g).all() and g.any() for g in found)
     assert not torch.equal(found[0], found[1])
     assert not torch.equal(found[1], found[2])
+
+
+def test_memory_of_the_head_that_the_stock_step_does_not_use(steps):
+    head = steps.model.roi_heads.mask_head.maskiou_head
+    parameters = sum(p.nbytes for p in head.parameters()) / 2**20
+    assert steps.unused_by_stock_mib() == pytest.approx(2 * parameters)  # with momentum
 
 
 def test_memory_counts_what_the_head_saves(steps):
