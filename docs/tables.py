@@ -241,6 +241,12 @@ def outcomes() -> None:
     cells = [[*row[:3], f"{row[3]['median']:.2f}"] for row in rows]
     more = memory[training_step.PROPOSALS] / memory[training_step.STOCK]
     cells.append(["memory of a training step", "1.10", "1.13", f"{more:.2f}"])
+    target = record("speed_target")
+    for label, way, least in (
+        ("MaskIoU target, times faster than clipping", "clipping", "10"),
+        ("MaskIoU target, times faster than cropping", "cropping", "25"),
+    ):
+        cells.append([label, f"at least {least}", "-", f"{target[way]['median']:.1f}"])
     cells.append(["evaluation, times faster than stock", "at least 6", "-", f"{evaluated:.1f}"])
     print_table(["ratio", "target (at most)", "predicted", "measured"], cells)
 
