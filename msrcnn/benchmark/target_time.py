@@ -2,6 +2,7 @@
 
 import argparse
 import statistics
+from collections.abc import Sequence
 
 import numpy as np
 import pycocotools.mask as mask_util
@@ -11,7 +12,7 @@ from tabulate import tabulate
 
 from ..engine import Trainer, prepare_config
 from ..modeling.cropped_masks import with_cropped_masks
-from ..modeling.maskiou_target import instance_areas, maskiou_targets
+from ..modeling.maskiou_target import ground_truth_areas, maskiou_targets
 from .pairs import measure_in_turn, ratio, text
 from .training_step import DEFAULT_CONFIG
 
@@ -35,10 +36,12 @@ def measure(args: argparse.Namespace) -> dict:
     All ways get predicted masks and ground truth cropped to the proposals, which the mask loss
     needs in any case, and find the part of each instance that lies outside its proposal:
 
-    * ``ours``: from the area of every whole instance of the batch, see :func:`maskiou_targets`;
+    * ``ours``: from the area of the whole instance, which a data worker has computed, see
+      :func:`maskiou_targets`;
     * ``clipping``: from the polygons of the instance, clipped to each proposal, as in the
       authors' code on maskrcnn-benchmark;
-    * ``cropping``: from the bitmap of the instance, cropped to each proposal, as in mmdet.
+    * ``cropping``: from the bitmap of the instance, which a data worker has drawn, cropped to each
+      proposal, as in mmdet.
 
     Returns:
         ``config``, ``overrides``, numbers of ``images``, ``instances`` and ``proposals``;
@@ -51,7 +54,7 @@ def measure(args: argparse.Namespace) -> dict:
     batch = next(iter(Trainer.build_train_loader(cfg)))
     images = [Image(record["instances"], args.proposals) for record in batch]
     ways = {
-        "ours": lambda _: [ours(image) for image in images],
+        "ours": lambda _: ours(images),
         "clipping": lambda _: [clipping(image) for image in images],
         "cropping": lambda _: [cropping(image) for image in images],
     }
@@ -101,10 +104,15 @@ class Image:
         self.predicted = torch.rand(len(boxes), SIDE, SIDE) > 0.5
 
 
-def ours(image: Image) -> torch.Tensor:
-    """Targets, of shape (N,)."""
-    areas = instance_areas(image.instances.gt_masks, image.size)[image.matched]
-    return maskiou_targets(image.predicted, image.crops, areas, image.boxes)
+def ours(images: Sequence[Image]) -> torch.Tensor:
+    """Targets of the proposals of all images, of shape (N,), which a step computes at once."""
+    device = images[0].predicted.device
+    areas = [ground_truth_areas(image.instances, device)[image.matched] for image in images]
+    predicted, crops, boxes = (
+        torch.cat([getattr(image, name) for image in images])
+        for name in ("predicted", "crops", "boxes")
+    )
+    return maskiou_targets(predicted, crops, torch.cat(areas), boxes)
 
 
 def clipping(image: Image) -> torch.Tensor:

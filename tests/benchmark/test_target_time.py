@@ -17,7 +17,7 @@ def image():
 
 def test_all_ways_find_nearly_the_same(image):
     """They draw the part of an instance in a proposal at different resolutions."""
-    found = [way(image) for way in (target_time.ours, target_time.clipping, target_time.cropping)]
+    found = [target_time.ours([image]), target_time.clipping(image), target_time.cropping(image)]
     for one, other in itertools.pairwise(found):
         assert one.shape == (30,)
         assert (one - other).abs().max() < 0.03
