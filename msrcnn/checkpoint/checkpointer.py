@@ -20,7 +20,7 @@ from .checkpoint_files import (
     periodic_checkpoints,
     resumable_checkpoints,
 )
-from .image_input import IMAGENET_RGB, ImageInput
+from .expected_images import IMAGENET_RGB, ImageInput
 from .load_report import LoadReport, Mismatch, make_report
 from .safe_load import CLASS_NAMES, load_checkpoint_file
 from .torchvision_weights import (

@@ -1,6 +1,6 @@
 """Loads torchvision's ImageNet weights into Detectron2's ResNets and into torchvision backbones.
 
-These weights expect the images of :data:`~.image_input.IMAGENET_RGB`, and in Detectron2's ResNets
+These weights expect the images of :data:`~.expected_images.IMAGENET_RGB`, and in Detectron2's ResNets
 ``MODEL.RESNETS.STRIDE_IN_1X1 False``, as torchvision has the stride in the 3 x 3 convolution.
 """
 

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from ...errors import UserError
-from ..image_input import ImageInput
+from ..expected_images import ImageInput
 from .class_order import BackgroundFirst
 from .source import DETECTOR_CONFIG, MASKIOU_HEAD, SourceModel, pooler_config
 

@@ -10,7 +10,7 @@ normalized RGB images.
 import re
 from typing import ClassVar
 
-from ..image_input import IMAGENET_RGB, ImageInput
+from ..expected_images import IMAGENET_RGB, ImageInput
 from .source import (
     DETECTOR_CONFIG,
     MASKIOU_HEAD,

@@ -12,7 +12,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from ...errors import UserError
 from ..class_layers import CLASSIFIER
-from ..image_input import ImageInput
+from ..expected_images import ImageInput
 from ..torchvision_weights import convert_torchvision_resnet
 from .class_order import BackgroundLast
 

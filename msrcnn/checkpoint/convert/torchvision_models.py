@@ -13,7 +13,7 @@ from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from ..class_layers import CLASSIFIER
-from ..image_input import IMAGENET_RGB
+from ..expected_images import IMAGENET_RGB
 from .class_order import BackgroundFirst
 from .source import DETECTOR_CONFIG, SourceModel, pooler_config
 
