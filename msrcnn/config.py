@@ -338,7 +338,7 @@ def _message(error: Exception) -> str:
         if CfgNode.__name__ in found:
             return f"{key} has keys below it, but it is not a section: its default is {default}"
         return f"{key} is {value}, which is of another type than its default, {default}"
-    return message or type(error).__name__
+    return " ".join(message.split()) or type(error).__name__
 
 
 def flatten(cfg: CfgNode, prefix: str = "") -> dict:

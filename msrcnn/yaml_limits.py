@@ -69,8 +69,8 @@ def _bases(file: Path, loader: type[yaml.SafeLoader]) -> list[str]:
     try:
         node = yaml.compose(content.decode(), loader)
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1
-        raise ValueError(f"'{file}', line {line}: {error.problem}") from error
+        problem = ", ".join(filter(None, (error.context, error.problem)))
+        raise ValueError(f"'{file}', line {error.problem_mark.line + 1}: {problem}") from error
     if not isinstance(node, yaml.MappingNode):
         raise ValueError(f"'{file}' has no keys with values, such as 'SEED: 1'")
     if _values(node, {}) > MAX_VALUES:

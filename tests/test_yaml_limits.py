@@ -42,6 +42,7 @@ BOMB = "a: &a [x, x]\n" + "".join(
         (b"SEED: 1\n1: 2", "config.yaml', line 2: the key 1 is not text: put it in quotes"),
         (b"MODEL: {yes: 2}", "line 1: the key yes is not text"),
         (b"? [1]\n: 2", "line 1: a key is not text"),
+        (b"SEED: 1\n---\nSEED: 2", "line 2: expected a single document .*, but found another"),
         (b"MODEL: {MASK_ON: 1}\nMODEL: {}", "config.yaml', line 2: 'MODEL' occurs twice: remove"),
         (b"MODEL: {MASK_ON: 1, MASK_ON: 1}", "line 1: 'MASK_ON' occurs twice"),
         (b"MODEL: {WEIGHTS: !!binary aGk=}", "WEIGHTS"),
@@ -59,6 +60,7 @@ def test_file_that_is_refused(tmp_path, content, message):
         load_config(path)
     assert str(error.value).startswith(f"config {path}: ")
     assert len(str(error.value)) < 500 + len(str(path))
+    assert "\n" not in str(error.value)
 
 
 def test_mistake_in_a_base_names_the_file(tmp_path):
