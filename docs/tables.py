@@ -13,7 +13,7 @@ from msrcnn.benchmark import evaluation_speed as speed_benchmark
 from msrcnn.benchmark import fit_time as fit_benchmark
 from msrcnn.benchmark import inference_time, loader_time, soft_nms_time, target_time, training_step
 from msrcnn.evaluation import metrics_table
-from msrcnn.published.numbers import published_training
+from msrcnn.published.numbers import TRAIN_IMAGES, published_training
 
 RESULTS = Path(__file__).parent / "results"
 MASK_AP = ("segm_box_score", "segm_mask_confidence", "segm_mask_score")
@@ -294,7 +294,7 @@ def evaluation_memory() -> None:
 
 EPOCHS = 12  # about the 1x schedule
 # Images with annotated masks in the training set, as published.
-DATASETS = {"COCO": 118_287, "Open Images V5": 944_037, "a million images": 1_000_000}
+DATASETS = {"COCO": TRAIN_IMAGES, "Open Images V5": 944_037, "a million images": 1_000_000}
 
 
 def scale() -> None:

@@ -18,7 +18,10 @@ MERGE_ERRORS = (
     *(AssertionError, AttributeError, KeyError, TypeError, ValueError),
     *(MemoryError, RecursionError),
 )
-MISMATCH = re.compile(r"Type mismatch \(.*\) with values \((.*) vs. (.*)\) for config key: (\S+)")
+MISMATCH = re.compile(
+    r"Type mismatch \((.*) vs. (.*)\) with values \((.*) vs. (.*)\) for config key: (\S+)",
+    re.DOTALL,  # the values of a section have a line for each key
+)
 
 
 def add_msrcnn_config(cfg: CfgNode) -> None:
@@ -329,9 +332,13 @@ def _message(error: Exception) -> str:
     # str() of a KeyError is quoted; the first argument of an OSError is a number.
     message = str(error.args[0]) if isinstance(error, KeyError) else str(error)
     if match := MISMATCH.search(message):
-        default, value, key = match.groups()
+        expected, found, default, value, key = match.groups()
+        if CfgNode.__name__ in expected:
+            return f"{key} is {value}, but it is a section: give values to its keys, or remove it"
+        if CfgNode.__name__ in found:
+            return f"{key} has keys below it, but it is not a section: its default is {default}"
         return f"{key} is {value}, which is of another type than its default, {default}"
-    return message or type(error).__name__
+    return " ".join(message.split()) or type(error).__name__
 
 
 def flatten(cfg: CfgNode, prefix: str = "") -> dict:

@@ -8,13 +8,36 @@ BASE = "_BASE_"  # Detectron2's key for the file that a config is based on
 MAX_SIZE = 1 << 20  # bytes of a config file
 MAX_VALUES = 20_000  # of a config file, with aliases written out
 MAX_FILES = 100  # that a config is based on
+TEXT, MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 
 
-def check_yaml(path: Path) -> None:
+class StrictLoader(yaml.SafeLoader):
+    """YAML in which a key must be text and must not occur twice: PyYAML would drop the first."""
+
+    def compose_mapping_node(self, anchor):
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            problem = None
+            if key.tag == MERGE:  # a key `<<` adds the keys of other mappings, below those here
+                continue
+            if key.tag != TEXT:
+                name = f"the key {key.value}" if isinstance(key, yaml.ScalarNode) else "a key"
+                problem = f"{name} is not text: put it in quotes"
+            elif key.value in seen:
+                problem = f"'{key.value}' occurs twice: remove or rename one"
+            if problem:
+                raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
+            seen.add(key.value)
+        return node
+
+
+def check_yaml(path: Path, loader: type[yaml.SafeLoader] = StrictLoader) -> None:
     """Checks a config and all files that it is based on, without constructing anything.
 
     Args:
         path: the config.
+        loader: the rules for keys.
 
     Raises:
         OSError, ValueError, yaml.YAMLError: if a file is missing, damaged, includes itself or
@@ -29,21 +52,25 @@ def check_yaml(path: Path) -> None:
         real = file.resolve()
         if real in above:
             raise ValueError(f"{BASE} leads from '{file}' to itself")
-        for base in _bases(file):
+        for base in _bases(file, loader):
             if "://" in base:
                 raise ValueError(f"{BASE} '{base}' is not a local file; download it")
             waiting.append((file.parent / Path(base).expanduser(), above | {real}))
     raise ValueError(f"{BASE} leads to more than {MAX_FILES} files")
 
 
-def _bases(file: Path) -> list[str]:
+def _bases(file: Path, loader: type[yaml.SafeLoader]) -> list[str]:
     """Returns the names of the files that a file is based on."""
     if not file.is_file():
         raise ValueError(f"'{file}' is not a file")
     content = file.read_bytes()
     if len(content) > MAX_SIZE:
         raise ValueError(f"'{file}' has {len(content):,} bytes; a config has at most {MAX_SIZE:,}")
-    node = yaml.compose(content.decode(), yaml.SafeLoader)
+    try:
+        node = yaml.compose(content.decode(), loader)
+    except yaml.MarkedYAMLError as error:
+        problem = ", ".join(filter(None, (error.context, error.problem)))
+        raise ValueError(f"'{file}', line {error.problem_mark.line + 1}: {problem}") from error
     if not isinstance(node, yaml.MappingNode):
         raise ValueError(f"'{file}' has no keys with values, such as 'SEED: 1'")
     if _values(node, {}) > MAX_VALUES:

@@ -36,8 +36,15 @@ BOMB = "a: &a [x, x]\n" + "".join(
         (b"_BASE_: {a: 1}", "is not the name of a file"),
         (b"_BASE_: https://example.com/a.yaml", "is not a local file; download it"),
         (b"SEED: 2020-01-01", "SEED"),
-        (b"1: 2", "config"),
-        (b"? [1]\n: 2", "config"),
+        (b"VERSION: 2\nMODEL:\n", "MODEL is None, but it is a section: give values to its keys"),
+        (b"VERSION: 2\nMODEL: 5", "MODEL is 5, but it is a section"),
+        (b"SEED: {A: 1}", "SEED has keys below it, but it is not a section: its default is -1"),
+        (b"SEED: 1\n1: 2", "config.yaml', line 2: the key 1 is not text: put it in quotes"),
+        (b"MODEL: {yes: 2}", "line 1: the key yes is not text"),
+        (b"? [1]\n: 2", "line 1: a key is not text"),
+        (b"SEED: 1\n---\nSEED: 2", "line 2: expected a single document .*, but found another"),
+        (b"MODEL: {MASK_ON: 1}\nMODEL: {}", "config.yaml', line 2: 'MODEL' occurs twice: remove"),
+        (b"MODEL: {MASK_ON: 1, MASK_ON: 1}", "line 1: 'MASK_ON' occurs twice"),
         (b"MODEL: {WEIGHTS: !!binary aGk=}", "WEIGHTS"),
         (b"SEED: !!python/object/apply:os.getpid []", "python/object"),
         (b"SEED: !unknown 1", "!unknown"),
@@ -52,6 +59,21 @@ def test_file_that_is_refused(tmp_path, content, message):
     with pytest.raises(UserError, match=message) as error:
         load_config(path)
     assert str(error.value).startswith(f"config {path}: ")
+    assert len(str(error.value)) < 500 + len(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_mistake_in_a_base_names_the_file(tmp_path):
+    (tmp_path / "base.yaml").write_text("SEED: 1\nSEED: 2\n")
+    (tmp_path / "a.yaml").write_text("_BASE_: base.yaml")
+    with pytest.raises(UserError, match=r"a.yaml: '.*base.yaml', line 2: 'SEED' occurs twice"):
+        load_config(tmp_path / "a.yaml")
+
+
+def test_merged_keys_do_not_occur_twice(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("TEST: {<<: {EVAL_PERIOD: 3}, <<: {EVAL_PERIOD: 4}, EVAL_PERIOD: 5}\n")
+    assert load_config(path).TEST.EVAL_PERIOD == 5
 
 
 def test_folder_is_refused(tmp_path):

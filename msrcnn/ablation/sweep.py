@@ -22,6 +22,7 @@ from ..config import CONFIG_ROOT
 from ..errors import UserError
 from ..evaluation.agreement import SCORES
 from ..evaluation.rankings import AP_LABELS, number_names
+from ..yaml_limits import StrictLoader
 
 FULL = "full"  # name of the protocol at the top level of a sweep file
 # Numbers that can be reported: keys of evaluation.json, and the cost of the MaskIoU head.
@@ -163,24 +164,6 @@ class Sweep(Protocol):
         return name or names[0]
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """YAML in which a key must be text and must not occur twice: PyYAML would drop the first."""
-
-    def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            problem = None
-            if not isinstance(key, str):
-                problem = f"the key {key!r} is not text: put it in quotes"
-            elif key in seen:
-                problem = f"'{key}' occurs twice: remove or rename one"
-            if problem:
-                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 def load_sweep(name: str) -> Sweep:
     """Loads and checks a sweep file.
 
@@ -195,7 +178,7 @@ def load_sweep(name: str) -> Sweep:
     if path is None:
         raise UserError(f"--sweep '{name}': no such file; msrcnn comes with {', '.join(shipped)}")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+        content = yaml.load(path.read_text(encoding="utf-8"), StrictLoader)
         sweep = Sweep.model_validate(content)
     except ValidationError as error:
         # An unknown key first: a misspelled key is also missing.

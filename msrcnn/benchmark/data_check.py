@@ -17,10 +17,10 @@ from tabulate import tabulate
 
 from ..data.annotation_file import checked_file, read_coco
 from ..data.custom import parse_data_flag
+from ..published.numbers import TRAIN_IMAGES
 from .clock import seconds
 from .stand_in import repeat_dataset
 
-COCO_IMAGES = 118_287  # of train2017
 AN_HOUR = 3600  # caches do not trust files that were written just now
 
 
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="COCO annotations and images, which are repeated under new names",
     )
     parser.add_argument(
-        "--images", type=int, default=COCO_IMAGES, help="size of the dataset (default: COCO's)"
+        "--images", type=int, default=TRAIN_IMAGES, help="size of the dataset (default: COCO's)"
     )
 
 

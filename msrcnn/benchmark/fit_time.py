@@ -16,15 +16,15 @@ from ..engine import prepare_config
 from ..engine.device import on_available_device
 from ..evaluation import load_ground_truth
 from ..modeling.fast_inference import fast_inference
+from ..published.numbers import TRAIN_IMAGES
 from ..scores import FIT_DEFAULTS
 from ..scores.fit import build_optimizer, fit_seed, fit_step, fitting
 from ..scores.sample_cache import SampleCache
 from ..scores.sample_pass import collect_samples
 from . import clock
+from .pairs import WARM_UP
 from .training_step import DEFAULT_CONFIG, keep_anchors
 
-WARM_UP = 2  # repeats that are not measured
-COCO_IMAGES = 118_287  # of train2017
 # An image has as many detections as there can be.
 SETTINGS = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "MODEL.WEIGHTS", "")
 
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images",
         type=int,
-        default=COCO_IMAGES,
+        default=TRAIN_IMAGES,
         help="training images to compute the total time for (default: those of COCO)",
     )
     parser.add_argument("--repeats", type=int, default=10, help="images and iterations to measure")

@@ -20,6 +20,7 @@ from .pairs import measure_in_turn, peak_mib, ratio, text
 
 DEFAULT_CONFIG = "COCO-InstanceSegmentation/ms_rcnn_R_50_FPN_1x.yaml"
 BATCHES = 4  # of images, repeated in turn
+FOREGROUND = 128  # proposals per image
 # The step is trained on detections of any score, so that there are as many as can be.
 SETTINGS = (
     *("MODEL.MASKIOU_ON", True, "MODEL.ROI_MASKIOU_HEAD.SAMPLES", "detections"),
@@ -45,9 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--foreground",
         type=int,
-        nargs="+",
-        default=[128],
-        help="foreground proposals per image to measure with, beside those of the untrained RPN",
+        action="append",  # several words at once would include the config keys
+        help="foreground proposals per image to measure with, beside those of the untrained RPN; "
+        f"can be given several times (default: {FOREGROUND})",
     )
     parser.add_argument(
         "--detections",
@@ -88,7 +89,8 @@ def measure(args: argparse.Namespace) -> dict:
         "overrides": args.opts,
         "images": cfg.SOLVER.IMS_PER_BATCH,
         "loads": [
-            _measure_load(steps, number, detections, args.repeats) for number in args.foreground
+            _measure_load(steps, number, detections, args.repeats)
+            for number in args.foreground or [FOREGROUND]
         ],
     }
 

@@ -1,7 +1,8 @@
 """Loads torchvision's ImageNet weights into Detectron2's ResNets and into torchvision backbones.
 
-These weights expect the images of :data:`~.expected_images.IMAGENET_RGB`, and in Detectron2's ResNets
-``MODEL.RESNETS.STRIDE_IN_1X1 False``, as torchvision has the stride in the 3 x 3 convolution.
+These weights expect the images of :data:`~.expected_images.IMAGENET_RGB`, and in Detectron2's
+ResNets ``MODEL.RESNETS.STRIDE_IN_1X1 False``, as torchvision has the stride in the 3 x 3
+convolution.
 """
 
 import re
@@ -71,12 +72,21 @@ def add_body_prefix(
         The parameters. Those after the last layer of the backbone, such as the classifier's, keep
         their names.
     """
-    names = list(state_dict)
-    last = max((i for i, name in enumerate(names) if BODY + name in model_names), default=-1)
+    body = [name.removeprefix(BODY) for name in model_names if name.startswith(BODY)]
+    # In the modules before the last layer, whatever the model lacks is of another backbone. The
+    # last module itself can go on in the file: `features` ends with a layer for the classifier.
+    # The order is that of the model, as a safetensors file has its own.
+    before_last = {module for name in body for module in _modules(name)} - _modules(body[-1])
     return {
-        BODY + name if i <= last else name: value
-        for i, (name, value) in enumerate(state_dict.items())
+        BODY + name if BODY + name in model_names or _modules(name) & before_last else name: value
+        for name, value in state_dict.items()
     }
+
+
+def _modules(name: str) -> set[str]:
+    """Returns the names of the modules that a parameter is in."""
+    parts = name.split(".")
+    return {".".join(parts[:end]) for end in range(1, len(parts))}
 
 
 class TorchvisionHandler(PathHandler):

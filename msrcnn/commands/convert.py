@@ -25,6 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="epsilon of the backbone's batch normalization (default: that of the library's "
         "published models)",
     )
+    parser.add_argument(
+        "--all-classes",
+        action="store_true",
+        help="with torchvision, a file with 91 outputs has 90 classes of your own, and not COCO's",
+    )
     add_trust(parser)
 
 
@@ -35,6 +40,7 @@ def run(args: argparse.Namespace) -> None:
         args.source,
         style=args.style,
         bn_eps=args.bn_eps,
+        all_classes=args.all_classes,
         trusted=args.trust_weights,
     )
     print(converted.description)

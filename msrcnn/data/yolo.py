@@ -82,7 +82,7 @@ def _class_names(folder: Path) -> list[str]:
     if path is None:
         raise UserError(f"there is no {CLASSES} with the names of the classes in {folder} or above")
     try:
-        check_yaml(path)
+        check_yaml(path, yaml.SafeLoader)  # the keys of 'names' can be numbers
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         names = content["names"]
         if isinstance(names, dict):

@@ -8,6 +8,7 @@ import yaml
 
 FOLDER = "COCO-InstanceSegmentation"
 DATASET, IMAGES = "coco_2017_val", 5000
+TRAIN_IMAGES = 118_287  # of COCO train2017
 
 
 @dataclass(frozen=True)

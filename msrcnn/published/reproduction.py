@@ -126,11 +126,12 @@ def _read_evaluation(folder: Path, cfg: CfgNode) -> dict:
     path = _existing(folder / EVALUATION)
     evaluation = read_json_object(path, EVALUATE_AGAIN)
     scores = ("segm_mask_score", "delta") if cfg.MODEL.MASKIOU_ON else ("segm_box_score",)
-    missing = {"images", "bbox", *scores}.difference(evaluation)
+    needed = ("images", *(f"{name}.AP" for name in sorted(("bbox", *scores))))
+    missing = [name for name in needed if not isinstance(_value(evaluation, name), int | float)]
     if missing:
-        raise UserError(f"'{path}' lacks {', '.join(sorted(missing))}: {EVALUATE_AGAIN}")
-    last = evaluation.get("provenance", {}).get("iteration")
-    if last is not None and last + 1 < cfg.SOLVER.MAX_ITER and not cfg.SOLVER.EARLY_STOP:
+        raise UserError(f"'{path}' lacks {', '.join(missing)}: {EVALUATE_AGAIN}")
+    last = _value(evaluation, "provenance.iteration")
+    if isinstance(last, int) and last + 1 < cfg.SOLVER.MAX_ITER and not cfg.SOLVER.EARLY_STOP:
         raise UserError(
             f"'{path}' is of iteration {last + 1} of {cfg.SOLVER.MAX_ITER}: finish the training by "
             "`msrcnn train --resume`"
@@ -143,6 +144,13 @@ def _read_evaluation(folder: Path, cfg: CfgNode) -> dict:
             f"{folder / 'config.yaml'} OUTPUT_DIR {folder} DATASETS.TEST \"('{DATASET}',)\"`"
         )
     return evaluation
+
+
+def _value(content: object, name: str) -> object:
+    """Returns what a file has below keys that dots join, or None: it may have null at each."""
+    for key in name.split("."):
+        content = content.get(key) if isinstance(content, dict) else None
+    return content
 
 
 def _differences(cfg: CfgNode, other: CfgNode) -> dict[str, list]:

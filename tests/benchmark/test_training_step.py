@@ -2,10 +2,13 @@ import statistics
 
 import pytest
 import torch
+from detectron2.data import DatasetCatalog
+from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import BitMasks, Boxes, Instances
 
-from msrcnn.benchmark import pairs
+from msrcnn.benchmark import pairs, training_step
 from msrcnn.benchmark.training_step import RATIOS, _measure_load, _Steps, table
+from msrcnn.cli import command_parser
 from msrcnn.engine import use_scoring_parts
 from msrcnn.engine.gradient_step import autocast
 from msrcnn.modeling.instance_masks import InstanceMasks
@@ -47,6 +50,26 @@ def test_steps_have_the_asked_numbers_of_boxes(steps):
     assert fewer["detections"] == 4
     assert fewer["foreground"] < load["foreground"]
     assert f"| {pairs.text(load['ratios'][RATIOS[0][0]])} " in table({"loads": [load]})
+
+
+@pytest.mark.parametrize(
+    ("flags", "numbers"), [([], [128]), (["--foreground", "2", "--foreground", "0"], [2, 0])]
+)
+def test_config_keys_can_follow_the_numbers_of_proposals(flags, numbers, monkeypatch, shapes_root):
+    name = f"training step of {shapes_root.name}"
+    if name not in DatasetCatalog.list():
+        annotations = shapes_root / "annotations" / "instances_train.json"
+        register_coco_instances(name, {}, str(annotations), str(shapes_root / "train"))
+    asked = []
+    monkeypatch.setattr(
+        training_step, "_measure_load", lambda steps, foreground, *rest: asked.append(foreground)
+    )
+    config = ["--config-file", "quick/smoke_ms_rcnn_R_18_FPN.yaml"]
+    opts = ["SOLVER.IMS_PER_BATCH", "1", "DATALOADER.NUM_WORKERS", "0", "MODEL.DEVICE", "cpu"]
+    opts += ["DATASETS.TRAIN", f"('{name}',)"]
+    args = command_parser("benchmark", "msrcnn").parse_args(["training", *config, *flags, *opts])
+    assert training_step.measure(args)["images"] == 1
+    assert asked == numbers
 
 
 def test_each_way_trains_what_its_name_says(steps):

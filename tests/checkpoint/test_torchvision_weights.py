@@ -5,6 +5,7 @@ import torch
 import torchvision
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
+from safetensors.torch import save_file
 
 from msrcnn import get_config
 from msrcnn.checkpoint import MaskScoringCheckpointer, convert_torchvision_resnet
@@ -136,10 +137,10 @@ class Detector(torch.nn.Module):
 def load(tmp_path, caplog):
     """Loads random weights of a torchvision model; returns the detector, weights and messages."""
 
-    def load(in_file, in_model):
+    def load(in_file, in_model, suffix=".pth"):
         weights = torchvision.models.get_model(in_file, weights=None).state_dict()
-        path = tmp_path / f"{in_file}.pth"
-        torch.save(weights, path)
+        path = tmp_path / f"{in_file}{suffix}"
+        (torch.save if suffix == ".pth" else save_file)(weights, path)
         model = Detector(in_model)
         caplog.clear()
         with caplog.at_level("INFO", "msrcnn"):
@@ -150,6 +151,10 @@ def load(tmp_path, caplog):
     return load
 
 
+FORMATS = pytest.mark.parametrize("suffix", [".pth", ".safetensors"])  # in an order of its own
+
+
+@FORMATS
 @pytest.mark.parametrize(
     ("name", "head"),
     [
@@ -158,8 +163,8 @@ def load(tmp_path, caplog):
         ("resnet18", "fc"),
     ],
 )
-def test_torchvision_backbone_loads_unchanged_names(name, head, load):
-    model, weights, (message,) = load(name, name)
+def test_torchvision_backbone_loads_unchanged_names(name, head, suffix, load):
+    model, weights, (message,) = load(name, name, suffix)
     # Detectron2's main branch has these counters, too.
     body = {key: tensor for key, tensor in model.body.items() if "num_batches" not in key}
     assert all(torch.equal(tensor, weights[key]) for key, tensor in body.items())
@@ -173,6 +178,7 @@ def test_torchvision_backbone_loads_unchanged_names(name, head, load):
     )
 
 
+@FORMATS
 @pytest.mark.parametrize(
     ("in_file", "in_model", "gap"),
     [
@@ -181,8 +187,10 @@ def test_torchvision_backbone_loads_unchanged_names(name, head, load):
         ("resnet34", "resnet18", "the file has layers of the backbone that the model lacks"),
     ],
 )
-def test_other_layers_than_the_torchvision_backbone_are_a_warning(in_file, in_model, gap, load):
-    _, _, ((level, lines),) = load(in_file, in_model)
+def test_other_layers_than_the_torchvision_backbone_are_a_warning(
+    in_file, in_model, gap, suffix, load
+):
+    _, _, ((level, lines),) = load(in_file, in_model, suffix)
     assert level == "WARNING"
     assert lines[-1] == (
         f"  warning: {gap}; check that MODEL.RESNETS or MODEL.TORCHVISION matches the file"

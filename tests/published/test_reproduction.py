@@ -156,6 +156,29 @@ def test_a_training_that_has_not_finished(finish, last, finished):
             compare_with_published([folder])
 
 
+@pytest.mark.parametrize(
+    ("changes", "lacking"),
+    [
+        ({"segm_mask_score": None, "delta": {"AP": None}}, "delta.AP, segm_mask_score.AP"),
+        ({"bbox": {}}, "bbox.AP"),
+        ({"bbox": {"AP": "40"}, "images": None}, "images, bbox.AP"),
+    ],
+)
+def test_an_evaluation_without_a_number_that_is_needed(finish, changes, lacking):
+    folder = finish()
+    (folder / "evaluation.json").write_text(json.dumps(evaluation_of(folder) | changes))
+    with pytest.raises(UserError, match=f"evaluation.json' lacks {lacking}: evaluate the run"):
+        compare_with_published([folder])
+
+
+def test_an_evaluation_that_does_not_name_its_iteration(finish):
+    folder = finish()
+    (folder / "evaluation.json").write_text(
+        json.dumps(evaluation_of(folder) | {"provenance": None})
+    )
+    assert compare_with_published([folder])["config"] == CONFIG
+
+
 def test_another_dataset_has_no_published_numbers(finish, monkeypatch):
     folder = finish()
     monkeypatch.setattr(module, "IMAGES", 5000)

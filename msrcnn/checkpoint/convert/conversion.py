@@ -37,7 +37,7 @@ class Conversion:
         parameters: tensors by Detectron2's names.
         config: nested dict, as in YAML. With it, the model has the same outputs as in the other
             library, up to the differences listed in docs/checkpoints.md.
-        description: one sentence on the model.
+        description: one sentence on the model, and one on outputs that were dropped.
     """
 
     parameters: dict[str, Tensor]
@@ -46,7 +46,12 @@ class Conversion:
 
 
 def convert_weights(
-    file: CheckpointFile, source: str, style: str | None = None, bn_eps: float | None = None
+    file: CheckpointFile,
+    source: str,
+    style: str | None = None,
+    bn_eps: float | None = None,
+    *,
+    all_classes: bool = False,
 ) -> Conversion:
     """Converts a model of another library.
 
@@ -58,6 +63,7 @@ def convert_weights(
             style given in the file or, if there is none, that of the library's published models.
         bn_eps: the epsilon of the backbone's frozen batch normalization. The default is that of
             the library's published models.
+        all_classes: the outputs are classes also if they are as many as COCO's category ids.
 
     Raises:
         UserError: if the model is not from ``source`` or has no such style, or if a parameter is
@@ -67,7 +73,7 @@ def convert_weights(
     model_class = next((model for model in MODELS if model.recognizes(names)), None)
     if model_class is None or model_class.option != source:
         raise UserError(_other_library(names, source, model_class))
-    model = model_class(file.parameters, file.config_text)
+    model = model_class(file.parameters, file.config_text, all_classes=all_classes)
     style = style or model.default_style
     if style not in model.styles:
         raise UserError(
@@ -93,6 +99,7 @@ def convert_checkpoint(
     style: str | None = None,
     bn_eps: float | None = None,
     *,
+    all_classes: bool = False,
     trusted: bool = False,
 ) -> Conversion:
     """Converts a checkpoint file of another library.
@@ -100,7 +107,7 @@ def convert_checkpoint(
     Args:
         path: the checkpoint to convert.
         output: the checkpoint to write, ``*.pth``. The config is written next to it, ``*.yaml``.
-        source, style, bn_eps: see :func:`convert_weights`.
+        source, style, bn_eps, all_classes: see :func:`convert_weights`.
         trusted: also load a file that contains more than data, and run the code in it.
 
     Returns:
@@ -116,7 +123,7 @@ def convert_checkpoint(
         raise UserError(f"'{output}' is the file to convert: choose another name for the output")
     file = read_checkpoint(path, trusted=trusted)
     try:
-        converted = convert_weights(file, source, style, bn_eps)
+        converted = convert_weights(file, source, style, bn_eps, all_classes=all_classes)
     except UserError as error:
         raise UserError(f"'{path}': {error}") from error
     converted.config["MODEL"]["WEIGHTS"] = str(output)
@@ -236,10 +243,16 @@ def _describe(model: SourceModel, config: dict, style: str) -> str:
     if model.part:
         return f"{backbone} of {style} style, from {model.title}; all else is untrained."
     kind = "Mask Scoring R-CNN" if model.scores_masks else "Mask R-CNN"
-    return (
+    description = (
         f"{kind} with {backbone} FPN of {style} style, {heads['NUM_CLASSES']} classes, from "
         f"{model.title}."
     )
+    if dropped := model.num_outputs - 1 - heads["NUM_CLASSES"]:
+        description += (
+            f"\nIts {model.num_outputs} outputs were taken for COCO's category ids, and the "
+            f"{dropped} without a class were dropped; --all-classes keeps them."
+        )
+    return description
 
 
 def _other_library(names: set[str], source: str, found: type[SourceModel] | None) -> str:

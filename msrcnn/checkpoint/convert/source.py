@@ -80,14 +80,18 @@ class SourceModel(ABC):
     ignored = r".*\.num_batches_tracked"
     part = ""
 
-    def __init__(self, parameters: dict[str, Tensor], config_text: str = ""):
+    def __init__(
+        self, parameters: dict[str, Tensor], config_text: str = "", *, all_classes: bool = False
+    ):
         """
         Args:
             parameters: all tensors of the file, by name.
             config_text: the library's config, if the file contains it.
+            all_classes: the outputs are classes also if they are as many as COCO's category ids.
         """
         self.parameters = parameters
         self.config_text = config_text
+        self.all_classes = all_classes
 
     @staticmethod
     @abstractmethod

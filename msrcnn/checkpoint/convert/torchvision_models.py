@@ -72,7 +72,7 @@ class TorchvisionMaskRCNN(SourceModel):
 
     @cached_property
     def class_order(self) -> BackgroundFirst:
-        coco = self.num_outputs == COCO_OUTPUTS
+        coco = self.num_outputs == COCO_OUTPUTS and not self.all_classes
         return BackgroundFirst(self.num_outputs, COCO_IDS if coco else None)
 
     @property

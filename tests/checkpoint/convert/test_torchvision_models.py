@@ -209,6 +209,20 @@ def test_datasets_are_coco_only_for_coco_classes(ours, kind):
     assert ("coco_2017_val" in cfg.DATASETS.TEST) == (kind.num_outputs == 91)
 
 
+@pytest.mark.parametrize("all_classes", [False, True])
+def test_91_outputs_are_those_of_coco_or_90_classes(all_classes):
+    with torch.device("meta"):
+        state = detection.maskrcnn_resnet50_fpn(weights=None, weights_backbone=None).state_dict()
+    file = CheckpointFile(state, "")
+    converted = convert_weights(file, "torchvision", all_classes=all_classes)
+    classes = 90 if all_classes else 80
+    assert converted.config["MODEL"]["ROI_HEADS"]["NUM_CLASSES"] == classes
+    assert ("DATASETS" in converted.config) != all_classes
+    assert len(converted.parameters["roi_heads.mask_head.predictor.weight"]) == classes
+    kept = "the 10 without a class were dropped; --all-classes keeps them" in converted.description
+    assert kept != all_classes
+
+
 @pytest.mark.parametrize(("name", "depth"), [("resnet18", 18), ("resnext50_32x4d", 50)])
 def test_imagenet_resnet(name, depth):
     torch.manual_seed(0)
