@@ -77,8 +77,9 @@ class Protocol(_Entry):
         overrides: config keys and values for every variant, e.g. a shorter schedule; ``set`` in the
             file.
         seeds: every variant is trained once with each seed.
-        head_only: config keys and values for the MaskIoU head alone: the schedule of a training on
-            proposals, or the settings of a fit to detections. ``set`` of a variant goes before.
+        head_only: config keys of ``SOLVER`` and ``MODEL.ROI_MASKIOU_HEAD`` and their values, for
+            the MaskIoU head alone: the schedule of a training on proposals, or the settings of a
+            fit to detections. ``set`` of a variant goes before.
             ``None`` if the sweep varies more than the head.
         joint: with ``head_only``, every seed has a detector of its own, which is trained together
             with the base's MaskIoU head. A variant without a fit is evaluated with that head.
