@@ -15,6 +15,7 @@ from ..config import MERGE_ERRORS, flatten, load_config
 from ..data.custom import is_custom_dataset
 from ..data.registered import checked_dataset
 from ..engine import prepare_config, scale_schedule
+from ..engine.keep_best import check_data_of_best
 from ..engine.schedule import end_of_schedule, values_as_given
 from ..errors import UserError
 from ..scores.cache_key import cache_name
@@ -279,6 +280,7 @@ def _config(plan: Plan, base: str, *settings: dict) -> CfgNode:
             + (": give --val-data too" if plan.train_data else "")
         )
     checked_dataset(cfg.DATASETS.TEST[0]).for_evaluation()
+    check_data_of_best(cfg)
     return cfg
 
 

@@ -400,6 +400,19 @@ def test_a_sweep_evaluates_on_annotated_data(plan, shapes_root, tmp_path):
         plan(data={**data, "val_data": [f"{test_set}:{images}"]})
 
 
+def test_a_sweep_evaluates_on_data_with_the_metric_of_the_best_weights(plan, shapes_root, tmp_path):
+    data = custom_data(shapes_root)
+    path, images = data["val_data"][0].split(":")
+    content = json.loads(Path(path).read_text())
+    for annotation in content["annotations"]:
+        del annotation["segmentation"]
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps(content))
+    best = {"SOLVER.KEEP_BEST": "segm_box_score/AP", "TEST.EVAL_PERIOD": 1}
+    with pytest.raises(UserError, match="SOLVER.KEEP_BEST 'segm_box_score/AP': .*boxes.json"):
+        plan(set=best, data={**data, "val_data": [f"{boxes}:{images}"]})
+
+
 def test_variants_are_evaluated_on_the_dataset_of_the_baseline(plan, without_data):
     """Otherwise their differences would be those of the datasets."""
     variants = {"other": {"set": {"DATASETS.TEST": ["shapes_test"]}}, "concat": {}}
