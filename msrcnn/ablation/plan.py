@@ -20,11 +20,10 @@ from ..engine.schedule import end_of_schedule, values_as_given
 from ..errors import UserError
 from ..scores.cache_key import cache_name
 from .digest import digest
-from .sweep import FULL, Protocol, Sweep
+from .sweep import DETECTOR, FULL, Protocol, Sweep
 
 HEAD = ("maskiou_head",)  # SOLVER.TRAIN_ONLY of a run that trains the head alone
 PLAIN = {"MODEL.MASKIOU_ON": False}  # settings of a detector that is trained without a head
-DETECTOR = "mask_rcnn"  # name of the run whose boxes and masks all heads share
 CHECKPOINT_MINUTES = 5  # at most, so that an interruption costs little
 KEEP = 2  # the last checkpoint, and the one before in case the last is damaged
 # Beginnings of config keys in which a variant may differ from its detector. Our ROI heads and mask

@@ -24,6 +24,7 @@ from ..evaluation.agreement import SCORES
 from ..evaluation.rankings import AP_LABELS, number_names
 
 FULL = "full"  # name of the protocol at the top level of a sweep file
+DETECTOR = "mask_rcnn"  # name of the run whose boxes and masks all heads share
 # Numbers that can be reported: keys of evaluation.json, and the cost of the MaskIoU head.
 REPORTABLE = [*number_names(AP_LABELS, SCORES), "cost/parameters", "cost/multiply_adds"]
 
@@ -142,6 +143,12 @@ class Sweep(Protocol):
     def _check_references(self) -> "Sweep":
         if FULL in self.quick:
             raise ValueError(f"a quick protocol cannot be called '{FULL}'")
+        heads_only = any(each.head_only is not None for each in self.protocols.values())
+        if heads_only and DETECTOR in self.variants:
+            raise ValueError(
+                f"a variant cannot be called '{DETECTOR}', which is the name of the detector of "
+                "'head_only': rename it"
+            )
         _check_known("'baseline'", [self.baseline], self.variants)
         for name, variant in self.variants.items():
             variant.label = variant.label or name

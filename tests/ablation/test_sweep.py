@@ -45,6 +45,13 @@ def test_a_variant_without_keys(tmp_path):
     assert sweep.variants["concat"].overrides == {}
 
 
+def test_a_sweep_of_whole_models_has_no_detector_to_name(tmp_path):
+    names = {"variants": {"mask_rcnn": {}}, "baseline": "mask_rcnn"}
+    assert list(load_sweep(write_sweep(tmp_path, head_only=None, **names)).variants) == [
+        "mask_rcnn"
+    ]
+
+
 def test_unknown_sweep_names_those_that_exist():
     with pytest.raises(UserError, match="no such file.*head_input"):
         load_sweep("heads")
@@ -86,6 +93,10 @@ def one_variant(**entry):
             "there is no such number; nearest: segm",
         ),
         ({"quick": {"full": {"base": "x", "seeds": [1]}}}, "cannot be called 'full'"),
+        (
+            {"variants": {"mask_rcnn": {}}, "baseline": "mask_rcnn"},
+            "a variant cannot be called 'mask_rcnn', .* the detector of 'head_only': rename",
+        ),
         ({"quick": {"small": {"base": "x"}}}, "protocol 'small', 'seeds' is missing"),
     ],
 )
