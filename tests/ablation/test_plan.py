@@ -334,6 +334,8 @@ def test_mistakes_are_found_before_anything_runs(settings, message, plan, tmp_pa
 def test_a_mistake_on_the_command_line_is_not_blamed_on_the_file(plan):
     with pytest.raises(UserError, match="^command line: Non-existent key: SOLVER.BASE"):
         plan(opts=["SOLVER.BASE", "1"])
+    with pytest.raises(UserError, match="^command line: a key has no value; give KEY VALUE"):
+        plan(opts=["SOLVER.MAX_ITER"])
     with pytest.raises(UserError, match="^command line: SEED is set by 'seeds'"):
         plan(opts=["SEED", "1"])
 
