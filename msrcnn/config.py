@@ -18,6 +18,7 @@ MERGE_ERRORS = (
     *(AssertionError, AttributeError, KeyError, TypeError, ValueError),
     *(MemoryError, RecursionError),
 )
+SEED_LIMIT = 2**31  # SEED must be below it
 MISMATCH = re.compile(r"Type mismatch \(.*\) with values \((.*) vs. (.*)\) for config key: (\S+)")
 
 

@@ -12,13 +12,12 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
-    NonNegativeInt,
     ValidationError,
     model_validator,
 )
 from pydantic_core import ErrorDetails
 
-from ..config import CONFIG_ROOT
+from ..config import CONFIG_ROOT, SEED_LIMIT
 from ..errors import UserError
 from ..evaluation.agreement import SCORES
 from ..evaluation.rankings import AP_LABELS, number_names
@@ -51,7 +50,8 @@ def _check_reportable(key: str) -> str:
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+-]*$")]  # becomes part of a folder's name
 Settings = Annotated[dict[str, Any], AfterValidator(_check_settings)]
-Seeds = Annotated[list[NonNegativeInt], Field(min_length=1), AfterValidator(_check_seeds)]
+Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
+Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_check_seeds)]
 ReportKey = Annotated[str, AfterValidator(_check_reportable)]
 
 

@@ -72,6 +72,7 @@ def one_variant(**entry):
         ({"seeds": [True]}, "'seeds', item 1: Input should be a valid integer; found True"),
         ({"seeds": []}, "'seeds': List should have at least 1 item .*; found \\[\\]"),
         ({"seeds": [1, -1]}, "'seeds', item 2: .* greater than or equal to 0; found -1"),
+        ({"seeds": [2**31]}, "'seeds', item 1: .* less than 2147483648; found 2147483648"),
         ({"seeds": [1, 1]}, "'seeds': a seed occurs twice"),
         ({"variants": {}}, "'variants': Dictionary should have at least 1 item"),
         ({"variants": {"a b": {}}, "baseline": "a b"}, "variant 'a b': String should match"),
