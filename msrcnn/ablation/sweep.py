@@ -24,6 +24,7 @@ from ..evaluation.rankings import AP_LABELS, number_names
 
 FULL = "full"  # name of the protocol at the top level of a sweep file
 DETECTOR = "mask_rcnn"  # name of the run whose boxes and masks all heads share
+MERGE = "tag:yaml.org,2002:merge"  # YAML's type of the key <<
 # Numbers that can be reported: keys of evaluation.json, and the cost of the MaskIoU head.
 REPORTABLE = [*number_names(AP_LABELS, SCORES), "cost/parameters", "cost/multiply_adds"]
 
@@ -174,9 +175,13 @@ class Sweep(Protocol):
 class _StrictLoader(yaml.SafeLoader):
     """YAML in which a key must be text and must not occur twice: PyYAML would drop the first."""
 
-    def construct_mapping(self, node, deep=False):
+    def compose_mapping_node(self, anchor):
+        # Before merge keys (<<) are replaced by what they merge, which other keys may override.
+        node = super().compose_mapping_node(anchor)
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == MERGE:
+                continue
             key = self.construct_object(key_node, deep=True)
             problem = None
             if not isinstance(key, str):
@@ -186,7 +191,7 @@ class _StrictLoader(yaml.SafeLoader):
             if problem:
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             seen.add(key)
-        return super().construct_mapping(node, deep)
+        return node
 
 
 def load_sweep(name: str) -> Sweep:
@@ -212,6 +217,8 @@ def load_sweep(name: str) -> Sweep:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1
         raise UserError(f"sweep {path}, line {line}: {error.problem}") from error
+    except RecursionError as error:
+        raise UserError(f"sweep {path}: a value is nested too deep") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"sweep {path}: {' '.join(str(error).split())}") from error
     sweep._path = path
