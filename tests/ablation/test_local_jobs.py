@@ -136,6 +136,19 @@ def test_how_a_job_ended(gpus, tmp_path):
     assert jobs[0].logs[0].read_text().endswith("ValueError: sample\n")
 
 
+def test_an_error_of_the_user_is_one_line(gpus, tmp_path):
+    """As that of a command."""
+    gpus(0)
+
+    def failing():
+        raise UserError("'sample' is wrong: mend it")
+
+    job = LocalLauncher().submit(failing, tmp_path / "job", "job")
+    wait_for(lambda: has_ended(job))
+    assert job.state() is JobState.FAILED
+    assert job.logs[0].read_text() == "error: 'sample' is wrong: mend it\n"
+
+
 def test_a_job_that_has_ended_is_not_killed(gpus, tmp_path, monkeypatch):
     """Its number may be that of another process by then."""
     gpus(0)
