@@ -8,10 +8,10 @@ from pathlib import Path
 import pycocotools.mask as mask_util
 from PIL import Image
 
-from msrcnn.cli import report_errors
 from msrcnn.data.annotation_file import checked_file, read_coco
 from msrcnn.data.coco_records import CocoRecords
 from msrcnn.data.datasets import datasets_root
+from msrcnn.error_report import report_errors
 from msrcnn.errors import UserError
 
 SHORT_SIDE = 320  # pixels; smaller photos are not enlarged

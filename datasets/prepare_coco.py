@@ -4,9 +4,9 @@
 import argparse
 from pathlib import Path
 
-from msrcnn.cli import report_errors
 from msrcnn.data.coco2017 import SPLITS, check_split, fetch
 from msrcnn.data.datasets import datasets_root
+from msrcnn.error_report import report_errors
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import pycocotools.mask as mask_util
 from PIL import Image
 
-from msrcnn.cli import report_errors
 from msrcnn.data.coco_records import CocoRecords
 from msrcnn.data.datasets import datasets_root
+from msrcnn.error_report import report_errors
 from msrcnn.errors import UserError, first_of
 
 # The images of each split, by the first 16 characters of their ids. Images that the experiments

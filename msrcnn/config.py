@@ -18,6 +18,7 @@ MERGE_ERRORS = (
     *(AssertionError, AttributeError, KeyError, TypeError, ValueError),
     *(MemoryError, RecursionError),
 )
+SEED_LIMIT = 2**31  # SEED must be below it
 MISMATCH = re.compile(
     r"Type mismatch \((.*) vs. (.*)\) with values \((.*) vs. (.*)\) for config key: (\S+)",
     re.DOTALL,  # the values of a section have a line for each key
@@ -299,7 +300,7 @@ def load_config(config_file: str | Path, opts: Sequence[str] = ()) -> CfgNode:
     except (*MERGE_ERRORS, OSError, yaml.YAMLError) as error:
         raise UserError(f"config {path}: {_message(error)}") from error
     try:
-        _check_flags(opts)
+        _check_words(opts)
         _check_sections(cfg, opts[::2])
         cfg.merge_from_list(list(opts))
     except MERGE_ERRORS as error:
@@ -307,11 +308,13 @@ def load_config(config_file: str | Path, opts: Sequence[str] = ()) -> CfgNode:
     return cfg
 
 
-def _check_flags(opts: Sequence[str]) -> None:
-    """A flag after the first KEY VALUE would be taken for a key or a value."""
+def _check_words(opts: Sequence[str]) -> None:
+    """Rejects flags after the first KEY VALUE, and a key without a value."""
     for word in opts[::2]:
         if str(word).startswith("--"):
-            raise UserError(f"command line: {word} must stand before the first KEY VALUE")
+            raise ValueError(f"{word} must stand before the first KEY VALUE")
+    if len(opts) % 2:  # yacs would quote words that a command has added
+        raise ValueError("a key has no value; give KEY VALUE for each")
 
 
 def _check_sections(cfg: CfgNode, keys: Sequence[str]) -> None:

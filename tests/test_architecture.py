@@ -22,7 +22,7 @@ LEVELS = [
     ["data"],
     ["modeling"],
     ["config", "class_names", "provenance"],
-    ["atomic_file", "json_file"],
+    ["atomic_file", "json_file", "error_report"],
     ["errors", "version", "escaping"],
     ["yaml_limits"],
 ]

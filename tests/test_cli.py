@@ -15,6 +15,7 @@ from conftest import ROOT
 from torch.multiprocessing import ProcessExitedException
 
 from msrcnn import cli
+from msrcnn.error_report import report_errors
 from msrcnn.errors import Interrupted, UserError
 from msrcnn.version import __version__
 
@@ -147,7 +148,7 @@ def test_user_error_ends_a_command_with_one_line(capsys):
         raise UserError("annotation 5 is bad: remove it")
 
     with pytest.raises(SystemExit) as stop:
-        cli.report_errors(fail)
+        report_errors(fail)
     assert stop.value.code == 1
     assert capsys.readouterr().err == "error: annotation 5 is bad: remove it\n"
 
@@ -170,7 +171,7 @@ def test_interruption_ends_a_command_with_one_line(capsys, raised, status, line)
         raise raised
 
     with pytest.raises(SystemExit) as stop:
-        cli.report_errors(fail, "msrcnn x")
+        report_errors(fail, "msrcnn x")
     assert stop.value.code == status
     (found,) = capsys.readouterr().err.splitlines()
     assert found.startswith(line)
@@ -207,7 +208,7 @@ def test_interruption_that_ends_other_processes_first(capsys):
             raise RuntimeError("DataLoader worker is killed by signal: Terminated.")
 
     with pytest.raises(SystemExit) as stop:
-        cli.report_errors(fail, "x")
+        report_errors(fail, "x")
     assert stop.value.code == 143
     assert capsys.readouterr().err == "interrupted; continue with: x\n"
 
@@ -219,7 +220,7 @@ def test_a_reader_that_has_ended(capsys, monkeypatch, lines):
     with os.fdopen(writing, "w") as gone:
         monkeypatch.setattr(sys, "stdout", gone)
         with pytest.raises(SystemExit) as stop:
-            cli.report_errors(lambda: print("a line\n" * lines), "msrcnn x")
+            report_errors(lambda: print("a line\n" * lines), "msrcnn x")
     monkeypatch.undo()
     assert stop.value.code == 128 + signal.SIGPIPE
     assert capsys.readouterr().err == ""
@@ -230,12 +231,12 @@ def test_another_pipe_that_breaks_is_an_error():
         raise BrokenPipeError("of a worker")
 
     with pytest.raises(BrokenPipeError, match="of a worker"):
-        cli.report_errors(fail)
+        report_errors(fail)
 
 
 def test_other_errors_keep_their_traceback():
     with pytest.raises(ZeroDivisionError):
-        cli.report_errors(lambda: 1 / 0)
+        report_errors(lambda: 1 / 0)
 
 
 def test_no_config_key_trusts_weights(capsys, monkeypatch):

@@ -153,7 +153,8 @@ def test_missing_config(file):
     ("opts", "message"),
     [
         (["MODEL.MASKIOU", "True"], "command line: .*MODEL.MASKIOU"),
-        (["SEED"], "command line"),
+        (["SEED"], "^command line: a key has no value"),
+        (["SOLVER.EPOCHS", 0, "SOLVER.MAX_ITER"], "^command line: a key has no value"),
         (["SEED", "often"], "command line: .*SEED"),
     ],
 )

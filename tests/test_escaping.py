@@ -12,9 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from msrcnn import cli
 from msrcnn.ablation.display import Display
 from msrcnn.engine import run_log
+from msrcnn.error_report import report_errors
 from msrcnn.errors import UserError
 from msrcnn.escaping import for_csv, for_markdown, one_line, printable, printable_log
 from msrcnn.evaluation.result_files import write_per_class
@@ -71,7 +71,7 @@ def test_an_error_is_one_printable_line(capsys):
         raise UserError(f"bad name {HOSTILE}")
 
     with pytest.raises(SystemExit):
-        cli.report_errors(fail)
+        report_errors(fail)
     error = capsys.readouterr().err
     assert error.endswith("\n")
     assert error[:-1].isprintable()

@@ -79,7 +79,7 @@ def _of_class(tables: list[dict], name: str, run: int, ranking: str) -> float | 
 def _group(read: Callable[[int, str], float | None], seeds: range) -> dict | None:
     values = {ranking: [read(run, ranking) for run in seeds] for ranking in RANKINGS}
     values = {ranking: each for ranking, each in values.items() if None not in each}
-    if AFTER not in values:
+    if not {BEFORE, AFTER} <= values.keys():
         return None
     group = {"AP": {ranking: statistics.fmean(each) for ranking, each in values.items()}}
     for name, ranking in (("gain", AFTER), ("free_gain", FREE)):

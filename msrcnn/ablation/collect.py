@@ -17,6 +17,7 @@ from ..evaluation.matching import match_detections
 from ..json_file import read_json_object
 from .breakdown import breakdown
 from .plan import RESULT, Plan, Run, describe
+from .record_schema import record_problem
 from .sweep import FULL
 
 REPEAT = "delete it to repeat the run"  # what to do about a damaged result.json
@@ -86,13 +87,12 @@ def _read_record(run: Run) -> dict:
     """Reads the ``result.json`` of a run.
 
     Raises:
-        UserError: if it is damaged, or lacks a part that every record has.
+        UserError: if it is damaged.
     """
     path = run.folder / RESULT
     record = read_json_object(path, REPEAT)
-    for key, kind in {"evaluation": dict, "hardware": str, "versions": dict}.items():
-        if not isinstance(record.get(key), kind):
-            raise UserError(f"'{path}' is damaged (it has no '{key}'): {REPEAT}")
+    if problem := record_problem(record):
+        raise UserError(f"'{path}' is damaged ({problem}): {REPEAT}")
     return record
 
 

@@ -16,7 +16,8 @@ from ..engine.gradient_step import build_gradient_step
 from ..engine.result_records import hardware
 from ..scores.sample_cache import is_complete
 from .job import progress
-from .plan import DETECTOR, Plan, Run, describe
+from .plan import Plan, Run, describe
+from .sweep import DETECTOR
 
 STEPS = 4  # timed, except for the first
 CPU_BATCH = 2  # images of a timed step on the CPU

@@ -17,7 +17,7 @@ from ..evaluation.result_files import EVALUATION
 from ..scores import ScoreFit
 from ..scores.fit_scores import RECORD
 from ..scores.sample_cache import is_complete
-from ..scores.train_and_fit import weights_name
+from ..scores.train_and_fit import detector_weights
 from .plan import RESULT, Run
 
 CONFIG = "run.yaml"  # the planned config; Detectron2 writes the config of the run to config.yaml
@@ -78,7 +78,7 @@ class RunJob:
     def _config(self, *, resume: bool = False) -> CfgNode:
         opts = ["OUTPUT_DIR", str(self.run.folder)]
         if start := self.run.start:
-            opts += ["MODEL.WEIGHTS", str(start.folder / weights_name(start.cfg))]
+            opts += ["MODEL.WEIGHTS", str(detector_weights(start.folder, start.cfg))]
         return prepare_config(
             self.run.folder / CONFIG,
             opts,

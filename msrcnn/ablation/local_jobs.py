@@ -1,6 +1,5 @@
 """Jobs of a sweep as processes of this machine."""
 
-import contextlib
 import itertools
 import os
 import re
@@ -26,18 +25,25 @@ class LocalJob(Job):
         self.job_id, self.logs = str(process.pid), logs
 
     def state(self) -> JobState:
-        code = self._process.poll()
-        if code is None:
-            return JobState.RUNNING
+        if self._process.returncode is None:
+            # Without waiting for it, which would give its number away.
+            ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            if os.waitid(os.P_PID, self._process.pid, ended) is None:
+                return JobState.RUNNING
+            self.kill()  # the child processes that it has left
+        code = self._process.returncode
         if code < 0:
             return JobState.KILLED
         return JobState.FAILED if code else JobState.SUCCEEDED
 
     def kill(self) -> None:
-        """Kills the process and its child processes, and waits until it has ended."""
-        with contextlib.suppress(ProcessLookupError):  # none of them is left
+        """Kills the process and its child processes, and waits until it has ended.
+
+        Once it has, the number of the group may be that of other processes: nothing is killed.
+        """
+        if self._process.returncode is None:
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+            self._process.wait()
 
 
 class LocalLauncher(Launcher):

@@ -5,5 +5,7 @@ from pathlib import Path
 
 import cloudpickle
 
+from ..error_report import report_errors
+
 if __name__ == "__main__":
-    cloudpickle.loads(Path(sys.argv[1]).read_bytes())()
+    report_errors(cloudpickle.loads(Path(sys.argv[1]).read_bytes()))

@@ -15,21 +15,22 @@ from ..config import MERGE_ERRORS, flatten, load_config
 from ..data.custom import is_custom_dataset
 from ..data.registered import checked_dataset
 from ..engine import prepare_config, scale_schedule
+from ..engine.keep_best import check_data_of_best
 from ..engine.schedule import end_of_schedule, values_as_given
 from ..errors import UserError
 from ..scores.cache_key import cache_name
 from .digest import digest
-from .sweep import FULL, Protocol, Sweep
+from .sweep import DETECTOR, FULL, Protocol, Sweep
 
 HEAD = ("maskiou_head",)  # SOLVER.TRAIN_ONLY of a run that trains the head alone
 PLAIN = {"MODEL.MASKIOU_ON": False}  # settings of a detector that is trained without a head
-DETECTOR = "mask_rcnn"  # name of the run whose boxes and masks all heads share
 CHECKPOINT_MINUTES = 5  # at most, so that an interruption costs little
 KEEP = 2  # the last checkpoint, and the one before in case the last is damaged
 # Beginnings of config keys in which a variant may differ from its detector. Our ROI heads and mask
-# heads have the same parameters as the stock ones; the seed is set for each run.
+# heads have the same parameters as the stock ones; the seed is set for each run, and the schedule
+# stretches the period of evaluations during training.
 MAY_DIFFER = (
-    *("MODEL.ROI_MASKIOU_HEAD.", "SOLVER.FIT_"),
+    *("MODEL.ROI_MASKIOU_HEAD.", "SOLVER.", "TEST.EVAL_PERIOD"),
     *("MODEL.MASKIOU_ON", "MODEL.ROI_HEADS.NAME", "MODEL.ROI_MASK_HEAD.NAME", "SEED"),
 )
 SAMPLES = "samples"  # in the folder of a detector: the samples that fits share
@@ -184,6 +185,7 @@ def make_plan(
             plan.variants[name] = _variant_runs(plan, name)
         except UserError as error:
             raise UserError(f"sweep {sweep.path}, variant '{name}': {error}") from error
+    _check_same_dataset(plan)
     if any(key.startswith("cost/") for key in sweep.report.values()):
         for name, runs in plan.variants.items():
             cfg = runs[plan.protocol.seeds[0]].cfg
@@ -216,8 +218,7 @@ def _variant_runs(plan: Plan, name: str) -> dict[int, Run]:
     schedule = protocol.head_only if plan.head_only else {}
     cfg = _config(plan, base, protocol.overrides, schedule, variant.overrides)
     if plan.head_only:
-        detector = _config(plan, protocol.base, protocol.overrides, schedule, PLAIN)
-        _check_same_detector(cfg, detector)
+        _check_same_detector(cfg, next(iter(plan.detectors.values())).cfg)
         if not cfg.SOLVER.FIT_SCORES and not protocol.joint:
             cfg.SOLVER.TRAIN_ONLY = HEAD
     elif cfg.SOLVER.FIT_SCORES:
@@ -278,6 +279,7 @@ def _config(plan: Plan, base: str, *settings: dict) -> CfgNode:
             + (": give --val-data too" if plan.train_data else "")
         )
     checked_dataset(cfg.DATASETS.TEST[0]).for_evaluation()
+    check_data_of_best(cfg)
     return cfg
 
 
@@ -318,8 +320,28 @@ def _build_head(cfg: CfgNode) -> nn.Module | None:
     return getattr(getattr(model.roi_heads, "mask_head", None), "maskiou_head", None)
 
 
+def _check_same_dataset(plan: Plan) -> None:
+    """Rejects variants that are not evaluated on the dataset of the baseline.
+
+    Raises:
+        UserError: naming the first such variant.
+    """
+    datasets = {
+        name: runs[plan.protocol.seeds[0]].cfg.DATASETS.TEST[0]
+        for name, runs in plan.variants.items()
+    }
+    baseline = plan.sweep.baseline
+    for name, dataset in datasets.items():
+        if dataset != datasets[baseline]:
+            raise UserError(
+                f"sweep {plan.sweep.path}, variant '{name}': it is evaluated on '{dataset}', but "
+                f"the baseline '{baseline}' on '{datasets[baseline]}', so that they cannot be "
+                "compared; give all variants the same DATASETS.TEST"
+            )
+
+
 def _check_same_detector(cfg: CfgNode, detector: CfgNode) -> None:
-    """Rejects a variant that differs from the detector in more than the MaskIoU head."""
+    """Rejects a variant that differs from the detector in more than the head and its training."""
     if not cfg.MODEL.MASKIOU_ON:
         raise UserError("--head-only: it has no MaskIoU head (MODEL.MASKIOU_ON False)")
     ours, theirs = flatten(cfg), flatten(detector)
@@ -330,8 +352,8 @@ def _check_same_detector(cfg: CfgNode, detector: CfgNode) -> None:
     ]
     if differing:
         raise UserError(
-            f"--head-only: it differs from the detector in more than the MaskIoU head: "
-            f"{', '.join(differing)}"
+            "--head-only: 'head_only' and its 'set' may change SOLVER and MODEL.ROI_MASKIOU_HEAD "
+            f"only, but they change the detector's {', '.join(differing)}"
         )
 
 

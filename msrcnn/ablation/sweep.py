@@ -12,19 +12,19 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
-    NonNegativeInt,
     ValidationError,
     model_validator,
 )
 from pydantic_core import ErrorDetails
 
-from ..config import CONFIG_ROOT
+from ..config import CONFIG_ROOT, SEED_LIMIT
 from ..errors import UserError
 from ..evaluation.agreement import SCORES
 from ..evaluation.rankings import AP_LABELS, number_names
 from ..yaml_limits import StrictLoader
 
 FULL = "full"  # name of the protocol at the top level of a sweep file
+DETECTOR = "mask_rcnn"  # name of the run whose boxes and masks all heads share
 # Numbers that can be reported: keys of evaluation.json, and the cost of the MaskIoU head.
 REPORTABLE = [*number_names(AP_LABELS, SCORES), "cost/parameters", "cost/multiply_adds"]
 
@@ -51,7 +51,8 @@ def _check_reportable(key: str) -> str:
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+-]*$")]  # becomes part of a folder's name
 Settings = Annotated[dict[str, Any], AfterValidator(_check_settings)]
-Seeds = Annotated[list[NonNegativeInt], Field(min_length=1), AfterValidator(_check_seeds)]
+Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
+Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_check_seeds)]
 ReportKey = Annotated[str, AfterValidator(_check_reportable)]
 
 
@@ -78,8 +79,9 @@ class Protocol(_Entry):
         overrides: config keys and values for every variant, e.g. a shorter schedule; ``set`` in the
             file.
         seeds: every variant is trained once with each seed.
-        head_only: config keys and values for the MaskIoU head alone: the schedule of a training on
-            proposals, or the settings of a fit to detections. ``set`` of a variant goes before.
+        head_only: config keys of ``SOLVER`` and ``MODEL.ROI_MASKIOU_HEAD`` and their values, for
+            the MaskIoU head alone: the schedule of a training on proposals, or the settings of a
+            fit to detections. ``set`` of a variant goes before.
             ``None`` if the sweep varies more than the head.
         joint: with ``head_only``, every seed has a detector of its own, which is trained together
             with the base's MaskIoU head. A variant without a fit is evaluated with that head.
@@ -142,6 +144,12 @@ class Sweep(Protocol):
     def _check_references(self) -> "Sweep":
         if FULL in self.quick:
             raise ValueError(f"a quick protocol cannot be called '{FULL}'")
+        heads_only = any(each.head_only is not None for each in self.protocols.values())
+        if heads_only and DETECTOR in self.variants:
+            raise ValueError(
+                f"a variant cannot be called '{DETECTOR}', which is the name of the detector of "
+                "'head_only': rename it"
+            )
         _check_known("'baseline'", [self.baseline], self.variants)
         for name, variant in self.variants.items():
             variant.label = variant.label or name
@@ -187,6 +195,8 @@ def load_sweep(name: str) -> Sweep:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1
         raise UserError(f"sweep {path}, line {line}: {error.problem}") from error
+    except RecursionError as error:
+        raise UserError(f"sweep {path}: a value is nested too deep") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"sweep {path}: {' '.join(str(error).split())}") from error
     sweep._path = path

@@ -10,7 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.layers import get_norm
 from detectron2.modeling.roi_heads import ROI_MASK_HEAD_REGISTRY
 
-from ..config import flatten, get_msrcnn_cfg
+from ..config import SEED_LIMIT, flatten, get_msrcnn_cfg
 from ..errors import UserError
 from ..escaping import shown
 from ..evaluation import ENGINES
@@ -290,8 +290,8 @@ def _check_device(name: str) -> None:
 def _check_combinations(cfg: CfgNode) -> None:
     if not cfg.OUTPUT_DIR:
         raise UserError("OUTPUT_DIR is ''; name a folder")
-    if cfg.SEED >= 2**31:
-        raise UserError(f"SEED is {cfg.SEED}; it must be below 2147483648")
+    if cfg.SEED >= SEED_LIMIT:
+        raise UserError(f"SEED is {cfg.SEED}; it must be below {SEED_LIMIT}")
     resnet = cfg.MODEL.RESNETS
     if (
         "resnet" in cfg.MODEL.BACKBONE.NAME

@@ -63,24 +63,23 @@ def training_config(cfg: CfgNode) -> CfgNode:
     return cfg
 
 
-def detector_weights(cfg: CfgNode) -> Path:
+def detector_weights(folder: Path, cfg: CfgNode) -> Path:
     """Returns the weights that a training has left: the best ones, or else the last.
 
     Without ``SOLVER.KEEP_BEST``, or if its metric has no value on the data, none are the best.
+
+    Args:
+        folder: the output folder of the training.
+        cfg: its config, whose ``OUTPUT_DIR`` is not read.
     """
-    weights, last = (Path(cfg.OUTPUT_DIR) / name for name in (weights_name(cfg), FINAL_WEIGHTS))
-    return weights if weights.is_file() else last
-
-
-def weights_name(cfg: CfgNode) -> str:
-    """Returns the file name of the weights that a training should leave."""
-    return f"{BEST}.pth" if cfg.SOLVER.KEEP_BEST else FINAL_WEIGHTS
+    best = folder / f"{BEST}.pth"
+    return best if cfg.SOLVER.KEEP_BEST and best.is_file() else folder / FINAL_WEIGHTS
 
 
 def _fit(cfg: CfgNode) -> None:
     cfg = start_run(cfg, eval_only=True)  # writes the config with the weights before the training
     cfg.defrost()
-    cfg.MODEL.WEIGHTS = str(detector_weights(cfg))
+    cfg.MODEL.WEIGHTS = str(detector_weights(Path(cfg.OUTPUT_DIR), cfg))
     cfg.freeze()
     try:
         with log_after_training(Path(cfg.OUTPUT_DIR), cfg.SOLVER.MAX_ITER) as results:

@@ -28,7 +28,7 @@ def training_summary(cfg: CfgNode, program: Sequence[str] = ("msrcnn",)) -> str:
     """
     folder = Path(cfg.OUTPUT_DIR)
     best = folder / f"{BEST}.pth"
-    weights = folder / f"{FITTED}.pth" if cfg.SOLVER.FIT_SCORES else detector_weights(cfg)
+    weights = folder / f"{FITTED}.pth" if cfg.SOLVER.FIT_SCORES else detector_weights(folder, cfg)
     lines = [f"Finished: the model is {weights}"]
     if cfg.SOLVER.KEEP_BEST and best.is_file():
         found = load_checkpoint_file(best, own=True)["best"]

@@ -136,6 +136,45 @@ def test_how_a_job_ended(gpus, tmp_path):
     assert jobs[0].logs[0].read_text().endswith("ValueError: sample\n")
 
 
+def test_an_error_of_the_user_is_one_line(gpus, tmp_path):
+    """As that of a command."""
+    gpus(0)
+
+    def failing():
+        raise UserError("'sample' is wrong: mend it")
+
+    job = LocalLauncher().submit(failing, tmp_path / "job", "job")
+    wait_for(lambda: has_ended(job))
+    assert job.state() is JobState.FAILED
+    assert job.logs[0].read_text() == "error: 'sample' is wrong: mend it\n"
+
+
+def test_a_job_that_has_ended_is_not_killed(gpus, tmp_path, monkeypatch):
+    """Its number may be that of another process by then."""
+    gpus(0)
+    launcher = LocalLauncher()
+    submitted = launcher.submit(print, tmp_path / "job", "job")
+    wait_for(lambda: has_ended(submitted))
+    killed = []
+    monkeypatch.setattr(os, "killpg", lambda *args: killed.append(args))
+    launcher.stop()
+    assert killed == []
+    assert submitted.state() is JobState.SUCCEEDED
+
+
+def test_a_job_leaves_no_processes(gpus, tmp_path):
+    gpus(0)
+    pid_file = tmp_path / "pid"
+
+    def job():
+        pid_file.write_text(str(subprocess.Popen(["sleep", "infinity"]).pid))
+
+    submitted = LocalLauncher().submit(job, tmp_path / "job", "job")
+    wait_for(lambda: has_ended(submitted))
+    assert submitted.state() is JobState.SUCCEEDED
+    wait_for(lambda: is_gone(int(pid_file.read_text())))
+
+
 def test_stopping_ends_the_jobs(gpus, tmp_path):
     gpus(0)
     launcher = LocalLauncher()

@@ -220,10 +220,23 @@ def test_another_detector_makes_other_heads(plan):
     variants = {"concat": {"set": wider}, "multiply": {"set": {}}}
     with pytest.raises(UserError, match="variant 'concat': --head-only: .*ROI_BOX_HEAD.FC_DIM"):
         plan(head_only=True, variants=variants)
+    with pytest.raises(UserError, match="--head-only: .*'head_only' .*change .*PER_IMAGE$"):
+        plan(head_only=True, head_only_settings={"TEST.DETECTIONS_PER_IMAGE": 5})
     opts = ["MODEL.ROI_BOX_HEAD.FC_DIM", "128"]
     ours, theirs = plan(head_only=True), plan(head_only=True, opts=opts)
     assert ours.detector.folder != theirs.detector.folder
     assert not set(folders(ours)["concat"]) & set(folders(theirs)["concat"])
+
+
+def test_the_head_has_a_schedule_of_its_own(plan, tmp_path):
+    """The detector's epochs have stretched the period of its evaluations, not of the head's."""
+    base = tmp_path / "base.yaml"
+    smoke = CONFIG_ROOT / "quick/smoke_ms_rcnn_R_18_FPN.yaml"
+    base.write_text(f"_BASE_: {smoke}\nSOLVER: {{EPOCHS: 9}}\nTEST: {{EVAL_PERIOD: 2}}\n")
+    planned = plan(head_only=True, base=str(base))
+    detector, head = planned.detector.cfg, planned.variants["concat"][1].cfg
+    assert head.SOLVER.MAX_ITER == 2 < detector.SOLVER.MAX_ITER
+    assert head.TEST.EVAL_PERIOD == 2 < detector.TEST.EVAL_PERIOD
 
 
 def test_a_head_without_parameters_is_evaluated_only(plan):
@@ -321,6 +334,8 @@ def test_mistakes_are_found_before_anything_runs(settings, message, plan, tmp_pa
 def test_a_mistake_on_the_command_line_is_not_blamed_on_the_file(plan):
     with pytest.raises(UserError, match="^command line: Non-existent key: SOLVER.BASE"):
         plan(opts=["SOLVER.BASE", "1"])
+    with pytest.raises(UserError, match="^command line: a key has no value; give KEY VALUE"):
+        plan(opts=["SOLVER.MAX_ITER"])
     with pytest.raises(UserError, match="^command line: SEED is set by 'seeds'"):
         plan(opts=["SEED", "1"])
 
@@ -385,6 +400,27 @@ def test_a_sweep_evaluates_on_annotated_data(plan, shapes_root, tmp_path):
     test_set.write_text(json.dumps(content))
     with pytest.raises(UserError, match="test.json has no instance to compare detections with"):
         plan(data={**data, "val_data": [f"{test_set}:{images}"]})
+
+
+def test_a_sweep_evaluates_on_data_with_the_metric_of_the_best_weights(plan, shapes_root, tmp_path):
+    data = custom_data(shapes_root)
+    path, images = data["val_data"][0].split(":")
+    content = json.loads(Path(path).read_text())
+    for annotation in content["annotations"]:
+        del annotation["segmentation"]
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps(content))
+    best = {"SOLVER.KEEP_BEST": "segm_box_score/AP", "TEST.EVAL_PERIOD": 1}
+    with pytest.raises(UserError, match="SOLVER.KEEP_BEST 'segm_box_score/AP': .*boxes.json"):
+        plan(set=best, data={**data, "val_data": [f"{boxes}:{images}"]})
+
+
+def test_variants_are_evaluated_on_the_dataset_of_the_baseline(plan, without_data):
+    """Otherwise their differences would be those of the datasets."""
+    variants = {"other": {"set": {"DATASETS.TEST": ["shapes_test"]}}, "concat": {}}
+    message = "variant 'other': .* on 'shapes_test', but the baseline 'concat' on 'shapes_val'"
+    with pytest.raises(UserError, match=message):
+        plan(variants=variants, data={})
 
 
 def test_costs_are_there_where_they_are_reported(plan):

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from sample_sweeps import write_sweep
 
@@ -45,6 +47,13 @@ def test_a_variant_without_keys(tmp_path):
     assert sweep.variants["concat"].overrides == {}
 
 
+def test_a_sweep_of_whole_models_has_no_detector_to_name(tmp_path):
+    names = {"variants": {"mask_rcnn": {}}, "baseline": "mask_rcnn"}
+    assert list(load_sweep(write_sweep(tmp_path, head_only=None, **names)).variants) == [
+        "mask_rcnn"
+    ]
+
+
 def test_unknown_sweep_names_those_that_exist():
     with pytest.raises(UserError, match="no such file.*head_input"):
         load_sweep("heads")
@@ -65,6 +74,7 @@ def one_variant(**entry):
         ({"seeds": [True]}, "'seeds', item 1: Input should be a valid integer; found True"),
         ({"seeds": []}, "'seeds': List should have at least 1 item .*; found \\[\\]"),
         ({"seeds": [1, -1]}, "'seeds', item 2: .* greater than or equal to 0; found -1"),
+        ({"seeds": [2**31]}, "'seeds', item 1: .* less than 2147483648; found 2147483648"),
         ({"seeds": [1, 1]}, "'seeds': a seed occurs twice"),
         ({"variants": {}}, "'variants': Dictionary should have at least 1 item"),
         ({"variants": {"a b": {}}, "baseline": "a b"}, "variant 'a b': String should match"),
@@ -86,6 +96,10 @@ def one_variant(**entry):
             "there is no such number; nearest: segm",
         ),
         ({"quick": {"full": {"base": "x", "seeds": [1]}}}, "cannot be called 'full'"),
+        (
+            {"variants": {"mask_rcnn": {}}, "baseline": "mask_rcnn"},
+            "a variant cannot be called 'mask_rcnn', .* the detector of 'head_only': rename",
+        ),
         ({"quick": {"small": {"base": "x"}}}, "protocol 'small', 'seeds' is missing"),
     ],
 )
@@ -99,6 +113,7 @@ def test_mistakes_are_named_in_one_line(changes, message, tmp_path):
     ("content", "message"),
     [
         ("title: x\nvariants:\n  a: {}\n  a: {}\n", "line 4: 'a' occurs twice"),
+        ("a: &a {x: 1}\nb:\n  <<: *a\n  y: 1\n  y: 2\n", "line 5: 'y' occurs twice"),
         ("variants:\n  5: {}\n", "line 2: the key 5 is not text: put it in quotes"),
     ],
 )
@@ -106,6 +121,27 @@ def test_keys_that_yaml_would_drop_or_convert(content, message, tmp_path):
     path = tmp_path / "sample.yaml"
     path.write_text(content)
     with pytest.raises(UserError, match=f"sample.yaml, {message}"):
+        load_sweep(str(path))
+
+
+def test_settings_can_be_merged(tmp_path):
+    """A key beside ``<<`` overrides that of the anchor, also if the anchor is in a merge itself."""
+    path = Path(write_sweep(tmp_path, variants=None, head_only=None))
+    path.write_text(
+        path.read_text() + "variants:\n"
+        "  concat: {set: &a {SEED: 1, VERSION: 2}}\n"
+        "  b: {set: &b {<<: *a, SEED: 3}}\n"
+        "head_only: {<<: *b, SEED: 4}\n"
+    )
+    sweep = load_sweep(str(path))
+    assert sweep.variants["b"].overrides == {"SEED": 3, "VERSION": 2}
+    assert sweep.head_only == {"SEED": 4, "VERSION": 2}
+
+
+def test_a_value_that_is_nested_too_deep(tmp_path):
+    path = tmp_path / "sample.yaml"
+    path.write_text("title: " + "[" * 5000 + "]" * 5000)
+    with pytest.raises(UserError, match="sample.yaml: a value is nested too deep"):
         load_sweep(str(path))
 
 

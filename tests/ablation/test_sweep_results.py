@@ -318,6 +318,46 @@ def test_a_result_without_a_part_is_damaged(key, plan):
         collect(planned)
 
 
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("evaluation.segm_mask_score", 5),
+        ("evaluation.segm_mask_score.AP", "high"),
+        ("evaluation.delta", [1.0]),
+        ("evaluation.maskiou", {"pearson": "high"}),
+        ("evaluation.maskiou", {"calibration_all": [{"n": 1, "true": 0.5}]}),
+        ("evaluation.by_iou", {"segm_box_score": [40.0]}),
+        ("evaluation.images", None),
+        ("evaluation.seconds", {"inference": "long"}),
+        ("versions", {"python": ["3"]}),
+        ("training", {"steps": 1.5, "seconds_per_step": None}),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_damage(part, value, plan):
+    planned = plan()
+    finish(planned.runs[0], 30.0)
+    path = planned.runs[0].folder / "result.json"
+    record = json.loads(path.read_text())
+    *sections, key = part.split(".")
+    section = record
+    for each in sections:
+        section = section[each]
+    section[key] = value
+    path.write_text(json.dumps(record))
+    with pytest.raises(UserError, match=rf"result.json' is damaged \(.*'{part}.*: delete it"):
+        collect(planned)
+
+
+def test_without_ap_by_box_score_there_is_no_gain(plan):
+    planned = plan()
+    finish(planned.runs[0], 30.0)
+    path = planned.runs[0].folder / "result.json"
+    record = json.loads(path.read_text())
+    del record["evaluation"]["segm_box_score"]
+    path.write_text(json.dumps(record))
+    assert collect(planned)["variants"]["concat"]["breakdown"]["all"] == {}
+
+
 def test_numbers_that_a_result_lacks_do_not_apply(plan):
     planned = plan(only_heads=True, report={"AP": "segm_mask_score/AP", "rho": "maskiou/pearson"})
     for run in planned.runs:

@@ -7,8 +7,8 @@ from detectron2.data.samplers import TrainingSampler
 from detectron2.structures import BitMasks, PolygonMasks
 from PIL import Image
 
-from msrcnn.cli import report_errors
 from msrcnn.data import MaskScoringDatasetMapper, TrainLoader
+from msrcnn.error_report import report_errors
 
 
 def mapped(cfg, records):

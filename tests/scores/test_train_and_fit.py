@@ -57,12 +57,11 @@ def test_views_differ_by_mirroring_or_by_size(cfg):
 
 
 def test_the_best_detector_is_fitted(cfg, tmp_path):
-    cfg.OUTPUT_DIR = str(tmp_path)
-    assert detector_weights(cfg).name == "model_final.pth"
+    assert detector_weights(tmp_path, cfg).name == "model_final.pth"
     cfg.SOLVER.KEEP_BEST = "bbox/AP"
-    assert detector_weights(cfg).name == "model_final.pth"  # the metric had no value
+    assert detector_weights(tmp_path, cfg).name == "model_final.pth"  # the metric had no value
     (tmp_path / "model_best.pth").touch()
-    assert detector_weights(cfg).name == "model_best.pth"
+    assert detector_weights(tmp_path, cfg).name == "model_best.pth"
 
 
 def test_config_of_the_training_keeps_the_weights_that_it_started_from(cfg, tmp_path, monkeypatch):
