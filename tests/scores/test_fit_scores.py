@@ -524,31 +524,6 @@ def test_a_cache_with_room_holds_out_any_image(cfg, tmp_path):
     assert scores._held_out_images().tolist() == expected.tolist()
 
 
-def test_a_damaged_limit_is_named(tmp_path):
-    cache = SampleCache(tmp_path, {})
-    (tmp_path / "limit.json").write_text("{}")
-    with pytest.raises(UserError, match=r"limit.json' is damaged .*: delete its folder"):
-        cache.limit(8.0)
-
-
-def test_samples_of_another_limit_are_rejected(tmp_path):
-    """Parts that a small limit has left detections out of are not those of a large one."""
-    cache = SampleCache(tmp_path, {})
-    cache.limit(0.5)
-    cache.limit(0.5)
-    with pytest.raises(UserError, match="made with --cache-gb 0.5, not 8: delete the folder"):
-        SampleCache(tmp_path, {}).limit(8.0)
-
-
-def test_samples_without_a_limit_have_the_default_one(tmp_path):
-    """As those of earlier versions."""
-    (tmp_path / "00000-predictions.npz").touch()
-    cache = SampleCache(tmp_path, {})
-    cache.limit(8.0)
-    with pytest.raises(UserError, match="made with --cache-gb 8, not 2"):
-        cache.limit(2)
-
-
 def test_images_are_drawn_by_seed(shapes_root):
     from stand_ins import index
 
