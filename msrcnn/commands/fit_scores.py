@@ -2,11 +2,13 @@
 
 import argparse
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
 
 from ..engine import launch_processes, prepare_config, start_run
+from ..engine.earlier_run import refuse_training_folder
 from ..engine.find_model import find_model
 from ..scores import FIT_DEFAULTS, fit_scores
 from ..scores.fit_scores import CACHE_GB
@@ -51,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     check_given_once(args, {**DATA_KEYS, **MODEL_KEYS})
+    refuse_training_folder(Path(args.output_dir))
     weights, config_file = find_model(args.weights, args.config_file)
     opts = [*FIT_DEFAULTS, *args.opts, "MODEL.WEIGHTS", weights, "OUTPUT_DIR", args.output_dir]
     cfg = prepare_config(
