@@ -23,7 +23,7 @@ from .arguments import (
     add_trust,
     add_val_data,
     check_given_once,
-    not_negative,
+    positive,
     processes,
 )
 
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_val_data(parser)
     parser.add_argument(
         "--cache-gb",
-        type=not_negative,
+        type=positive,
         default=CACHE_GB,
         metavar="N",
         help="size of the cache in GB; beyond it, detections are drawn (default: %(default)g)",
