@@ -83,6 +83,7 @@ def test_every_command_has_help(command, capsys, monkeypatch):
         (["convert", "--bn-eps=-1e-5"], "argument --bn-eps: '-1e-5' is not a number from 0"),
         (["convert", "--bn-eps", "nan"], "argument --bn-eps: 'nan' is not a number from 0"),
         (["fit-scores", "--cache-gb", "nan"], "argument --cache-gb: 'nan' is not a number from 0"),
+        (["fit-scores", "--cache-gb", "0"], "argument --cache-gb: '0' is not above 0"),
         (["predict", "--min-score", "nan"], "argument --min-score: 'nan' is not a number from 0"),
         (["convert", "--bn-eps", "small"], "argument --bn-eps: 'small' is not a number from 0"),
     ],

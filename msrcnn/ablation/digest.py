@@ -1,4 +1,4 @@
-"""The digest of a run: a hash of its config and annotations."""
+"""The digest of a run: a hash of its config and data."""
 
 import functools
 import hashlib
@@ -8,6 +8,8 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
 from ..config import flatten, get_msrcnn_cfg
+from ..data.custom import is_custom_dataset
+from ..data.images_digest import images_digest
 from ..engine.hashing import json_digest
 
 # Config keys that do not affect a result. The class names follow from the data.
@@ -21,7 +23,8 @@ IRRELEVANT = {
 def digest(cfg: CfgNode, start: str | None) -> str:
     """Returns the digest of a run, ten characters.
 
-    Neither the images nor the content of the file in ``MODEL.WEIGHTS`` are part of it.
+    The images of custom data are part of it; a dataset with a name has those that belong to it. The
+    content of the file in ``MODEL.WEIGHTS`` is not.
 
     Args:
         cfg: the complete config.
@@ -40,11 +43,13 @@ def digest(cfg: CfgNode, start: str | None) -> str:
 
 
 def _data_digest(name: str) -> str:
-    """Returns the hash of a dataset's annotation file, or the name if there is no such file."""
+    """Returns a hash of a dataset's files, or its name if there is no annotation file."""
     annotations = Path(MetadataCatalog.get(name).get("json_file") or "")
     if not annotations.is_file():
         return name
-    return _file_digest(annotations, annotations.stat().st_mtime_ns)
+    digest = _file_digest(annotations, annotations.stat().st_mtime_ns)
+    # Only where a command line chooses the images: runs of earlier versions keep their digest.
+    return json_digest([digest, images_digest(name)]) if is_custom_dataset(name) else digest
 
 
 @functools.cache

@@ -138,3 +138,11 @@ def not_negative(text: str) -> float:
     if not 0 <= number < math.inf:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0")
     return number
+
+
+def positive(text: str) -> float:
+    """An argument type: a finite number above 0."""
+    number = not_negative(text)
+    if not number:
+        raise argparse.ArgumentTypeError(f"'{text}' is not above 0")
+    return number

@@ -2,11 +2,13 @@
 
 import argparse
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
 
 from ..engine import launch_processes, prepare_config, start_run
+from ..engine.earlier_run import refuse_training_folder
 from ..engine.find_model import find_model
 from ..scores import FIT_DEFAULTS, fit_scores
 from ..scores.fit_scores import CACHE_GB
@@ -21,7 +23,7 @@ from .arguments import (
     add_trust,
     add_val_data,
     check_given_once,
-    not_negative,
+    positive,
     processes,
 )
 
@@ -34,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_val_data(parser)
     parser.add_argument(
         "--cache-gb",
-        type=not_negative,
+        type=positive,
         default=CACHE_GB,
         metavar="N",
         help="size of the cache in GB; beyond it, detections are drawn (default: %(default)g)",
@@ -51,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     check_given_once(args, {**DATA_KEYS, **MODEL_KEYS})
+    refuse_training_folder(Path(args.output_dir))
     weights, config_file = find_model(args.weights, args.config_file)
     opts = [*FIT_DEFAULTS, *args.opts, "MODEL.WEIGHTS", weights, "OUTPUT_DIR", args.output_dir]
     cfg = prepare_config(

@@ -48,7 +48,7 @@ def checked_dataset(name: str) -> CheckedData:
     Raises:
         UserError: naming its first problem.
     """
-    path = _annotation_file(name)
+    path = annotation_file(name)
     if path is None:
         return _checked_function(name, DatasetCatalog[name])
     return checked_file(path, image_root(name) or Path("IMAGES"))
@@ -60,7 +60,7 @@ def dataset_content(name: str) -> dict:
     A dataset that is registered as a Python function is converted, with class indices as ids of
     categories.
     """
-    path = _annotation_file(name)
+    path = annotation_file(name)
     return read_coco(path) if path else _converted(name)
 
 
@@ -72,7 +72,8 @@ def image_root(name: str) -> Path | None:
     return Path(folder).absolute() if folder else Path()
 
 
-def _annotation_file(name: str) -> Path | None:
+def annotation_file(name: str) -> Path | None:
+    """Returns the annotation file of a registered dataset; ``None`` if it is a Python function."""
     path = MetadataCatalog.get(name).get("json_file")
     return None if path is None else Path(PathManager.get_local_path(path))
 

@@ -16,7 +16,8 @@ from .keep_best import NAME as BEST
 from .training_log import LOG
 
 # What a training or its fit continues. Where none of these is, no training has been.
-STATE = (LAST_CHECKPOINT, LOG, f"{BEST}.pth", "model_fitted.pth", "model_fitted.yaml")
+FITTED = ("model_fitted.pth", "model_fitted.yaml")  # a fit alone leaves them, too
+STATE = (LAST_CHECKPOINT, LOG, f"{BEST}.pth", *FITTED)
 TENSORBOARD = "events.out.tfevents."
 RESULTS = ("fit.json", EVALUATION, PER_CLASS, "report.html", "plots", "inference", DIVERGED)
 CONFIG = "config.yaml"  # copied, since the new run may have been started from it
@@ -51,6 +52,20 @@ def set_aside_earlier_run(cfg: CfgNode, *, resume: bool) -> list[str]:
             ]
     comm.synchronize()
     return notes
+
+
+def refuse_training_folder(folder: Path) -> None:
+    """Rejects the folder of a training as that of a fit, which would replace its results.
+
+    Raises:
+        UserError: naming a file of the training.
+    """
+    found = (path for path in folder.glob("*") if _is_state(path) and path.name not in FITTED)
+    if training := min(found, default=None):
+        raise UserError(
+            f"--output-dir '{folder}' is the folder of a training ({training.name}), whose config "
+            "and results the fit would replace: choose another one"
+        )
 
 
 def _move(folder: Path, weights: str, datasets: Sequence[str]) -> list[str]:

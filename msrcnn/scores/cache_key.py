@@ -5,14 +5,15 @@ from pycocotools.coco import COCO
 from torch import nn
 
 from ..config import flatten
+from ..data.images_digest import images_digest
 from ..engine.hashing import json_digest, weights_digest
 from ..modeling import ROI_MASKIOU_HEAD_REGISTRY
 from .fit import fit_seed
 from .sample_cache import SMALL
 
 HEAD = "roi_heads.mask_head.maskiou_head."
-# Of this version of msrcnn; earlier ones had areas in pixels of the image.
-COLUMNS = [*SMALL, "areas of the input"]
+# Of this version of msrcnn; earlier ones had areas in pixels of the image, and no key of images.
+COLUMNS = [*SMALL, "areas of the input", "images"]
 
 
 def cache_key(cfg: CfgNode, model: nn.Module, ground_truth: COCO) -> dict[str, str]:
@@ -31,6 +32,7 @@ def cache_key(cfg: CfgNode, model: nn.Module, ground_truth: COCO) -> dict[str, s
         "weights": weights_digest(weights),
         "config": json_digest(_settings(cfg)),
         "data": json_digest(ground_truth.dataset),
+        "images": json_digest([images_digest(name) for name in cfg.DATASETS.TRAIN]),
     }
 
 

@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 WEIGHTS = "model_fitted"  # .pth, and .yaml beside it
 FEW_IMAGES = 20  # held-out images, with fewer of which choices are a matter of chance
+CACHE = "samples"  # folder of the cache in OUTPUT_DIR
 RECORD = "fit.json"  # written last, when the fit is done
 # Config keys that the fit uses unless others are given; the paper's training has other ones.
 FIT_DEFAULTS = (
@@ -68,7 +69,7 @@ def fit_scores(
     Raises:
         UserError: see :class:`ScoreFit` and :meth:`ScoreFit.fit`.
     """
-    scores = ScoreFit(cfg, Path(cfg.OUTPUT_DIR) / "samples", trust_weights=trust_weights)
+    scores = ScoreFit(cfg, Path(cfg.OUTPUT_DIR) / CACHE, trust_weights=trust_weights)
     scores.collect(cache_gb)
     scores.fit()
     if not keep_cache and comm.is_main_process():

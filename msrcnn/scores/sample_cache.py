@@ -5,7 +5,8 @@ Each part of the cache holds the detections of some images. The large arrays are
 
 import io
 import json
-import shutil
+import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -14,11 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..atomic_file import write_file
+from ..atomic_file import PART, write_file
 from ..errors import UserError
 from ..evaluation import Detections, load_predictions, save_predictions
 from ..json_file import read_json_object
 from .cache_budget import Selection
+
+logger = logging.getLogger(__name__)
 
 KEY_FILE = "key.json"
 LIMIT_FILE = "limit.json"
@@ -61,6 +64,9 @@ class Samples:
 
 LARGE = ("features", "mask_logits")
 SMALL = tuple(field.name for field in fields(Samples) if field.name not in LARGE)
+SMALL_FILE = "small.npz"  # of a part
+DETECTIONS_FILE = "predictions.npz"  # of a part
+PART_FILES = (*(f"{name}.npy" for name in LARGE), SMALL_FILE, SELECTION_FILE, DETECTIONS_FILE)
 
 
 class SampleCache:
@@ -73,11 +79,12 @@ class SampleCache:
             key: what the samples depend on, JSON-serializable.
 
         Raises:
-            UserError: if the folder has samples that were made from something else.
+            UserError: if the folder has samples that were made from something else, or is not of a
+                cache.
         """
         self.folder = folder
         path = folder / KEY_FILE
-        if path.is_file():
+        if check_cache_folder(folder):
             known = read_json_object(path, "delete its folder")
             if known != key:
                 differing = [name for name in key if known.get(name) != key[name]]
@@ -97,7 +104,7 @@ class SampleCache:
         path, known = self.folder / LIMIT_FILE, None
         if path.is_file():
             known = _read_number(path)
-        elif self._paths("predictions.npz"):
+        elif self._paths(DETECTIONS_FILE):
             known = CACHE_GB
         if known is None:
             write_file(path, json.dumps(gigabytes))
@@ -109,7 +116,7 @@ class SampleCache:
 
     def has_part(self, number: int) -> bool:
         """Whether a part is complete."""
-        return self._path(number, "predictions.npz").is_file()
+        return self._path(number, DETECTIONS_FILE).is_file()
 
     def write_part(
         self, number: int, samples: Samples, detections: Detections, selection: Selection
@@ -128,10 +135,10 @@ class SampleCache:
             write_file(self._path(number, f"{name}.npy"), content.getvalue())
         content = io.BytesIO()
         np.savez(content, **{name: getattr(samples, name) for name in SMALL})
-        write_file(self._path(number, "small.npz"), content.getvalue())
+        write_file(self._path(number, SMALL_FILE), content.getvalue())
         write_file(self._path(number, SELECTION_FILE), json.dumps(selection._asdict()))
         # Last: its presence says that the part is complete.
-        save_predictions(detections, self._path(number, "predictions.npz"))
+        save_predictions(detections, self._path(number, DETECTIONS_FILE))
 
     def mark_complete(self, parts: int) -> None:
         """Notes that all samples are there, see :func:`is_complete`.
@@ -151,8 +158,14 @@ class SampleCache:
         write_file(self.folder / COMPLETE_FILE, "")
 
     def remove(self) -> None:
-        """Deletes the cache from disk."""
-        shutil.rmtree(self.folder)
+        """Deletes the files of the cache, and its folder unless it has others."""
+        for path in self.folder.iterdir():
+            if path.is_file() and _is_own(path.name):
+                path.unlink()
+        try:
+            self.folder.rmdir()
+        except OSError:
+            logger.info("'%s' stays: it has files that are not of the cache.", self.folder)
 
     @cached_property
     def left_out(self) -> int:
@@ -174,12 +187,12 @@ class SampleCache:
     @cached_property
     def detections(self) -> Detections:
         """All detections, in the order of the samples."""
-        return Detections.stack([load_predictions(p) for p in self._paths("predictions.npz")])
+        return Detections.stack([load_predictions(p) for p in self._paths(DETECTIONS_FILE)])
 
     @cached_property
     def small(self) -> dict[str, np.ndarray]:
         """The small arrays of all samples."""
-        parts = [dict(np.load(path, allow_pickle=False)) for path in self._paths("small.npz")]
+        parts = [dict(np.load(path, allow_pickle=False)) for path in self._paths(SMALL_FILE)]
         return {name: np.concatenate([part[name] for part in parts]) for name in SMALL}
 
     @cached_property
@@ -229,6 +242,32 @@ class SampleCache:
 
     def _paths(self, name: str) -> list[Path]:
         return sorted(self.folder.glob(f"*-{name}"))
+
+
+def check_cache_folder(folder: Path) -> bool:
+    """Returns whether a folder has a cache.
+
+    Raises:
+        UserError: if it has other files instead, which would mix with those of a cache.
+    """
+    found = os.listdir(folder) if folder.is_dir() else []
+    # Another process of this run may be writing the key.
+    if KEY_FILE not in found and any(not PART.fullmatch(name) for name in found):
+        raise UserError(
+            f"'{folder}' has files, but no cache of samples ({KEY_FILE}): move them, or choose "
+            "another output folder"
+        )
+    return KEY_FILE in found
+
+
+def _is_own(name: str) -> bool:
+    """Whether a file is of a cache, by its name."""
+    number, _, of_part = name.partition("-")
+    return (
+        name in (KEY_FILE, LIMIT_FILE, COMPLETE_FILE)
+        or (number.isdecimal() and of_part in PART_FILES)
+        or PART.fullmatch(name) is not None
+    )
 
 
 def is_complete(folder: Path) -> bool:

@@ -12,7 +12,8 @@ from ..engine.keep_best import NAME as BEST
 from ..engine.keep_best import check_data_of_best
 from ..engine.publish import log_after_training
 from ..errors import UserError
-from .fit_scores import check_fit, fit_scores
+from .fit_scores import CACHE, check_fit, fit_scores
+from .sample_cache import check_cache_folder
 
 
 def train_and_fit(
@@ -40,6 +41,7 @@ def train_and_fit(
     check_data_of_best(cfg)
     if cfg.SOLVER.FIT_SCORES:
         check_fit(cfg)
+        check_cache_folder(Path(cfg.OUTPUT_DIR) / CACHE)
     settings = {"notes": scale_schedule(cfg, keep), "resume": resume}
     training = partial(run, training_config(cfg), trust_weights=trust_weights, **settings)
     launch_processes(training, processes)

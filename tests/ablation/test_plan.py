@@ -1,11 +1,16 @@
+import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
+from detectron2.data.datasets import register_coco_instances
+from PIL import Image, ImageFilter
 from sample_sweeps import FITS, PROPOSALS, custom_data, write_sweep
 
 from msrcnn.ablation import load_sweep, make_plan
+from msrcnn.ablation.digest import _data_digest
 from msrcnn.ablation.plan import describe
 from msrcnn.config import CONFIG_ROOT, get_msrcnn_cfg
 from msrcnn.errors import UserError
@@ -154,6 +159,28 @@ def test_custom_data_are_identified_by_their_annotations(plan, shapes_root, tmp_
     assert folders(plan(data=data)) == folders(plan())
     copy.write_text(copy.read_text() + "\n")  # of the last, val
     assert folders(plan(data=data)) != folders(plan())
+
+
+def test_other_images_with_the_same_annotations_are_other_runs(plan, shapes_root, tmp_path):
+    data, copy = custom_data(shapes_root), tmp_path / "copy"
+    annotations = shapes_root / "annotations" / "instances_val.json"
+    shutil.copytree(shapes_root / "val", copy, copy_function=shutil.copyfile)
+    data["val_data"] = [f"{annotations}:{copy}"]
+    assert folders(plan(data=data)) == folders(plan())
+    blurred = shutil.copytree(copy, tmp_path / "blurred")
+    for path in blurred.iterdir():
+        with Image.open(path) as image:
+            image.filter(ImageFilter.BLUR).save(path)
+    data["val_data"] = [f"{annotations}:{blurred}"]
+    assert not set(folders(plan(data=data))["concat"]) & set(folders(plan())["concat"])
+
+
+def test_runs_on_a_dataset_with_a_name_keep_their_digest(shapes_root):
+    """Earlier versions have finished runs with it."""
+    name = "named data for the digest"
+    annotations = shapes_root / "annotations" / "instances_val.json"
+    register_coco_instances(name, {}, str(annotations), str(shapes_root / "val"))
+    assert _data_digest(name) == hashlib.sha256(annotations.read_bytes()).hexdigest()
 
 
 def test_the_same_config_under_another_name_is_the_same_run(plan):

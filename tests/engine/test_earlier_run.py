@@ -9,7 +9,7 @@ from training_process import register, run_cfg
 
 from msrcnn.checkpoint.checkpoint_files import resumable_checkpoints
 from msrcnn.engine import run
-from msrcnn.engine.earlier_run import set_aside_earlier_run
+from msrcnn.engine.earlier_run import refuse_training_folder, set_aside_earlier_run
 from msrcnn.engine.find_model import find_model
 from msrcnn.errors import UserError
 
@@ -122,3 +122,20 @@ def test_a_second_training_starts_a_log_of_its_own(shapes_root, tmp_path):
     assert sum("bbox/AP" in line for line in lines) == 1
     run(cfg, resume=True)  # it has ended, and stays ended
     assert not (tmp_path / "earlier_run_2").exists()
+
+
+@pytest.mark.parametrize("name", [name for name in STATE if "fitted" not in name])
+def test_a_fit_does_not_replace_the_results_of_a_training(tmp_path, run_command, name):
+    (tmp_path / name).touch()
+    given = ["--weights", tmp_path / "model_final.pth", "--output-dir", tmp_path]
+    code, _, errors = run_command("fit-scores", *given)
+    assert code == 1
+    assert f"is the folder of a training ({name})" in errors
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_fit_may_be_repeated_in_its_folder(tmp_path):
+    refuse_training_folder(tmp_path / "new")
+    for name in ("model_fitted.pth", "model_fitted.yaml", "fit.json", "config.yaml", "log.txt"):
+        (tmp_path / name).touch()
+    refuse_training_folder(tmp_path)

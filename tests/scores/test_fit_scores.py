@@ -11,6 +11,7 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, get_detection_dataset_dicts
 from detectron2.data.datasets import register_coco_instances
+from PIL import Image
 
 from msrcnn.checkpoint import MaskScoringCheckpointer
 from msrcnn.config import load_config
@@ -196,8 +197,6 @@ def test_interrupted_pass_resumes_with_the_same_head(cfg, tmp_path, monkeypatch)
 @pytest.mark.slow
 def test_mirrored_view(cfg, shapes_root, tmp_path):
     """Detects on mirrored images, and mirrors the detections back."""
-    from PIL import Image
-
     cfg.SOLVER.FIT_VIEWS = 2
     cfg.INPUT.MIN_SIZE_TRAIN = (cfg.INPUT.MIN_SIZE_TEST,)
     cfg.INPUT.MAX_SIZE_TRAIN = cfg.INPUT.MAX_SIZE_TEST
@@ -289,6 +288,21 @@ def test_cache_of_other_weights_is_rejected(cfg, detector, tmp_path):
     cfg.INPUT.MIN_SIZE_TEST = 100
     with pytest.raises(UserError, match="was made with other config: delete"):
         SampleCache(tmp_path / "samples", cache_key(cfg, build_with_fresh_head(cfg), ground_truth))
+
+
+def test_cache_of_other_images_is_rejected(cfg, shapes_root, tmp_path):
+    """Their annotations are the same."""
+    (name,), images = cfg.DATASETS.TRAIN, tmp_path / "black"
+    model, ground_truth = build_with_fresh_head(cfg), load_ground_truth(name)
+    SampleCache(tmp_path / "samples", cache_key(cfg, model, ground_truth))
+    shutil.copytree(shapes_root / "train", images)
+    for path in images.iterdir():
+        Image.new("RGB", (128, 96)).save(path)
+    cfg.DATASETS.TRAIN = (f"black images in {tmp_path}",)
+    annotations = shapes_root / "annotations" / "instances_train.json"
+    register_coco_instances(cfg.DATASETS.TRAIN[0], {}, str(annotations), str(images))
+    with pytest.raises(UserError, match="was made with other images: delete"):
+        SampleCache(tmp_path / "samples", cache_key(cfg, model, ground_truth))
 
 
 def test_another_version_of_the_columns_has_its_own_cache(tiny_cfg, monkeypatch):
@@ -522,31 +536,6 @@ def test_a_cache_with_room_holds_out_any_image(cfg, tmp_path):
     number = round(cfg.SOLVER.FIT_HELD_OUT * len(scores._ground_truth.imgs))
     expected = draw_images(scores._ground_truth.imgs, number, cfg.SEED)
     assert scores._held_out_images().tolist() == expected.tolist()
-
-
-def test_a_damaged_limit_is_named(tmp_path):
-    cache = SampleCache(tmp_path, {})
-    (tmp_path / "limit.json").write_text("{}")
-    with pytest.raises(UserError, match=r"limit.json' is damaged .*: delete its folder"):
-        cache.limit(8.0)
-
-
-def test_samples_of_another_limit_are_rejected(tmp_path):
-    """Parts that a small limit has left detections out of are not those of a large one."""
-    cache = SampleCache(tmp_path, {})
-    cache.limit(0.5)
-    cache.limit(0.5)
-    with pytest.raises(UserError, match="made with --cache-gb 0.5, not 8: delete the folder"):
-        SampleCache(tmp_path, {}).limit(8.0)
-
-
-def test_samples_without_a_limit_have_the_default_one(tmp_path):
-    """As those of earlier versions."""
-    (tmp_path / "00000-predictions.npz").touch()
-    cache = SampleCache(tmp_path, {})
-    cache.limit(8.0)
-    with pytest.raises(UserError, match="made with --cache-gb 8, not 2"):
-        cache.limit(2)
 
 
 def test_images_are_drawn_by_seed(shapes_root):

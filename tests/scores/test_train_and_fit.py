@@ -48,6 +48,15 @@ def test_a_fit_that_cannot_be_is_refused_before_the_training(cfg, key, value, me
         fit_scores(cfg)
 
 
+def test_a_folder_of_the_user_is_refused_before_the_training(cfg, tmp_path):
+    cfg.OUTPUT_DIR, photo = str(tmp_path), tmp_path / "samples" / "photo.jpg"
+    photo.parent.mkdir()
+    photo.touch()
+    with pytest.raises(UserError, match="samples' has files, but no cache of samples"):
+        train_and_fit(cfg, Processes())
+    assert photo.exists()
+
+
 def test_views_differ_by_mirroring_or_by_size(cfg):
     test = cfg.INPUT.MIN_SIZE_TEST
     cfg.SOLVER.FIT_VIEWS = 2
