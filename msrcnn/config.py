@@ -247,6 +247,10 @@ def _merge_file(cfg: CfgNode, path: str) -> None:
     """Merges a config file, and notes for which batch it is written."""
     # Configs are untrusted data: with allow_unsafe, YAML could construct any Python object.
     cfg.merge_from_file(path, allow_unsafe=False)
+    # The `W.pth` of `W.yaml` is the file beside it, from any working folder: see config_beside.
+    config, weights = Path(path), cfg.MODEL.WEIGHTS
+    if weights == f"{config.stem}{Path(weights).suffix}" and config.with_name(weights).is_file():
+        cfg.MODEL.WEIGHTS = str(config.with_name(weights))
     if not cfg.SOLVER.AUTO_SCALE:
         cfg.SOLVER.REFERENCE_BATCH = cfg.SOLVER.IMS_PER_BATCH
 

@@ -189,3 +189,20 @@ def test_config_cannot_run_code(tmp_path, in_base):
     with pytest.raises(UserError, match="python/object"):
         load_config(config)
     assert not marker.exists()
+
+
+def test_weights_beside_the_config_of_the_same_name(tmp_path, monkeypatch):
+    """From any working folder: it may have a file of that name, which is of another model."""
+    (tmp_path / "out").mkdir()
+    config = tmp_path / "out" / "model.yaml"
+    config.write_text("VERSION: 2\nMODEL: {WEIGHTS: model.pth}\n")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.pth").touch()
+    assert load_config(config).MODEL.WEIGHTS == "model.pth"  # as in Detectron2
+    (tmp_path / "out" / "model.pth").touch()
+    assert load_config(config).MODEL.WEIGHTS == str(tmp_path / "out" / "model.pth")
+    assert load_config("out/model.yaml").MODEL.WEIGHTS == "out/model.pth"
+    assert load_config(config, ["MODEL.WEIGHTS", "model.pth"]).MODEL.WEIGHTS == "model.pth"
+    # The config of a training names what it started from, and not what is beside it.
+    other = config.rename(config.with_name("config.yaml"))
+    assert load_config(other).MODEL.WEIGHTS == "model.pth"

@@ -97,7 +97,7 @@ class Image:
         boxes = Boxes(boxes + torch.randn(boxes.shape) * SHIFT * sides)
         boxes.clip(self.size)
         self.boxes = boxes.tensor
-        self.matched = matched.tolist()
+        self.matched = matched
         found = Instances(self.size, proposal_boxes=boxes, gt_classes=instances.gt_classes[matched])
         found.gt_masks = instances.gt_masks[matched]
         self.crops = with_cropped_masks(found, SIDE).gt_masks.crops
@@ -118,7 +118,7 @@ def ours(images: Sequence[Image]) -> torch.Tensor:
 def clipping(image: Image) -> torch.Tensor:
     """Targets, of shape (N,), by clipped polygons."""
     shares = []
-    for instance, box in zip(image.matched, image.boxes.numpy()):
+    for instance, box in zip(image.matched.tolist(), image.boxes.numpy()):
         polygons = image.instances.gt_masks.polygons[instance]
         low, high = np.tile(box[:2], 2), np.tile(box[2:], 2)
         clipped = [
@@ -133,7 +133,7 @@ def cropping(image: Image) -> torch.Tensor:
     """Targets, of shape (N,), by cropped bitmaps."""
     areas = image.bitmaps.sum(axis=(1, 2))  # once for each instance, as in mmdet
     shares = []
-    for instance, box in zip(image.matched, image.boxes.numpy()):
+    for instance, box in zip(image.matched.tolist(), image.boxes.numpy()):
         x0, y0, x1, y1 = box.round().astype(int)
         inside = image.bitmaps[instance, y0:y1, x0:x1].sum()
         shares.append(inside / max(areas[instance], 1))

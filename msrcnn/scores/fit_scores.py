@@ -183,7 +183,6 @@ class ScoreFit:
         if not self._cfg.DATASETS.TEST:
             return OrderedDict()
         fitted = load_config(self._output_dir / f"{WEIGHTS}.yaml")
-        fitted.MODEL.WEIGHTS = str(self._output_dir / f"{WEIGHTS}.pth")
         return Trainer.test(fitted, load_model(fitted))
 
     def _fit(self) -> None:

@@ -7,21 +7,25 @@ import io
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 
 from ..atomic_file import PART, write_file
 from ..errors import UserError
+from ..escaping import one_line
 from ..evaluation import Detections, load_predictions, save_predictions
 from ..json_file import read_json_object
 from .cache_budget import Selection
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 KEY_FILE = "key.json"
 LIMIT_FILE = "limit.json"
@@ -104,7 +108,7 @@ class SampleCache:
         path, known = self.folder / LIMIT_FILE, None
         if path.is_file():
             known = _read_number(path)
-        elif self._paths(DETECTIONS_FILE):
+        elif self._parts():
             known = CACHE_GB
         if known is None:
             write_file(path, json.dumps(gigabytes))
@@ -116,7 +120,7 @@ class SampleCache:
 
     def has_part(self, number: int) -> bool:
         """Whether a part is complete."""
-        return self._path(number, DETECTIONS_FILE).is_file()
+        return all(self._path(number, name).is_file() for name in PART_FILES)
 
     def write_part(
         self, number: int, samples: Samples, detections: Detections, selection: Selection
@@ -137,7 +141,7 @@ class SampleCache:
         np.savez(content, **{name: getattr(samples, name) for name in SMALL})
         write_file(self._path(number, SMALL_FILE), content.getvalue())
         write_file(self._path(number, SELECTION_FILE), json.dumps(selection._asdict()))
-        # Last: its presence says that the part is complete.
+        # Last: a part has it only if it has the others.
         save_predictions(detections, self._path(number, DETECTIONS_FILE))
 
     def mark_complete(self, parts: int) -> None:
@@ -181,25 +185,22 @@ class SampleCache:
 
     @property
     def _selections(self) -> list[Selection]:
-        paths = self._paths(SELECTION_FILE)
-        return [Selection(**read_json_object(path, "delete its folder")) for path in paths]
+        return self._read(SELECTION_FILE, _selection)
 
     @cached_property
     def detections(self) -> Detections:
         """All detections, in the order of the samples."""
-        return Detections.stack([load_predictions(p) for p in self._paths(DETECTIONS_FILE)])
+        return Detections.stack(self._read(DETECTIONS_FILE, load_predictions))
 
     @cached_property
     def small(self) -> dict[str, np.ndarray]:
         """The small arrays of all samples."""
-        parts = [dict(np.load(path, allow_pickle=False)) for path in self._paths(SMALL_FILE)]
+        parts = self._read(SMALL_FILE, _small_arrays)
         return {name: np.concatenate([part[name] for part in parts]) for name in SMALL}
 
     @cached_property
     def _large(self) -> dict[str, list[np.ndarray]]:
-        return {
-            name: [_memory_mapped(path) for path in self._paths(f"{name}.npy")] for name in LARGE
-        }
+        return {name: self._read(f"{name}.npy", _memory_mapped) for name in LARGE}
 
     @cached_property
     def _starts(self) -> np.ndarray:
@@ -240,8 +241,26 @@ class SampleCache:
     def _path(self, number: int, name: str) -> Path:
         return self.folder / f"{number:05d}-{name}"
 
-    def _paths(self, name: str) -> list[Path]:
-        return sorted(self.folder.glob(f"*-{name}"))
+    def _parts(self) -> list[int]:
+        paths = self.folder.glob(f"*-{DETECTIONS_FILE}")
+        return sorted(int(path.name.partition("-")[0]) for path in paths)
+
+    def _read(self, name: str, read: Callable[[Path], T]) -> list[T]:
+        """Reads a file of each part.
+
+        Raises:
+            UserError: if one is missing or damaged.
+        """
+        found = []
+        for number in self._parts():
+            path = self._path(number, name)
+            try:
+                found.append(read(path))
+            except (OSError, EOFError, ValueError, TypeError, KeyError, BadZipFile) as error:
+                raise UserError(
+                    f"'{path}' is damaged ({one_line(str(error))}): delete its folder"
+                ) from error
+        return found
 
 
 def check_cache_folder(folder: Path) -> bool:
@@ -280,6 +299,17 @@ def _read_number(path: Path) -> float:
         return float(path.read_text())
     except ValueError as error:
         raise UserError(f"'{path}' is damaged ({error}): delete its folder") from error
+
+
+def _selection(path: Path) -> Selection:
+    content = json.loads(path.read_text())
+    return Selection(int(content["left_out"]), [int(each) for each in content["whole"]])
+
+
+def _small_arrays(path: Path) -> dict[str, np.ndarray]:
+    # NumPy leaves a damaged file open that it has opened itself.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in SMALL}
 
 
 def _memory_mapped(path: Path) -> np.ndarray:

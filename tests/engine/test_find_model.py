@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from detectron2 import model_zoo
+from filelock import FileLock
 from PIL import Image
 
 import msrcnn
@@ -161,3 +162,8 @@ def test_evaluation_and_fit_find_the_config(model_folder, shapes_root, tmp_path,
     arguments = ("--train-data", data, "--output-dir", tmp_path / "fitted")
     _, _, err = run_command("fit-scores", "--weights", model_folder / "plain", *arguments)
     assert "is MODEL.WEIGHTS trained on this data?" in err  # random weights fit nothing
+
+    with FileLock(tmp_path / "fitted" / ".lock"):
+        code, _, err = run_command("fit-scores", "--weights", model_folder / "plain", *arguments)
+    assert code == 1
+    assert f"another fit writes its results to '{tmp_path / 'fitted'}': wait for it" in err

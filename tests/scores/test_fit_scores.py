@@ -119,7 +119,7 @@ def test_fit_and_evaluation(cfg, detector, tmp_path, monkeypatch):
     assert record["calibration"] == {"slope": 2.0, "offset": 0.5}
     assert tuple(head.CALIBRATION) == (2.0, 0.5)
     assert fitted.TEST.CONFIDENCE_EXPONENT == record["free_confidence_exponent"]
-    assert fitted.MODEL.WEIGHTS == "model_fitted.pth"
+    assert fitted.MODEL.WEIGHTS == str(output / "model_fitted.pth")
 
 
 @pytest.mark.slow

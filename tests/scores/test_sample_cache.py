@@ -1,9 +1,13 @@
 """The folder of a cache: whose files it takes, and what it says of damaged ones."""
 
+import numpy as np
 import pytest
+import torch
 
 from msrcnn.errors import UserError
-from msrcnn.scores.sample_cache import SampleCache
+from msrcnn.evaluation import Detections
+from msrcnn.scores.cache_budget import Selection
+from msrcnn.scores.sample_cache import PART_FILES, SampleCache, Samples
 
 
 @pytest.fixture
@@ -65,3 +69,51 @@ def test_samples_without_a_limit_have_the_default_one(tmp_path):
     cache.limit(8.0)
     with pytest.raises(UserError, match="made with --cache-gb 8, not 2"):
         cache.limit(2)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """A cache of two parts with 3 and 2 samples."""
+    cache = SampleCache(tmp_path / "cache", {})
+    for number, size in enumerate((3, 2)):
+        samples = Samples(
+            features=np.full((size, 4, 2, 2), number, np.float16),
+            mask_logits=np.zeros((size, 1, 2, 2), np.float16),
+            scalars=np.zeros((size, 9), np.float32),
+            classes=np.zeros(size, np.int64),
+            target=np.full(size, number / 2, np.float32),
+            area=np.ones(size, np.float32),
+            view=np.zeros(size, np.int64),
+            usable=np.ones(size, bool),
+            duplicate=np.zeros(size, bool),
+        )
+        cache.write_part(number, samples, Detections.nothing(), Selection(number, [7]))
+    return cache
+
+
+def read_all(cache):
+    return cache.left_out, cache.whole_images, cache.detections, cache.batch(np.arange(5), "cpu")
+
+
+def test_samples_are_those_of_all_parts(cache):
+    assert (len(cache), cache.left_out, cache.whole_images) == (5, 1, [7, 7])
+    batch = cache.batch(np.array([4, 0]), torch.device("cpu"))
+    assert batch["target"].tolist() == [0.5, 0]
+    assert batch["features"].mean(dim=(1, 2, 3)).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("name", PART_FILES)
+@pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "other"])
+def test_damaged_parts_are_named(cache, name, damage):
+    path = cache.folder / f"00000-{name}"
+    content = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+        assert not cache.has_part(0)
+        if name == "predictions.npz":  # the part does not count, and is collected again
+            return
+    else:
+        parts = {"empty": b"", "truncated": content[: len(content) // 2], "other": b"[5]"}
+        path.write_bytes(parts[damage])
+    with pytest.raises(UserError, match=rf"00000-{name}' is damaged .*: delete its folder"):
+        read_all(cache)

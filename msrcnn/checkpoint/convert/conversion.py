@@ -126,7 +126,7 @@ def convert_checkpoint(
         converted = convert_weights(file, source, style, bn_eps, all_classes=all_classes)
     except UserError as error:
         raise UserError(f"'{path}': {error}") from error
-    converted.config["MODEL"]["WEIGHTS"] = str(output)
+    converted.config["MODEL"]["WEIGHTS"] = output.name
     write_checkpoint(output, converted.parameters, f"msrcnn, converted from {source}")
     comment = f"{converted.description}\nWritten by msrcnn convert --from {source}."
     write_config(output.with_suffix(".yaml"), converted.config, comment)
