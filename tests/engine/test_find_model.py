@@ -120,6 +120,11 @@ def test_a_model_of_the_zoo_whose_config_is_python_code(suffix):
         find_model(name)
 
 
+def test_no_weights_and_no_config():
+    with pytest.raises(UserError, match="give --config-file: no weights are given"):
+        find_model("")
+
+
 def test_a_url_has_no_config():
     with pytest.raises(UserError, match="give --config-file"):
         find_model("https://a.b/c.pth")

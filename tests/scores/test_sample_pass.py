@@ -12,7 +12,7 @@ from msrcnn.evaluation import load_ground_truth
 from msrcnn.evaluation.mask_quality import duplicates, instances_by_class, true_maskiou
 from msrcnn.modeling.mask_score import box_scores
 from msrcnn.scores.fit import predict_maskiou
-from msrcnn.scores.sample_cache import SampleCache, is_complete
+from msrcnn.scores.sample_cache import PART_FILES, SampleCache, is_complete
 from msrcnn.scores.sample_pass import collect_samples
 
 NAME = "shapes for the pass"
@@ -81,7 +81,8 @@ def test_fitted_heads_see_what_they_score(framework, head, changes, build, image
 def test_parts_that_are_missing_are_noticed(tmp_path):
     """As on several machines with a folder of their own each."""
     cache = SampleCache(tmp_path, {})
-    (tmp_path / "00000-predictions.npz").touch()
+    for name in PART_FILES:
+        (tmp_path / f"00000-{name}").touch()
     with pytest.raises(UserError, match="2 of 3 parts of the samples are missing .* same folder"):
         cache.mark_complete(3)
     assert not is_complete(tmp_path)
