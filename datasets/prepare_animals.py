@@ -8,9 +8,9 @@ from pathlib import Path
 import pycocotools.mask as mask_util
 from PIL import Image
 
+from msrcnn.commands.arguments import add_dataset_folder
 from msrcnn.data.annotation_file import checked_file, read_coco
 from msrcnn.data.coco_records import CocoRecords
-from msrcnn.data.datasets import datasets_root
 from msrcnn.error_report import report_errors
 from msrcnn.errors import UserError
 
@@ -116,12 +116,7 @@ def _read(path: Path, size: tuple[int, int]) -> Image.Image:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", type=Path, help="the folder dataset of its repository")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=datasets_root() / "animals",
-        help="target directory (default: animals/ in $DETECTRON2_DATASETS, or datasets/animals)",
-    )
+    add_dataset_folder(parser, "animals")
     args = parser.parse_args()
     for split in FOLDERS:
         print(f"Complete: {convert_split(args.source, split, args.output)}")

@@ -2,21 +2,15 @@
 """Download COCO 2017 (20 GB), or check an existing copy."""
 
 import argparse
-from pathlib import Path
 
+from msrcnn.commands.arguments import add_dataset_folder
 from msrcnn.data.coco2017 import SPLITS, check_split, fetch
-from msrcnn.data.datasets import datasets_root
 from msrcnn.error_report import report_errors
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=datasets_root() / "coco",
-        help="target directory (default: coco/ in $DETECTRON2_DATASETS, or datasets/coco)",
-    )
+    add_dataset_folder(parser, "coco")
     parser.add_argument("--splits", nargs="+", choices=SPLITS, default=SPLITS, metavar="SPLIT")
     parser.add_argument("--check", action="store_true", help="check only, without downloading")
     parser.add_argument("--keep-archives", action="store_true", help="keep the zip files")

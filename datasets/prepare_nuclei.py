@@ -9,8 +9,8 @@ import numpy as np
 import pycocotools.mask as mask_util
 from PIL import Image
 
+from msrcnn.commands.arguments import add_dataset_folder
 from msrcnn.data.coco_records import CocoRecords
-from msrcnn.data.datasets import datasets_root
 from msrcnn.error_report import report_errors
 from msrcnn.errors import UserError, first_of
 
@@ -103,12 +103,7 @@ def convert_split(folders: dict[str, Path], split: str, output: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", type=Path, help="the extracted stage1_train folder")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=datasets_root() / "nuclei",
-        help="target directory (default: nuclei/ in $DETECTRON2_DATASETS, or datasets/nuclei)",
-    )
+    add_dataset_folder(parser, "nuclei")
     args = parser.parse_args()
     folders = find_images(args.source)
     for split in SPLITS:

@@ -2,20 +2,15 @@
 """Generate the synthetic shapes dataset in COCO format."""
 
 import argparse
-from pathlib import Path
 
-from msrcnn.data.datasets import SHAPES_SPLITS, datasets_root
+from msrcnn.commands.arguments import add_dataset_folder
+from msrcnn.data.datasets import SHAPES_SPLITS
 from msrcnn.data.shapes import make_split
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=datasets_root() / "shapes",
-        help="target directory (default: shapes/ in $DETECTRON2_DATASETS, or datasets/shapes)",
-    )
+    add_dataset_folder(parser, "shapes")
     for split, number in SHAPES_SPLITS.items():
         parser.add_argument(f"--{split}", type=int, default=number, help=f"{split} images to make")
     parser.add_argument("--seed", type=int, default=0, help="random seed")

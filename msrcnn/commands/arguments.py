@@ -3,7 +3,9 @@
 import argparse
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
+from ..data.datasets import datasets_root
 from ..engine import Processes
 from ..errors import UserError
 
@@ -14,8 +16,6 @@ DATA = (
     "COCO-format annotation file and image folder, separated by a colon; may be given several times"
 )
 TRUST_HELP = "load weights that are not plain data; this RUNS any code that the file contains"
-
-
 # Of commands that need a trained model; see engine.find_model.
 WEIGHTS_HELP = "checkpoint of the model, folder with one, or model of Detectron2's zoo"
 
@@ -116,6 +116,16 @@ def add_slurm(parser: argparse.ArgumentParser, use: str) -> None:
 def processes(args: argparse.Namespace) -> Processes:
     """Returns the processes that the arguments ask for."""
     return Processes(args.num_gpus, args.num_machines, args.machine_rank, args.dist_url)
+
+
+def add_dataset_folder(parser: argparse.ArgumentParser, name: str) -> None:
+    """Adds ``--output`` of a script that writes a dataset which the configs name."""
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=datasets_root() / name,
+        help=f"target directory (default: {name}/ in $DETECTRON2_DATASETS, or datasets/{name})",
+    )
 
 
 def at_least(low: int) -> Callable[[str], int]:
