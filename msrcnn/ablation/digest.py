@@ -5,11 +5,11 @@ import hashlib
 from pathlib import Path
 
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
 
 from ..config import flatten, get_msrcnn_cfg
 from ..data.custom import is_custom_dataset
 from ..data.images_digest import images_digest
+from ..data.registered import annotation_file
 from ..engine.hashing import json_digest
 
 # Config keys that do not affect a result. The class names follow from the data.
@@ -44,8 +44,8 @@ def digest(cfg: CfgNode, start: str | None) -> str:
 
 def _data_digest(name: str) -> str:
     """Returns a hash of a dataset's files, or its name if there is no annotation file."""
-    annotations = Path(MetadataCatalog.get(name).get("json_file") or "")
-    if not annotations.is_file():
+    annotations = annotation_file(name)
+    if annotations is None or not annotations.is_file():
         return name
     digest = _file_digest(annotations, annotations.stat().st_mtime_ns)
     # Only where a command line chooses the images: runs of earlier versions keep their digest.

@@ -6,10 +6,11 @@ from ..atomic_file import write_file
 from ..engine.result_records import write_result
 from ..errors import UserError
 from ..escaping import printable
+from ..scores.fit_scores import CACHE
 from ..visualization.ablation_plot import FIGURES, draw_sweep
 from ..visualization.plot_style import to_png
 from .collect import collect
-from .plan import SAMPLES, Plan
+from .plan import Plan
 from .tables import as_csv, heading, markdown, notes, table
 
 
@@ -46,7 +47,7 @@ def write_outputs(plan: Plan, output_dir: Path, command: str) -> str:
 
 def samples_note(plan: Plan) -> str:
     """Returns where the samples of fits are and how large, for a terminal; empty without any."""
-    folders = {detector.folder / SAMPLES for detector in plan.detectors.values()}
+    folders = {detector.folder / CACHE for detector in plan.detectors.values()}
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     if not files:
         return ""

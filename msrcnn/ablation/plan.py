@@ -19,6 +19,7 @@ from ..engine.keep_best import check_data_of_best
 from ..engine.schedule import end_of_schedule, values_as_given
 from ..errors import UserError
 from ..scores.cache_key import cache_name
+from ..scores.fit_scores import CACHE
 from .digest import digest
 from .sweep import DETECTOR, FULL, Protocol, Sweep
 
@@ -33,7 +34,6 @@ MAY_DIFFER = (
     *("MODEL.ROI_MASKIOU_HEAD.", "SOLVER.", "TEST.EVAL_PERIOD"),
     *("MODEL.MASKIOU_ON", "MODEL.ROI_HEADS.NAME", "MODEL.ROI_MASK_HEAD.NAME", "SEED"),
 )
-SAMPLES = "samples"  # in the folder of a detector: the samples that fits share
 RESULT = "result.json"  # in the folder of a finished run
 
 
@@ -83,7 +83,7 @@ class Run:
     @property
     def samples(self) -> Path:
         """The cache of the samples that the head is fitted to, which other runs may share."""
-        return self.start.folder / SAMPLES / cache_name(self.cfg)
+        return self.start.folder / CACHE / cache_name(self.cfg)
 
     @property
     def steps(self) -> int:

@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 WEIGHTS = "model_fitted"  # .pth, and .yaml beside it
 FEW_IMAGES = 20  # held-out images, with fewer of which choices are a matter of chance
-CACHE = "samples"  # folder of the cache in OUTPUT_DIR
+CACHE = "samples"  # folder of the cache in OUTPUT_DIR; in a sweep, in that of the detector
 RECORD = "fit.json"  # written last, when the fit is done
 # Config keys that the fit uses unless others are given; the paper's training has other ones.
 FIT_DEFAULTS = (
