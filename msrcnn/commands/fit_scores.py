@@ -98,5 +98,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise UserError(f"cannot write '{folder}': {error.strerror or error}") from error
-    with lock:
+    try:
         yield
+    finally:
+        lock.release()
