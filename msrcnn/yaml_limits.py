@@ -11,28 +11,40 @@ MAX_FILES = 100  # that a config is based on
 TEXT, MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 
 
-class StrictLoader(yaml.SafeLoader):
-    """YAML in which a key must be text and must not occur twice: PyYAML would drop the first."""
+class UniqueKeysLoader(yaml.SafeLoader):
+    """YAML in which no key occurs twice: PyYAML would drop the first."""
 
     def compose_mapping_node(self, anchor):
         node = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
-            problem = None
             if key.tag == MERGE:  # a key `<<` adds the keys of other mappings, below those here
                 continue
-            if key.tag != TEXT:
-                name = f"the key {key.value}" if isinstance(key, yaml.ScalarNode) else "a key"
-                problem = f"{name} is not text: put it in quotes"
-            elif key.value in seen:
-                problem = f"'{key.value}' occurs twice: remove or rename one"
+            problem = self.problem_of(key)
+            identity = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else key
+            if identity in seen:
+                problem = problem or f"'{key.value}' occurs twice: remove or rename one"
             if problem:
                 raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
-            seen.add(key.value)
+            seen.add(identity)
         return node
 
+    def problem_of(self, key: yaml.Node) -> str | None:
+        """Says why a key is not allowed; a subclass adds rules."""
+        return None
 
-def check_yaml(path: Path, loader: type[yaml.SafeLoader] = StrictLoader) -> None:
+
+class StrictLoader(UniqueKeysLoader):
+    """YAML of a config: a key must also be text."""
+
+    def problem_of(self, key):
+        if key.tag == TEXT:
+            return None
+        name = f"the key {key.value}" if isinstance(key, yaml.ScalarNode) else "a key"
+        return f"{name} is not text: put it in quotes"
+
+
+def check_yaml(path: Path, loader: type[UniqueKeysLoader] = StrictLoader) -> None:
     """Checks a config and all files that it is based on, without constructing anything.
 
     Args:
@@ -59,7 +71,7 @@ def check_yaml(path: Path, loader: type[yaml.SafeLoader] = StrictLoader) -> None
     raise ValueError(f"{BASE} leads to more than {MAX_FILES} files")
 
 
-def _bases(file: Path, loader: type[yaml.SafeLoader]) -> list[str]:
+def _bases(file: Path, loader: type[UniqueKeysLoader]) -> list[str]:
     """Returns the names of the files that a file is based on."""
     if not file.is_file():
         raise ValueError(f"'{file}' is not a file")
@@ -72,7 +84,7 @@ def _bases(file: Path, loader: type[yaml.SafeLoader]) -> list[str]:
         problem = ", ".join(filter(None, (error.context, error.problem)))
         raise ValueError(f"'{file}', line {error.problem_mark.line + 1}: {problem}") from error
     if not isinstance(node, yaml.MappingNode):
-        raise ValueError(f"'{file}' has no keys with values, such as 'SEED: 1'")
+        raise ValueError(f"'{file}' has no keys with values, such as 'KEY: value'")
     if _values(node, {}) > MAX_VALUES:
         raise ValueError(f"'{file}' has more than {MAX_VALUES:,} values, with aliases written out")
     found = [value for key, value in node.value if key.value == BASE]

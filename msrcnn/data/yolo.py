@@ -7,7 +7,7 @@ import numpy as np
 import yaml
 
 from ..errors import UserError, first_of
-from ..yaml_limits import check_yaml
+from ..yaml_limits import UniqueKeysLoader, check_yaml
 from .image_files import read_header
 from .label_files import ENCODING, LISTED, PICTURES, of_polygons
 
@@ -82,13 +82,15 @@ def _class_names(folder: Path) -> list[str]:
     if path is None:
         raise UserError(f"there is no {CLASSES} with the names of the classes in {folder} or above")
     try:
-        check_yaml(path, yaml.SafeLoader)  # the keys of 'names' can be numbers
+        check_yaml(path, UniqueKeysLoader)  # the keys of 'names' can be numbers
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         names = content["names"]
         if isinstance(names, dict):
             names = [names[number] for number in range(len(names))]
-    except (ValueError, TypeError, KeyError, RecursionError, yaml.YAMLError) as error:
+    except (TypeError, KeyError) as error:
         raise UserError(f"{path} has no list of class 'names', in order from 0") from error
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
     if not isinstance(names, list) or not names or len({*map(str, names)}) < len(names):
         raise UserError(f"{path}: 'names' is not a list of different class names")
     return [str(name) for name in names]

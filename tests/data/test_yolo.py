@@ -113,10 +113,11 @@ def test_damaged_image(convert):
         ("names: [cat, cat]", "not a list of different class names"),
         ("names: []", "not a list of different class names"),
         ("names: {1: cat}", "has no list of class 'names', in order from 0"),
+        ("names: {0: cat, 1: dog, 0: bird}", "line 1: '0' occurs twice"),
         ("nc: 2", "has no list of class 'names'"),
-        ("names: [", "has no list of class 'names'"),
-        ("", "has no list of class 'names'"),
-        ("names: " + "[" * 3000 + "]" * 3000, "has no list of class 'names'"),
+        ("names: [", "cannot be read: .*line 1: while parsing"),
+        ("", "cannot be read: .*has no keys with values"),
+        ("names: " + "[" * 3000 + "]" * 3000, "cannot be read: maximum recursion"),
     ],
 )
 def test_class_names_that_cannot_be_used(convert, content, message):
