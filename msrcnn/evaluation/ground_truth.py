@@ -92,9 +92,10 @@ def has_annotations(ground_truth: COCO) -> bool:
     return "annotations" in ground_truth.dataset
 
 
-def has_masks(ground_truth: COCO) -> bool:
-    """Whether every instance has a mask."""
-    return all(a.get("segmentation") for a in ground_truth.dataset["annotations"])
+def without_mask(ground_truth: COCO) -> list[int]:
+    """Returns the ids of the annotations that have no mask."""
+    annotations = ground_truth.dataset["annotations"]
+    return [each["id"] for each in annotations if not each.get("segmentation")]
 
 
 def is_federated(ground_truth: COCO) -> bool:

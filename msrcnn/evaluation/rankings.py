@@ -17,7 +17,7 @@ from .detection_rules import check_detections
 from .detections import Detections
 from .error_types import error_types
 from .garbage import no_garbage_collection
-from .ground_truth import has_masks
+from .ground_truth import without_mask
 from .mask_quality import TrueMaskIoU, true_maskiou
 from .matching import match_detections
 from .settings import DEFAULT_SETTINGS, EvaluationSettings
@@ -138,9 +138,14 @@ def evaluate_detections(
         )
     timer = _StageTimer()
     coco_engine = ENGINES[settings.engine](ground_truth)
-    with_masks = detections.segmentation is not None and has_masks(ground_truth)
-    if detections.segmentation is not None and not with_masks:
-        logger.warning("Some annotations have no segmentation: masks are not evaluated.")
+    bare = without_mask(ground_truth)
+    with_masks = detections.segmentation is not None and not bare
+    if detections.segmentation is not None and bare:
+        logger.warning(
+            "%d of %d annotations, the first with id %d, have no segmentation: masks are not "
+            "evaluated.",
+            *(len(bare), len(ground_truth.anns), bare[0]),
+        )
     true = true_maskiou(ground_truth, detections) if with_masks else None
     quality = {
         "maskiou": _quality(detections.maskiou, true),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +107,7 @@ class FileResults:
             UserError: if the video cannot be read at all, or not to its end. In the latter case the
                 frames before are written.
         """
-        output, files, drawn, count = self.folder / name, [self.folder / name], 0, 0
+        output, files, drawn, length = self.folder / name, [self.folder / name], 0, 0
         error = None
         self.log.forget(str(name))
         with Video(path) as video:
@@ -131,18 +131,18 @@ class FileResults:
                             if self.records:
                                 facts = {"frame": frame.number, "time": frame.time}
                                 self.log.add(coco_record(each, self.rank_by, **facts))
-                            drawn, count = drawn + len(shown), frame.number + 1
+                            drawn, length = drawn + len(shown), frame.number + 1
                             yield frame.number
                         if not batch:
                             break
-                    if not count:
+                    if not length:
                         raise error or UserError("no frame can be decoded")
             except OSError as full:
                 raise UserError(f"cannot write '{output}': {full.strerror or full}") from full
         self.log.finish(path, str(name), files, str(error or ""))
         if error is not None:
             raise UserError(f"{error}; what is before is drawn in '{output}'")
-        yield f"drew {drawn} detections in {count} frames in {output}"
+        yield f"drew {drawn} detections in {length} frames in {output}"
 
     def coco_records(self, inputs: dict[Path, Path]) -> Iterator[tuple[str, dict]]:
         """Yields a name and the record of each image and frame, in the order of the inputs.
@@ -163,10 +163,15 @@ class FileResults:
     def _write_masks(self, shown: Prediction, base: Path) -> list[Path]:
         if not self.masks or not shown.instances.has("pred_masks"):
             return []
+        masks = shown.instances.pred_masks.numpy()
+        names = (base.with_name(f"{base.name}_mask{number}.png") for number in count(1))
         files = []
-        for number, mask in enumerate(shown.instances.pred_masks.numpy(), start=1):
-            files.append(base.with_name(f"{base.name}_mask{number}.png"))
-            write_image(files[-1], Image.fromarray(mask.astype(np.uint8) * 255))
+        for mask, name in zip(masks, names):
+            write_image(name, Image.fromarray(mask.astype(np.uint8) * 255))
+            files.append(name)
+        # An earlier run may have drawn more: its masks are not of this drawing.
+        for name in takewhile(Path.is_file, names):
+            name.unlink()
         return files
 
 

@@ -13,7 +13,7 @@ from msrcnn.evaluation import (
     load_ground_truth,
 )
 from msrcnn.evaluation.coco_metrics import HotcocoEngine
-from msrcnn.evaluation.ground_truth import has_annotations, has_masks, is_federated
+from msrcnn.evaluation.ground_truth import has_annotations, is_federated, without_mask
 
 
 @pytest.fixture
@@ -66,9 +66,9 @@ def test_valid_ids_are_kept(content, load):
 
 def test_annotations_and_masks_may_be_missing(content, load):
     assert has_annotations(load(content))
-    assert has_masks(load(content))
-    del content["annotations"][0]["segmentation"]
-    assert not has_masks(load(content))
+    assert without_mask(load(content)) == []
+    del content["annotations"][3]["segmentation"]
+    assert without_mask(load(content)) == [content["annotations"][3]["id"]]
     del content["annotations"]
     assert not has_annotations(load(content))
 
@@ -87,7 +87,7 @@ def test_the_mask_of_a_crowd_without_one_is_its_box(content, load, segmentation,
     content["annotations"][0] = crowd | ({} if segmentation is None else {"segmentation": []})
     ground_truth = load(content)
     assert f"annotation {crowd['id']}: it is a crowd without 'segmentation'" in caplog.text
-    assert has_masks(ground_truth)
+    assert not without_mask(ground_truth)
     assert ground_truth.anns[crowd["id"]]["area"] == 50
     rows, columns = np.nonzero(ground_truth.annToMask(ground_truth.anns[crowd["id"]]))
     assert (set(rows), set(columns)) == (set(range(3, 8)), set(range(4, 14)))

@@ -92,6 +92,8 @@ def test_masks_of_what_is_drawn(predict, photos, tmp_path):
     mask = np.asarray(Image.open(tmp_path / "drawn" / f"{image.stem}_mask1.png"))
     assert mask.shape == np.asarray(Image.open(image)).shape[:2]
     assert set(np.unique(mask)) <= {0, 255}
+    assert predict(image, "--masks", "--rank-by", "mask", "--min-score", 1)[0] == 0
+    assert drawn(tmp_path) == [f"{image.stem}.png"], "the masks of the earlier drawing are gone"
 
 
 def test_an_input_is_not_overwritten(predict, photos, tmp_path):
