@@ -11,7 +11,8 @@ from typing import NamedTuple
 import torch
 from detectron2.config import CfgNode, get_cfg
 
-from msrcnn.config import add_msrcnn_config, flatten, get_msrcnn_cfg
+from msrcnn.config import add_msrcnn_config, get_msrcnn_cfg
+from msrcnn.config_by_key import flatten
 from msrcnn.engine.config_values import CHOICES, range_in_words
 
 # What is code in a comment: text in backticks, values in quotes, and keys.

@@ -9,9 +9,11 @@ import yaml
 from detectron2.config import CfgNode, get_cfg
 
 from .errors import UserError
+from .escaping import one_line
 from .yaml_limits import check_yaml
 
 CONFIG_ROOT = Path(__file__).parent / "configs"
+RUN_CONFIG = "config.yaml"  # Detectron2 writes it to the output folder of a run
 REFERENCE_BATCH = 16  # images per batch that Detectron2's schedules are written for
 # What yacs raises for a key or value that does not fit, and Python for one that is nested too deep.
 MERGE_ERRORS = (
@@ -276,7 +278,7 @@ def config_beside(weights: str) -> str:
         UserError: if there is none.
     """
     exported = Path(weights).with_suffix(".yaml")
-    trained = exported.with_name("config.yaml")
+    trained = exported.with_name(RUN_CONFIG)
     for path in (exported, trained):
         if path.is_file():
             return str(path)
@@ -345,15 +347,4 @@ def _message(error: Exception) -> str:
         if CfgNode.__name__ in found:
             return f"{key} has keys below it, but it is not a section: its default is {default}"
         return f"{key} is {value}, which is of another type than its default, {default}"
-    return " ".join(message.split()) or type(error).__name__
-
-
-def flatten(cfg: CfgNode, prefix: str = "") -> dict:
-    """Returns the values of a config by complete key, such as ``SOLVER.MAX_ITER``."""
-    flat = {}
-    for key, value in cfg.items():
-        if isinstance(value, CfgNode):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+    return one_line(message) or type(error).__name__

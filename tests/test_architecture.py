@@ -24,7 +24,7 @@ LEVELS = [
     ["config", "class_names", "provenance"],
     ["atomic_file", "json_file", "error_report"],
     ["errors", "version", "escaping"],
-    ["yaml_limits"],
+    ["config_by_key", "yaml_limits"],
 ]
 NAMES_WIDTH = 34  # characters per line of the drawing before the description
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

@@ -14,7 +14,8 @@ from msrcnn.benchmark import conventions
 from msrcnn.checkpoint.convert.maskscoring_rcnn import MaskScoringRCNN
 from msrcnn.checkpoint.convert.mmdet import MMDetection
 from msrcnn.checkpoint.convert.torchvision_models import TorchvisionMaskRCNN
-from msrcnn.config import CONFIG_ROOT, add_msrcnn_config, flatten, get_msrcnn_cfg
+from msrcnn.config import CONFIG_ROOT, add_msrcnn_config, get_msrcnn_cfg
+from msrcnn.config_by_key import flatten
 from msrcnn.engine import config_values
 
 README = (ROOT / "README.md").read_text()

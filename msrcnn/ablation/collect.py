@@ -14,6 +14,7 @@ from ..evaluation import (
 )
 from ..evaluation.bootstrap import gain_interval
 from ..evaluation.matching import match_detections
+from ..evaluation.result_files import PREDICTIONS
 from ..json_file import read_json_object
 from .breakdown import breakdown
 from .plan import RESULT, Plan, Run, describe
@@ -191,7 +192,7 @@ def difference(plan: Plan, name: str, values: dict) -> dict | None:
 def _image_interval(baseline: Run, run: Run) -> list[float] | None:
     """Returns the interval by paired bootstrap over images; ``None`` without predictions."""
     runs = {"baseline": baseline, "variant": run}
-    files = {name: each.folder / "inference" / "predictions.npz" for name, each in runs.items()}
+    files = {name: each.folder / PREDICTIONS for name, each in runs.items()}
     if not all(file.is_file() for file in files.values()):
         return None
     ground_truth = load_ground_truth(run.cfg.DATASETS.TEST[0])

@@ -1,23 +1,14 @@
 """The digest of a run: a hash of its config and data."""
 
-import functools
-import hashlib
-from pathlib import Path
-
 from detectron2.config import CfgNode
 
-from ..config import flatten, get_msrcnn_cfg
+from ..config import get_msrcnn_cfg
+from ..config_by_key import NO_EFFECT, flatten
 from ..data.custom import is_custom_dataset
 from ..data.images_digest import images_digest
 from ..data.registered import annotation_file
 from ..engine.hashing import json_digest
-
-# Config keys that do not affect a result. The class names follow from the data.
-IRRELEVANT = {
-    *("OUTPUT_DIR", "WANDB", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS", "DATASETS.CLASS_NAMES"),
-    "SOLVER.REFERENCE_BATCH",  # the schedule is already scaled
-    *(f"SOLVER.CHECKPOINT_{key}" for key in ("PERIOD", "MINUTES", "KEEP")),
-}
+from ..provenance import file_record
 
 
 def digest(cfg: CfgNode, start: str | None) -> str:
@@ -35,7 +26,7 @@ def digest(cfg: CfgNode, start: str | None) -> str:
     changed = {
         key: value
         for key, value in settings.items()
-        if key not in IRRELEVANT and (key not in defaults or value != defaults[key])
+        if not key.startswith(NO_EFFECT) and (key not in defaults or value != defaults[key])
     }
     for split in ("DATASETS.TRAIN", "DATASETS.TEST"):
         changed[split] = [_data_digest(name) for name in settings[split]]
@@ -44,15 +35,9 @@ def digest(cfg: CfgNode, start: str | None) -> str:
 
 def _data_digest(name: str) -> str:
     """Returns a hash of a dataset's files, or its name if there is no annotation file."""
-    annotations = annotation_file(name)
-    if annotations is None or not annotations.is_file():
+    record = file_record(annotation_file(name) or "")
+    if record is None or record["sha256"] is None:
         return name
-    digest = _file_digest(annotations, annotations.stat().st_mtime_ns)
+    digest = record["sha256"]
     # Only where a command line chooses the images: runs of earlier versions keep their digest.
     return json_digest([digest, images_digest(name)]) if is_custom_dataset(name) else digest
-
-
-@functools.cache
-def _file_digest(path: Path, modified: int) -> str:
-    """Returns the hash of a file, computed again if it was modified."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -10,12 +10,12 @@ from detectron2.config import CfgNode
 from filelock import FileLock
 
 from ..atomic_file import write_file
+from ..checkpoint.checkpoint_files import FIT_RECORD
 from ..engine import Processes, launch_processes, prepare_config, run, start_run
 from ..engine.result_records import record_result
 from ..engine.training_log import LOG, read_training_log
 from ..evaluation.result_files import EVALUATION
 from ..scores import ScoreFit
-from ..scores.fit_scores import RECORD
 from ..scores.sample_cache import is_complete
 from ..scores.train_and_fit import detector_weights
 from .plan import RESULT, Run
@@ -67,7 +67,7 @@ class RunJob:
 
     def _fit(self) -> None:
         cfg, samples = self._config(), self.run.samples
-        (self.run.folder / RECORD).unlink(missing_ok=True)  # of a job that was killed
+        (self.run.folder / FIT_RECORD).unlink(missing_ok=True)  # of a job that was killed
         samples.parent.mkdir(exist_ok=True)
         # One run collects the samples; the others wait for it.
         with FileLock(f"{samples}.lock"):
@@ -125,6 +125,6 @@ def progress(run: Run) -> dict:
 
 def fit_phase(run: Run) -> str:
     """Returns what a running fit does, by what it has left on disk."""
-    if (run.folder / RECORD).is_file():
+    if (run.folder / FIT_RECORD).is_file():
         return "evaluation"
     return "fit" if is_complete(run.samples) else "samples"

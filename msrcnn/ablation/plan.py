@@ -11,7 +11,8 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from ..benchmark.cost import head_costs
-from ..config import MERGE_ERRORS, flatten, load_config
+from ..config import MERGE_ERRORS, load_config
+from ..config_by_key import WITHOUT_HEAD, changed, differences, flatten
 from ..data.custom import is_custom_dataset
 from ..data.registered import checked_dataset
 from ..engine import prepare_config, scale_schedule
@@ -24,7 +25,6 @@ from .digest import digest
 from .sweep import DETECTOR, FULL, Protocol, Sweep
 
 HEAD = ("maskiou_head",)  # SOLVER.TRAIN_ONLY of a run that trains the head alone
-PLAIN = {"MODEL.MASKIOU_ON": False}  # settings of a detector that is trained without a head
 CHECKPOINT_MINUTES = 5  # at most, so that an interruption costs little
 KEEP = 2  # the last checkpoint, and the one before in case the last is damaged
 # Beginnings of config keys in which a variant may differ from its detector. Our ROI heads and mask
@@ -32,7 +32,7 @@ KEEP = 2  # the last checkpoint, and the one before in case the last is damaged
 # stretches the period of evaluations during training.
 MAY_DIFFER = (
     *("MODEL.ROI_MASKIOU_HEAD.", "SOLVER.", "TEST.EVAL_PERIOD"),
-    *("MODEL.MASKIOU_ON", "MODEL.ROI_HEADS.NAME", "MODEL.ROI_MASK_HEAD.NAME", "SEED"),
+    *(*WITHOUT_HEAD, "MODEL.ROI_HEADS.NAME", "MODEL.ROI_MASK_HEAD.NAME", "SEED"),
 )
 RESULT = "result.json"  # in the folder of a finished run
 
@@ -206,7 +206,7 @@ def _detector_runs(plan: Plan) -> dict[int, Run]:
         cfg = _config(plan, protocol.base, protocol.overrides)
         _build_head(cfg)
         return {seed: _run(plan, DETECTOR, seed, cfg) for seed in protocol.seeds}
-    cfg = _config(plan, protocol.base, protocol.overrides, PLAIN)
+    cfg = _config(plan, protocol.base, protocol.overrides, WITHOUT_HEAD)
     _build_head(cfg)
     return dict.fromkeys(protocol.seeds, _run(plan, DETECTOR, protocol.seeds[0], cfg))
 
@@ -243,8 +243,7 @@ def _variant_runs(plan: Plan, name: str) -> dict[int, Run]:
 def _run(
     plan: Plan, name: str, seed: int, cfg: CfgNode, start: Run | None = None, *, trains: bool = True
 ) -> Run:
-    cfg = cfg.clone()
-    cfg.SEED = seed
+    cfg = changed(cfg, {"SEED": seed})
     cfg.freeze()
     return Run(name, seed, cfg, plan.runs_dir, digest(cfg, start and start.digest), start, trains)
 
@@ -308,11 +307,9 @@ def _build_head(cfg: CfgNode) -> nn.Module | None:
     Raises:
         UserError: if the model cannot be built.
     """
-    cfg = cfg.clone()
-    cfg.MODEL.DEVICE = "meta"
     try:
         with torch.device("meta"):
-            model = build_model(cfg)
+            model = build_model(changed(cfg, {"MODEL.DEVICE": "meta"}))
     except UserError:
         raise
     except Exception as error:
@@ -344,13 +341,7 @@ def _check_same_detector(cfg: CfgNode, detector: CfgNode) -> None:
     """Rejects a variant that differs from the detector in more than the head and its training."""
     if not cfg.MODEL.MASKIOU_ON:
         raise UserError("--head-only: it has no MaskIoU head (MODEL.MASKIOU_ON False)")
-    ours, theirs = flatten(cfg), flatten(detector)
-    differing = [
-        key
-        for key in sorted({*ours, *theirs})
-        if ours.get(key) != theirs.get(key) and not key.startswith(MAY_DIFFER)
-    ]
-    if differing:
+    if differing := differences(cfg, detector, MAY_DIFFER):
         raise UserError(
             "--head-only: 'head_only' and its 'set' may change SOLVER and MODEL.ROI_MASKIOU_HEAD "
             f"only, but they change the detector's {', '.join(differing)}"

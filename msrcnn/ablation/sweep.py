@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 
 from ..config import CONFIG_ROOT, SEED_LIMIT
 from ..errors import UserError
+from ..escaping import one_line
 from ..evaluation.agreement import SCORES
 from ..evaluation.rankings import AP_LABELS, number_names
 from ..yaml_limits import StrictLoader
@@ -198,7 +199,7 @@ def load_sweep(name: str) -> Sweep:
     except RecursionError as error:
         raise UserError(f"sweep {path}: a value is nested too deep") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"sweep {path}: {' '.join(str(error).split())}") from error
+        raise UserError(f"sweep {path}: {one_line(str(error))}") from error
     sweep._path = path
     return sweep
 

@@ -10,6 +10,7 @@ from fvcore.nn import FlopCountAnalysis
 from tabulate import tabulate
 from torch import nn
 
+from ..config_by_key import changed
 from ..engine import prepare_config
 
 DEFAULT_CONFIG = "COCO-InstanceSegmentation/ms_rcnn_R_50_FPN_1x.yaml"
@@ -76,10 +77,7 @@ def head_costs(cfg: CfgNode) -> dict[str, dict[str, int]]:
         For each key of ``PARTS`` that the model has, its ``parameters`` and ``multiply_adds``. The
         mask head is counted without the MaskIoU head that it holds.
     """
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.DEVICE = "cpu"
-    model = build_model(cfg).eval()
+    model = build_model(changed(cfg, {"MODEL.DEVICE": "cpu"})).eval()
     counts = _multiply_adds(model)
     parameters = {
         name: sum(p.numel() for p in module.parameters())

@@ -14,6 +14,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 FINAL_WEIGHTS = "model_final.pth"  # of a training that has ended
+FITTED = "model_fitted"  # .pth of a fit, with .yaml beside it
+FIT_RECORD = "fit.json"  # written last, when the fit is done
 LAST_CHECKPOINT = "last_checkpoint"  # a text file with the name of the latest checkpoint
 PERIODIC = re.compile(r"model_\d{7,}\.pth")
 RESUMABLE = re.compile(r"model_(\d{7,}|final)\.pth")

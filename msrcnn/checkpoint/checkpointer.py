@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..atomic_file import atomic_file
 from ..errors import UserError
+from ..escaping import one_line
 from .checkpoint_files import (
     LAST_CHECKPOINT,
     is_resumable,
@@ -99,7 +100,9 @@ class MaskScoringCheckpointer(DetectionCheckpointer):
                     old.unlink(missing_ok=True)
         # On a full disk, PyTorch raises a RuntimeError that does not mention the reason.
         except (OSError, RuntimeError) as error:
-            raise UserError(f"cannot save '{path}': {_one_line(error)}{self._advice()}") from error
+            raise UserError(
+                f"cannot save '{path}': {one_line(str(error))}{self._advice()}"
+            ) from error
 
     def _advice(self) -> str:
         """Returns the free disk space, and how to resume if there is a checkpoint."""
@@ -211,12 +214,12 @@ class MaskScoringCheckpointer(DetectionCheckpointer):
             except Exception as error:  # the heuristics can raise anything on unknown names
                 raise UserError(
                     f"'{self._source}': the parameter names cannot be matched to the model's: "
-                    f"{_one_line(error)}"
+                    f"{one_line(str(error))}"
                 ) from error
         try:
             return super()._load_model(checkpoint)
         except RuntimeError as error:
-            raise UserError(f"'{self._source}' cannot be loaded: {_one_line(error)}") from error
+            raise UserError(f"'{self._source}' cannot be loaded: {one_line(str(error))}") from error
 
     def _match_names(self, weights: dict[str, Tensor], is_caffe2: bool) -> dict[str, Tensor]:
         """Renames parameters of another library or of a part of the model to the model's names."""
@@ -244,7 +247,3 @@ class MaskScoringCheckpointer(DetectionCheckpointer):
         logger.log(logging.WARNING if report.backbone_gap else logging.INFO, "%s", report)
         if details := report.details():
             logger.debug("%s\n%s", self._source, details)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

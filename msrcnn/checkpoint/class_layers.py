@@ -10,6 +10,7 @@ class Outputs(NamedTuple):
     background: int = 0
 
 
+MASKIOU_HEAD = "roi_heads.mask_head.maskiou_head"
 CLASSIFIER = "roi_heads.box_predictor.cls_score"
 # By the layer's name in a model with a single box head. A Cascade R-CNN has such layers in
 # box_predictor.0, .1 and .2.
@@ -17,5 +18,5 @@ CLASS_LAYERS = {
     CLASSIFIER: Outputs(1, background=1),
     "roi_heads.box_predictor.bbox_pred": Outputs(4),
     "roi_heads.mask_head.predictor": Outputs(1),
-    "roi_heads.mask_head.maskiou_head.maskiou": Outputs(1),
+    f"{MASKIOU_HEAD}.maskiou": Outputs(1),
 }

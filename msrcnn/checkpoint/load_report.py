@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..errors import UserError, first_of
 from ..escaping import printable
-from .class_layers import CLASS_LAYERS, CLASSIFIER, Outputs
+from .class_layers import CLASS_LAYERS, CLASSIFIER, MASKIOU_HEAD, Outputs
 
 # By name prefix; the longest matching prefix decides. In the order of the report.
 PARTS = {
@@ -22,7 +22,7 @@ PARTS = {
     "roi_heads.res5.": "res5",  # of a C4 model, shared by the heads
     "roi_heads.box_": "box head",
     "roi_heads.mask_head.": "mask head",
-    "roi_heads.mask_head.maskiou_head.": "MaskIoU head",
+    f"{MASKIOU_HEAD}.": "MaskIoU head",
     "": "others",
 }
 ANCHOR_LAYERS = {
@@ -31,7 +31,7 @@ ANCHOR_LAYERS = {
 }
 CASCADE_STAGE = re.compile(r"(?<=^roi_heads\.box_predictor)\.\d(?=\.)")
 # With MODEL.ROI_MASKIOU_HEAD.INPUT "all_masks", its input has one mask per class.
-MASKIOU_INPUT = "roi_heads.mask_head.maskiou_head.maskiou_fcn1.weight"
+MASKIOU_INPUT = f"{MASKIOU_HEAD}.maskiou_fcn1.weight"
 # A layer of Detectron2's ResNet, with or without the prefix that it has in the model.
 RESNET_WEIGHT = re.compile(r"(.+\.)?(stem|res[2-5])\..+\.weight")
 TORCHVISION_WEIGHT = re.compile(r"backbone\.bottom_up\.body\..+\.weight")

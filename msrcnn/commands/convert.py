@@ -10,7 +10,9 @@ from .arguments import add_trust, not_negative
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="source", choices=SOURCES, required=True)
     parser.add_argument("input", type=Path, metavar="IN", help="the library's checkpoint")
-    parser.add_argument("output", type=Path, metavar="OUT", help="OUT.pth; writes OUT.yaml too")
+    parser.add_argument(
+        "output", type=Path, metavar="OUT", help="OUT.pth or OUT.safetensors; writes OUT.yaml too"
+    )
     parser.add_argument(
         "--style",
         choices=("caffe", "pytorch"),

@@ -8,6 +8,7 @@ from detectron2.modeling.roi_heads import (
     MaskRCNNConvUpsampleHead,
 )
 
+from ..config_by_key import value_of
 from ..errors import UserError
 from ..modeling import ROI_MASKIOU_HEAD_REGISTRY, MaskScoring
 from ..modeling.detection_samples import trains_on_detections
@@ -15,7 +16,7 @@ from ..modeling.mask_scoring_heads import why_not_scored
 from ..modeling.maskiou_samples import TARGETS
 from ..modeling.meta_architecture import check_rcnn
 from ..modeling.torchvision_backbone import NORMS
-from .config_values import check_choice, check_values, value_of
+from .config_values import check_choice, check_values
 from .scoring_parts import is_res5, required_features, scoring_mask_head
 
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 import torch
 from detectron2 import modeling
@@ -10,7 +9,8 @@ from detectron2.config import CfgNode
 from detectron2.layers import get_norm
 from detectron2.modeling.roi_heads import ROI_MASK_HEAD_REGISTRY
 
-from ..config import SEED_LIMIT, flatten, get_msrcnn_cfg
+from ..config import SEED_LIMIT, get_msrcnn_cfg
+from ..config_by_key import flatten, value_of
 from ..errors import UserError
 from ..escaping import shown
 from ..evaluation import ENGINES
@@ -227,13 +227,6 @@ def range_in_words(key: str) -> str:
     if high != INFINITY:
         return f"from {low} to {high}"
     return "" if low == -INFINITY else f"at least {low}"
-
-
-def value_of(cfg: CfgNode, key: str) -> Any:
-    """Returns the value of a key such as ``MODEL.DEVICE``."""
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg
 
 
 def check_choice(key: str, value: object, allowed: Iterable) -> None:

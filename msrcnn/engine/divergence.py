@@ -13,6 +13,7 @@ from ..atomic_file import atomic_file
 from ..checkpoint import load_checkpoint_file
 from ..checkpoint.checkpoint_files import resumable_checkpoints
 from ..errors import UserError, first_of
+from ..escaping import one_line
 from .launch import part_of_run
 
 FILE = "diverged.pth"
@@ -77,4 +78,4 @@ def _last_good(folder: Path) -> Path | None:
 
 def _losses(error: FloatingPointError) -> str:
     losses = [f"{name} {float(value):.4g}" for name, value in LOSS.findall(str(error))]
-    return ", ".join(losses) or " ".join(str(error).split())
+    return ", ".join(losses) or one_line(str(error))

@@ -7,20 +7,27 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
-from ..checkpoint.checkpoint_files import LAST_CHECKPOINT, is_resumable, resumable_checkpoints
+from ..checkpoint.checkpoint_files import (
+    FIT_RECORD,
+    FITTED,
+    LAST_CHECKPOINT,
+    is_resumable,
+    resumable_checkpoints,
+)
+from ..config import RUN_CONFIG
 from ..errors import UserError
-from ..evaluation.result_files import EVALUATION, PER_CLASS
+from ..evaluation.result_files import DETECTIONS, EVALUATION, PER_CLASS
+from ..visualization.html_report import PLOTS, REPORT
 from .divergence import FILE as DIVERGED
 from .evaluators import output_folder
 from .keep_best import NAME as BEST
 from .training_log import LOG
 
 # What a training or its fit continues. Where none of these is, no training has been.
-FITTED = ("model_fitted.pth", "model_fitted.yaml")  # a fit alone leaves them, too
-STATE = (LAST_CHECKPOINT, LOG, f"{BEST}.pth", *FITTED)
+OF_A_FIT = (f"{FITTED}.pth", f"{FITTED}.yaml")  # a fit alone leaves them, too
+STATE = (LAST_CHECKPOINT, LOG, f"{BEST}.pth", *OF_A_FIT)
 TENSORBOARD = "events.out.tfevents."
-RESULTS = ("fit.json", EVALUATION, PER_CLASS, "report.html", "plots", "inference", DIVERGED)
-CONFIG = "config.yaml"  # copied, since the new run may have been started from it
+RESULTS = (FIT_RECORD, EVALUATION, PER_CLASS, REPORT, PLOTS, DETECTIONS, DIVERGED)
 FOLDER = "earlier_run_{}"
 
 
@@ -60,7 +67,7 @@ def refuse_training_folder(folder: Path) -> None:
     Raises:
         UserError: naming a file of the training.
     """
-    found = (path for path in folder.glob("*") if _is_state(path) and path.name not in FITTED)
+    found = (path for path in folder.glob("*") if _is_state(path) and path.name not in OF_A_FIT)
     if training := min(found, default=None):
         raise UserError(
             f"--output-dir '{folder}' is the folder of a training ({training.name}), whose config "
@@ -84,8 +91,8 @@ def _move(folder: Path, weights: str, datasets: Sequence[str]) -> list[str]:
         number += 1
     try:
         aside.mkdir()
-        if (folder / CONFIG).is_file():
-            shutil.copy2(folder / CONFIG, aside)
+        if (folder / RUN_CONFIG).is_file():  # the new run may have been started from it
+            shutil.copy2(folder / RUN_CONFIG, aside)
         for path in found:
             path.rename(aside / path.name)
     except OSError as error:

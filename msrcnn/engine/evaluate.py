@@ -3,7 +3,6 @@
 import json
 import logging
 from collections import OrderedDict
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from pycocotools.coco import COCO
 
 from ..atomic_file import write_file
 from ..checkpoint.checkpoint_files import load_latest
+from ..config_by_key import changed
 from ..errors import UserError
 from ..evaluation import (
     Detections,
@@ -24,7 +24,8 @@ from ..evaluation import (
     write_results,
 )
 from ..evaluation.ground_truth import dataset_record, has_annotations
-from ..provenance import file_record, software
+from ..evaluation.result_files import DETECTIONS, made_by
+from ..provenance import file_record
 from .evaluators import evaluation_settings
 from .load_model import load_model
 from .publish import publish_evaluation
@@ -49,9 +50,7 @@ def evaluate(cfg: CfgNode, resume: bool = False, *, trust_weights: bool = False)
     """
     model = load_model(cfg, resume=resume, trust_weights=trust_weights)
     if resume and (found := load_latest(Path(cfg.OUTPUT_DIR), str)):  # what was loaded
-        cfg = cfg.clone()
-        cfg.defrost()
-        cfg.MODEL.WEIGHTS = found
+        cfg = changed(cfg, {"MODEL.WEIGHTS": found})
     return Trainer.test(cfg, model)
 
 
@@ -89,7 +88,7 @@ def evaluate_predictions(cfg: CfgNode, paths: list[str]) -> OrderedDict:
         _compare(cfg, ground_truth, files, output_dir / "comparison.json", provenance)
         return OrderedDict()
     (detections,) = files.values()
-    write_results(detections, output_dir / "inference")
+    write_results(detections, output_dir / DETECTIONS)
     return evaluate_and_write(
         ground_truth,
         detections,
@@ -105,6 +104,6 @@ def _compare(
 ) -> None:
     settings = evaluation_settings(cfg)
     comparison = compare_detections(ground_truth, files, settings)
-    comparison["provenance"] = {"software": software(), **provenance, **asdict(settings)}
+    comparison["provenance"] = made_by(settings, provenance)
     write_file(output, json.dumps(comparison, indent=2) + "\n")
     logger.info("Results in %s\n%s", output, comparison_table(comparison))

@@ -8,7 +8,7 @@ from ..checkpoint.checkpoint_files import FINAL_WEIGHTS
 from ..config import config_beside
 from ..errors import UserError
 
-COMPUTATIONS = (".ts", ".onnx")
+COMPUTATIONS = (".ts", ".onnx")  # not `.pt`, which can be either
 FORMATS = (".pth", ".safetensors", ".pkl")
 
 

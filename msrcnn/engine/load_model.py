@@ -7,7 +7,9 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
 from ..checkpoint import MaskScoringCheckpointer
+from ..checkpoint.class_layers import MASKIOU_HEAD
 from ..checkpoint.load_report import LoadReport
+from ..config_by_key import WITHOUT_HEAD, changed
 from ..errors import UserError
 from .build_errors import config_errors
 from .device import on_available_device
@@ -44,10 +46,7 @@ def load_with_its_scores(
             "'%s' has no mask scores, only box scores; `msrcnn fit-scores` adds them",
             cfg.MODEL.WEIGHTS,
         )
-    plain = cfg.clone()
-    plain.defrost()
-    plain.MODEL.MASKIOU_ON = False
-    plain.freeze()
+    plain = changed(cfg, WITHOUT_HEAD)
     return plain, load_model(plain, trust_weights=trust_weights)
 
 
@@ -87,7 +86,7 @@ def _check_complete(report: LoadReport, model: torch.nn.Module) -> None:
         f"'{report.source}' lacks {len(fresh)} of the model's tensors, the first '{fresh[0]}': its "
         "output would be random. "
     )
-    head = (name for name in model.state_dict() if "maskiou_head" in name)
+    head = (name for name in model.state_dict() if name.startswith(MASKIOU_HEAD))
     if not report.remade and set(fresh) == {name for name in head if not name.endswith(UNUSED)}:
         raise NoMaskScoresError(
             f"{problem}The weights have no mask scores: add them with `msrcnn fit-scores`, or use "

@@ -2,7 +2,7 @@
 
 from detectron2.config import CfgNode
 
-from .config_values import value_of
+from ..config_by_key import value_of
 
 # Without those that a result has in other places: weights, test data, seed, limit of detections.
 KEYS = (

@@ -10,10 +10,9 @@ from torch import nn
 from ..checkpoint import load_checkpoint_file
 from ..checkpoint.checkpoint_files import load_latest
 from ..checkpoint.load_report import Mismatch, make_report
+from ..config_by_key import changed, value_of
 from ..errors import UserError
 from ..modeling.train_only import train_only
-from .config_values import value_of
-from .device import on_available_device
 from .gradient_step import scales_gradients
 from .optimizer import build_optimizer
 from .scoring_parts import register_mask_head
@@ -78,9 +77,7 @@ def _difference(cfg: CfgNode, path: str, checkpoint: dict) -> str:
     """Says in what a checkpoint differs from the training of a config; empty if in nothing."""
     if "trainer" not in checkpoint:
         return "it holds only weights, no training state"
-    cfg = on_available_device(cfg).clone()
-    cfg.defrost()
-    cfg.MODEL.DEVICE = "meta"  # shapes without memory
+    cfg = changed(cfg, {"MODEL.DEVICE": "meta"})  # shapes without memory
     register_mask_head(cfg)  # before start_run does
     with torch.device("meta"):
         model = build_model(cfg)

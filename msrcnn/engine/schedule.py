@@ -5,6 +5,7 @@ from collections.abc import Callable, Container, Sequence
 
 from detectron2.config import CfgNode
 
+from ..config_by_key import value_of
 from ..data.dataset_classes import training_images
 from ..errors import UserError
 from .config_rules import check_detections_from
@@ -120,10 +121,8 @@ def _stretch(
     if "SOLVER.STEPS" not in keep:
         solver.STEPS = tuple(whole(step * factor) for step in solver.STEPS)
     for key in ("SOLVER.MAX_ITER", DETECTIONS_FROM, *PERIODS):
-        *sections, name = key.split(".")
-        section = cfg
-        for each in sections:
-            section = section[each]
-        if key not in keep and section[name] > 0:
+        section, name = key.rsplit(".", 1)
+        value = value_of(cfg, key)
+        if key not in keep and value > 0:
             lowest = 0 if key == DETECTIONS_FROM else 1
-            section[name] = max(whole(section[name] * factor), lowest)
+            setattr(value_of(cfg, section), name, max(whole(value * factor), lowest))

@@ -7,7 +7,6 @@ from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
-from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
 from detectron2.engine.hooks import EvalHook, PeriodicCheckpointer, PeriodicWriter, PreciseBN
@@ -17,6 +16,7 @@ from detectron2.utils.env import seed_all_rng
 
 from ..atomic_file import remove_parts
 from ..checkpoint import MaskScoringCheckpointer
+from ..config_by_key import changed
 from ..data import MaskScoringDatasetMapper, TrainLoader
 from ..data.mapper import ImageMapper, NamedErrors
 from ..data.registered import check_data
@@ -60,8 +60,8 @@ class Trainer(DefaultTrainer):
             check_data(cfg, ("TRAIN", "TEST"))
         self.stops = False  # set by a hook: the training ends after the step
         cfg = on_available_device(cfg)
-        super().__init__(_with(cfg, "SOLVER.AMP.ENABLED", False))
-        self.cfg = _with(self.cfg, "SOLVER.AMP.ENABLED", cfg.SOLVER.AMP.ENABLED)  # type: ignore[has-type]
+        super().__init__(changed(cfg, {"SOLVER.AMP.ENABLED": False}))
+        self.cfg = changed(self.cfg, {"SOLVER.AMP.ENABLED": cfg.SOLVER.AMP.ENABLED})  # type: ignore[has-type]
         step = self._trainer  # type: ignore[has-type]
         self._trainer = build_gradient_step(self.cfg, step.model, step.data_loader, step.optimizer)
         # Seeds all random numbers of the training; a resumed run uses the checkpoint's seed.
@@ -211,7 +211,7 @@ class Trainer(DefaultTrainer):
         """Ends the training as if it had been meant to take this many steps."""
         if self.stops:
             self.iter = self.max_iter = steps
-            self.cfg = _with(self.cfg, "SOLVER.MAX_ITER", steps)
+            self.cfg = changed(self.cfg, {"SOLVER.MAX_ITER": steps})
             raise EndOfTraining
 
     def after_train(self) -> None:
@@ -256,15 +256,6 @@ class Trainer(DefaultTrainer):
 
 class EndOfTraining(BaseException):
     """Leaves Detectron2's loop early; it would log an ``Exception`` as an error."""
-
-
-def _with(cfg: CfgNode, key: str, value: object) -> CfgNode:
-    """Returns a copy of a config in which a key has another value."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.merge_from_list([key, value])
-    cfg.freeze()
-    return cfg
 
 
 class SameBatches(HookBase):

@@ -14,7 +14,7 @@ from .detections import Detections
 from .ground_truth import dataset_record, load_ground_truth
 from .predictions_file import save_predictions
 from .rankings import Evaluation
-from .result_files import evaluate_and_write, write_results
+from .result_files import DETECTIONS, PREDICTIONS, evaluate_and_write, write_results
 from .settings import DEFAULT_SETTINGS, EvaluationSettings
 
 PART_SIZE = 100  # images whose detections are joined
@@ -109,9 +109,8 @@ class MaskScoringEvaluator(DatasetEvaluator):
             return OrderedDict()
         detections = Detections.concatenate([part for part in gathered if part is not None])
         start = time.perf_counter()
-        folder = self._output_dir / "inference"
-        save_predictions(detections, folder / "predictions.npz", self._ground_truth)
-        write_results(detections, folder)
+        save_predictions(detections, self._output_dir / PREDICTIONS, self._ground_truth)
+        write_results(detections, self._output_dir / DETECTIONS)
         seconds = {"inference": inference, "results": time.perf_counter() - start}
         return evaluate_and_write(
             self._ground_truth,

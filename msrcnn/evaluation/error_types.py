@@ -8,7 +8,7 @@ from pycocotools.coco import COCO
 
 from .coco_metrics import detection_limit, evaluation_of_every_size
 from .detections import Detections, present
-from .ground_truth import is_federated
+from .ground_truth import is_federated, of_images
 
 IOU_THRESHOLD = 0.5  # of a correct detection
 MIN_OVERLAP = 0.1  # below it, a detection is on background
@@ -44,7 +44,7 @@ def error_types(
     limit = detection_limit(max_dets, detections)
     images = _images(ground_truth)
     rows = np.flatnonzero(np.isin(detections.image_id, images))
-    dataset = hotcoco.COCO(_of_images(ground_truth, set(images)))
+    dataset = hotcoco.COCO(of_images(ground_truth, set(images)))
     results = _load(dataset, detections.take(rows, None), iou_type, scores[rows])
     federated = is_federated(ground_truth)
     if federated:  # LVIS's limit is for all categories of an image
@@ -65,16 +65,6 @@ def _images(ground_truth: COCO) -> list[int]:
     ids = sorted(ground_truth.imgs)
     order = np.random.default_rng(SEED).permutation(len(ids))[:MAX_IMAGES]
     return sorted(ids[position] for position in order)
-
-
-def _of_images(ground_truth: COCO, images: set[int]) -> dict:
-    """Returns the part of a dataset that is about some images."""
-    content = ground_truth.dataset
-    return {
-        "images": [each for each in content["images"] if each["id"] in images],
-        "annotations": [each for each in content["annotations"] if each["image_id"] in images],
-        "categories": content["categories"],
-    }
 
 
 def _load(

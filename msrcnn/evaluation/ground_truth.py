@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+from collections import Counter
+from collections.abc import Container
 
 import pycocotools.mask as mask_util
 from detectron2.data import MetadataCatalog
@@ -96,6 +98,22 @@ def without_mask(ground_truth: COCO) -> list[int]:
     """Returns the ids of the annotations that have no mask."""
     annotations = ground_truth.dataset["annotations"]
     return [each["id"] for each in annotations if not each.get("segmentation")]
+
+
+def instances_by_category(ground_truth: COCO) -> Counter:
+    """Counts the instances of each category, without crowds."""
+    annotations = ground_truth.dataset["annotations"]
+    return Counter(each["category_id"] for each in annotations if not each["iscrowd"])
+
+
+def of_images(ground_truth: COCO, images: Container[int]) -> dict:
+    """Returns the part of a dataset's content that is about some images."""
+    content = ground_truth.dataset
+    return {
+        **content,
+        "images": [each for each in content["images"] if each["id"] in images],
+        "annotations": [each for each in content["annotations"] if each["image_id"] in images],
+    }
 
 
 def is_federated(ground_truth: COCO) -> bool:

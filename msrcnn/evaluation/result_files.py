@@ -21,7 +21,7 @@ from .bootstrap import too_few_images
 from .coco_metrics import METRICS
 from .detections import Detections
 from .garbage import no_garbage_collection
-from .ground_truth import has_annotations
+from .ground_truth import has_annotations, instances_by_category
 from .rankings import AP_LABELS, Evaluation, add_interval, evaluate_detections, metrics_table
 from .settings import DEFAULT_SETTINGS, EvaluationSettings
 
@@ -29,7 +29,14 @@ logger = logging.getLogger(__name__)
 
 EVALUATION = "evaluation.json"
 PER_CLASS = "per_class.csv"
+DETECTIONS = "inference"  # folder of the detections
+PREDICTIONS = f"{DETECTIONS}/predictions.npz"
 CHUNK_SIZE = 10_000  # detections converted to JSON at a time
+
+
+def made_by(settings: EvaluationSettings, inputs: dict) -> dict:
+    """Returns what made a result: software, command, inputs and settings."""
+    return {"software": software(), "command": command(), **inputs, **asdict(settings)}
 
 
 @no_garbage_collection()
@@ -95,7 +102,7 @@ def evaluate_and_write(
         logger.info(
             "The dataset has no annotations, so its metrics cannot be computed here. Submit %s "
             "to the evaluation server of the dataset.",
-            output_dir / "inference" / "coco_results_*.json",
+            output_dir / DETECTIONS / "coco_results_*.json",
         )
         return OrderedDict()
     evaluation = evaluate_detections(
@@ -114,12 +121,7 @@ def evaluate_and_write(
             )
         add_interval(evaluation, settings)
     summary["seconds"] = {**(seconds or {}), **summary["seconds"]}
-    summary["provenance"] = {
-        "software": software(),
-        "command": command(),
-        **(provenance or {}),
-        **asdict(settings),
-    }
+    summary["provenance"] = made_by(settings, provenance or {})
     path = output_dir / EVALUATION
     write_file(path, json.dumps(summary, indent=2) + "\n")
     write_per_class(evaluation, output_dir / PER_CLASS)
@@ -169,10 +171,7 @@ def write_per_class(evaluation: Evaluation, path: Path) -> None:
         evaluation: the evaluation.
         path: the file to write; its folder is created if missing.
     """
-    instances = dict.fromkeys(evaluation.ground_truth.cats, 0)
-    for annotation in evaluation.ground_truth.dataset["annotations"]:
-        if not annotation["iscrowd"]:
-            instances[annotation["category_id"]] += 1
+    instances = instances_by_category(evaluation.ground_truth)
     table = io.StringIO()
     writer = csv.writer(table)
     writer.writerow(["ranking", "category_id", "category", "instances", *METRICS])

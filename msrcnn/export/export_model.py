@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..atomic_file import write_file
+from ..config_by_key import changed
 from ..engine import load_with_its_scores
 from ..errors import UserError
 from .exportable import check_exportable, check_layers
@@ -77,9 +78,7 @@ def export_model(
         )
     graph.require()
     if graph.any_device:
-        cfg = cfg.clone()
-        cfg.defrost()
-        cfg.MODEL.DEVICE = "cpu"
+        cfg = changed(cfg, {"MODEL.DEVICE": "cpu"})
     check_exportable(cfg, model_format)
     cfg, loaded = load_with_its_scores(cfg, trust_weights=trust_weights)
     model = SingleImage(loaded)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..escaping import one_line
 
 Run = Callable[[Tensor], dict[str, Tensor]]  # from an image to the outputs of SingleImage
 
@@ -56,9 +57,9 @@ def _run(found: Run, image: Tensor) -> dict[str, Tensor]:
     try:
         return found(image)
     except Exception as error:  # whatever a runtime raises
-        reason = " ".join(str(error).split())
         raise UserError(
-            f"nothing was exported: the exported model fails on a test picture: {reason}"
+            "nothing was exported: the exported model fails on a test picture: "
+            f"{one_line(str(error))}"
         ) from error
 
 

@@ -13,7 +13,7 @@ from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import Instances
 from PIL import Image
 
-from ..config import flatten
+from ..config_by_key import flatten
 from ..data.image_values import EIGHT_BITS, picture_problem
 from ..engine import load_with_its_scores, prepare_model_config
 from ..engine.device import inference_dtype

@@ -1,13 +1,13 @@
 """Compares finished runs with published results."""
 
-import json
 import statistics
 from pathlib import Path
 
 from detectron2.config import CfgNode
 from tabulate import tabulate
 
-from ..config import flatten, load_config
+from ..config import RUN_CONFIG, load_config
+from ..config_by_key import NO_EFFECT, differences
 from ..engine import prepare_config
 from ..engine.schedule import scale_schedule
 from ..errors import UserError
@@ -18,28 +18,19 @@ from ..evaluation import (
     student_interval,
     too_few_images,
 )
-from ..evaluation.result_files import EVALUATION
+from ..evaluation.result_files import EVALUATION, PREDICTIONS
+from ..evaluation.settings import DEFAULT_SETTINGS
 from ..json_file import read_json_object
 from .numbers import DATASET, FOLDER, IMAGES, Published, load_published
 
 # Beginnings of config keys that do not make another training.
 MAY_DIFFER = (
-    *(
-        "OUTPUT_DIR",
-        "WANDB",
-        "SEED",
-        "VERSION",
-        "VIS_PERIOD",
-        "CUDNN_BENCHMARK",
-        "DATALOADER.NUM_WORKERS",
-    ),
-    *("MODEL.DEVICE", "SOLVER.CHECKPOINT_", "SOLVER.KEEP_BEST", "SOLVER.REFERENCE_WORLD_SIZE"),
-    *("TEST.EVAL_PERIOD", "TEST.BOOTSTRAP", "TEST.COCO_ENGINE", "DATASETS.TEST"),
-    "DATASETS.CLASS_NAMES",  # follow from DATASETS.TRAIN
+    *NO_EFFECT,
+    *("SEED", "VERSION", "VIS_PERIOD", "CUDNN_BENCHMARK", "SOLVER.KEEP_BEST"),
+    *("SOLVER.REFERENCE_WORLD_SIZE", "DATASETS.TEST"),
+    *("TEST.EVAL_PERIOD", "TEST.BOOTSTRAP", "TEST.COCO_ENGINE"),
 )
-SAMPLES = 1000  # of the bootstrap
 EVALUATE_AGAIN = "evaluate the run again"
-EXACT_SCALING = 1e-9  # relative difference of a scaled learning rate by rounding
 
 
 def compare_with_published(folders: list[Path], config: str | None = None) -> dict:
@@ -63,10 +54,10 @@ def compare_with_published(folders: list[Path], config: str | None = None) -> di
             val, or there is nothing published to compare with.
     """
     folders = list({folder.resolve(): folder for folder in folders}.values())  # each run once
-    cfgs = [load_config(_existing(folder / "config.yaml")) for folder in folders]
+    cfgs = [load_config(_existing(folder / RUN_CONFIG)) for folder in folders]
     evaluations = [_read_evaluation(folder, cfg) for folder, cfg in zip(folders, cfgs)]
     for folder, cfg in zip(folders[1:], cfgs[1:]):
-        if differing := _differences(cfgs[0], cfg):
+        if differing := differences(cfgs[0], cfg, MAY_DIFFER):
             raise UserError(
                 f"{folder} is another training than {folders[0]}: they differ in "
                 f"{', '.join(differing)}; give runs that differ in their seed at most"
@@ -99,7 +90,7 @@ def compare_with_published(folders: list[Path], config: str | None = None) -> di
             )
     return {
         "config": config,
-        "differences": _differences(cfgs[0], _as_trained(config, cfgs[0])),
+        "differences": differences(cfgs[0], _as_trained(config, cfgs[0]), MAY_DIFFER),
         "images": evaluations[0]["images"],
         "over": "images" if len(folders) == 1 else "runs",
         "results": rows,
@@ -153,22 +144,6 @@ def _value(content: object, name: str) -> object:
     return content
 
 
-def _differences(cfg: CfgNode, other: CfgNode) -> dict[str, list]:
-    """Returns the keys in which two trainings differ, with both values."""
-    ours, theirs = flatten(cfg), flatten(other)
-    return {
-        key: [ours.get(key), theirs.get(key)]
-        for key in sorted({*ours, *theirs})
-        if not key.startswith(MAY_DIFFER) and not _equal(ours.get(key), theirs.get(key))
-    }
-
-
-def _equal(ours: object, theirs: object) -> bool:
-    if isinstance(ours, float) and isinstance(theirs, float):
-        return abs(ours - theirs) <= EXACT_SCALING * max(abs(ours), abs(theirs))
-    return json.dumps(ours) == json.dumps(theirs)  # a tuple in a file becomes a list
-
-
 def _as_trained(config: str, cfg: CfgNode) -> CfgNode:
     """Returns a published config at the batch size of a run, with the schedule scaled to it."""
     expected = prepare_config(f"{FOLDER}/{config}.yaml")
@@ -190,7 +165,7 @@ def _find_config(cfg: CfgNode, published: list[Published], config: str | None) -
     kind = "ms_rcnn" if cfg.MODEL.MASKIOU_ON else "mask_rcnn"
     return min(
         (name for name in known if name.startswith(kind)),
-        key=lambda name: len(_differences(cfg, _as_trained(name, cfg))),
+        key=lambda name: len(differences(cfg, _as_trained(name, cfg), MAY_DIFFER)),
     )
 
 
@@ -199,7 +174,7 @@ def _interval(
 ) -> list[float] | None:
     if len(folders) > 1:
         return student_interval(aps)
-    path = _existing(folders[0] / "inference" / "predictions.npz")
+    path = _existing(folders[0] / PREDICTIONS)
     ground_truth, mask_scores = load_ground_truth(DATASET), ranking == "segm_mask_score"
     detections = load_predictions(path, ground_truth)
     return ap_interval(
@@ -208,7 +183,7 @@ def _interval(
         "bbox" if ranking == "bbox" else "segm",
         detections.mask_score if mask_scores else detections.score,
         max_dets=cfg.TEST.DETECTIONS_PER_IMAGE,
-        samples=SAMPLES,
+        samples=DEFAULT_SETTINGS.bootstrap,
     )
 
 

@@ -4,14 +4,14 @@ from detectron2.config import CfgNode
 from pycocotools.coco import COCO
 from torch import nn
 
-from ..config import flatten
+from ..checkpoint.class_layers import MASKIOU_HEAD
+from ..config_by_key import flatten
 from ..data.images_digest import images_digest
 from ..engine.hashing import json_digest, weights_digest
 from ..modeling import ROI_MASKIOU_HEAD_REGISTRY
 from .fit import fit_seed
 from .sample_cache import SMALL
 
-HEAD = "roi_heads.mask_head.maskiou_head."
 # Of this version of msrcnn; earlier ones had areas in pixels of the image, and no key of images.
 COLUMNS = [*SMALL, "areas of the input", "images"]
 
@@ -25,7 +25,9 @@ def cache_key(cfg: CfgNode, model: nn.Module, ground_truth: COCO) -> dict[str, s
         ground_truth: annotations of the images.
     """
     weights = {
-        name: tensor for name, tensor in model.state_dict().items() if not name.startswith(HEAD)
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if not name.startswith(MASKIOU_HEAD)
     }
     return {
         "columns": json_digest(COLUMNS),

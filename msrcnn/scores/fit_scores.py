@@ -16,17 +16,20 @@ from torch import nn
 
 from ..atomic_file import write_file
 from ..checkpoint import MaskScoringCheckpointer
+from ..checkpoint.checkpoint_files import FIT_RECORD, FITTED
+from ..checkpoint.class_layers import MASKIOU_HEAD
 from ..config import load_config
+from ..config_by_key import WITHOUT_HEAD, changed
 from ..engine import Trainer
 from ..engine.device import on_available_device
 from ..engine.load_model import load_model
 from ..errors import UserError
-from ..evaluation.ground_truth import dataset_record, index_dataset
+from ..evaluation.ground_truth import dataset_record, index_dataset, of_images
 from ..modeling.fast_inference import fast_inference
 from ..modeling.mask_score import mask_score
 from ..modeling.maskiou_head import has_training
 from ..provenance import file_record, software
-from .cache_key import HEAD, cache_key
+from .cache_key import cache_key
 from .calibration import Calibration, fit_calibration, right_masks
 from .core_processes import share_among_cores
 from .exponents import Exponents, choose_exponents, choose_free_exponent
@@ -37,10 +40,8 @@ from .sample_pass import collect_samples, sample_parts
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS = "model_fitted"  # .pth, and .yaml beside it
 FEW_IMAGES = 20  # held-out images, with fewer of which choices are a matter of chance
 CACHE = "samples"  # folder of the cache in OUTPUT_DIR; in a sweep, in that of the detector
-RECORD = "fit.json"  # written last, when the fit is done
 # Config keys that the fit uses unless others are given; the paper's training has other ones.
 FIT_DEFAULTS = (
     *("MODEL.MASKIOU_ON", True, "MODEL.ROI_MASKIOU_HEAD.SAMPLES", "detections"),
@@ -126,7 +127,7 @@ class ScoreFit:
         self._ground_truth = self._data.ground_truth
         if 0 < cfg.SOLVER.FIT_IMAGES < len(self._ground_truth.imgs):
             drawn = draw_images(self._ground_truth.imgs, cfg.SOLVER.FIT_IMAGES, fit_seed(cfg))
-            self._ground_truth = of_images(self._ground_truth, drawn)
+            self._ground_truth = _part(self._ground_truth, drawn)
         self.cache = SampleCache(cache_dir, cache_key(cfg, self._model, self._ground_truth))
 
     def collect(self, cache_gb: float = CACHE_GB) -> None:
@@ -182,7 +183,7 @@ class ScoreFit:
         """
         if not self._cfg.DATASETS.TEST:
             return OrderedDict()
-        fitted = load_config(self._output_dir / f"{WEIGHTS}.yaml")
+        fitted = load_config(self._output_dir / f"{FITTED}.yaml")
         return Trainer.test(fitted, load_model(fitted))
 
     def _fit(self) -> None:
@@ -193,7 +194,7 @@ class ScoreFit:
         result = fit_head(head, self.cache, cfg, ~of_held_out, held_out)
         rows = np.flatnonzero(held_out)
         detections = self.cache.detections.take(rows, images)
-        truth = of_images(self._ground_truth, images)
+        truth = _part(self._ground_truth, images)
         configured = cfg.MODEL.ROI_MASKIOU_HEAD
         best = Exponents(configured.SCORE_EXPONENT, configured.CONFIDENCE_EXPONENT)
         free, aps = cfg.TEST.CONFIDENCE_EXPONENT, {}
@@ -222,7 +223,7 @@ class ScoreFit:
                 "seed": fit_seed(cfg),
             },
         }
-        write_file(self._output_dir / RECORD, json.dumps(record, indent=2) + "\n")
+        write_file(self._output_dir / FIT_RECORD, json.dumps(record, indent=2) + "\n")
 
     def _held_out_images(self) -> np.ndarray:
         """Returns the ids of the images that the fit is not trained on.
@@ -251,15 +252,12 @@ def build_with_fresh_head(cfg, *, trust_weights: bool = False) -> nn.Module:
     Raises:
         UserError: if the weights are not those of the whole detector.
     """
-    plain = cfg.clone()
-    plain.defrost()
-    plain.MODEL.MASKIOU_ON = False
-    detector = load_model(plain, trust_weights=trust_weights)
+    detector = load_model(changed(cfg, WITHOUT_HEAD), trust_weights=trust_weights)
     torch.manual_seed(fit_seed(cfg))
     model = build_model(on_available_device(cfg)).eval()
     missing, unexpected = model.load_state_dict(detector.state_dict(), strict=False)
     assert not unexpected, unexpected
-    assert all(name.startswith(HEAD) for name in missing), missing
+    assert all(name.startswith(MASKIOU_HEAD) for name in missing), missing
     return model
 
 
@@ -291,16 +289,8 @@ def draw_images(images: Iterable[int], number: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng([seed, len(ids)]).choice(ids, number, replace=False))
 
 
-def of_images(ground_truth: COCO, image_ids: np.ndarray) -> COCO:
-    """Returns the part of a dataset that some images make up."""
-    kept, content = set(image_ids.tolist()), ground_truth.dataset
-    return index_dataset(
-        {
-            **content,
-            "images": [image for image in content["images"] if image["id"] in kept],
-            "annotations": [a for a in content["annotations"] if a["image_id"] in kept],
-        }
-    )
+def _part(ground_truth: COCO, images: np.ndarray) -> COCO:
+    return index_dataset(of_images(ground_truth, set(images.tolist())))
 
 
 def _write(
@@ -313,12 +303,12 @@ def _write(
 ) -> None:
     """Writes the checkpoint and its config."""
     names = cfg.DATASETS.CLASS_NAMES
-    MaskScoringCheckpointer(model, str(output_dir), class_names=names).save(WEIGHTS)
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.WEIGHTS = f"{WEIGHTS}.pth"
-    cfg.MODEL.ROI_MASKIOU_HEAD.SCORE_EXPONENT = exponents.score
-    cfg.MODEL.ROI_MASKIOU_HEAD.CONFIDENCE_EXPONENT = exponents.confidence
-    cfg.MODEL.ROI_MASKIOU_HEAD.CALIBRATION = tuple(calibration or ())
-    cfg.TEST.CONFIDENCE_EXPONENT = free
-    write_file(output_dir / f"{WEIGHTS}.yaml", cfg.dump())
+    MaskScoringCheckpointer(model, str(output_dir), class_names=names).save(FITTED)
+    fitted = {
+        "MODEL.WEIGHTS": f"{FITTED}.pth",
+        "MODEL.ROI_MASKIOU_HEAD.SCORE_EXPONENT": exponents.score,
+        "MODEL.ROI_MASKIOU_HEAD.CONFIDENCE_EXPONENT": exponents.confidence,
+        "MODEL.ROI_MASKIOU_HEAD.CALIBRATION": tuple(calibration or ()),
+        "TEST.CONFIDENCE_EXPONENT": free,
+    }
+    write_file(output_dir / f"{FITTED}.yaml", changed(cfg, fitted).dump())

@@ -7,6 +7,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 
 from ..checkpoint.checkpoint_files import FINAL_WEIGHTS
+from ..config_by_key import WITHOUT_HEAD, changed
 from ..engine import Processes, launch_processes, run, scale_schedule, start_run
 from ..engine.keep_best import NAME as BEST
 from ..engine.keep_best import check_data_of_best
@@ -57,12 +58,8 @@ def training_config(cfg: CfgNode) -> CfgNode:
     """
     if not cfg.SOLVER.FIT_SCORES:
         return cfg
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.MASKIOU_ON, cfg.MODEL.ROI_MASK_HEAD.RANK_BY = False, "box_score"
-    if not cfg.TEST.EVAL_PERIOD:
-        cfg.DATASETS.TEST = ()
-    return cfg
+    no_test = {} if cfg.TEST.EVAL_PERIOD else {"DATASETS.TEST": ()}
+    return changed(cfg, {**WITHOUT_HEAD, **no_test})
 
 
 def detector_weights(folder: Path, cfg: CfgNode) -> Path:
@@ -80,9 +77,7 @@ def detector_weights(folder: Path, cfg: CfgNode) -> Path:
 
 def _fit(cfg: CfgNode) -> None:
     cfg = start_run(cfg, eval_only=True)  # writes the config with the weights before the training
-    cfg.defrost()
-    cfg.MODEL.WEIGHTS = str(detector_weights(Path(cfg.OUTPUT_DIR), cfg))
-    cfg.freeze()
+    cfg = changed(cfg, {"MODEL.WEIGHTS": str(detector_weights(Path(cfg.OUTPUT_DIR), cfg))})
     try:
         with log_after_training(Path(cfg.OUTPUT_DIR), cfg.SOLVER.MAX_ITER) as results:
             results.update(fit_scores(cfg))

@@ -8,12 +8,12 @@ from pathlib import Path
 from detectron2.config import CfgNode
 
 from ..checkpoint import load_checkpoint_file
+from ..checkpoint.checkpoint_files import FITTED
 from ..engine.evaluators import output_folder
 from ..engine.keep_best import NAME as BEST
 from ..evaluation.rankings import AP_LABELS
 from ..evaluation.result_files import EVALUATION
 from ..json_file import read_json_object
-from .fit_scores import WEIGHTS as FITTED
 from .train_and_fit import detector_weights
 
 SHOWN = ("bbox", "segm_box_score", "segm_mask_score")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..evaluation import Evaluation
+from ..evaluation.ground_truth import instances_by_category
 from ..evaluation.rankings import AP_LABELS, COMPARED
 from .html import Content, element, row, table
-from .report_parts import instances_by_category
 from .text import counted, number, signed
 
 MAX_EXPANDED_CLASSES = 20  # longer tables of classes are collapsed
@@ -19,7 +19,7 @@ def class_section(evaluation: Evaluation) -> list[Content]:
     """
     rankings = ["bbox", *(name for name in COMPARED if name in evaluation.precision)]
     with_gain = set(COMPARED) <= set(rankings)
-    instances = instances_by_category(evaluation)
+    instances = instances_by_category(evaluation.ground_truth)
     classes = []
     for index, category in enumerate(evaluation.precision["bbox"].categories):
         ap = [evaluation.precision[name].of_category(index)["AP"] for name in rankings]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..atomic_file import write_file
 from ..evaluation import Evaluation
+from ..evaluation.ground_truth import instances_by_category
 from .ap_section import ap_section
 from .class_section import class_section
 from .confusion_section import confusion_section
@@ -18,9 +19,11 @@ from .plot_style import to_png
 from .plots import draw_figures
 from .provenance_section import provenance_section, seconds_section
 from .quality_section import quality_section
-from .report_parts import instances_by_category
 from .sample_section import sample_section
 from .text import counted
+
+REPORT = "report.html"
+PLOTS = "plots"  # folder of PNG files
 
 
 def write_report(
@@ -44,7 +47,7 @@ def write_report(
     output_dir = Path(output_dir)
     plots = {name: to_png(figure) for name, figure in draw_figures(evaluation).items()}
     for name, content in plots.items():
-        write_file(output_dir / "plots" / f"{name}.png", content)
+        write_file(output_dir / PLOTS / f"{name}.png", content)
     main = element(
         "main",
         element("h1", title),
@@ -61,7 +64,7 @@ def write_report(
         *provenance_section(evaluation),
         *seconds_section(evaluation.summary["seconds"]),
     )
-    write_file(output_dir / "report.html", page(title, element("body", main)))
+    write_file(output_dir / REPORT, page(title, element("body", main)))
     return plots
 
 
@@ -69,7 +72,9 @@ def _facts(evaluation: Evaluation) -> str:
     return ", ".join(
         [
             counted(evaluation.summary["images"], "image", "images"),
-            counted(sum(instances_by_category(evaluation).values()), "instance", "instances"),
+            counted(
+                instances_by_category(evaluation.ground_truth).total(), "instance", "instances"
+            ),
             counted(len(evaluation.ground_truth.cats), "class", "classes"),
             counted(len(evaluation.detections), "detection", "detections"),
         ]

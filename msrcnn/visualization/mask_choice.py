@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..evaluation import Evaluation
+from ..evaluation.ground_truth import instances_by_category
 
 NUM_MASKS = 8  # in each group of the gallery
 MAX_PER_IMAGE = 2  # so that one unusual image does not fill the gallery
@@ -71,8 +72,7 @@ def most_overrated(evaluation: Evaluation) -> list[RankedMask]:
 
 
 def _best_by_box_score(evaluation: Evaluation) -> np.ndarray:
-    annotations = evaluation.ground_truth.dataset["annotations"]
-    num_instances = sum(not annotation["iscrowd"] for annotation in annotations)
+    num_instances = instances_by_category(evaluation.ground_truth).total()
     by_box_score = np.argsort(-evaluation.scores["segm_box_score"], kind="stable")
     return by_box_score[:num_instances]
 

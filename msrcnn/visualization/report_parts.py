@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections import Counter
 
 import numpy as np
 from PIL import Image
@@ -19,12 +18,6 @@ JPEG_QUALITY = 80
 def class_name(evaluation: Evaluation, category_id: int) -> str:
     """Returns the name of a category, as text."""
     return str(evaluation.ground_truth.cats[int(category_id)]["name"])
-
-
-def instances_by_category(evaluation: Evaluation) -> Counter:
-    """Number of instances of each category, without crowds."""
-    annotations = evaluation.ground_truth.dataset["annotations"]
-    return Counter(a["category_id"] for a in annotations if not a["iscrowd"])
 
 
 def plot_figures(plots: dict[str, bytes], captions: dict[str, str]) -> Element | None:

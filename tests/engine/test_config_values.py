@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msrcnn.config import flatten, load_config
+from msrcnn.config import load_config
+from msrcnn.config_by_key import flatten, value_of
 from msrcnn.engine import Trainer, check_config
-from msrcnn.engine.config_values import ABOVE_0, CHOICES, NORMS, RANGES, _numbers, value_of
+from msrcnn.engine.config_values import ABOVE_0, CHOICES, NORMS, RANGES, _numbers
 from msrcnn.engine.load_model import load_model
 from msrcnn.errors import UserError
 

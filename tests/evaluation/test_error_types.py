@@ -5,6 +5,7 @@ from pycocotools.coco import COCO
 from square_scene import detections, ground_truth
 
 from msrcnn.evaluation import EvaluationSettings, error_types, evaluate_detections
+from msrcnn.evaluation.ground_truth import of_images
 
 COUNTS = {"Cls": 1, "Loc": 1, "Both": 0, "Dupe": 1, "Bkg": 2, "Miss": 1}
 
@@ -57,7 +58,7 @@ def test_large_datasets_are_sampled(shapes_root, monkeypatch, iou_type):
     # As of a dataset of these images alone.
     images = error_types._images(dataset)
     small = COCO()
-    small.dataset = error_types._of_images(dataset, set(images))
+    small.dataset = of_images(dataset, set(images))
     small.createIndex()
     rows = np.flatnonzero(np.isin(found.image_id, images))
     taken = found.take(rows, np.array(images))

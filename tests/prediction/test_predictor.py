@@ -199,6 +199,7 @@ def test_a_checkpoint_from_before_the_fit_has_box_scores(cfg, build, tmp_path, c
     head = cfg.MODEL.ROI_MASKIOU_HEAD
     head.INPUT_SCALARS = fitted
     head.CALIBRATION = (2.0, 0.5) if fitted else ()
+    cfg.MODEL.ROI_MASK_HEAD.RANK_BY = "mask_score"
     config = cfg.dump()
     cfg.MODEL.MASKIOU_ON, head.INPUT_SCALARS, head.CALIBRATION = False, False, ()
     DetectionCheckpointer(build(cfg), str(tmp_path)).save("model_best")
@@ -209,6 +210,7 @@ def test_a_checkpoint_from_before_the_fit_has_box_scores(cfg, build, tmp_path, c
     assert not found.instances.has("mask_scores")
     exported = yaml.safe_load(export_weights(predict.cfg, tmp_path / "m.pth").read_text())
     assert exported["MODEL"]["MASKIOU_ON"] is False
+    assert Predictor(tmp_path / "m.pth", device="cpu")(np.zeros((40, 60, 3), np.uint8)) is not None
 
 
 def test_a_head_that_is_there_in_part_is_not_left_out(cfg, build, tmp_path):

@@ -14,19 +14,21 @@ from detectron2.data.datasets import register_coco_instances
 from PIL import Image
 
 from msrcnn.checkpoint import MaskScoringCheckpointer
+from msrcnn.checkpoint.class_layers import MASKIOU_HEAD
 from msrcnn.config import load_config
 from msrcnn.engine import Trainer
 from msrcnn.engine.load_model import load_model
 from msrcnn.errors import UserError
 from msrcnn.evaluation import load_ground_truth
+from msrcnn.evaluation.ground_truth import of_images
 from msrcnn.evaluation.mask_quality import on_incomplete, true_maskiou
 from msrcnn.modeling.mask_scalars import SCALARS
 from msrcnn.scores import FIT_DEFAULTS, fit_scores
-from msrcnn.scores.cache_key import HEAD, cache_key, cache_name
+from msrcnn.scores.cache_key import cache_key, cache_name
 from msrcnn.scores.calibration import Calibration
 from msrcnn.scores.exponents import Exponents, choose_exponents, choose_free_exponent
 from msrcnn.scores.fit import SampleRows, fit_head
-from msrcnn.scores.fit_scores import ScoreFit, build_with_fresh_head, draw_images, of_images
+from msrcnn.scores.fit_scores import ScoreFit, build_with_fresh_head, draw_images
 from msrcnn.scores.sample_cache import SampleCache
 from msrcnn.scores.sample_pass import collect_samples
 from msrcnn.scores.view_mapper import ViewMapper
@@ -76,7 +78,7 @@ def cfg(tiny_cfg, detector, shapes_root, tmp_path):
 
 def head_of(path):
     weights = torch.load(path, weights_only=True)["model"]
-    return {name: tensor for name, tensor in weights.items() if name.startswith(HEAD)}
+    return {name: tensor for name, tensor in weights.items() if name.startswith(MASKIOU_HEAD)}
 
 
 @pytest.mark.slow
@@ -349,7 +351,7 @@ def test_weights_of_a_joint_head_are_ignored_whatever_their_shape(cfg, build, tm
     head = model.roi_heads.mask_head.maskiou_head
     assert head.fcs[0].in_features == 64 * 7 * 7 + len(SCALARS)
     for name, tensor in joint.state_dict().items():
-        if not name.startswith(HEAD):
+        if not name.startswith(MASKIOU_HEAD):
             assert torch.equal(model.state_dict()[name], tensor)
 
 
@@ -547,9 +549,10 @@ def test_images_are_drawn_by_seed(shapes_root):
     assert len(set(drawn.tolist())) == 3
     assert drawn.tolist() == draw_images(ground_truth.imgs, 3, seed=1).tolist()
     assert drawn.tolist() != draw_images(ground_truth.imgs, 3, seed=2).tolist()
-    part = of_images(ground_truth, drawn)
-    assert sorted(part.imgs) == drawn.tolist()
-    assert all(a["image_id"] in part.imgs for a in part.dataset["annotations"])
+    part = of_images(ground_truth, set(drawn.tolist()))
+    assert sorted(image["id"] for image in part["images"]) == drawn.tolist()
+    found = {annotation["image_id"] for annotation in part["annotations"]}
+    assert found == {a["image_id"] for a in ground_truth.anns.values()} & set(drawn.tolist())
 
 
 def test_exponents_that_rank_best_are_chosen(shapes_root):

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ...config import get_config_file, get_msrcnn_cfg
 from ...errors import UserError
-from .files import CheckpointFile, read_checkpoint, write_checkpoint, write_config
+from ..write_weights import check_weights_name, write_weights
+from .files import CheckpointFile, read_checkpoint, write_config
 from .maskscoring_rcnn import MaskScoringRCNN
 from .mmdet import MMDetection
 from .source import SourceModel
@@ -106,7 +107,8 @@ def convert_checkpoint(
 
     Args:
         path: the checkpoint to convert.
-        output: the checkpoint to write, ``*.pth``. The config is written next to it, ``*.yaml``.
+        output: the checkpoint to write, ``.pth`` or ``.safetensors``. The config is written next to
+            it, ``*.yaml``.
         source, style, bn_eps, all_classes: see :func:`convert_weights`.
         trusted: also load a file that contains more than data, and run the code in it.
 
@@ -117,8 +119,7 @@ def convert_checkpoint(
         UserError: if ``path`` cannot be loaded or converted, if ``output`` is not a valid file
             name, or if the checkpoint or the config cannot be written.
     """
-    if output.suffix != ".pth":
-        raise UserError(f"'{output}': the output file name must end in .pth")
+    check_weights_name(output)
     if output.resolve() == path.resolve():
         raise UserError(f"'{output}' is the file to convert: choose another name for the output")
     file = read_checkpoint(path, trusted=trusted)
@@ -127,7 +128,7 @@ def convert_checkpoint(
     except UserError as error:
         raise UserError(f"'{path}': {error}") from error
     converted.config["MODEL"]["WEIGHTS"] = output.name
-    write_checkpoint(output, converted.parameters, f"msrcnn, converted from {source}")
+    write_weights(output, converted.parameters)
     comment = f"{converted.description}\nWritten by msrcnn convert --from {source}."
     write_config(output.with_suffix(".yaml"), converted.config, comment)
     return converted

@@ -1,10 +1,8 @@
-"""Reads checkpoints of other libraries, and writes checkpoints and configs for Detectron2."""
+"""Reads checkpoints of other libraries, and writes configs for Detectron2."""
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import yaml
 from torch import Tensor
 
@@ -59,17 +57,6 @@ def _config_text(meta) -> str:
     """Returns the config in an mmdetection file's ``meta``: ``config`` in 2.x, ``cfg`` in 3.x."""
     meta = meta if isinstance(meta, dict) else {}
     return str(meta.get("cfg", meta.get("config", "")))
-
-
-def write_checkpoint(path: Path, parameters: dict[str, Tensor], author: str) -> None:
-    """Writes weights in the format of Detectron2's checkpointer, with the model's exact names.
-
-    Raises:
-        UserError: if the file cannot be written.
-    """
-    content = io.BytesIO()
-    torch.save({"model": parameters, "__author__": author}, content)
-    write_file(path, content.getvalue())
 
 
 def write_config(path: Path, config: dict, comment: str) -> None:

@@ -11,12 +11,11 @@ from torch import Tensor
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from ...errors import UserError
-from ..class_layers import CLASSIFIER
+from ..class_layers import CLASSIFIER, MASKIOU_HEAD
 from ..expected_images import ImageInput
 from ..torchvision_weights import convert_torchvision_resnet
 from .class_order import BackgroundLast
 
-MASKIOU_HEAD = "roi_heads.mask_head.maskiou_head"
 # By type of block and number of blocks per stage.
 DEPTHS = {
     (BasicBlock, (2, 2, 2, 2)): 18,

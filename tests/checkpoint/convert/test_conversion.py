@@ -281,7 +281,7 @@ def test_nothing_is_written_if_the_conversion_fails(tmp_path):
 def test_invalid_file_names(tmp_path):
     path = tmp_path / "theirs.pth"
     path.touch()
-    with pytest.raises(UserError, match=r"ours\.pkl': the output file name must end in \.pth"):
+    with pytest.raises(UserError, match=r"ours\.pkl': the file name must end in \.pth"):
         convert_checkpoint(path, tmp_path / "ours.pkl", "mmdet")
     with pytest.raises(UserError, match="is the file to convert"):
         convert_checkpoint(path, tmp_path / "new" / ".." / "theirs.pth", "mmdet")
