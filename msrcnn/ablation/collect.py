@@ -17,7 +17,8 @@ from ..evaluation.matching import match_detections
 from ..evaluation.result_files import PREDICTIONS
 from ..json_file import read_json_object
 from .breakdown import breakdown
-from .plan import RESULT, Plan, Run, describe
+from .description import describe
+from .plan import RESULT, Plan, Run
 from .record_schema import record_problem
 from .sweep import FULL
 

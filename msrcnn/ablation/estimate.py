@@ -15,8 +15,9 @@ from ..engine.device import on_available_device
 from ..engine.gradient_step import build_gradient_step
 from ..engine.result_records import hardware
 from ..scores.sample_cache import is_complete
+from .description import describe
 from .job import progress
-from .plan import Plan, Run, describe
+from .plan import Plan, Run
 from .sweep import DETECTOR
 
 STEPS = 4  # timed, except for the first

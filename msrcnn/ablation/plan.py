@@ -1,7 +1,7 @@
 """From a sweep file to the runs that it asks for, each with its complete, checked config."""
 
 import difflib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from torch import nn
 from ..benchmark.cost import head_costs
 from ..config import MERGE_ERRORS, load_config
 from ..config_by_key import WITHOUT_HEAD, changed, differences, flatten
-from ..data.custom import is_custom_dataset
 from ..data.registered import checked_dataset
 from ..engine import prepare_config, scale_schedule
 from ..engine.keep_best import check_data_of_best
@@ -22,7 +21,7 @@ from ..errors import UserError
 from ..scores.cache_key import cache_name
 from ..scores.fit_scores import CACHE
 from .digest import digest
-from .sweep import DETECTOR, FULL, Protocol, Sweep
+from .sweep import DETECTOR, Protocol, Sweep
 
 HEAD = ("maskiou_head",)  # SOLVER.TRAIN_ONLY of a run that trains the head alone
 CHECKPOINT_MINUTES = 5  # at most, so that an interruption costs little
@@ -355,51 +354,3 @@ def _check_joint_head(cfg: CfgNode, detector: CfgNode) -> None:
             "the protocol is 'joint': a variant without SOLVER.FIT_SCORES True is evaluated with "
             "the MaskIoU head of the detector, so MODEL.ROI_MASKIOU_HEAD must be that of the base"
         )
-
-
-def describe(plan: Plan) -> str:
-    """Returns a sentence about the runs of a plan, for tables and terminals."""
-    runs = [run for runs in plan.variants.values() for run in runs.values()]
-    dataset = runs[0].cfg.DATASETS.TEST[0]
-    trained = [run.cfg.SOLVER for run in runs if run.trains and not run.fits]
-    fitted = [run.cfg.SOLVER for run in runs if run.fits]
-    steps, how = [], []
-    if trained:
-        how.append("trained on images")
-        numbers = [(solver.MAX_ITER, solver.IMS_PER_BATCH) for solver in trained]
-        number, batch = map(_range, zip(*numbers))
-        steps.append(f"{_at_most(trained)}{number} steps of {batch} images")
-    if fitted:
-        how.append("fitted to detections")
-        numbers = [(solver.FIT_MAX_ITER, solver.FIT_BATCH) for solver in fitted]
-        steps.append("{} steps of {} detections".format(*map(_range, zip(*numbers))))
-    seeds = len(plan.protocol.seeds)
-    parts = [
-        f"{'Full' if plan.protocol_name == FULL else 'Quick'} protocol ({plan.protocol.base}), "
-        f"evaluated on {'custom data' if is_custom_dataset(dataset) else dataset} with up to "
-        f"{_range(run.cfg.TEST.DETECTIONS_PER_IMAGE for run in runs)} detections per image",
-        ", ".join([*steps, f"{seeds} seed{'s' if seeds > 1 else ''}"]),
-    ]
-    if plan.head_only:
-        detector = next(iter(plan.detectors.values()))
-        parts.append(
-            f"head only: the MaskIoU heads are {' or '.join(how) or 'evaluated on detections'} "
-            f"of one Mask R-CNN{' per seed' * plan.protocol.joint}, which is trained for "
-            f"{_at_most([detector.cfg.SOLVER])}{detector.steps} steps"
-            f"{' together with a MaskIoU head' * plan.protocol.joint} and left unchanged"
-        )
-    else:
-        parts.append("the whole model is trained")
-    if plan.opts:
-        parts.append(f"with {' '.join(map(str, plan.opts))}")
-    return f"{'; '.join(parts)}."
-
-
-def _at_most(solvers: list[CfgNode]) -> str:
-    """Returns what stands before a number of steps that a training may not reach."""
-    return "up to " if any(solver.EARLY_STOP for solver in solvers) else ""
-
-
-def _range(values: Iterable[int]) -> str:
-    low, *between = sorted(set(values))
-    return f"{low} to {between[-1]}" if between else f"{low}"

@@ -105,9 +105,7 @@ def _start(state: State, plan: Plan, launcher: Launcher, command: str) -> None:
     if not launcher.has_place():
         return
     run = state.run
-    job = RunJob(
-        *(run, plan.train_data, plan.val_data, launcher.num_gpus, launcher.threads, command)
-    )
+    job = RunJob(run, plan.train_data, plan.val_data, launcher.num_gpus, launcher.threads, command)
     try:
         create_folder(run)
         state.job = launcher.submit(job, run.folder / "job", run.name)

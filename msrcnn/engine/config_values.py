@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..escaping import shown
 from ..evaluation import ENGINES
 from ..modeling import MASKIOU_LOSS_REGISTRY, ROI_MASKIOU_HEAD_REGISTRY
+from ..modeling.deform_resnet import NUM_BLOCKS
 from ..modeling.mask_score import RANKINGS
 from ..modeling.maskiou_input import INPUT_DESIGNS
 from ..modeling.maskiou_samples import TARGETS
@@ -48,7 +49,7 @@ CHOICES: dict[str, Callable[[], Iterable]] = {
         *dict(modeling.PROPOSAL_GENERATOR_REGISTRY),
         "PrecomputedProposals",
     ),
-    "MODEL.RESNETS.DEPTH": lambda: (*BASIC_BLOCKS, 50, 101, 152),
+    "MODEL.RESNETS.DEPTH": lambda: NUM_BLOCKS,
     "MODEL.ROI_BOX_HEAD.NAME": lambda: (*dict(modeling.ROI_BOX_HEAD_REGISTRY), ""),
     "MODEL.ROI_BOX_HEAD.POOLER_TYPE": lambda: POOLERS,
     "MODEL.ROI_HEADS.NAME": lambda: dict(modeling.ROI_HEADS_REGISTRY),

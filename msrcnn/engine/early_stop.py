@@ -68,7 +68,8 @@ class EarlyStop(HookBase):
             logger.info(
                 "SOLVER.EARLY_STOP: no evaluation since that of iteration %d was better; the "
                 "training ends at iteration %d.",
-                *(best, steps),
+                best,
+                steps,
             )
             self._checkpointer.save(Path(FINAL_WEIGHTS).stem, iteration=self.trainer.iter)
 

@@ -104,7 +104,8 @@ def _arranged(cfg: CfgNode, names: list[str], saved: list[str]) -> list[str]:
         logger.warning(
             "The weights have %s, the training data %s: classes with a new name start from the "
             "weights of those that they replace.",
-            *(listed(saved), listed(names)),
+            listed(saved),
+            listed(names),
         )
     return arranged(names, saved or cfg.DATASETS.CLASS_NAMES)
 

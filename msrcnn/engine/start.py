@@ -33,7 +33,8 @@ def start_run(cfg: CfgNode, *, config_file: str = "", eval_only: bool = False) -
     start_log(cfg.OUTPUT_DIR)
     if any(map(is_custom_dataset, (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))):
         logger.info(
-            *("Custom data: %d classes, masks as %s.", cfg.MODEL.ROI_HEADS.NUM_CLASSES),
+            "Custom data: %d classes, masks as %s.",
+            cfg.MODEL.ROI_HEADS.NUM_CLASSES,
             cfg.INPUT.MASK_FORMAT,
         )
     if not eval_only:

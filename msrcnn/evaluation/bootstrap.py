@@ -30,6 +30,21 @@ def too_few_images(images: int) -> str:
     return f"no interval: {images} image{'s'[: images != 1]}, at least {MIN_IMAGES} needed"
 
 
+def interval_text(ci95: list[float] | None, images: int) -> str:
+    """Says in parentheses what the interval of a gain is, or why there is none; may be empty.
+
+    Args:
+        ci95: lower and upper bound, or ``None``.
+        images: number of images of the dataset.
+    """
+    if ci95 is None:
+        text = too_few_images(images)
+    else:
+        low, high = ci95
+        text = f"95% interval {low:+.2f} to {high:+.2f}"
+    return f" ({text})" if text else ""
+
+
 def gain_interval(before: Matches, after: Matches, samples: int) -> list[float] | None:
     """Returns the 95% confidence interval of the AP that ``after`` gains over ``before``.
 

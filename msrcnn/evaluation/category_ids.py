@@ -54,6 +54,9 @@ def category_ids(
         logger.info(
             "Dataset '%s' has %d of the model's %d classes; detections of the others (%s) are "
             "ignored.",
-            *(dataset_name, len(ids), len(class_names), shortened(absent)),
+            dataset_name,
+            len(ids),
+            len(class_names),
+            shortened(absent),
         )
     return by_class

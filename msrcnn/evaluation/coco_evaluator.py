@@ -51,7 +51,7 @@ class MaskScoringEvaluator(DatasetEvaluator):
             class_names: names of the model's classes by index, which are matched with those of the
                 dataset. The dataset may lack some of them: their detections are ignored. If empty,
                 only the numbers are compared.
-            false_positives: see :func:`evaluate_detections`.
+            false_positives: see :func:`evaluate_and_write`.
             provenance: what is known of the model, for ``evaluation.json``.
             report: called with the evaluation and the output folder, on the main process only.
 

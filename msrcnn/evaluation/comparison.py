@@ -4,7 +4,7 @@ from pycocotools.coco import COCO
 from tabulate import tabulate
 
 from ..errors import UserError
-from .bootstrap import gain_interval, too_few_images
+from .bootstrap import gain_interval, interval_text
 from .coco_metrics import METRICS
 from .detections import Detections
 from .matching import match_detections
@@ -112,21 +112,10 @@ def comparison_table(comparison: dict) -> str:
         colalign=alignment,
     )
     lines = [
-        f"{name}: {_signed(gain['AP'])} AP over {comparison['baseline']}"
-        f"{_interval(gain['ci95'], comparison['evaluations'][name]['images'])}: "
+        f"{name}: {gain['AP']:+.2f} AP over {comparison['baseline']}"
+        f"{interval_text(gain['ci95'], comparison['evaluations'][name]['images'])}: "
         f"{' vs. '.join(dict.fromkeys(AP_LABELS[r] for r in reversed(gain['rankings'])))}"
         for name, gain in comparison["gains"].items()
         if gain["AP"] is not None
     ]
     return "\n".join([table, *lines])
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}"
-
-
-def _interval(interval: list[float] | None, images: int) -> str:
-    if interval is None:
-        reason = too_few_images(images)
-        return f" ({reason})" if reason else ""
-    return f" (95% interval {' to '.join(map(_signed, interval))})"

@@ -135,7 +135,10 @@ def _with_categories_of(
         logger.info(
             "The dataset has %d of the %d classes of '%s'; detections of the others (%s) are "
             "ignored.",
-            *(len(wanted), len(names), path, shortened(absent)),
+            len(wanted),
+            len(names),
+            path,
+            shortened(absent),
         )
     moved = dataclasses.replace(detections, category_id=ids.astype(np.int64))
     return moved.take(np.flatnonzero(ids != ABSENT), moved.images)

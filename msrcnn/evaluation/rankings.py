@@ -90,8 +90,6 @@ def evaluate_detections(
     ground_truth: COCO,
     detections: Detections,
     settings: EvaluationSettings = DEFAULT_SETTINGS,
-    *,
-    false_positives: str | None = None,
 ) -> Evaluation:
     """Computes box AP, mask AP under every ranking that applies, and the quality of scores.
 
@@ -99,8 +97,6 @@ def evaluate_detections(
         ground_truth: the dataset, with annotations.
         detections: the detections to evaluate.
         settings: how to evaluate them.
-        false_positives: what the MaskIoU head was trained for, as the value of
-            ``MODEL.ROI_MASKIOU_HEAD.FALSE_POSITIVES``; ``None`` if unknown.
 
     Returns:
         An evaluation whose ``summary`` is a dict with the following keys. An entry that does not
@@ -113,8 +109,7 @@ def evaluate_detections(
           and ``ci95``, its 95% confidence interval (``None`` without bootstrap, or with too few
           images);
         * ``maskiou``, ``box_score``, ``mask_confidence``: agreement of each score with the true
-          MaskIoU, see :func:`~.agreement.quality_statistics`; ``maskiou`` also has
-          ``false_positives``;
+          MaskIoU, see :func:`~.agreement.quality_statistics`;
         * ``by_iou``: for ``bbox`` and each ranking that applies, AP in percent at each of
           ``IOU_THRESHOLDS``;
         * ``precision_recall``: ``recall``, and for each of :func:`compared_rankings` the mean
@@ -134,7 +129,9 @@ def evaluate_detections(
         logger.warning(
             "%d of %d images, the first with id %d, were not predicted on: their instances count "
             "as missed.",
-            *(len(missing), len(ground_truth.imgs), missing[0]),
+            len(missing),
+            len(ground_truth.imgs),
+            missing[0],
         )
     timer = _StageTimer()
     coco_engine = ENGINES[settings.engine](ground_truth)
@@ -144,7 +141,9 @@ def evaluate_detections(
         logger.warning(
             "%d of %d annotations, the first with id %d, have no segmentation: masks are not "
             "evaluated.",
-            *(len(bare), len(ground_truth.anns), bare[0]),
+            len(bare),
+            len(ground_truth.anns),
+            bare[0],
         )
     true = true_maskiou(ground_truth, detections) if with_masks else None
     quality = {
@@ -152,8 +151,6 @@ def evaluate_detections(
         "box_score": _quality(detections.score, true),
         "mask_confidence": _quality(detections.mask_confidence, true),
     }
-    if quality["maskiou"] is not None:
-        quality["maskiou"]["false_positives"] = false_positives
     timer.end_stage("true_maskiou")
 
     scores = {} if true is None else _ranking_scores(detections, true, settings.confidence_exponent)
@@ -207,8 +204,11 @@ def add_interval(evaluation: Evaluation, settings: EvaluationSettings) -> None:
     timer = _StageTimer()
     before, after = (
         match_detections(
-            *(evaluation.ground_truth, evaluation.detections, "segm"),
-            *(evaluation.scores[name], settings.max_dets),
+            evaluation.ground_truth,
+            evaluation.detections,
+            "segm",
+            evaluation.scores[name],
+            settings.max_dets,
         )
         for name in ("segm_box_score", "segm_mask_score")
     )

@@ -17,7 +17,7 @@ from ..atomic_file import write_file
 from ..escaping import for_csv
 from ..provenance import command, software
 from .agreement import agreement_table
-from .bootstrap import too_few_images
+from .bootstrap import interval_text, too_few_images
 from .coco_metrics import METRICS
 from .detections import Detections
 from .garbage import no_garbage_collection
@@ -89,7 +89,9 @@ def evaluate_and_write(
         provenance: what the detections come from; included in ``evaluation.json`` with the
             software and the settings.
         report: called with the evaluation and the output folder.
-        false_positives: see :func:`evaluate_detections`.
+        false_positives: what the MaskIoU head was trained for, as the value of
+            ``MODEL.ROI_MASKIOU_HEAD.FALSE_POSITIVES``, for ``maskiou/false_positives`` of
+            ``evaluation.json``, which has no such key if it is unknown.
 
     Returns:
         The metrics that apply, as ``{task: {metric: value}}`` without ``None``, in the format
@@ -105,13 +107,10 @@ def evaluate_and_write(
             output_dir / DETECTIONS / "coco_results_*.json",
         )
         return OrderedDict()
-    evaluation = evaluate_detections(
-        ground_truth,
-        detections,
-        replace(settings, bootstrap=0),
-        false_positives=false_positives,
-    )
+    evaluation = evaluate_detections(ground_truth, detections, replace(settings, bootstrap=0))
     summary = evaluation.summary
+    if summary["maskiou"] is not None and false_positives is not None:
+        summary["maskiou"]["false_positives"] = false_positives
     tables = "\n\n".join(filter(None, [metrics_table(summary), agreement_table(summary)]))
     logger.info("Evaluation results on %d images:\n%s", summary["images"], tables)
     if settings.bootstrap:  # slow, so it follows the table
@@ -135,13 +134,8 @@ def _gain_line(summary: dict) -> str:
     delta = summary["delta"]
     if delta["AP"] is None:
         return ""
-    line = f"Mask score over box score: {delta['AP']:+.2f} mask AP"
-    if delta["ci95"] is not None:
-        low, high = delta["ci95"]
-        line += f" (95% interval {low:+.2f} to {high:+.2f})"
-    elif reason := too_few_images(summary["images"]):
-        line += f" ({reason})"
-    return f"{line}. "
+    interval = interval_text(delta["ci95"], summary["images"])
+    return f"Mask score over box score: {delta['AP']:+.2f} mask AP{interval}. "
 
 
 def logged_metrics(summary: dict) -> OrderedDict:

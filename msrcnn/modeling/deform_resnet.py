@@ -10,11 +10,12 @@ import torch
 from detectron2.layers import CNNBlockBase, Conv2d, ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
 from detectron2.modeling.backbone import FPN, ResNet
-from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
 from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import deform_conv2d
+
+from .fpn import build_fpn
 
 NUM_BLOCKS = {
     18: (2, 2, 2, 2),
@@ -167,7 +168,7 @@ def _check(cfg) -> None:
                 )
 
 
-def build_stage(cfg, index: int, *, stride: int, dilation: int = 1) -> list[CNNBlockBase]:
+def _stage(cfg, index: int, *, stride: int, dilation: int = 1) -> list[CNNBlockBase]:
     """Builds the blocks of one ResNet stage, deformable if the config enables it for the stage.
 
     Args:
@@ -175,14 +176,7 @@ def build_stage(cfg, index: int, *, stride: int, dilation: int = 1) -> list[CNNB
         index: stage index, from 0 (res2) to 3 (res5).
         stride: stride of the first block.
         dilation: dilation of the 3 x 3 convolutions; only used by bottleneck blocks.
-
-    Returns:
-        The blocks in order.
-
-    Raises:
-        ValueError: if the values of ``MODEL.RESNETS`` are not supported.
     """
-    _check(cfg)
     resnets = cfg.MODEL.RESNETS
     deformable = resnets.DEFORM_ON_PER_STAGE[index]
     num_blocks = NUM_BLOCKS[resnets.DEPTH][index]
@@ -222,12 +216,13 @@ def build_deform_resnet_backbone(cfg, input_shape: ShapeSpec) -> ResNet:
     Raises:
         ValueError: if the values of ``MODEL.RESNETS`` are not supported.
     """
+    _check(cfg)
     resnets = cfg.MODEL.RESNETS
     stem = BasicStem(input_shape.channels, resnets.STEM_OUT_CHANNELS, resnets.NORM)
     # A dilated res5 has the resolution of res4.
     dilation = resnets.RES5_DILATION
-    stages = [build_stage(cfg, index, stride=2 if index else 1) for index in range(RES5)]
-    stages.append(build_stage(cfg, RES5, stride=2 // dilation, dilation=dilation))
+    stages = [_stage(cfg, index, stride=2 if index else 1) for index in range(RES5)]
+    stages.append(_stage(cfg, RES5, stride=2 // dilation, dilation=dilation))
     return ResNet(
         stem, stages, out_features=resnets.OUT_FEATURES, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT
     )
@@ -240,11 +235,4 @@ def build_deform_resnet_fpn_backbone(cfg, input_shape: ShapeSpec) -> FPN:
     Raises:
         ValueError: if the values of ``MODEL.RESNETS`` are not supported.
     """
-    return FPN(
-        bottom_up=build_deform_resnet_backbone(cfg, input_shape),
-        in_features=cfg.MODEL.FPN.IN_FEATURES,
-        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
-        norm=cfg.MODEL.FPN.NORM,
-        top_block=LastLevelMaxPool(),
-        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
-    )
+    return build_fpn(cfg, build_deform_resnet_backbone(cfg, input_shape))

@@ -55,8 +55,13 @@ def speed_up(model: nn.Module, dtype: torch.dtype = torch.float32) -> Callable[[
         for conv, owner, name in pairs.values():
             norm = getattr(owner, name)
             weight, bias = fuse_conv_bn_weights(
-                *(conv.weight, conv.bias, norm.running_mean, norm.running_var),
-                *(norm.eps, norm.weight, norm.bias),
+                conv.weight,
+                conv.bias,
+                norm.running_mean,
+                norm.running_var,
+                norm.eps,
+                norm.weight,
+                norm.bias,
             )
             replace(conv, "weight", nn.Parameter(weight, requires_grad=False))
             replace(conv, "bias", nn.Parameter(bias, requires_grad=False))

@@ -102,7 +102,7 @@ class MaskScoring:
 
         Returns:
             In training, the losses ``loss_mask`` and ``loss_maskiou``, the latter unless
-            ``trains_on_detections``. At test time, the instances with ``pred_masks`` of shape
+            ``step_uses_detections``. At test time, the instances with ``pred_masks`` of shape
             (n, 1, M, M), ``pred_maskiou`` of shape (n,) and, if they have ``scores``,
             ``mask_scores`` of shape (n,), with a calibration also ``mask_probability``.
         """
@@ -117,7 +117,7 @@ class MaskScoring:
         return instances
 
     @property
-    def trains_on_detections(self) -> bool:
+    def step_uses_detections(self) -> bool:
         """Whether this training step trains the MaskIoU head on detections."""
         start = self.detections_from
         return start is not None and get_event_storage().iter >= start
@@ -166,7 +166,7 @@ class MaskScoring:
         # An image without a foreground proposal may lack every ground-truth field but the class.
         proposals = [with_cropped_masks(i, mask_logits.shape[-1]) for i in instances if len(i) > 0]
         losses = {}
-        if not self.trains_on_detections:
+        if not self.step_uses_detections:
             losses["loss_maskiou"] = self._maskiou_loss(features, mask_logits, proposals)
         loss = mask_rcnn_loss(mask_logits, proposals, self.vis_period)
         return {"loss_mask": loss * self.loss_weight, **losses}

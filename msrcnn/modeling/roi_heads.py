@@ -164,7 +164,7 @@ class _DetectionSamples:
         # The losses come first: autocast caches weights as they are first used, and in older
         # PyTorch those that it casts without gradient would get none.
         results, losses = super().forward(images, features, proposals, targets)
-        if self.training and self.detection_sampler and self.mask_head.trains_on_detections:
+        if self.training and self.detection_sampler and self.mask_head.step_uses_detections:
             losses.update(self._detection_losses(features, proposals, targets))
         return results, losses
 

@@ -17,10 +17,11 @@ from detectron2.config import CfgNode
 from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from detectron2.modeling.backbone import FPN
-from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import nn
 from torch.func import functional_call
 from torchvision.models.feature_extraction import create_feature_extractor
+
+from .fpn import build_fpn
 
 STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}  # by feature name
 NORMS = ("FrozenBN", "BN")
@@ -229,16 +230,10 @@ def build_torchvision_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
             f"MODEL.PIXEL_MEAN has {input_shape.channels} channels; the torchvision models of "
             "MODEL.TORCHVISION.NAME need 3"
         )
-    return FPN(
-        bottom_up=TorchvisionBackbone(
-            cfg.MODEL.TORCHVISION.NAME,
-            out_features=cfg.MODEL.FPN.IN_FEATURES,
-            norm=cfg.MODEL.TORCHVISION.NORM,
-            freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
-        ),
-        in_features=cfg.MODEL.FPN.IN_FEATURES,
-        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
-        norm=cfg.MODEL.FPN.NORM,
-        top_block=LastLevelMaxPool(),
-        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+    bottom_up = TorchvisionBackbone(
+        cfg.MODEL.TORCHVISION.NAME,
+        out_features=cfg.MODEL.FPN.IN_FEATURES,
+        norm=cfg.MODEL.TORCHVISION.NORM,
+        freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
     )
+    return build_fpn(cfg, bottom_up)

@@ -48,7 +48,9 @@ def train_only(model: nn.Module, patterns: Iterable[str]) -> None:
     model.register_forward_hook(_drop_frozen_losses)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     logger.info(
-        *("Training only %s: %d of %d parameters.", ", ".join(patterns), trained),
+        "Training only %s: %d of %d parameters.",
+        ", ".join(patterns),
+        trained,
         sum(p.numel() for p in model.parameters()),
     )
 

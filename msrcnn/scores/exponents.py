@@ -50,7 +50,9 @@ def choose_exponents(
     for pair in itertools.product(score_exponents, confidence_exponents):
         exponents = Exponents(*pair)
         scores = mask_score(
-            *(detections.score, maskiou, detections.mask_confidence),
+            detections.score,
+            maskiou,
+            detections.mask_confidence,
             score_exponent=exponents.score,
             confidence_exponent=exponents.confidence,
         ).astype(np.float64)
@@ -67,7 +69,11 @@ def choose_free_exponent(
     """Chooses the exponent of mask confidence alone, the strongest ranking that costs nothing."""
     nothing = np.ones(len(detections))
     exponents, _ = choose_exponents(
-        *(ground_truth, detections, nothing, max_dets, Exponents(0.0, default)),
+        ground_truth,
+        detections,
+        nothing,
+        max_dets,
+        Exponents(0.0, default),
         score_exponents=(0.0,),
         confidence_exponents=FREE_EXPONENTS,
     )

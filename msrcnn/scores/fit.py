@@ -140,7 +140,9 @@ def fit_head(
     )
     logger.info(
         "Fitted the MaskIoU head to %d detections with an instance and %d without in %.0f s.",
-        *(len(train.matched), len(train.false_positives), result.seconds),
+        len(train.matched),
+        len(train.false_positives),
+        result.seconds,
     )
     return result
 

@@ -145,7 +145,11 @@ class ScoreFit:
         images = [image for image in self._data.images() if image["image_id"] in kept]
         collect = partial(
             collect_samples,
-            *(self._cfg, self._model, self._ground_truth, images, self.cache),
+            self._cfg,
+            self._model,
+            self._ground_truth,
+            images,
+            self.cache,
             max_bytes=int(cache_gb * 2**30),
         )
         with fast_inference(self._model):
@@ -159,7 +163,9 @@ class ScoreFit:
             if left_out := self.cache.left_out:
                 logger.info(
                     "The cache holds %d of %d detections: --cache-gb %g has no room for more.",
-                    *(len(self.cache), len(self.cache) + left_out, cache_gb),
+                    len(self.cache),
+                    len(self.cache) + left_out,
+                    cache_gb,
                 )
 
     def fit(self) -> None:
@@ -207,7 +213,9 @@ class ScoreFit:
             "Exponents: MaskIoU %g, mask confidence %g; of mask confidence alone %g.", *best, free
         )
         scores = mask_score(
-            *(detections.score, maskiou, detections.mask_confidence),
+            detections.score,
+            maskiou,
+            detections.mask_confidence,
             score_exponent=best.score,
             confidence_exponent=best.confidence,
         )

@@ -10,8 +10,8 @@ from PIL import Image, ImageFilter
 from sample_sweeps import FITS, PROPOSALS, custom_data, write_sweep
 
 from msrcnn.ablation import load_sweep, make_plan
+from msrcnn.ablation.description import describe
 from msrcnn.ablation.digest import _data_digest
-from msrcnn.ablation.plan import describe
 from msrcnn.config import CONFIG_ROOT, get_msrcnn_cfg
 from msrcnn.errors import UserError
 from msrcnn.modeling import ROI_MASKIOU_HEAD_REGISTRY

@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from ...errors import UserError
+from ...modeling.deform_resnet import NUM_BLOCKS
 from ..class_layers import CLASSIFIER, MASKIOU_HEAD
 from ..expected_images import ImageInput
 from ..torchvision_weights import convert_torchvision_resnet
@@ -18,11 +19,8 @@ from .class_order import BackgroundLast
 
 # By type of block and number of blocks per stage.
 DEPTHS = {
-    (BasicBlock, (2, 2, 2, 2)): 18,
-    (BasicBlock, (3, 4, 6, 3)): 34,
-    (Bottleneck, (3, 4, 6, 3)): 50,
-    (Bottleneck, (3, 4, 23, 3)): 101,
-    (Bottleneck, (3, 8, 36, 3)): 152,
+    (BasicBlock if depth < 50 else Bottleneck, blocks): depth
+    for depth, blocks in NUM_BLOCKS.items()
 }
 # Config keys that equal the number of outputs of a layer.
 WIDTHS = {
