@@ -2,7 +2,6 @@
 
 import copy
 import math
-import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -259,16 +258,3 @@ def _fix_area(annotation: dict, size: list[int], note: Note) -> None:
             "that of its mask"
         )
         annotation["area"] = area
-
-
-def write_target(target: Path, source: Path) -> Path:
-    """Returns the file to write to.
-
-    Raises:
-        UserError: if it is the file that was read.
-    """
-    if target.resolve() == source.resolve() or (
-        target.exists() and os.path.samefile(target, source)
-    ):
-        raise UserError(f"--fix '{target}' is the input itself: give another file")
-    return target

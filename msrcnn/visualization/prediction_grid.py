@@ -8,24 +8,10 @@ from PIL import Image, ImageDraw, ImageFont
 from pycocotools.coco import COCO
 
 from ..evaluation import Detections
-from .images import load_image, write_image
+from .images import load_image
 from .overlay import COLORS, Overlay, draw_overlays
 
 MARGIN, TITLE = 8, 24  # pixels
-
-
-def draw_prediction_grid(
-    ground_truth: COCO, image_root: Path, detections: Detections, output: Path, **layout
-) -> None:
-    """Saves the picture of :func:`prediction_grid` to a file.
-
-    Args:
-        ground_truth, image_root, detections: see :func:`prediction_grid`.
-        output: path of the picture; its folder is created if missing.
-        **layout: keyword arguments of :func:`prediction_grid`.
-    """
-    picture = prediction_grid(ground_truth, image_root, detections, **layout)
-    write_image(output, picture)
 
 
 def prediction_grid(
