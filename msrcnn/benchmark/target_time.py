@@ -10,6 +10,7 @@ import torch
 from detectron2.structures import BitMasks, Boxes, Instances
 from tabulate import tabulate
 
+from ..data.mask_rle import as_rle
 from ..engine import Trainer, prepare_config
 from ..modeling.cropped_masks import with_cropped_masks
 from ..modeling.maskiou_target import ground_truth_areas, maskiou_targets
@@ -141,8 +142,7 @@ def cropping(image: Image) -> torch.Tensor:
 
 
 def _drawn_area(polygons: list[np.ndarray], size: tuple[int, int]) -> float:
-    rles = mask_util.frPyObjects([polygon.tolist() for polygon in polygons], *size)
-    return float(mask_util.area(mask_util.merge(rles)))
+    return float(mask_util.area(as_rle([polygon.tolist() for polygon in polygons], *size)))
 
 
 def _targets(image: Image, shares: list[float]) -> torch.Tensor:

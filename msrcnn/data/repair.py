@@ -15,6 +15,7 @@ from .coco_schema import KINDS, has_readable_mask
 from .image_files import Header, read_header
 from .image_paths import image_path
 from .mask_extents import mask_extents
+from .mask_rle import as_rle
 from .mask_rules import FAR, MIN_IOU, are_fractions, area_fits, box_iou, lie_inside, nearly_all
 from .repair_records import Note, is_whole, repair_records
 
@@ -246,12 +247,8 @@ def _fix_box(annotation: dict, mask: np.ndarray, note: Note) -> None:
 
 
 def _fix_area(annotation: dict, size: list[int], note: Note) -> None:
-    encoded = annotation["segmentation"]
-    if isinstance(encoded, list) or isinstance(encoded["counts"], list):
-        encoded = mask_util.frPyObjects(encoded, size[1], size[0])
-    if isinstance(encoded, list):
-        encoded = mask_util.merge(encoded)
-    area = float(mask_util.area(encoded))
+    width, height = size
+    area = float(mask_util.area(as_rle(annotation["segmentation"], height, width)))
     if annotation.get("area") != area:
         note(
             f"annotation {annotation['id']}: area {shown(annotation.get('area'))} is {area:g} now, "
