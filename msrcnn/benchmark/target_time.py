@@ -14,8 +14,8 @@ from ..data.mask_rle import as_rle
 from ..engine import Trainer, prepare_config
 from ..modeling.cropped_masks import with_cropped_masks
 from ..modeling.maskiou_target import ground_truth_areas, maskiou_targets
-from .pairs import measure_in_turn, ratio, text
-from .training_step import DEFAULT_CONFIG
+from .benchmark_config import add_config
+from .timing import measure_in_turn, ratio, text
 
 SIDE = 28  # of a predicted mask
 SHIFT = 0.1  # of proposals, standard deviation in box sides
@@ -23,12 +23,9 @@ SHIFT = 0.1  # of proposals, standard deviation in box sides
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of :func:`measure`."""
-    parser.add_argument(
-        "--config-file", default=DEFAULT_CONFIG, metavar="F", help="(default: %(default)s)"
-    )
+    add_config(parser)
     parser.add_argument("--proposals", type=int, default=128, help="per image, foreground")
     parser.add_argument("--repeats", type=int, default=10, help="batches to measure")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="override config keys")
 
 
 def measure(args: argparse.Namespace) -> dict:
