@@ -12,7 +12,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from ...errors import UserError
 from ..class_layers import CLASSIFIER
-from ..expected_images import ImageInput
+from ..expected_images import ExpectedImages
 from ..torchvision_weights import convert_torchvision_resnet
 from .class_order import BackgroundLast
 
@@ -76,7 +76,7 @@ class SourceModel(ABC):
 
     option: str
     title: str
-    styles: ClassVar[dict[str, ImageInput]]
+    styles: ClassVar[dict[str, ExpectedImages]]
     ignored = r".*\.num_batches_tracked"
     part = ""
 
