@@ -50,8 +50,11 @@ def repaired(content: object, images: Path) -> tuple[dict, list[str]]:
     for key, kind in (("image_id", "images"), ("category_id", "categories")):
         known = {record["id"] for record in content[kind]}
         _keep(
-            *(content, "annotations", lambda a, key=key, known=known: _value(a, key) in known),
-            *(f"its {key} is not the id of one of the {kind}", changes),
+            content,
+            "annotations",
+            lambda a, key=key, known=known: _value(a, key) in known,
+            f"its {key} is not the id of one of the {kind}",
+            changes,
         )
     _fix_masks(content, changes)
     return content, changes
@@ -97,8 +100,11 @@ def _fix_images(content: dict, folder: Path, changes: list[str]) -> None:
         if header is None and image["id"] in own and not _is_misnamed(image)
     }
     _keep(
-        *(content, "images", lambda image: image["id"] not in lost),
-        *("its file cannot be read", changes),
+        content,
+        "images",
+        lambda image: image["id"] not in lost,
+        "its file cannot be read",
+        changes,
     )
 
 
