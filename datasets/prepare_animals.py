@@ -11,6 +11,7 @@ from PIL import Image
 from msrcnn.commands.arguments import add_dataset_folder
 from msrcnn.data.annotation_file import checked_file, read_coco
 from msrcnn.data.coco_records import CocoRecords
+from msrcnn.data.mask_rle import as_rle
 from msrcnn.error_report import report_errors
 from msrcnn.errors import UserError
 
@@ -42,7 +43,7 @@ def convert_annotation(annotation: dict, old: tuple[int, int], new: tuple[int, i
         [round(value * (new[i % 2] / old[i % 2]), 2) for i, value in enumerate(polygon)]
         for polygon in annotation["segmentation"]
     ]
-    mask = mask_util.merge(mask_util.frPyObjects(polygons, new[1], new[0]))
+    mask = as_rle(polygons, new[1], new[0])
     return {
         "category_id": annotation["category_id"],
         "iscrowd": 0,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from PIL import Image
 from torch.multiprocessing import ProcessExitedException
 
 from msrcnn import cli
@@ -317,6 +318,22 @@ def test_check_writes_a_fixed_copy_and_a_report(capsys, monkeypatch, shapes_root
     assert err == f"error: {fixed}: 1 problem\n"
     _, _, err = run_in_process(capsys, monkeypatch, "check", "a", images, "--convert", "cvat")
     assert "--convert needs --fix" in err
+
+
+def test_check_reads_no_image_outside_of_the_working_directory(run_command, tmp_path, monkeypatch):
+    """Of data of others, which ``--report`` would show."""
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path / "data")
+    Image.new("RGB", (20, 10)).save(tmp_path / "secret.png")
+    image = {"id": 1, "file_name": "../secret.png", "width": 20, "height": 10}
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 8, 8]}
+    box |= {"segmentation": [[1, 1, 9, 1, 9, 9, 1, 9]]}
+    content = {"images": [image], "categories": [{"id": 1, "name": "a"}], "annotations": [box]}
+    Path("a.json").write_text(json.dumps(content))
+    code, out, _ = run_command("check", "a.json", ".", "--report", "page.html")
+    assert code == 1
+    assert "image 1: its file name '../secret.png' leads out of the image directory" in out
+    assert "<img" not in Path("page.html").read_text()
 
 
 @pytest.mark.slow

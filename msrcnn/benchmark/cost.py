@@ -12,8 +12,8 @@ from torch import nn
 
 from ..config_by_key import changed
 from ..engine import prepare_config
+from .benchmark_config import add_config
 
-DEFAULT_CONFIG = "COCO-InstanceSegmentation/ms_rcnn_R_50_FPN_1x.yaml"
 # fvcore's names of convolutions and fully connected layers. Its counts for normalization layers
 # are estimates, and not multiply-adds.
 LAYERS = ("conv", "linear", "addmm")
@@ -31,10 +31,7 @@ BOX = (32.0, 32.0, 160.0, 160.0)  # any box: RoIAlign pools it to a fixed size
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of :func:`measure`."""
-    parser.add_argument(
-        "--config-file", default=DEFAULT_CONFIG, metavar="F", help="(default: %(default)s)"
-    )
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="override config keys")
+    add_config(parser)
 
 
 def measure(args: argparse.Namespace) -> dict:

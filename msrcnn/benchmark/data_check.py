@@ -18,8 +18,8 @@ from tabulate import tabulate
 from ..data.annotation_file import checked_file, read_coco
 from ..data.custom import parse_data_flag
 from ..published.numbers import TRAIN_IMAGES
-from .clock import seconds
 from .stand_in import repeat_dataset
+from .timing import now
 
 AN_HOUR = 3600  # caches do not trust files that were written just now
 
@@ -99,7 +99,7 @@ def _write(content: dict, images: Path, folder: Path) -> Path:
 
 def _run(path: Path, folder: Path) -> dict:
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
-    clock = functools.partial(seconds, torch.device("cpu"))
+    clock = functools.partial(now, torch.device("cpu"))
     start = clock()
     checked = checked_file(path, folder / "images")
     checked.for_training()

@@ -87,8 +87,11 @@ def measure(args: argparse.Namespace) -> dict:
                 "images": size,
                 "repeats": repeats_of_size,
                 **_compare(
-                    *(Path(folder), source, repeat_dataset(content, size)),
-                    *(args.detections, repeats_of_size),
+                    Path(folder),
+                    source,
+                    repeat_dataset(content, size),
+                    args.detections,
+                    repeats_of_size,
                 ),
             }
             for size, repeats_of_size in zip(args.images, repeats)

@@ -21,9 +21,9 @@ from ..scores import FIT_DEFAULTS
 from ..scores.fit import build_optimizer, fit_seed, fit_step, fitting
 from ..scores.sample_cache import SampleCache
 from ..scores.sample_pass import collect_samples
-from . import clock
-from .pairs import WARM_UP
-from .training_step import DEFAULT_CONFIG, keep_anchors
+from .benchmark_config import add_config
+from .timing import WARM_UP, now
+from .untrained_rpn import keep_anchors
 
 # An image has as many detections as there can be.
 SETTINGS = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "MODEL.WEIGHTS", "")
@@ -31,9 +31,7 @@ SETTINGS = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "MODEL.WEIGHTS", "")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of :func:`measure`."""
-    parser.add_argument(
-        "--config-file", default=DEFAULT_CONFIG, metavar="F", help="(default: %(default)s)"
-    )
+    add_config(parser)
     parser.add_argument(
         "--images",
         type=int,
@@ -41,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="training images to compute the total time for (default: those of COCO)",
     )
     parser.add_argument("--repeats", type=int, default=10, help="images and iterations to measure")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="override config keys")
 
 
 def measure(args: argparse.Namespace) -> dict:
@@ -74,14 +71,14 @@ def measure(args: argparse.Namespace) -> dict:
             cache = SampleCache(Path(folder), {})
             image = images[repeat % len(images)]
             with fast_inference(model):
-                start = clock.seconds(model.device)
+                start = now(model.device)
                 collect_samples(cfg, model, ground_truth, [image], cache, max_bytes=2**40)
-                of_image = clock.seconds(model.device) - start
+                of_image = now(model.device) - start
             rows = rng.choice(len(cache), cfg.SOLVER.FIT_BATCH)
             with fitting(head):
-                start = clock.seconds(model.device)
+                start = now(model.device)
                 fit_step(head, optimizer, cache.batch(rows, model.device), cfg)
-                of_iteration = clock.seconds(model.device) - start
+                of_iteration = now(model.device) - start
             if repeat >= WARM_UP:
                 image_seconds.append(of_image)
                 iteration_seconds.append(of_iteration)

@@ -19,8 +19,9 @@ from ..errors import UserError
 from ..evaluation import Detections, with_encoded_masks
 from ..modeling.fast_inference import speed_up
 from ..modeling.test_time_augmentation import without_maskiou
-from .pairs import allocated_mib, measure_in_turn, peak_mib, ratio, text
-from .training_step import DEFAULT_CONFIG, keep_anchors
+from .benchmark_config import add_config
+from .timing import allocated_mib, measure_in_turn, peak_mib, ratio, text
+from .untrained_rpn import keep_anchors
 
 IMAGES = 10  # repeated in turn
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -41,12 +42,9 @@ RATIOS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of :func:`measure`."""
-    parser.add_argument(
-        "--config-file", default=DEFAULT_CONFIG, metavar="F", help="(default: %(default)s)"
-    )
+    add_config(parser)
     parser.add_argument("--dtype", choices=TYPES, default="fp32", help="(default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=10, help="images to measure")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="override config keys")
 
 
 def measure(args: argparse.Namespace) -> dict:

@@ -11,8 +11,8 @@ from tabulate import tabulate
 from ..data.dataset_classes import training_images
 from ..data.mapper import MaskScoringDatasetMapper
 from ..engine import prepare_config
-from .pairs import measure_in_turn, ratio, text
-from .training_step import DEFAULT_CONFIG
+from .benchmark_config import add_config
+from .timing import measure_in_turn, ratio, text
 
 IMAGES = 8  # of each repeat
 OURS, STOCK = "ours", "detectron2"
@@ -20,11 +20,8 @@ OURS, STOCK = "ours", "detectron2"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of :func:`measure`."""
-    parser.add_argument(
-        "--config-file", default=DEFAULT_CONFIG, metavar="F", help="(default: %(default)s)"
-    )
+    add_config(parser)
     parser.add_argument("--repeats", type=int, default=10, help="times to load 8 images")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="override config keys")
 
 
 def measure(args: argparse.Namespace) -> dict:

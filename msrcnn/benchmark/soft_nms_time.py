@@ -9,7 +9,7 @@ from tabulate import tabulate
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..modeling.soft_nms import SoftNMS, soft_nms_inference
-from .pairs import measure_in_turn, ratio, text
+from .timing import measure_in_turn, ratio, text
 
 IMAGE = (800, 1333)  # height and width
 BOXES, CLASSES, KEPT = 1000, 80, 100

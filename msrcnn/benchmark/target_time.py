@@ -10,11 +10,12 @@ import torch
 from detectron2.structures import BitMasks, Boxes, Instances
 from tabulate import tabulate
 
+from ..data.mask_rle import as_rle
 from ..engine import Trainer, prepare_config
 from ..modeling.cropped_masks import with_cropped_masks
 from ..modeling.maskiou_target import ground_truth_areas, maskiou_targets
-from .pairs import measure_in_turn, ratio, text
-from .training_step import DEFAULT_CONFIG
+from .benchmark_config import add_config
+from .timing import measure_in_turn, ratio, text
 
 SIDE = 28  # of a predicted mask
 SHIFT = 0.1  # of proposals, standard deviation in box sides
@@ -22,12 +23,9 @@ SHIFT = 0.1  # of proposals, standard deviation in box sides
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of :func:`measure`."""
-    parser.add_argument(
-        "--config-file", default=DEFAULT_CONFIG, metavar="F", help="(default: %(default)s)"
-    )
+    add_config(parser)
     parser.add_argument("--proposals", type=int, default=128, help="per image, foreground")
     parser.add_argument("--repeats", type=int, default=10, help="batches to measure")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="override config keys")
 
 
 def measure(args: argparse.Namespace) -> dict:
@@ -141,8 +139,7 @@ def cropping(image: Image) -> torch.Tensor:
 
 
 def _drawn_area(polygons: list[np.ndarray], size: tuple[int, int]) -> float:
-    rles = mask_util.frPyObjects([polygon.tolist() for polygon in polygons], *size)
-    return float(mask_util.area(mask_util.merge(rles)))
+    return float(mask_util.area(as_rle([polygon.tolist() for polygon in polygons], *size)))
 
 
 def _targets(image: Image, shares: list[float]) -> torch.Tensor:

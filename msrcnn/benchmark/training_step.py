@@ -16,9 +16,10 @@ from ..engine.device import on_available_device
 from ..engine.gradient_step import autocast
 from ..modeling.maskiou_samples import TARGETS
 from ..modeling.test_time_augmentation import without_maskiou
-from .pairs import measure_in_turn, peak_mib, ratio, text
+from .benchmark_config import add_config
+from .timing import measure_in_turn, peak_mib, ratio, text
+from .untrained_rpn import keep_anchors
 
-DEFAULT_CONFIG = "COCO-InstanceSegmentation/ms_rcnn_R_50_FPN_1x.yaml"
 BATCHES = 4  # of images, repeated in turn
 FOREGROUND = 128  # proposals per image
 # The step is trained on detections of any score, so that there are as many as can be.
@@ -40,9 +41,7 @@ RATIOS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of :func:`measure`."""
-    parser.add_argument(
-        "--config-file", default=DEFAULT_CONFIG, metavar="F", help="(default: %(default)s)"
-    )
+    add_config(parser)
     parser.add_argument(
         "--foreground",
         type=int,
@@ -56,7 +55,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="detections per image, all matched (default: TEST.DETECTIONS_PER_IMAGE)",
     )
     parser.add_argument("--repeats", type=int, default=10, help="steps to measure of each kind")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="override config keys")
 
 
 def measure(args: argparse.Namespace) -> dict:
@@ -93,11 +91,6 @@ def measure(args: argparse.Namespace) -> dict:
             for number in args.foreground or [FOREGROUND]
         ],
     }
-
-
-def keep_anchors(model: GeneralizedRCNN) -> None:
-    """Lets an untrained RPN propose its anchors: shifted at random, few would be in the image."""
-    torch.nn.init.zeros_(model.proposal_generator.rpn_head.anchor_deltas.weight)
 
 
 def table(result: dict) -> str:

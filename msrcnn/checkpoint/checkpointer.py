@@ -21,7 +21,7 @@ from .checkpoint_files import (
     periodic_checkpoints,
     resumable_checkpoints,
 )
-from .expected_images import IMAGENET_RGB, ImageInput
+from .expected_images import IMAGENET_RGB, ExpectedImages
 from .load_report import LoadReport, Mismatch, make_report
 from .safe_load import CLASS_NAMES, load_checkpoint_file
 from .torchvision_weights import (
@@ -201,7 +201,7 @@ class MaskScoringCheckpointer(DetectionCheckpointer):
             }
         return checkpoint
 
-    def _expect(self, images: ImageInput) -> None:
+    def _expect(self, images: ExpectedImages) -> None:
         if not images.is_given_by(self.model):
             logger.warning("'%s' expects other images: set %s.", self._source, images)
 

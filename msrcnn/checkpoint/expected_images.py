@@ -7,7 +7,7 @@ from torch import nn
 
 
 @dataclass(frozen=True)
-class ImageInput:
+class ExpectedImages:
     """The images that a backbone expects: channel order, mean and standard deviation."""
 
     channels: str  # "BGR" or "RGB"
@@ -30,4 +30,4 @@ class ImageInput:
         )
 
 
-IMAGENET_RGB = ImageInput("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+IMAGENET_RGB = ExpectedImages("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))

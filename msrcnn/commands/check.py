@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 from textwrap import fill
 
@@ -12,12 +13,13 @@ from ..atomic_file import write_file
 from ..data.annotation_file import read_coco
 from ..data.class_counts import class_counts
 from ..data.coco_rules import check_coco, mask_format
-from ..data.custom import missing_path
+from ..data.custom import missing_folder, missing_path
 from ..data.finding import Finding
 from ..data.health import health_findings
+from ..data.image_paths import named_folder
 from ..data.object_sizes import size_advice
 from ..data.other_formats import READERS, read_other
-from ..data.repair import repaired, write_target
+from ..data.repair import repaired
 from ..errors import UserError
 from ..escaping import one_line
 from ..visualization.check_report import check_report
@@ -83,17 +85,17 @@ def run(args: argparse.Namespace) -> None:
             raise UserError(
                 f"--report '{args.report}' would overwrite '{other}': give another file"
             )
+    annotations, images = Path(args.annotations), named_folder(args.images)
     if args.convert:
-        annotations, content = _converted(args)
-        images = Path(args.images)
+        if not args.fix:
+            raise UserError("--convert needs --fix OUT.json, the file to write")
+        content = _converted(args.convert, annotations, images)
     else:
-        annotations, images = Path(args.annotations), Path(args.images)
         if problem := missing_path(annotations, images):
             raise UserError(problem)
         content = read_coco(annotations)
-    target = write_target(args.fix, annotations) if args.fix else None
-    if target:
-        annotations, content = target, _fix(annotations, content, images, target)
+    if args.fix:
+        annotations, content = args.fix, _fix(annotations, content, images, args.fix)
     training = not isinstance(content, dict) or "annotations" in content
     findings = check_coco(
         content,
@@ -122,18 +124,20 @@ def run(args: argparse.Namespace) -> None:
         print(line)
 
 
-def _converted(args: argparse.Namespace) -> tuple[Path, dict]:
-    if not args.fix:
-        raise UserError("--convert needs --fix OUT.json, the file to write")
-    if not Path(args.images).is_dir():
-        raise UserError(f"image folder '{args.images}' does not exist")
-    content, left_out = read_other(args.convert, Path(args.annotations), Path(args.images))
+def _converted(kind: str, annotations: Path, images: Path) -> dict:
+    if problem := missing_folder(images):
+        raise UserError(problem)
+    content, left_out = read_other(kind, annotations, images)
     for each in left_out:
         print(one_line(f"warning: {each}"))
-    return Path(args.annotations), content
+    return content
 
 
 def _fix(annotations: Path, content: object, images: Path, target: Path) -> dict:
+    if target.resolve() == annotations.resolve() or (
+        target.exists() and os.path.samefile(target, annotations)  # by a hard link
+    ):
+        raise UserError(f"--fix '{target}' is the input itself: give another file")
     try:
         content, changes = repaired(content, images)
     except UserError as error:

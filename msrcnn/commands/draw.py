@@ -3,11 +3,12 @@
 import argparse
 from pathlib import Path
 
-from detectron2.data import MetadataCatalog
-
 from ..data.availability import check_datasets
+from ..data.registered import image_root
+from ..errors import UserError
 from ..evaluation import load_ground_truth, load_predictions
-from ..visualization import draw_prediction_grid
+from ..visualization import prediction_grid
+from ..visualization.images import write_image
 from .arguments import at_least
 
 
@@ -28,12 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     check_datasets([args.dataset])
+    images = image_root(args.dataset)
+    if images is None:
+        raise UserError(
+            f"dataset '{args.dataset}': its image folder is not on a disk; copy it to one, and "
+            "register that"
+        )
     ground_truth = load_ground_truth(args.dataset)
-    draw_prediction_grid(
-        ground_truth,
-        Path(MetadataCatalog.get(args.dataset).image_root),
-        load_predictions(args.predictions, ground_truth),
-        args.output,
-        num_images=args.num_images,
-    )
+    detections = load_predictions(args.predictions, ground_truth)
+    picture = prediction_grid(ground_truth, images, detections, num_images=args.num_images)
+    write_image(args.output, picture)
     print(f"Wrote {args.output}")

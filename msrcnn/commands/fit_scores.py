@@ -1,20 +1,18 @@
 """Add mask scores to a trained Mask R-CNN: one pass over its training images, then a short fit."""
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.utils import comm
-from filelock import FileLock, Timeout
 
 from ..engine import launch_processes, prepare_config, start_run
 from ..engine.earlier_run import refuse_training_folder
 from ..engine.find_model import find_model
-from ..errors import UserError
+from ..folder_lock import alone_in
 from ..scores import FIT_DEFAULTS, fit_scores
 from ..scores.fit_scores import CACHE_GB
 from .arguments import (
@@ -80,25 +78,6 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _run_in_process(cfg: CfgNode, **kwargs: Any) -> None:
-    with _alone_in(Path(cfg.OUTPUT_DIR)) if comm.is_main_process() else nullcontext():
+    folder = alone_in(Path(cfg.OUTPUT_DIR), "--output-dir")
+    with folder if comm.is_main_process() else nullcontext():
         fit_scores(start_run(cfg, eval_only=True), **kwargs)
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Keeps other fits from writing to the folder."""
-    lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise UserError(
-            f"another fit writes its results to '{folder}': wait for it, or choose another "
-            "--output-dir"
-        ) from error
-    except OSError as error:
-        raise UserError(f"cannot write '{folder}': {error.strerror or error}") from error
-    try:
-        yield
-    finally:
-        lock.release()

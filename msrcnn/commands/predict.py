@@ -1,7 +1,6 @@
 """Detect objects in images and videos, and draw them with their box score and mask score."""
 
 import argparse
-import re
 import sys
 from pathlib import Path
 from typing import TextIO
@@ -11,16 +10,16 @@ from tqdm import tqdm
 from ..engine.run_log import silence_known_warnings, start_console_log
 from ..errors import UserError
 from ..escaping import printable
+from ..folder_lock import alone_in
 from ..modeling.number_format import DTYPES
 from ..prediction import Predictor
 from ..prediction.coco_file import write_coco
 from ..prediction.file_results import FileResults
 from ..prediction.find_inputs import find_inputs, is_video
+from ..prediction.output_files import check_outputs
 from ..prediction.result_log import ResultLog
 from ..prediction.video_input import pyav
 from .arguments import WEIGHTS_HELP, add_config, add_trust, at_least, not_negative
-
-MASK = re.compile(r"(?P<of>.+)_mask\d+\.png")  # of an image, beside its drawing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +111,11 @@ def run(args: argparse.Namespace) -> None:
         "records": args.coco is not None,
         "batch_size": args.batch_size,
     }
-    with ResultLog(args.output, {**predict.identity(), **how}, resume=args.resume) as log:
+    settings = {**predict.identity(), **how}
+    with (
+        alone_in(args.output, "--output"),
+        ResultLog(args.output, settings, resume=args.resume) as log,
+    ):
         results = FileResults(predict, args.output, log, **how)
         failed = [
             *_failed(len(images), _images(results, images), "images were skipped"),
@@ -171,26 +174,3 @@ def _failed(number: int, failed: int, what: str) -> list[str]:
 
 def _say(line: str, **file: TextIO) -> None:
     tqdm.write(printable(line), **file)
-
-
-def check_outputs(outputs: dict[Path, Path], *, masks: bool = False) -> None:
-    """Rejects outputs that would overwrite an input or each other.
-
-    Args:
-        outputs: path of the drawing by path of the input.
-        masks: whether masks are written beside the drawings.
-
-    Raises:
-        UserError: naming the first input.
-    """
-    inputs = {path.resolve() for path in outputs}
-    owners = {output.with_suffix(""): path for path, output in outputs.items()}
-    for path, output in outputs.items():
-        if output.resolve() in inputs:
-            raise UserError(f"the drawing of '{path}' would overwrite '{output}'")
-        mask = MASK.fullmatch(output.name)
-        if masks and mask and (owner := owners.get(output.with_name(mask["of"]))):
-            raise UserError(
-                f"the drawing of '{path}' and a mask of '{owner}' would both be '{output}': use "
-                "two commands with different output folders"
-            )

@@ -9,6 +9,7 @@ from detectron2.data.datasets import register_coco_instances
 
 from ..errors import UserError
 from .annotation_file import checked_file
+from .image_paths import named_folder
 
 SEPARATOR = ":"  # between the two paths of a flag, and of the name of the dataset
 
@@ -33,8 +34,7 @@ def _splits(flag: str) -> list[tuple[Path, Path]]:
     """Splits ``ANN.json:IMAGES`` at every colon that leaves an existing file and folder."""
     colons = (index for index, character in enumerate(flag) if character == SEPARATOR)
     pairs = ((flag[:colon], flag[colon + 1 :]) for colon in colons)
-    # Path() as an image folder means that file names are whole paths, in Python functions only.
-    paths = ((Path(a), Path(b) if Path(b) != Path() else Path.cwd()) for a, b in pairs if a and b)
+    paths = ((Path(a), named_folder(b)) for a, b in pairs if a and b)
     return [each for each in paths if not missing_path(*each)]
 
 
@@ -42,6 +42,11 @@ def missing_path(annotations: Path, images: Path) -> str:
     """Says which of an annotation file and an image folder does not exist; empty if both do."""
     if not annotations.is_file():
         return f"annotation file '{annotations}' does not exist"
+    return missing_folder(images)
+
+
+def missing_folder(images: Path) -> str:
+    """Says that an image folder does not exist; empty if it does."""
     return "" if images.is_dir() else f"image folder '{images}' does not exist"
 
 

@@ -16,6 +16,7 @@ from ..class_names import class_indices, in_id_order
 from ..errors import UserError
 from .annotation_file import read_coco
 from .custom import dataset_label
+from .registered import annotation_file
 
 
 def dataset_classes(name: str) -> list[str]:
@@ -33,13 +34,12 @@ def dataset_classes(name: str) -> list[str]:
     """
     if name not in MetadataCatalog.list():
         return []
-    metadata = MetadataCatalog.get(name)
-    if names := metadata.get("thing_classes"):
+    if names := MetadataCatalog.get(name).get("thing_classes"):
         return list(names)
-    path = metadata.get("json_file")
-    if path is None or not Path(path).is_file():
+    path = annotation_file(name)
+    if path is None or not path.is_file():
         return []
-    return list(_names_in(Path(path), Path(path).stat().st_mtime_ns))
+    return list(_names_in(path, path.stat().st_mtime_ns))
 
 
 @functools.cache

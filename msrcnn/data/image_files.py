@@ -12,10 +12,9 @@ from tqdm import tqdm
 
 from .header_cache import HeaderCache
 from .image_paths import image_path
-from .image_values import suggestion, values_in
+from .image_values import THREADS, suggestion, values_in
 from .pixels import DEEP, ValueRange, pixel_problem, raw_mode
 
-THREADS = 16
 SHOWN_FROM = 2000  # images, with which a progress bar is shown
 ORIENTATION = 0x0112  # EXIF tag
 TURNED = (5, 6, 7, 8)  # orientations that swap width and height

@@ -13,7 +13,7 @@ from .finding import Finding
 from .image_paths import image_path
 from .pixels import DEEP, eight_bits, raw_mode
 
-THREADS = 16
+THREADS = 16  # that open images at a time
 SAMPLED = 200  # images whose values are looked at, if not all are decoded
 MAX_CLIPPED = 0.01  # share of the pixels beyond the range
 MIN_USED = 1 / 8  # share of the range: with less, fewer than 32 levels of grey are left

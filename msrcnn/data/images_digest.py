@@ -5,8 +5,8 @@ import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-from .image_files import THREADS
 from .image_paths import image_path
+from .image_values import THREADS
 from .registered import annotation_file, dataset_content, image_root
 
 READ = 256  # images, evenly spread, whose content counts; of the others, the size does

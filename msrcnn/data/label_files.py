@@ -3,6 +3,8 @@
 import numpy as np
 import pycocotools.mask as mask_util
 
+from .mask_rle import as_rle
+
 LISTED = 10  # mistakes
 ENCODING = "utf-8-sig"  # UTF-8, also with the mark that programs on Windows put at the beginning
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -16,10 +18,9 @@ def of_polygons(points: list[np.ndarray], height: int, width: int) -> dict:
         height, width: size of the image.
     """
     polygons = [each.ravel().tolist() for each in points]
-    rle = mask_util.merge(mask_util.frPyObjects(polygons, height, width))
     return {
         "bbox": box_around(points),
-        "area": float(mask_util.area(rle)),
+        "area": float(mask_util.area(as_rle(polygons, height, width))),
         "segmentation": polygons,
     }
 

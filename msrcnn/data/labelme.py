@@ -12,6 +12,7 @@ import pycocotools.mask as mask_util
 from PIL import Image
 
 from ..errors import UserError, first_of
+from .coco_records import CocoRecords
 from .image_paths import leaves_folder
 from .label_files import ENCODING, LISTED, PICTURES, box_around, of_polygons
 
@@ -40,14 +41,15 @@ def read_labelme(source: str, images: str) -> dict:
     labeled = {path: content for path, content in files.items() if "shapes" in content}
     names = sorted({_label(path, shape) for path in labeled for shape in labeled[path]["shapes"]})
     ids = {name: number for number, name in enumerate(names, start=1)}
-    records, annotations, left_out, mistakes = [], [], Counter(), []
+    records = CocoRecords([{"id": number, "name": name} for name, number in ids.items()])
+    left_out, mistakes = Counter(), []
     for path, content in labeled.items():
         try:
-            image = _image(path, content, Path(images), len(records) + 1)
+            image = _image(path, content, Path(images))
         except UserError as error:
             mistakes.append(str(error))
             continue
-        records.append(image)
+        annotations = []
         for shapes in _instances(path, content["shapes"], left_out):
             try:
                 geometry = _geometry(path, shapes, image["height"], image["width"])
@@ -56,22 +58,15 @@ def read_labelme(source: str, images: str) -> dict:
                 continue
             if "segmentation" not in geometry:
                 mistakes.append(f"{path}: '{shapes[0]['label']}' is a box without a mask")
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image["id"],
-                    "category_id": ids[_label(path, shapes[0])],
-                    "iscrowd": 0,
-                    **geometry,
-                }
-            )
+            category_id = ids[_label(path, shapes[0])]
+            annotations.append({"category_id": category_id, "iscrowd": 0, **geometry})
+        records.add(**image, annotations=annotations)
     if mistakes:
         raise UserError(f"fix these in labelme: {first_of(mistakes, LISTED, '; ')}")
-    _warn_of_unlabeled(Path(images), records)
+    _warn_of_unlabeled(Path(images), records.content["images"])
     for kind, number in sorted(left_out.items()):
         warnings.warn(f"left out {number} of kind '{kind}', which have no area", stacklevel=2)
-    categories = [{"id": number, "name": name} for name, number in ids.items()]
-    return {"images": records, "categories": categories, "annotations": annotations}
+    return records.content
 
 
 def _warn_of_unlabeled(images: Path, records: list[dict]) -> None:
@@ -105,7 +100,7 @@ def _label(path: Path, shape: object) -> str:
     return label
 
 
-def _image(path: Path, content: dict, images: Path, number: int) -> dict:
+def _image(path: Path, content: dict, images: Path) -> dict:
     given = content.get("imagePath")
     if not isinstance(given, str) or not given:
         raise UserError(f"{path} has no 'imagePath'")
@@ -117,7 +112,7 @@ def _image(path: Path, content: dict, images: Path, number: int) -> dict:
     for key, value in size.items():
         if type(value) is not int or value < 1:
             raise UserError(f"{path}: image{key.capitalize()} is {value!r}; it must be above 0")
-    return {"id": number, "file_name": name, **size}
+    return {"file_name": name, **size}
 
 
 def _instances(path: Path, shapes: list[dict], left_out: Counter) -> list[list[dict]]:

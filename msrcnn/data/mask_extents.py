@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from tqdm import tqdm
 
-from .rle_counts import rle_counts
+from .rle_counts import Runs, listed_counts, rle_counts
 
 CHUNK = 20_000  # annotations read together
 SHOWN_FROM = 200_000  # annotations, with which a progress bar is shown
@@ -49,46 +49,46 @@ def mask_extents(annotations: list[dict], sizes: dict[int, tuple[int, int]]) -> 
 
 def _read(extents: MaskExtents, first: int, annotations: list[dict], sizes: dict) -> None:
     """Reads some of the annotations; those of a kind together, as arrays."""
-    rows = {"polygons": [], "compressed": [], "counts": []}
+    polygons, compressed, listed = [], [], []
     for row, annotation in enumerate(annotations, start=first):
         segmentation = annotation.get("segmentation")
         if not segmentation:
             x, y, width, height = annotation["bbox"]
             extents.boxes[row] = (x, y, x + width, y + height)
+        elif problem := _problem(segmentation, sizes[annotation["image_id"]]):
+            extents.damaged[row] = f"annotation {annotation['id']}: {problem}"
         elif isinstance(segmentation, list):
-            if any(len(polygon) % 2 for polygon in segmentation):
-                extents.damaged[row] = (
-                    f"annotation {annotation['id']}: a polygon of its segmentation has an odd "
-                    "number of values; they are x, y in turn"
-                )
-            else:
-                rows["polygons"].append(row)
+            polygons.append(row)
         else:
-            width, height = sizes[annotation["image_id"]]
-            if segmentation["size"] != [height, width]:
-                extents.damaged[row] = (
-                    f"annotation {annotation['id']}: its RLE segmentation has size "
-                    f"{segmentation['size']}, but its image has size {[height, width]} (height, "
-                    "width)"
-                )
-            else:
-                kind = "compressed" if isinstance(segmentation["counts"], str) else "counts"
-                rows[kind].append(row)
-    for kind, of_kind in rows.items():
-        if not of_kind:
+            (compressed if isinstance(segmentation["counts"], str) else listed).append(row)
+    if polygons:
+        masks = [annotations[row - first]["segmentation"] for row in polygons]
+        extents.boxes[polygons], extents.flat[polygons] = _polygons(masks)
+    for rows, decode in ((compressed, rle_counts), (listed, listed_counts)):
+        if not rows:
             continue
-        chosen = [annotations[row - first] for row in of_kind]
-        if kind == "polygons":
-            boxes, flat = _polygons([a["segmentation"] for a in chosen])
-            extents.boxes[of_kind], extents.flat[of_kind] = boxes, flat
-            continue
-        counts = [a["segmentation"]["counts"] for a in chosen]
-        if kind == "compressed":
-            runs = rle_counts(counts)
-        else:
-            values = np.array(list(itertools.chain.from_iterable(counts)), dtype=np.int64)
-            runs = (values, np.array(list(map(len, counts))), np.zeros(len(counts), bool))
-        _read_runs(extents, np.array(of_kind), chosen, *runs)
+        masks = [annotations[row - first]["segmentation"] for row in rows]
+        runs = decode([mask["counts"] for mask in masks])
+        boxes, empty, problems = run_boxes(runs, np.array([mask["size"] for mask in masks]))
+        extents.boxes[rows], extents.empty_rle[rows] = boxes, empty
+        for index, problem in problems.items():
+            annotation = annotations[rows[index] - first]
+            extents.damaged[rows[index]] = f"annotation {annotation['id']}: {problem}"
+
+
+def _problem(segmentation: list | dict, size: tuple[int, int]) -> str | None:
+    """Says why a mask cannot be read in an image of the given width and height."""
+    if isinstance(segmentation, list):
+        if any(len(polygon) % 2 for polygon in segmentation):
+            return (
+                "a polygon of its segmentation has an odd number of values; they are x, y in turn"
+            )
+    elif segmentation["size"] != [*size[::-1]]:
+        return (
+            f"its RLE segmentation has size {segmentation['size']}, but its image has size "
+            f"{[*size[::-1]]} (height, width)"
+        )
+    return None
 
 
 def _polygons(masks: list[list[list[float]]]) -> tuple[np.ndarray, np.ndarray]:
@@ -113,44 +113,45 @@ def _polygons(masks: list[list[list[float]]]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([low, high], axis=1), flat
 
 
-def _read_runs(
-    extents: MaskExtents,
-    rows: np.ndarray,
-    annotations: list[dict],
-    values: np.ndarray,
-    numbers: np.ndarray,
-    damaged: np.ndarray,
-) -> None:
-    """Reads the run lengths of some annotations; see :func:`rle_counts`."""
+def run_boxes(runs: Runs, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+    """Returns the boxes around N RLE masks.
+
+    Args:
+        runs: the run lengths of the masks.
+        sizes: int64 array of shape (N, 2), the height and width of each.
+
+    Returns:
+        Array of shape (N, 4), the box (x0, y0, x1, y1) around each mask, zeros if it has no
+        foreground or cannot be read; bool array of shape (N,), whether it has no foreground; and
+        the reasons why masks cannot be read, by index.
+    """
+    values, numbers, damaged = runs
+    heights, pixels = sizes[:, 0], sizes.prod(axis=1)
     sums = np.concatenate([[0], np.cumsum(values)])
     last = np.cumsum(numbers)
     offset = sums[last - numbers]
     total = sums[last] - offset
-    heights, widths = np.array([a["segmentation"]["size"] for a in annotations]).T
-    unequal = (total != heights * widths) & ~damaged
-    for index in np.flatnonzero(damaged | unequal).tolist():
-        found = (
-            "the counts of its RLE segmentation are damaged; encode the mask again"
-            if damaged[index]
-            else f"the counts of its RLE segmentation add up to {total[index]}, but its image has "
-            f"{heights[index] * widths[index]} pixels"
-        )
-        extents.damaged[int(rows[index])] = f"annotation {annotations[index]['id']}: {found}"
-    mask = np.repeat(np.arange(len(numbers)), numbers)
+    wrong = damaged | (total != pixels)
+    problems = {
+        index: "the counts of its RLE segmentation are damaged; encode the mask again"
+        if damaged[index]
+        else f"the counts of its RLE segmentation add up to {total[index]}, but its image has "
+        f"{pixels[index]} pixels"
+        for index in np.flatnonzero(wrong).tolist()
+    }
+    mask = np.repeat(np.arange(len(numbers)), numbers)  # of each run
     foreground = (np.arange(len(values)) - np.repeat(last - numbers, numbers)) % 2 == 1
-    runs = np.flatnonzero(foreground & (values > 0) & ~(damaged | unequal)[mask])
-    mask, ends = mask[runs], sums[1:][runs]
-    starts, ends, height = (
-        ends - values[runs] - offset[mask],
-        ends - 1 - offset[mask],
-        heights[mask],
-    )
+    kept = np.flatnonzero(foreground & (values > 0) & ~wrong[mask])
+    mask = mask[kept]
+    ends = sums[1:][kept] - offset[mask]
+    starts, height = ends - values[kept], heights[mask]
     # Runs go down the columns; one that reaches the next column covers the whole height.
-    (left, top), (right, bottom) = np.divmod(starts, height), np.divmod(ends, height)
+    (left, top), (right, bottom) = np.divmod(starts, height), np.divmod(ends - 1, height)
     wraps = left != right
+    boxes, empty = np.zeros((len(numbers), 4)), ~wrong
     first = np.flatnonzero(np.diff(mask, prepend=-1))
     if len(first):
-        extents.boxes[rows[mask[first]]] = np.stack(
+        boxes[mask[first]] = np.stack(
             [
                 np.minimum.reduceat(left, first),
                 np.minimum.reduceat(np.where(wraps, 0, top), first),
@@ -159,6 +160,5 @@ def _read_runs(
             ],
             axis=1,
         )
-    extents.empty_rle[rows] = True
-    extents.empty_rle[rows[mask[first]]] = False
-    extents.empty_rle[rows[damaged | unequal]] = False
+        empty[mask[first]] = False
+    return boxes, empty, problems

@@ -2,7 +2,6 @@
 
 import copy
 import math
-import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from .coco_schema import KINDS, has_readable_mask
 from .image_files import Header, read_header
 from .image_paths import image_path
 from .mask_extents import mask_extents
+from .mask_rle import as_rle
 from .mask_rules import FAR, MIN_IOU, are_fractions, area_fits, box_iou, lie_inside, nearly_all
 from .repair_records import Note, is_whole, repair_records
 
@@ -50,8 +50,11 @@ def repaired(content: object, images: Path) -> tuple[dict, list[str]]:
     for key, kind in (("image_id", "images"), ("category_id", "categories")):
         known = {record["id"] for record in content[kind]}
         _keep(
-            *(content, "annotations", lambda a, key=key, known=known: _value(a, key) in known),
-            *(f"its {key} is not the id of one of the {kind}", changes),
+            content,
+            "annotations",
+            lambda a, key=key, known=known: _value(a, key) in known,
+            f"its {key} is not the id of one of the {kind}",
+            changes,
         )
     _fix_masks(content, changes)
     return content, changes
@@ -97,8 +100,11 @@ def _fix_images(content: dict, folder: Path, changes: list[str]) -> None:
         if header is None and image["id"] in own and not _is_misnamed(image)
     }
     _keep(
-        *(content, "images", lambda image: image["id"] not in lost),
-        *("its file cannot be read", changes),
+        content,
+        "images",
+        lambda image: image["id"] not in lost,
+        "its file cannot be read",
+        changes,
     )
 
 
@@ -247,28 +253,11 @@ def _fix_box(annotation: dict, mask: np.ndarray, note: Note) -> None:
 
 
 def _fix_area(annotation: dict, size: list[int], note: Note) -> None:
-    encoded = annotation["segmentation"]
-    if isinstance(encoded, list) or isinstance(encoded["counts"], list):
-        encoded = mask_util.frPyObjects(encoded, size[1], size[0])
-    if isinstance(encoded, list):
-        encoded = mask_util.merge(encoded)
-    area = float(mask_util.area(encoded))
+    width, height = size
+    area = float(mask_util.area(as_rle(annotation["segmentation"], height, width)))
     if annotation.get("area") != area:
         note(
             f"annotation {annotation['id']}: area {shown(annotation.get('area'))} is {area:g} now, "
             "that of its mask"
         )
         annotation["area"] = area
-
-
-def write_target(target: Path, source: Path) -> Path:
-    """Returns the file to write to.
-
-    Raises:
-        UserError: if it is the file that was read.
-    """
-    if target.resolve() == source.resolve() or (
-        target.exists() and os.path.samefile(target, source)
-    ):
-        raise UserError(f"--fix '{target}' is the input itself: give another file")
-    return target

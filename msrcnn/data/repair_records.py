@@ -78,10 +78,8 @@ def _fix_ids(content: dict, kind: str, note: Note) -> None:
             if reference in annotation:
                 old = annotation[reference]
                 wanted = new.get(_key(old), new.get(_key(_whole(old)), old))
-                _set(
-                    *(annotation, reference, wanted),
-                    *(_title("annotations", annotation, index), note),
-                )
+                title = _title("annotations", annotation, index)
+                _set(annotation, reference, wanted, title, note)
 
 
 def _set(record: dict, key: str, value: Any, title: str, note: Note) -> None:

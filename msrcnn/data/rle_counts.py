@@ -1,29 +1,48 @@
 """Run lengths of RLE masks, decoded without trust in them: pycocotools reads past a damaged one."""
 
+import itertools
+from typing import NamedTuple
+
 import numpy as np
 
 FIRST, BITS = 48, 5  # a character is 48 plus 5 bits of a number and a bit that says "more follow"
 LONGEST = 7  # characters of a number: 35 bits
 
 
-def rle_counts(compressed: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+class Runs(NamedTuple):
+    """The run lengths of N masks.
+
+    Attributes:
+        values: int64 array of the run lengths of all masks one after the other, of background and
+            foreground in turn.
+        numbers: int64 array of shape (N,), how many of them each mask has.
+        damaged: bool array of shape (N,), whether they are damaged, so that they mean nothing.
+    """
+
+    values: np.ndarray
+    numbers: np.ndarray
+    damaged: np.ndarray
+
+
+def listed_counts(counts: list[list[int]]) -> Runs:
+    """Joins the run lengths of masks whose RLE is not compressed."""
+    values = np.array(list(itertools.chain.from_iterable(counts)), dtype=np.int64)
+    numbers = np.array(list(map(len, counts)))
+    return Runs(values, numbers, np.zeros(len(counts), dtype=bool))
+
+
+def rle_counts(compressed: list[str]) -> Runs:
     """Decodes the compressed run lengths of N masks together, which is fast for small masks, too.
 
     Args:
         compressed: run lengths as in ``pycocotools.mask.encode``, decoded as ASCII.
-
-    Returns:
-        ``(values, numbers, damaged)``: int64 array of the run lengths of all masks one after the
-        other, of background and foreground in turn; int64 array of shape (N,), how many of them
-        each mask has; bool array of shape (N,), whether they are damaged, so that they mean
-        nothing.
     """
     encoded = [counts.encode("utf-8", "surrogatepass") for counts in compressed]
     sizes = np.array([len(each) for each in encoded], dtype=np.int64)
     numbers, damaged = np.zeros(len(sizes), dtype=np.int64), sizes == 0
     filled = np.flatnonzero(sizes)
     if not len(filled):
-        return np.zeros(0, dtype=np.int64), numbers, damaged
+        return Runs(np.zeros(0, dtype=np.int64), numbers, damaged)
     codes = np.frombuffer(b"".join(encoded), dtype=np.uint8).astype(np.int64) - FIRST
     first = np.cumsum(sizes[filled]) - sizes[filled]  # characters
     more = (codes & 32) > 0
@@ -46,7 +65,7 @@ def rle_counts(compressed: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarra
     wrong |= np.maximum.reduceat(lengths, begin) > LONGEST
     wrong |= np.minimum.reduceat(values, begin) < 0
     numbers[filled], damaged[filled] = count, wrong
-    return values, numbers, damaged
+    return Runs(values, numbers, damaged)
 
 
 def _cumulated(values: np.ndarray, chain: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from shapely.geometry import MultiPolygon, Point, Polygon, box
 from shapely.ops import unary_union
 
 from .coco_records import CocoRecords
+from .mask_rle import as_rle
 
 CATEGORIES = ("disc", "box", "triangle", "star", "ring", "cross")
 SIZES = ((144, 120), (120, 144), (128, 128))  # width, height
@@ -73,11 +74,11 @@ def _flatten(ring) -> list[float]:
 def _encode(shape, width: int, height: int) -> dict:
     """Encodes a geometry, including its holes, as compressed RLE."""
     parts = _polygons(shape)
-    outer = mask_util.frPyObjects([_flatten(part.exterior) for part in parts], height, width)
-    mask = mask_util.decode(mask_util.merge(outer))
+    outer = as_rle([_flatten(part.exterior) for part in parts], height, width)
+    mask = mask_util.decode(outer)
     holes = [_flatten(ring) for part in parts for ring in part.interiors if Polygon(ring).area > 1]
     if holes:
-        mask &= 1 - mask_util.decode(mask_util.merge(mask_util.frPyObjects(holes, height, width)))
+        mask &= 1 - mask_util.decode(as_rle(holes, height, width))
     return mask_util.encode(np.asfortranarray(mask))
 
 

@@ -8,6 +8,7 @@ import yaml
 
 from ..errors import UserError, first_of
 from ..yaml_limits import UniqueKeysLoader, check_yaml
+from .coco_records import CocoRecords
 from .image_files import read_header
 from .label_files import ENCODING, LISTED, PICTURES, of_polygons
 
@@ -41,29 +42,20 @@ def read_yolo(source: str, images: str) -> dict:
     files = [path for path in sorted(Path(images).iterdir()) if path.suffix.lower() in PICTURES]
     known = {path.stem for path in files}
     mistakes = [f"{path} has no image" for stem, path in labels.items() if stem not in known]
-    records, annotations, without = [], [], []
-    for number, file in enumerate(files, start=1):
+    records = CocoRecords([{"id": number, "name": name} for number, name in enumerate(names, 1)])
+    without = []
+    for file in files:
         try:
             width, height = read_header(str(file)).shown
         except Exception as error:  # its type depends on the format
             mistakes.append(f"{file} cannot be read: {error}")
             continue
-        records.append({"id": number, "file_name": file.name, "width": width, "height": height})
-        if file.stem not in labels:
+        annotations = []
+        if file.stem in labels:
+            annotations = _annotations(labels[file.stem], len(names), width, height, mistakes)
+        else:
             without.append(file.name)
-            continue
-        path = labels[file.stem]
-        # A byte that is not UTF-8 is part of no number.
-        text = path.read_text(encoding=ENCODING, errors="replace")
-        for index, line in enumerate(text.splitlines(), start=1):
-            if not line.strip():
-                continue
-            try:
-                found = _annotation(line, len(names), width, height)
-            except ValueError as error:
-                mistakes.append(f"{path}, line {index}: {error}")
-                continue
-            annotations.append({"id": len(annotations) + 1, "image_id": number, **found})
+        records.add(file.name, width, height, annotations)
     if mistakes:
         raise UserError(first_of(mistakes, LISTED, "; "))
     if without:
@@ -72,8 +64,7 @@ def read_yolo(source: str, images: str) -> dict:
             "images without objects",
             stacklevel=2,
         )
-    categories = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
-    return {"images": records, "categories": categories, "annotations": annotations}
+    return records.content
 
 
 def _class_names(folder: Path) -> list[str]:
@@ -94,6 +85,23 @@ def _class_names(folder: Path) -> list[str]:
     if not isinstance(names, list) or not names or len({*map(str, names)}) < len(names):
         raise UserError(f"{path}: 'names' is not a list of different class names")
     return [str(name) for name in names]
+
+
+def _annotations(
+    path: Path, classes: int, width: int, height: int, mistakes: list[str]
+) -> list[dict]:
+    """Converts the lines of a file; adds those that cannot be read to the mistakes."""
+    annotations = []
+    # A byte that is not UTF-8 is part of no number.
+    text = path.read_text(encoding=ENCODING, errors="replace")
+    for index, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            annotations.append(_annotation(line, classes, width, height))
+        except ValueError as error:
+            mistakes.append(f"{path}, line {index}: {error}")
+    return annotations
 
 
 def _annotation(line: str, classes: int, width: int, height: int) -> dict:

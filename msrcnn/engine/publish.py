@@ -8,12 +8,12 @@ from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
-from detectron2.data import MetadataCatalog
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils.events import EventStorage, TensorboardXWriter, get_event_storage
 from PIL import Image
 
 from ..data.custom import custom_annotations
+from ..data.registered import image_root
 from ..escaping import printable
 from ..evaluation import Evaluation
 from ..visualization import prediction_grid, write_report
@@ -33,10 +33,8 @@ def publish_evaluation(evaluation: Evaluation, output_dir: Path, *, dataset_name
         output_dir: receives ``report.html`` and ``plots/``.
         dataset_name: name of a registered dataset.
     """
-    image_root = MetadataCatalog.get(dataset_name).get("image_root")
-    image_root = Path(image_root) if image_root else None
     try:
-        _report(evaluation, output_dir, dataset_name, image_root)
+        _report(evaluation, output_dir, dataset_name)
     except Exception:
         if training_storage() is None:
             raise
@@ -50,21 +48,18 @@ def _title(dataset_name: str) -> str:
     return f"{annotations.parent.name}/{annotations.name}" if annotations else dataset_name
 
 
-def _report(
-    evaluation: Evaluation, output_dir: Path, dataset_name: str, image_root: Path | None
-) -> None:
-    plots = write_report(evaluation, output_dir, image_root, title=_title(dataset_name))
+def _report(evaluation: Evaluation, output_dir: Path, dataset_name: str) -> None:
+    images = image_root(dataset_name)
+    plots = write_report(evaluation, output_dir, images, title=_title(dataset_name))
     storage = _after_training.get() or training_storage()
     if storage is None:
         return
     tag = printable(dataset_name)  # TensorBoard's files cannot hold undecodable bytes of paths
     for name, png in plots.items():
         _put(storage, f"{tag}/{name}", Image.open(io.BytesIO(png)))
-    if image_root is not None:
+    if images is not None:
         layout = {"num_images": NUM_PICTURES, "columns": 1, "height": 240}
-        picture = prediction_grid(
-            evaluation.ground_truth, image_root, evaluation.detections, **layout
-        )
+        picture = prediction_grid(evaluation.ground_truth, images, evaluation.detections, **layout)
         _put(storage, f"{tag}/predictions", picture)
 
 

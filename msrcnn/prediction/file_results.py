@@ -13,6 +13,7 @@ from ..errors import UserError
 from ..visualization.images import write_image
 from .coco_file import coco_record
 from .image_prediction import Prediction
+from .output_files import mask_path
 from .predictor import Predictor
 from .result_log import ResultLog
 from .video_input import Video
@@ -164,7 +165,7 @@ class FileResults:
         if not self.masks or not shown.instances.has("pred_masks"):
             return []
         masks = shown.instances.pred_masks.numpy()
-        names = (base.with_name(f"{base.name}_mask{number}.png") for number in count(1))
+        names = (mask_path(base, number) for number in count(1))
         files = []
         for mask, name in zip(masks, names):
             write_image(name, Image.fromarray(mask.astype(np.uint8) * 255))

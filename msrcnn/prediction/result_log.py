@@ -1,10 +1,8 @@
 """What a run of ``msrcnn predict`` has done, so that an interrupted one can resume."""
 
-import fcntl
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from ..atomic_file import remove_parts, write_file
 from ..errors import UserError
@@ -17,8 +15,7 @@ class ResultLog:
 
     The first line has the settings of the run. After it come, for each input, the records of its
     images or frames and, once all its files are written, a line that says so. A process that is
-    killed leaves at most an input without that line, which is done again. The file is locked while
-    a process writes it.
+    killed leaves at most an input without that line, which is done again.
     """
 
     def __init__(self, folder: Path, settings: dict, *, resume: bool):
@@ -29,26 +26,21 @@ class ResultLog:
             resume: keep what is done, if there is something.
 
         Raises:
-            UserError: if the folder has results of other settings, cannot be written, or another
-                process writes to it.
+            UserError: if the folder has results of other settings, or cannot be written.
         """
         self._folder, self._path = folder, folder / LOG
         self._done: dict[str, dict] = {}
-        if self._path.is_file():
-            self._file = self._locked()
-            if resume:
-                try:
-                    self._read(settings)
-                except BaseException:
-                    self._file.close()
-                    raise
-            else:
-                with self._file:  # nobody else writes it; a new file replaces it
-                    self._create(settings)
-                self._file = self._locked()
-        else:
-            self._create(settings)
-            self._file = self._locked()
+        if not (resume and self._path.is_file()):
+            write_file(self._path, json.dumps({"settings": settings}) + "\n")
+        try:
+            self._file = self._path.open("r+b")
+        except OSError as error:
+            raise UserError(f"cannot write '{self._path}': {error.strerror or error}") from error
+        try:
+            self._read(settings)
+        except BaseException:
+            self._file.close()
+            raise
         self._complete = self._file.seek(0, 2)  # where the last input that is done ends
 
     def __enter__(self) -> "ResultLog":
@@ -114,27 +106,6 @@ class ResultLog:
             if "done" in content:
                 return
             yield content["record"]
-
-    def _create(self, settings: dict) -> None:
-        write_file(self._path, json.dumps({"settings": settings}) + "\n")
-
-    def _locked(self) -> IO[bytes]:
-        """Opens the file, and locks it until it is closed."""
-        try:
-            file = self._path.open("r+b")
-        except OSError as error:
-            raise UserError(f"cannot write '{self._path}': {error.strerror or error}") from error
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.close()
-            raise UserError(
-                f"another process writes its results to '{self._folder}': wait for it, or choose "
-                "another --output"
-            ) from error
-        except OSError:  # a file system without locks
-            pass
-        return file
 
     def _write(self, content: dict) -> None:
         try:

@@ -4,12 +4,11 @@ from .draw_detections import draw_detections
 from .html_report import write_report
 from .images import read_rgb
 from .plots import draw_figures
-from .prediction_grid import draw_prediction_grid, prediction_grid
+from .prediction_grid import prediction_grid
 
 __all__ = [
     "draw_detections",
     "draw_figures",
-    "draw_prediction_grid",
     "prediction_grid",
     "read_rgb",
     "write_report",

@@ -63,7 +63,8 @@ def _draw_means(axes: Axes, results: dict, variants: dict[str, dict]) -> None:
         by_box = box_score["AP"]
         axes.axvline(by_box, color=PUBLISHED_COLOR, linewidth=0.8, linestyle="--")
         axes.annotate(
-            *("by box score", (by_box, 1.0)),
+            "by box score",
+            (by_box, 1.0),
             xycoords=("data", "axes fraction"),
             xytext=(2, -8),
             textcoords="offset points",

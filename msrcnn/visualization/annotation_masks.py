@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pycocotools.mask as mask_util
 
 from ..data.coco_schema import has_readable_mask
 from ..data.mask_extents import mask_extents
+from ..data.mask_rle import as_rle
 from ..data.mask_rules import FAR
 
 
@@ -30,7 +30,4 @@ def annotation_mask(annotation: dict, size: tuple[int, int]) -> dict | None:
     # The memory for a polygon grows with its distance from the image.
     if extents.damaged or not is_near(extents.boxes, size):
         return None
-    encoded = segmentation
-    if isinstance(encoded, list) or isinstance(encoded["counts"], list):
-        encoded = mask_util.frPyObjects(encoded, *size)
-    return mask_util.merge(encoded) if isinstance(encoded, list) else encoded
+    return as_rle(segmentation, *size)

@@ -60,7 +60,8 @@ def draw_precision_recall(summary: dict) -> Figure:
     for name, of_ranking in zip(list(summary["precision_recall"])[1:], curves[1:]):
         for iou, precision in of_ranking.items():
             axes.plot(
-                *(recall, _as_array(precision)),
+                recall,
+                _as_array(precision),
                 color=COLORS[name],
                 linestyle=CURVE_STYLES[iou],
                 label=f"{LABELS[name]}, {iou}",

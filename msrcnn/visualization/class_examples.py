@@ -13,7 +13,7 @@ from .annotation_masks import annotation_mask
 from .html import Content, element, table
 from .images import path_inside, read_rgb
 from .instances_picture import Shape, draw_instances
-from .overlay import COLORS
+from .overlay import category_color
 from .report_parts import photo
 from .text import counted
 
@@ -73,14 +73,13 @@ def _spread(records: list[dict]) -> list[dict]:
 
 
 def _shapes(annotations: list[dict], categories: list[dict], size: tuple[int, int]) -> list[Shape]:
-    colors = {each["id"]: COLORS[row % len(COLORS)] for row, each in enumerate(categories)}
     # Names would hide objects of a class that is the only one.
     names = {each["id"]: each["name"] if len(categories) > 1 else "" for each in categories}
     return [
         Shape(
             annotation_mask(each, size),
             np.array(each["bbox"], dtype=float),
-            colors[each["category_id"]],
+            category_color(names, each["category_id"]),
             names[each["category_id"]],
         )
         for each in annotations

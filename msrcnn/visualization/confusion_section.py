@@ -116,7 +116,8 @@ def _pairs(cells: Counter, names: dict[int, str]) -> list[Content]:
     rows = [
         row(
             f"{names[true]} taken for {names[predicted]}",
-            *(f"{n:,}", number(100 * n / instances[true], 1)),
+            f"{n:,}",
+            number(100 * n / instances[true], 1),
         )
         for true, predicted, n in pairs
     ]

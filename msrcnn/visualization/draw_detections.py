@@ -6,7 +6,7 @@ from PIL import Image
 
 from ..class_names import name_of
 from ..modeling.mask_score import box_scores
-from .overlay import COLORS, Overlay, draw_overlays
+from .overlay import Overlay, class_color, draw_overlays
 
 # Fields to show: calibrated, 0.5 means that the mask is as likely right as wrong.
 MASK_SCORES = ("mask_probability", "mask_scores")
@@ -42,7 +42,7 @@ def draw_detections(
                 np.array([x0, y0, x1 - x0, y1 - y0]),
                 name_of(label, class_names),
                 " | ".join(f"{float(score):.2f}" for score in scores),
-                COLORS[label % len(COLORS)],
+                class_color(label),
             )
         )
     short, long = sorted(pixels.shape[:2])

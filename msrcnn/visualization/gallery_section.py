@@ -11,7 +11,7 @@ from ..evaluation import Evaluation
 from .html import Content, Element, element
 from .mask_choice import MAX_PER_IMAGE, RankedMask, most_moved, most_overrated
 from .mask_picture import draw_mask
-from .report_parts import class_name, number_at, photo, plain_background_note, terms
+from .report_parts import class_name, gallery, mask_figure, number_at, plain_background_note
 from .text import number
 
 
@@ -65,12 +65,8 @@ def gallery_section(evaluation: Evaluation, image_root: Path | None) -> list[Con
         for mask in masks:
             picture, found = draw_mask(evaluation, mask.index, image_root)
             missing += not found
-            figures.append(_picture(evaluation, mask, picture))
-        sections += [
-            element("h3", heading),
-            element("p", note if figures else "No such masks.", class_="note"),
-            element("div", *figures, class_="gallery") if figures else None,
-        ]
+            figures.append(_figure(evaluation, mask, picture))
+        sections += gallery(heading, note, figures)
     explanation = (
         f"{selection} At most {MAX_PER_IMAGE} masks per image are shown. Pink: predicted mask. "
         "Yellow outline: ground truth. Images are shown with reduced saturation."
@@ -83,7 +79,7 @@ def gallery_section(evaluation: Evaluation, image_root: Path | None) -> list[Con
     ]
 
 
-def _picture(evaluation: Evaluation, mask: RankedMask, picture: Image.Image) -> Element:
+def _figure(evaluation: Evaluation, mask: RankedMask, picture: Image.Image) -> Element:
     detections, true, index = evaluation.detections, evaluation.true_maskiou, mask.index
     name = class_name(evaluation, detections.category_id[index])
     file_name = image_name(evaluation.ground_truth.imgs[int(detections.image_id[index])])
@@ -98,14 +94,5 @@ def _picture(evaluation: Evaluation, mask: RankedMask, picture: Image.Image) -> 
         "Mask score": number_at(detections.mask_score, index),
         "True MaskIoU": number(true.matched[index] if matched else true.best[index]),
     }
-    return element(
-        "figure",
-        photo(picture, f"{name} in {file_name}: predicted mask and ground truth"),
-        element(
-            "figcaption",
-            element("strong", name),
-            terms(values),
-            None if matched else element("p", "The box matches no instance of the class."),
-            element("p", file_name),
-        ),
-    )
+    remark = "" if matched else "The box matches no instance of the class."
+    return mask_figure(picture, "predicted mask and ground truth", name, values, file_name, remark)

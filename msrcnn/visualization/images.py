@@ -8,7 +8,7 @@ from PIL import Image
 
 from ..atomic_file import write_file
 from ..data.coco_schema import image_name
-from ..data.image_paths import leaves_folder
+from ..data.image_paths import image_path, leaves_folder
 from ..data.pixels import OWN_RANGE, READ_ERRORS, read_pixels
 from ..errors import UserError
 
@@ -18,7 +18,7 @@ def load_image(info: dict, image_root: Path) -> np.ndarray:
 
     Args:
         info: the image's record in the annotation file.
-        image_root: image folder of the dataset.
+        image_root: image folder of the dataset; ``Path()`` if file names are whole paths.
 
     Returns:
         uint8 array of shape (H, W, 3), RGB.
@@ -46,19 +46,19 @@ def image_or_none(info: dict, image_root: Path | None) -> np.ndarray | None:
         return None
 
 
-def path_inside(info: dict, image_root: Path) -> Path:
-    """Returns the path of an image of a dataset.
+def path_inside(info: dict, image_root: Path) -> str:
+    """Returns the path of an image of a dataset, see :func:`~msrcnn.data.image_paths.image_path`.
 
     Raises:
         UserError: if it may be outside of the image folder.
     """
-    name = image_name(info)
-    if leaves_folder(info):
+    if leaves_folder(info) and image_root != Path():
         raise UserError(
-            f"file_name {name!r} of image {info.get('id')} leads out of '{image_root}': give the "
-            "folder that holds all images as the image folder, and file names below it"
+            f"file_name {image_name(info)!r} of image {info.get('id')} leads out of "
+            f"'{image_root}': give the folder that holds all images as the image folder, and file "
+            "names below it"
         )
-    return Path(image_root) / name
+    return image_path(info, image_root)
 
 
 def read_rgb(path: str | Path) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Draws boxes, masks and labels over an image."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,17 @@ COLORS = [
 ]
 
 MARGIN = 3  # pixels around a label, for its background
+MIN_SCORE = 0.5  # box score of a detection that is drawn over an image
+
+
+def class_color(index: int) -> tuple[float, float, float]:
+    """Returns the color of a class by its index in a model."""
+    return COLORS[index % len(COLORS)]
+
+
+def category_color(category_ids: Iterable[int], category_id: int) -> tuple[float, float, float]:
+    """Returns the color of one of the categories of a dataset: a model has them by their ids."""
+    return class_color(sorted(category_ids).index(category_id))
 
 
 class Overlay(NamedTuple):

@@ -8,24 +8,10 @@ from PIL import Image, ImageDraw, ImageFont
 from pycocotools.coco import COCO
 
 from ..evaluation import Detections
-from .images import load_image, write_image
-from .overlay import COLORS, Overlay, draw_overlays
+from .images import load_image
+from .overlay import MIN_SCORE, Overlay, category_color, draw_overlays
 
 MARGIN, TITLE = 8, 24  # pixels
-
-
-def draw_prediction_grid(
-    ground_truth: COCO, image_root: Path, detections: Detections, output: Path, **layout
-) -> None:
-    """Saves the picture of :func:`prediction_grid` to a file.
-
-    Args:
-        ground_truth, image_root, detections: see :func:`prediction_grid`.
-        output: path of the picture; its folder is created if missing.
-        **layout: keyword arguments of :func:`prediction_grid`.
-    """
-    picture = prediction_grid(ground_truth, image_root, detections, **layout)
-    write_image(output, picture)
 
 
 def prediction_grid(
@@ -35,7 +21,7 @@ def prediction_grid(
     *,
     num_images: int = 8,
     columns: int = 2,
-    min_score: float = 0.5,
+    min_score: float = MIN_SCORE,
     height: int = 360,
 ) -> Image.Image:
     """Draws a grid of images, each with its ground truth on the left and predictions on the right.
@@ -72,17 +58,13 @@ def prediction_grid(
     return _compose(pairs, columns)
 
 
-def _color(ground_truth: COCO, category_id: int) -> tuple[float, float, float]:
-    return COLORS[sorted(ground_truth.cats).index(category_id) % len(COLORS)]
-
-
 def _truth(ground_truth: COCO, annotation: dict) -> Overlay:
     category_id = annotation["category_id"]
     name = str(ground_truth.cats[category_id]["name"])
     crowd = "crowd" if annotation["iscrowd"] else ""
     mask = ground_truth.annToMask(annotation) if annotation.get("segmentation") else None
     bbox = np.array(annotation["bbox"], dtype=float)
-    return Overlay(mask, bbox, name, crowd, _color(ground_truth, category_id))
+    return Overlay(mask, bbox, name, crowd, category_color(ground_truth.cats, category_id))
 
 
 def _prediction(ground_truth: COCO, detections: Detections, index: int) -> Overlay:
@@ -92,7 +74,7 @@ def _prediction(ground_truth: COCO, detections: Detections, index: int) -> Overl
     name = str(ground_truth.cats[category_id]["name"])
     masks = detections.segmentation
     mask = None if masks is None else mask_util.decode(masks[index])
-    color = _color(ground_truth, category_id)
+    color = category_color(ground_truth.cats, category_id)
     return Overlay(mask, detections.bbox[index], name, " | ".join(scores), color)
 
 

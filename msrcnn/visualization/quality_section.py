@@ -6,7 +6,7 @@ from ..evaluation import Evaluation
 from ..evaluation.agreement import AGREEMENT, SCORES, Scope, compared_scopes, compared_scores
 from .html import Content, element, row, table
 from .plot_style import RANKING_OF_SCORE
-from .report_parts import plot_figures, ranking_header
+from .report_parts import MATCHING, plot_figures, ranking_header
 from .text import number
 
 CAPTIONS = {
@@ -38,9 +38,9 @@ def quality_section(evaluation: Evaluation, plots: dict[str, bytes]) -> list[Con
     if not keys:
         return [heading, element("p", "No detection matches an instance of its class.")]
     note = (
-        "Agreement of each score with the true MaskIoU. A detection matches an instance of its "
-        "class if their boxes have an IoU of 0.5 or more. Pearson and Spearman are correlation "
-        "coefficients (1 is perfect correlation, 0 is none), MAE is the mean absolute error. "
+        f"Agreement of each score with the true MaskIoU. {MATCHING} Pearson and Spearman are "
+        "correlation coefficients (1 is perfect correlation, 0 is none), MAE is the mean absolute "
+        "error. "
         "Of the detections that match no instance, those on a crowd of their class are left out, "
         "and those of a class whose instances may not all be annotated."
     )

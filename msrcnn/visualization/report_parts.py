@@ -8,11 +8,16 @@ import numpy as np
 from PIL import Image
 
 from ..evaluation import Evaluation
-from .html import Element, element, image
+from ..modeling.detection_samples import MIN_BOX_IOU
+from .html import Content, Element, element, image
 from .plot_style import COLORS
 from .text import number
 
 JPEG_QUALITY = 80
+MATCHING = (
+    "A detection matches an instance of its class if their boxes have an IoU of "
+    f"{MIN_BOX_IOU} or more."
+)
 
 
 def class_name(evaluation: Evaluation, category_id: int) -> str:
@@ -53,6 +58,43 @@ def photo(picture: Image.Image, alt: str) -> Element:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=JPEG_QUALITY)
     return image(buffer.getvalue(), "image/jpeg", alt, *picture.size)
+
+
+def mask_figure(
+    picture: Image.Image,
+    what: str,
+    name: str,
+    values: dict[str, str | None],
+    file_name: str,
+    remark: str = "",
+) -> Element:
+    """Returns a picture of a mask with a caption.
+
+    Args:
+        picture: the picture.
+        what: what it shows, for its description.
+        name: of the class.
+        values: see :func:`terms`.
+        file_name: of the image.
+        remark: a further line of the caption.
+    """
+    caption = element(
+        "figcaption",
+        element("strong", name),
+        terms(values),
+        element("p", remark) if remark else None,
+        element("p", file_name),
+    )
+    return element("figure", photo(picture, f"{name} in {file_name}: {what}"), caption)
+
+
+def gallery(heading: str, note: str, figures: list[Element]) -> list[Content]:
+    """Returns figures side by side, under a heading and a note; or says that there are none."""
+    return [
+        element("h3", heading),
+        element("p", note if figures else "There are none.", class_="note"),
+        element("div", *figures, class_="gallery") if figures else None,
+    ]
 
 
 def plain_background_note(missing: int) -> str:

@@ -12,13 +12,12 @@ from .html import Content, Element, element, row, table
 from .images import image_or_none
 from .instances_picture import Shape, draw_instances
 from .mask_crop import BACKGROUND
-from .overlay import COLORS
+from .overlay import MIN_SCORE, category_color
 from .report_parts import class_name, number_at, photo, plain_background_note
 from .text import counted
 
 SEED = 0
 NUM_IMAGES = 6
-MIN_SCORE = 0.5  # box score, as in `msrcnn draw`
 LISTED = 8  # detections or instances with a number, per image
 DRAWN = 100  # detections at most, per image: more hide each other
 
@@ -91,16 +90,12 @@ def _figure(evaluation: Evaluation, image_id: int, pixels: np.ndarray) -> Elemen
     )
 
 
-def _color(evaluation: Evaluation, category_id: int) -> tuple[float, float, float]:
-    return COLORS[sorted(evaluation.ground_truth.cats).index(category_id) % len(COLORS)]
-
-
 def _truth_shapes(evaluation: Evaluation, annotations: list[dict]) -> list[Shape]:
     shapes = [
         Shape(
             evaluation.ground_truth.annToRLE(a) if a.get("segmentation") else None,
             np.array(a["bbox"], dtype=float),
-            _color(evaluation, a["category_id"]),
+            category_color(evaluation.ground_truth.cats, a["category_id"]),
             _label(position),
         )
         for position, a in enumerate(annotations)
@@ -116,7 +111,7 @@ def _detection_shapes(
         Shape(
             None if masks is None else masks[index],
             detections.bbox[index].astype(float),
-            _color(evaluation, int(detections.category_id[index])),
+            category_color(evaluation.ground_truth.cats, int(detections.category_id[index])),
             _label(position),
         )
         for position, index in enumerate(detected)

@@ -52,7 +52,7 @@ def draw_calibration(summary: dict) -> Figure:
     scopes = compared_scopes(summary)
     figure = new_figure(4.2)
     grid = figure.subplots(
-        *(2, len(scopes)), sharex=True, sharey="row", height_ratios=[2, 1], squeeze=False
+        2, len(scopes), sharex=True, sharey="row", height_ratios=[2, 1], squeeze=False
     )
     for scope, (axes, count_axes) in zip(scopes, grid.T):
         axes.set_title(scope.label)

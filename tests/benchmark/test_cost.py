@@ -7,7 +7,8 @@ from detectron2 import model_zoo
 from scripts import run_script
 
 from msrcnn import get_config
-from msrcnn.benchmark.cost import DEFAULT_CONFIG, head_costs, table
+from msrcnn.benchmark.benchmark_config import DEFAULT_CONFIG
+from msrcnn.benchmark.cost import head_costs, table
 from msrcnn.commands.benchmark import BENCHMARKS
 from msrcnn.config import get_msrcnn_cfg
 from msrcnn.engine import use_scoring_parts

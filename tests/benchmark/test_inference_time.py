@@ -5,13 +5,13 @@ import torch
 from detectron2.data.datasets import register_coco_instances
 
 from msrcnn import get_config
-from msrcnn.benchmark import inference_time, pairs
+from msrcnn.benchmark import inference_time, timing
 from msrcnn.errors import UserError
 
 
 @pytest.mark.slow
 def test_measures_every_way(shapes_root, monkeypatch):
-    monkeypatch.setattr(pairs, "WARM_UP", 0)
+    monkeypatch.setattr(timing, "WARM_UP", 0)
     annotations = shapes_root / "annotations" / "instances_val.json"
     register_coco_instances("for inference", {}, str(annotations), str(shapes_root / "val"))
     opts = ["DATASETS.TEST", "('for inference',)", "TEST.DETECTIONS_PER_IMAGE", "7"]
@@ -25,7 +25,7 @@ def test_measures_every_way(shapes_root, monkeypatch):
     expected = {name for name, ways in inference_time.RATIOS.items() if "torchvision" not in ways}
     assert set(result["ratios"]) == expected
     found = result["ratios"]["mask scores"]
-    assert f"| {pairs.text(found)}" in inference_time.table(result)
+    assert f"| {timing.text(found)}" in inference_time.table(result)
     assert result["peak_mib"] is None
 
 

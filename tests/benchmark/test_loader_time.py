@@ -2,11 +2,11 @@ import argparse
 
 from detectron2.data.datasets import register_coco_instances
 
-from msrcnn.benchmark import loader_time, pairs
+from msrcnn.benchmark import loader_time, timing
 
 
 def test_both_mappers_are_measured(shapes_root, monkeypatch):
-    monkeypatch.setattr(pairs, "WARM_UP", 0)
+    monkeypatch.setattr(timing, "WARM_UP", 0)
     annotations = shapes_root / "annotations" / "instances_train.json"
     register_coco_instances("for the loader", {}, str(annotations), str(shapes_root / "train"))
     arguments = argparse.Namespace(
@@ -17,5 +17,5 @@ def test_both_mappers_are_measured(shapes_root, monkeypatch):
     result = loader_time.measure(arguments)
     first, second = result["seconds"]["ours"]
     assert result["images_per_second"] == 8 / ((first + second) / 2)
-    assert f"| {pairs.text(result['ratio'])}" in loader_time.table(result)
+    assert f"| {timing.text(result['ratio'])}" in loader_time.table(result)
     assert len(result["seconds"]["detectron2"]) == 2

@@ -3,7 +3,7 @@ import argparse
 import pytest
 import torch
 
-from msrcnn.benchmark import pairs, soft_nms_time
+from msrcnn.benchmark import soft_nms_time, timing
 from msrcnn.modeling.soft_nms import SoftNMS, soft_nms_inference
 
 
@@ -22,7 +22,7 @@ def test_plain_loop_finds_the_same(background):
 
 
 def test_measures_every_way_of_every_load(monkeypatch):
-    monkeypatch.setattr(pairs, "WARM_UP", 0)
+    monkeypatch.setattr(timing, "WARM_UP", 0)
     result = soft_nms_time.measure(argparse.Namespace(boxes=40, repeats=2))
     few, all_of_them = result["loads"].values()
     assert 0 < few["candidates"] < all_of_them["candidates"] == 40 * 80
@@ -39,17 +39,17 @@ def test_measures_every_way_of_every_load(monkeypatch):
 def test_ways_take_turns():
     order = []
     ways = {name: lambda _, name=name: order.append(name) for name in "ab"}
-    seconds = pairs.measure_in_turn(ways, torch.device("cpu"), 2)
+    seconds = timing.measure_in_turn(ways, torch.device("cpu"), 2)
     assert "".join(order) == "baabbaab"
     assert {name: len(each) for name, each in seconds.items()} == {"a": 2, "b": 2}
 
 
 def test_ratio_is_the_median_of_the_pairs():
-    found = pairs.ratio({"a": [1.0, 6.0, 9.0], "b": [1.0, 2.0, 1.0]}, "a", "b")
+    found = timing.ratio({"a": [1.0, 6.0, 9.0], "b": [1.0, 2.0, 1.0]}, "a", "b")
     assert found == {"median": 3.0, "low": 2.0, "high": 6.0}
-    assert pairs.text(found) == "3 (2 to 6)"
+    assert timing.text(found) == "3 (2 to 6)"
 
 
 def test_one_repeat_has_a_ratio():
     seconds = {"a": [3.0], "b": [2.0]}
-    assert pairs.ratio(seconds, "a", "b") == {"median": 1.5, "low": 1.5, "high": 1.5}
+    assert timing.ratio(seconds, "a", "b") == {"median": 1.5, "low": 1.5, "high": 1.5}

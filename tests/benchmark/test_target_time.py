@@ -6,7 +6,7 @@ import torch
 from detectron2.data.datasets import register_coco_instances
 from rectangles import ground_truth
 
-from msrcnn.benchmark import pairs, target_time
+from msrcnn.benchmark import target_time, timing
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def test_all_ways_find_nearly_the_same(image):
 
 
 def test_measures_every_way(coco_root, monkeypatch):
-    monkeypatch.setattr(pairs, "WARM_UP", 0)
+    monkeypatch.setattr(timing, "WARM_UP", 0)
     annotations = coco_root / "annotations" / "instances_train2017.json"
     register_coco_instances("for the target", {}, str(annotations), str(coco_root / "train2017"))
     arguments = argparse.Namespace(
@@ -40,4 +40,4 @@ def test_measures_every_way(coco_root, monkeypatch):
     result = target_time.measure(arguments)
     assert (result["images"], result["proposals"]) == (2, 16)
     assert all(len(seconds) == 2 for seconds in result["seconds"].values())
-    assert f"| {pairs.text(result['cropping'])}" in target_time.table(result)
+    assert f"| {timing.text(result['cropping'])}" in target_time.table(result)

@@ -6,7 +6,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import BitMasks, Boxes, Instances
 
-from msrcnn.benchmark import pairs, training_step
+from msrcnn.benchmark import timing, training_step
 from msrcnn.benchmark.training_step import RATIOS, _measure_load, _Steps, table
 from msrcnn.cli import command_parser
 from msrcnn.engine import use_scoring_parts
@@ -26,7 +26,7 @@ def image_of_two_instances():
 def steps(tiny_cfg, build, monkeypatch):
     tiny_cfg.MODEL.ROI_MASKIOU_HEAD.SAMPLES = "detections"
     use_scoring_parts(tiny_cfg)
-    monkeypatch.setattr(pairs, "WARM_UP", 0)
+    monkeypatch.setattr(timing, "WARM_UP", 0)
     return _Steps(build(tiny_cfg).train(), [[image_of_two_instances()]], autocast(tiny_cfg))
 
 
@@ -49,7 +49,7 @@ def test_steps_have_the_asked_numbers_of_boxes(steps):
     fewer = _measure_load(steps, foreground=0, detections=4, repeats=2)
     assert fewer["detections"] == 4
     assert fewer["foreground"] < load["foreground"]
-    assert f"| {pairs.text(load['ratios'][RATIOS[0][0]])} " in table({"loads": [load]})
+    assert f"| {timing.text(load['ratios'][RATIOS[0][0]])} " in table({"loads": [load]})
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import json
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
+from detectron2.utils.file_io import PathHandler, PathManager
 from other_classes import NAMES, only, read, with_ids, with_names, write
 
 from msrcnn.data.custom import use_custom_data
@@ -34,6 +35,24 @@ def test_several_files_with_other_ids(tiny_cfg, shapes_root, tmp_path, expected)
     use_custom_data(tiny_cfg, flags)
     tiny_cfg.DATASETS.CLASS_NAMES = model = (*NAMES[3:], *NAMES[:3])
     assert names_of_annotations(training_images(tiny_cfg), model) == expected * 3
+
+
+class Remote(PathHandler):
+    def __init__(self, folder):
+        self.folder = folder
+
+    def _get_supported_prefixes(self):
+        return ["remote://"]
+
+    def _get_local_path(self, path, **kwargs):
+        return str(self.folder / path.removeprefix("remote://"))
+
+
+def test_a_file_of_another_machine_names_its_classes(shapes_root):
+    """Wherever Detectron2 reads it from."""
+    PathManager.register_handler(Remote(shapes_root / "annotations"), allow_override=True)
+    MetadataCatalog.get("of another machine").json_file = "remote://instances_val.json"
+    assert dataset_classes("of another machine") == list(NAMES)
 
 
 def test_a_registered_function_may_return_the_same_objects(tiny_cfg):

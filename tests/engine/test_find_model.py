@@ -171,4 +171,4 @@ def test_evaluation_and_fit_find_the_config(model_folder, shapes_root, tmp_path,
     with FileLock(tmp_path / "fitted" / ".lock"):
         code, _, err = run_command("fit-scores", "--weights", model_folder / "plain", *arguments)
     assert code == 1
-    assert f"another fit writes its results to '{tmp_path / 'fitted'}': wait for it" in err
+    assert f"another process writes its results to '{tmp_path / 'fitted'}': wait for it" in err

@@ -1,8 +1,12 @@
+import copy
+import dataclasses
+
 import pytest
 import torch
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.utils.events import EventStorage
+from stand_ins import index
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from msrcnn.data.custom import use_custom_data
@@ -48,6 +52,28 @@ def test_evaluation_after_a_training_is_added_to_its_log(cfg, tmp_path):
     assert [each.step for each in log.Scalars("segm_mask_score/AP")] == [30]
     evaluate(cfg)  # one that belongs to nothing
     assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("image_root", "shown"), [("", True), ("{}/train", True), ("s3://bucket/train", False)]
+)
+def test_images_are_those_of_any_kind_of_dataset(
+    evaluation, shapes_root, tmp_path, image_root, shown
+):
+    """Of a Python function, whose file names are whole paths, of a folder, and of a bucket."""
+    content = copy.deepcopy(evaluation.ground_truth.dataset)
+    for image in content["images"] if not image_root else ():
+        image["file_name"] = str(shapes_root / "train" / image["file_name"])
+    evaluation = dataclasses.replace(evaluation, ground_truth=index(content))
+    name = f"published {tmp_path}"
+    if image_root:
+        MetadataCatalog.get(name).image_root = image_root.format(shapes_root)
+    with EventStorage() as storage:
+        publish.publish_evaluation(evaluation, tmp_path, dataset_name=name)
+        drawn = {key for key, _, _ in storage._vis_data}
+    assert (f"{name}/predictions" in drawn) == shown
+    page = (tmp_path / "report.html").read_text()
+    assert ("have a plain background" not in page) == shown
 
 
 def test_title_of_custom_data_is_short(cfg, shapes_root, tmp_path):

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from msrcnn.commands.predict import check_outputs
 from msrcnn.errors import UserError
 from msrcnn.prediction.find_inputs import find_inputs
+from msrcnn.prediction.output_files import check_outputs
 
 
 @pytest.fixture

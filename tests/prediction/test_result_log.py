@@ -13,6 +13,7 @@ from PIL import Image
 from msrcnn.atomic_file import atomic_file
 from msrcnn.cli import main
 from msrcnn.errors import UserError
+from msrcnn.folder_lock import LOCK, alone_in
 from msrcnn.prediction import file_results
 from msrcnn.prediction.result_log import LOG, ResultLog
 
@@ -51,7 +52,7 @@ def contents(folder):
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != LOG
+        if path.is_file() and path.name not in (LOG, LOCK)
     }
 
 
@@ -207,16 +208,13 @@ def test_records_of_an_input_that_failed_are_not_those_of_the_next(tmp_path, sou
         assert (numbers(log, "a.png"), numbers(log, "c.mp4")) == ([1], [3])
 
 
-@pytest.mark.parametrize("resume", [False, True])
-def test_one_process_at_a_time(tmp_path, source, resume):
-    with ResultLog(tmp_path, {}, resume=resume) as log:
-        add(log, source, "a.png", 1)
-        for other in (False, True):
-            with pytest.raises(UserError, match="another process writes its results to"):
-                ResultLog(tmp_path, {}, resume=other)
-        assert numbers(log, "a.png") == [1]
-    with ResultLog(tmp_path, {}, resume=True) as log:
-        assert log.is_done(source, "a.png")
+@pytest.mark.parametrize("resume", [(), ("--resume",)])
+def test_one_process_at_a_time(predict, tmp_path, resume):
+    with alone_in(tmp_path / "drawn", "--output"):
+        code, _, err = predict(tmp_path / "drawn", *resume)
+    assert code == 1
+    assert f"another process writes its results to '{tmp_path / 'drawn'}': wait for it" in err
+    assert not (tmp_path / "drawn" / LOG).exists()
 
 
 def test_a_log_that_cannot_be_opened(tmp_path, monkeypatch):

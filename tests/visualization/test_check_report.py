@@ -11,6 +11,7 @@ from msrcnn.data.coco_schema import NamedRecords, schema_problems
 from msrcnn.visualization import check_report as module
 from msrcnn.visualization import class_examples
 from msrcnn.visualization.check_report import check_report
+from msrcnn.visualization.overlay import class_color
 
 VALID = {
     "images": [{"id": 7, "file_name": "a.png", "width": 20, "height": 10}],
@@ -164,6 +165,16 @@ def test_examples_of_each_class_with_all_annotations(report, tmp_path, shapes):
     assert mask_util.decode(shapes[0][0].mask).sum() == 64
     assert mask_util.decode(shapes[0][1].mask).T.ravel()[:15].tolist() == [0] * 10 + [1] * 5
     assert shapes[0][2].mask is None
+
+
+def test_colors_are_those_of_the_models_classes(report, tmp_path, shapes):
+    """A model has the classes in the order of their ids, whatever their order in the file."""
+    content = copy.deepcopy(VALID)
+    content["categories"] += [{"id": 1, "name": "dog"}]
+    content["annotations"][0]["category_id"] = 1
+    check_report("a", content, tmp_path, [])
+    expected = [class_color(0)] + [class_color(1)] * 8
+    assert [[shape.color for shape in each] for each in shapes] == [expected] * 2
 
 
 def test_examples_are_spread_over_the_file_and_a_single_class_is_not_named(tmp_path, shapes):

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
@@ -26,6 +28,11 @@ def test_error_names_the_image(tmp_path):
     Image.new("RGB", (10, 20)).save(tmp_path / "a.png")
     with pytest.raises(UserError, match=r"a\.png' has 10 x 20 pixels, but is annotated as 20 x 10"):
         load_image(INFO, tmp_path)
+
+
+def test_whole_paths_of_a_python_function_are_read(tmp_path):
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
+    assert load_image({**INFO, "file_name": str(tmp_path / "a.png")}, Path()).shape == (10, 20, 3)
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "{}/secret.png", "..\\secret.png"])

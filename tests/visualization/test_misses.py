@@ -15,9 +15,9 @@ from msrcnn.visualization.miss_choice import (
     overlapped_instance,
 )
 from msrcnn.visualization.miss_section import miss_section
+from msrcnn.visualization.overlay import MIN_SCORE
 from msrcnn.visualization.sample_section import (
     LISTED,
-    MIN_SCORE,
     NUM_IMAGES,
     sample_section,
     sampled_images,

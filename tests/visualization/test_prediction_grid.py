@@ -2,12 +2,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 from stand_ins import index
 
 from msrcnn.errors import UserError
-from msrcnn.evaluation import Detections
-from msrcnn.visualization import draw_prediction_grid, prediction_grid
+from msrcnn.evaluation import Detections, save_predictions
+from msrcnn.visualization import prediction_grid
 from msrcnn.visualization.prediction_grid import MARGIN, TITLE
 
 
@@ -81,11 +82,22 @@ def test_images_with_annotations_come_first(shapes, shapes_root):
     assert (truth(one, others[0], 0) == truth(every, others[0], 0)).all()
 
 
-def test_file(shapes, shapes_root, evaluation, tmp_path):
+def test_command_draws_a_dataset_of_a_python_function(tmp_path, run_command):
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
+    record = {"image_id": 1, "file_name": tmp_path / "a.png", "width": 20, "height": 10}
+    DatasetCatalog.register("drawn function", lambda: [{**record, "annotations": []}])
+    metadata = MetadataCatalog.get("drawn function").set(thing_classes=["disc"])
+    save_predictions(Detections.nothing(), tmp_path / "found.npz")
     output = tmp_path / "new" / "grid.png"
-    draw_prediction_grid(shapes, shapes_root / "train", evaluation.detections, output, num_images=2)
-    expected = prediction_grid(shapes, shapes_root / "train", evaluation.detections, num_images=2)
-    assert np.array_equal(Image.open(output), expected)
+    flags = ("--predictions", tmp_path / "found.npz", "--output", output)
+    code, _, err = run_command("draw", "--dataset", "drawn function", *flags)
+    metadata.image_root = "s3://bucket/images"
+    _, _, refused = run_command("draw", "--dataset", "drawn function", *flags)
+    DatasetCatalog.remove("drawn function")
+    assert code == 0, err
+    with Image.open(output) as picture:
+        assert picture.height == TITLE + 360 + MARGIN
+    assert "dataset 'drawn function': its image folder is not on a disk" in refused
 
 
 def test_missing_image_is_named(shapes, tmp_path):

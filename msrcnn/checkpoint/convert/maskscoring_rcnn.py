@@ -13,14 +13,14 @@ import numpy as np
 from torch import Tensor
 
 from ...errors import UserError
-from ..expected_images import ImageInput
+from ..expected_images import ExpectedImages
 from .class_order import BackgroundFirst
 from .source import DETECTOR_CONFIG, MASKIOU_HEAD, SourceModel, pooler_config
 
 STRIDES = (4, 8, 16, 32, 64)
 ANCHOR_SCALE = 8  # side of an anchor, in strides
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
-CAFFE_BGR = ImageInput("BGR", (102.9801, 115.9465, 122.7717))
+CAFFE_BGR = ExpectedImages("BGR", (102.9801, 115.9465, 122.7717))
 
 
 def cell_anchors(stride: int) -> list[list[float]]:

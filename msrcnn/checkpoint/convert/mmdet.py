@@ -10,7 +10,7 @@ normalized RGB images.
 import re
 from typing import ClassVar
 
-from ..expected_images import IMAGENET_RGB, ImageInput
+from ..expected_images import IMAGENET_RGB, ExpectedImages
 from .source import (
     DETECTOR_CONFIG,
     MASKIOU_HEAD,
@@ -25,7 +25,7 @@ class MMDetection(SourceModel):
     option = "mmdet"
     title = "mmdetection 2.x or 3.x"
     styles: ClassVar = {
-        "caffe": ImageInput("BGR", (103.53, 116.28, 123.675)),
+        "caffe": ExpectedImages("BGR", (103.53, 116.28, 123.675)),
         "pytorch": IMAGENET_RGB,
     }
 

@@ -13,7 +13,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from ...errors import UserError
 from ...modeling.deform_resnet import NUM_BLOCKS
 from ..class_layers import CLASSIFIER, MASKIOU_HEAD
-from ..expected_images import ImageInput
+from ..expected_images import ExpectedImages
 from ..torchvision_weights import convert_torchvision_resnet
 from .class_order import BackgroundLast
 
@@ -73,7 +73,7 @@ class SourceModel(ABC):
 
     option: str
     title: str
-    styles: ClassVar[dict[str, ImageInput]]
+    styles: ClassVar[dict[str, ExpectedImages]]
     ignored = r".*\.num_batches_tracked"
     part = ""
 

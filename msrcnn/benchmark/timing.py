@@ -1,14 +1,21 @@
 """Times of several ways to do the same, measured in turn so that a noisy machine affects all."""
 
+import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from tqdm import trange
 
-from . import clock
-
 WARM_UP = 2  # repeats that are not measured
+
+
+def now(device: torch.device) -> float:
+    """Returns the time of this process: on the CPU, without that of other processes."""
+    if device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def measure_in_turn(
@@ -29,9 +36,9 @@ def measure_in_turn(
     for repeat in trange(-WARM_UP, repeats, unit="repeat", leave=False):
         order = list(ways.items())
         for name, run in order if repeat % 2 else order[::-1]:
-            start = clock.seconds(device)
+            start = now(device)
             run(repeat)
-            taken = clock.seconds(device) - start
+            taken = now(device) - start
             if repeat >= 0:
                 seconds[name].append(taken)
     return seconds
