@@ -13,6 +13,7 @@ import cloudpickle
 import torch
 
 from ..atomic_file import write_file
+from ..engine.main_program import InThisProgram
 from ..errors import UserError
 from .launcher import Job, JobState, Launcher
 
@@ -89,7 +90,7 @@ class LocalLauncher(Launcher):
         slot = self._free_slots()[0]
         # Named after this process: another sweep may have a job for the same run, which waits.
         file = folder / f"{os.getpid()}.pkl"
-        write_file(file, cloudpickle.dumps(function))
+        write_file(file, cloudpickle.dumps(InThisProgram(function)))
         logs = file.with_suffix(".err"), file.with_suffix(".out")
         with logs[0].open("wb") as stderr, logs[1].open("wb") as stdout:
             process = subprocess.Popen(

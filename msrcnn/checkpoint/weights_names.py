@@ -32,4 +32,7 @@ def resolve_weights(name: str) -> str:
         near = [model for model in known if model.endswith(f"/{wanted}")]
         near = near or difflib.get_close_matches(wanted, known)
         hint = f", nor a model in Detectron2's zoo; nearest: {', '.join(near)}" if near else ""
-        raise UserError(f"'{name}': no such file{hint}") from error
+        what = (
+            "is a folder: name the file of the weights" if Path(name).is_dir() else "no such file"
+        )
+        raise UserError(f"'{name}': {what}{hint}") from error

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..engine import evaluate_predictions, launch_processes, prepare_config, start_run
 from ..engine import run as run_in_process
+from ..engine.earlier_run import refuse_training_folder
 from ..engine.find_model import find_model
 from .arguments import (
     DATA_KEYS,
@@ -19,6 +20,8 @@ from .arguments import (
     check_given_once,
     processes,
 )
+
+DATA_ONLY = "Base-RCNN-FPN.yaml"  # for predictions on custom data
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     check_given_once(args, {"--val-data": DATA_KEYS["--val-data"], **MODEL_KEYS})
     # The config's own weights, to train from, are not needed and may not exist.
-    weights, config_file = find_model(args.weights or "", args.config_file)
+    if args.output_dir:
+        refuse_training_folder(Path(args.output_dir))
+    config_file = args.config_file
+    if args.predictions and args.val_data:  # a model's config has nothing to add
+        config_file = config_file or DATA_ONLY
+    weights, config_file = find_model(args.weights or "", config_file)
     opts = [*args.opts, "MODEL.WEIGHTS", weights]
     cfg = prepare_config(config_file, opts, val_data=args.val_data, splits=("TEST",))
     # OUTPUT_DIR of the config is the training's, whose files stay as they are.

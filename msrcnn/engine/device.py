@@ -29,7 +29,8 @@ def on_available_device(cfg: CfgNode) -> CfgNode:
     frozen, cfg = cfg.is_frozen(), cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = "cpu"
-    if cfg.SOLVER.AMP.DTYPE == "float16":  # whose scaled gradients require CUDA
+    if cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.AMP.DTYPE == "float16":
+        _log_once("SOLVER.AMP in float16 needs a GPU: training would compute in float32.")
         cfg.SOLVER.AMP.ENABLED = False
     if cfg.TEST.DTYPE == "float16":
         _log_once("TEST.DTYPE 'float16' needs a GPU: computing in float32.")

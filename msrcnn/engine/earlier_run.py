@@ -1,12 +1,14 @@
 """Files that an earlier run has left in the output folder of a new one."""
 
+import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
+from ..atomic_file import write_file
 from ..checkpoint.checkpoint_files import (
     FIT_RECORD,
     FITTED,
@@ -62,17 +64,37 @@ def set_aside_earlier_run(cfg: CfgNode, *, resume: bool) -> list[str]:
 
 
 def refuse_training_folder(folder: Path) -> None:
-    """Rejects the folder of a training as that of a fit, which would replace its results.
+    """Rejects the folder of a training as the output folder of a fit or an evaluation.
 
     Raises:
         UserError: naming a file of the training.
     """
-    found = (path for path in folder.glob("*") if _is_state(path) and path.name not in OF_A_FIT)
-    if training := min(found, default=None):
+    if training := _file_of_training(folder):
         raise UserError(
             f"--output-dir '{folder}' is the folder of a training ({training.name}), whose config "
-            "and results the fit would replace: choose another one"
+            "and results would be replaced: choose another one"
         )
+
+
+@contextlib.contextmanager
+def kept_config(folder: Path) -> Iterator[None]:
+    """Keeps the config of a training in a folder, where Detectron2's setup would replace it.
+
+    An evaluation may have other settings, with which the trained model should not be used later.
+    """
+    path = folder / RUN_CONFIG
+    trained = path.read_bytes() if path.is_file() and _file_of_training(folder) else None
+    try:
+        yield
+    finally:
+        if trained is not None and comm.is_main_process():
+            write_file(path, trained)
+
+
+def _file_of_training(folder: Path) -> Path | None:
+    """Returns a file of a training, but not of a fit alone, in a folder."""
+    found = (path for path in folder.glob("*") if _is_state(path) and path.name not in OF_A_FIT)
+    return min(found, default=None)
 
 
 def _move(folder: Path, weights: str, datasets: Sequence[str]) -> list[str]:

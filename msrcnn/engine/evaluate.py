@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from detectron2.config import CfgNode
+from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 from pycocotools.coco import COCO
 
@@ -46,12 +47,18 @@ def evaluate(cfg: CfgNode, resume: bool = False, *, trust_weights: bool = False)
         The metrics that :class:`MaskScoringEvaluator` returns, by dataset if there are several.
 
     Raises:
-        UserError: if the weights cannot be loaded or do not fit the model.
+        UserError: if there is no dataset to evaluate on, or the weights cannot be loaded or do not
+            fit the model.
     """
+    if not cfg.DATASETS.TEST:
+        raise UserError("DATASETS.TEST is empty: give --val-data, or name a dataset to evaluate on")
     model = load_model(cfg, resume=resume, trust_weights=trust_weights)
     if resume and (found := load_latest(Path(cfg.OUTPUT_DIR), str)):  # what was loaded
         cfg = changed(cfg, {"MODEL.WEIGHTS": found})
-    return Trainer.test(cfg, model)
+    results = Trainer.test(cfg, model)
+    if cfg.TEST.EXPECTED_RESULTS and comm.is_main_process():
+        verify_results(cfg, results)  # exits with status 1 if they are others
+    return results
 
 
 def evaluate_predictions(cfg: CfgNode, paths: list[str]) -> OrderedDict:

@@ -16,23 +16,24 @@ def find_model(name: str, config_file: str = "") -> tuple[str, str]:
     """Returns the weights of a model and its config.
 
     Args:
-        name: with a config, any ``MODEL.WEIGHTS``, which are returned as they are. Otherwise a file
-            of weights, with its config beside it (:func:`~msrcnn.config.config_beside`); the folder
-            of an export, a fit or a training; or a name of Detectron2's model zoo, such as
-            ``COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x``, whose config Detectron2 has.
+        name: the folder of an export, a fit or a training. With a config, also any
+            ``MODEL.WEIGHTS``, which are returned as they are. Without one, a file of weights with
+            its config beside it (:func:`~msrcnn.config.config_beside`), or a name of Detectron2's
+            model zoo, such as ``COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x``, whose config
+            Detectron2 has.
         config_file: the config, if it is given.
 
     Raises:
         UserError: if there is no config, or a folder has no model or several.
     """
+    path = Path(name)
+    if name and path.is_dir():
+        name = str(_in_folder(path))
+        return name, config_file or config_beside(name)
     if config_file:
         return name, config_file
     if not name:
         raise UserError("give --config-file: no weights are given")
-    path = Path(name)
-    if path.is_dir():
-        weights = str(_in_folder(path))
-        return weights, config_beside(weights)
     if "://" not in name and not path.is_file():
         if config := _zoo_config(name):
             return name, config

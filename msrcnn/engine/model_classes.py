@@ -22,11 +22,15 @@ def class_names(cfg: CfgNode) -> list[str]:
     ``DATASETS.CLASS_NAMES``, or else the names of a dataset of the config, of those to train on
     first, with ``MODEL.ROI_HEADS.NUM_CLASSES`` classes.
     """
-    if cfg.DATASETS.CLASS_NAMES:
-        return list(cfg.DATASETS.CLASS_NAMES)
-    found = map(dataset_classes, (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
+    return list(cfg.DATASETS.CLASS_NAMES) or _classes_of_data(cfg)[1]
+
+
+def _classes_of_data(cfg: CfgNode) -> tuple[str, list[str]]:
+    """Returns a dataset with as many classes as the model, and their names; empty if none has."""
     number = cfg.MODEL.ROI_HEADS.NUM_CLASSES
-    return next((names for names in found if len(names) == number), [])
+    datasets = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    found = ((name, dataset_classes(name)) for name in datasets)
+    return next((each for each in found if len(each[1]) == number), ("", []))
 
 
 def use_class_names(
@@ -119,7 +123,18 @@ def _classes_of_weights(cfg: CfgNode, weights: str, saved: list[str]) -> list[st
             f"'{weights}' has {listed(saved)}, but DATASETS.CLASS_NAMES of the config has "
             f"{listed(configured)}: use the config that the weights were trained with"
         )
-    return saved or class_names(cfg)
+    if saved or configured:
+        return saved or configured
+    dataset, names = _classes_of_data(cfg)
+    if is_custom_dataset(dataset):
+        logger.warning(
+            "'%s' does not name its classes: they are taken to be those of %s, %s, in this order. "
+            "If they are not, set DATASETS.CLASS_NAMES.",
+            weights,
+            dataset_label(dataset),
+            listed(names),
+        )
+    return names
 
 
 def _check_dataset(name: str, found: list[str], names: list[str], number: int) -> None:

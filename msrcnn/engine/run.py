@@ -1,12 +1,14 @@
 """A training run, or an evaluation, as every process of it executes it."""
 
+import contextlib
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
-from .earlier_run import set_aside_earlier_run
+from .earlier_run import kept_config, set_aside_earlier_run
 from .early_stop import check_early_stop
 from .evaluate import evaluate
 from .keep_best import check_keep_best
@@ -48,7 +50,8 @@ def run(
             check_resume(cfg, trust_weights=trust_weights)
     if not eval_only:
         notes = [*notes, *set_aside_earlier_run(cfg, resume=resume)]
-    cfg = start_run(cfg, config_file=config_file, eval_only=eval_only)
+    with kept_config(Path(cfg.OUTPUT_DIR)) if eval_only else contextlib.nullcontext():
+        cfg = start_run(cfg, config_file=config_file, eval_only=eval_only)
     for note in notes:
         logger.info(note)
     (evaluate if eval_only else train)(cfg, resume=resume, trust_weights=trust_weights)

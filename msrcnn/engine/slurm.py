@@ -15,6 +15,7 @@ from submitit.helpers import DelayedSubmission
 from ..atomic_file import write_file
 from ..errors import UserError
 from .launch import Processes
+from .main_program import InThisProgram
 
 CPUS_PER_GPU = 8  # for the data loader
 MINUTES = 24 * 60  # time limit of a job
@@ -81,7 +82,7 @@ def submit(
     """
     executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
     executor.update_parameters(job_name=name, **parameters)
-    job = cast(submitit.SlurmJob, executor.submit(_Resumable(function)))
+    job = cast(submitit.SlurmJob, executor.submit(_Resumable(InThisProgram(function))))
     write_file(folder / JOB_ID, job.job_id)
     return job
 

@@ -91,7 +91,7 @@ def evaluate_and_write(
         report: called with the evaluation and the output folder.
         false_positives: what the MaskIoU head was trained for, as the value of
             ``MODEL.ROI_MASKIOU_HEAD.FALSE_POSITIVES``, for ``maskiou/false_positives`` of
-            ``evaluation.json``, which has no such key if it is unknown.
+            ``evaluation.json``; ``None`` if unknown.
 
     Returns:
         The metrics that apply, as ``{task: {metric: value}}`` without ``None``, in the format
@@ -109,7 +109,7 @@ def evaluate_and_write(
         return OrderedDict()
     evaluation = evaluate_detections(ground_truth, detections, replace(settings, bootstrap=0))
     summary = evaluation.summary
-    if summary["maskiou"] is not None and false_positives is not None:
+    if summary["maskiou"] is not None:
         summary["maskiou"]["false_positives"] = false_positives
     tables = "\n\n".join(filter(None, [metrics_table(summary), agreement_table(summary)]))
     logger.info("Evaluation results on %d images:\n%s", summary["images"], tables)

@@ -1,6 +1,7 @@
 """Training that ends with a fit of the mask scores (``SOLVER.FIT_SCORES``)."""
 
 from collections.abc import Container
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ..engine.keep_best import NAME as BEST
 from ..engine.keep_best import check_data_of_best
 from ..engine.publish import log_after_training
 from ..errors import UserError
+from ..folder_lock import alone_in
 from .fit_scores import CACHE, check_fit, fit_scores
 from .sample_cache import check_cache_folder
 
@@ -35,7 +37,8 @@ def train_and_fit(
         trust_weights: load weights that are not plain data, and run the code in them.
 
     Raises:
-        UserError: for a mistake that only shows with the weights or the data at hand.
+        UserError: for a mistake that only shows with the weights or the data at hand, or if another
+            training writes to ``OUTPUT_DIR``.
     """
     cfg = cfg.clone()
     cfg.defrost()
@@ -45,9 +48,12 @@ def train_and_fit(
         check_cache_folder(Path(cfg.OUTPUT_DIR) / CACHE)
     settings = {"notes": scale_schedule(cfg, keep), "resume": resume}
     training = partial(run, training_config(cfg), trust_weights=trust_weights, **settings)
-    launch_processes(training, processes)
-    if cfg.SOLVER.FIT_SCORES:
-        launch_processes(partial(_fit, cfg), processes)
+    # Machines of one run share the folder.
+    lock = nullcontext() if processes.machine_rank else alone_in(Path(cfg.OUTPUT_DIR), "OUTPUT_DIR")
+    with lock:
+        launch_processes(training, processes)
+        if cfg.SOLVER.FIT_SCORES:
+            launch_processes(partial(_fit, cfg), processes)
 
 
 def training_config(cfg: CfgNode) -> CfgNode:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from scripts import run_script
 from waiting import wait_for, written
 
 from msrcnn.ablation.launcher import JobState
@@ -221,3 +222,37 @@ def test_stopping_ends_a_stubborn_job_with_all_its_processes(gpus, tmp_path):
     assert int(submitted.job_id) != os.getsid(0)
     launcher.stop()
     wait_for(lambda: all(is_gone(pid) for pid in pids))
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+
+from msrcnn.ablation.local_jobs import LocalLauncher
+from msrcnn.modeling import MASKIOU_LOSS_REGISTRY
+
+
+@MASKIOU_LOSS_REGISTRY.register()
+def loss_of_the_script(prediction, target, area): ...
+
+
+def job():
+    from msrcnn.modeling import MASKIOU_LOSS_REGISTRY
+
+    print(MASKIOU_LOSS_REGISTRY.get("loss_of_the_script").__name__)
+
+
+if __name__ == "__main__":
+    launched = LocalLauncher(gpus=0).submit(job, Path(sys.argv[1]), "job")
+    while launched.state().name == "RUNNING":
+        pass
+    print(launched.state().name, *(log.read_text() for log in launched.logs))
+"""
+
+
+def test_parts_that_a_script_registers_are_there_in_its_jobs(tmp_path):
+    """As docs/extend.md promises for `python own_loss.py ablate`."""
+    script = tmp_path / "own.py"
+    script.write_text(SCRIPT)
+    done = run_script(script, tmp_path / "job")
+    assert done.stdout.split() == ["SUCCEEDED", "loss_of_the_script"], done.stdout + done.stderr

@@ -1,6 +1,7 @@
 """A training that starts in the output folder of an earlier one does not mix with it."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from msrcnn.engine.earlier_run import refuse_training_folder, set_aside_earlier_
 from msrcnn.engine.find_model import find_model
 from msrcnn.errors import UserError
 
+run_module = sys.modules[run.__module__]  # the function of the same name hides it
 STATE = (
     *("model_0000003.pth", "model_final.pth", "model_best.pth", "model_fitted.pth"),
     *("model_fitted.yaml", "last_checkpoint", "metrics.json", "events.out.tfevents.1.host"),
@@ -139,3 +141,30 @@ def test_a_fit_may_be_repeated_in_its_folder(tmp_path):
     for name in ("model_fitted.pth", "model_fitted.yaml", "fit.json", "config.yaml", "log.txt"):
         (tmp_path / name).touch()
     refuse_training_folder(tmp_path)
+
+
+def test_an_evaluation_does_not_replace_the_config_of_a_training(cfg, tmp_path, monkeypatch):
+    """With it, the model would be used with the settings of the evaluation from then on."""
+    folders = []
+
+    def evaluate(cfg, **kwargs):
+        folders.append((tmp_path / "config.yaml").read_text())
+
+    monkeypatch.setattr(run_module, "evaluate", evaluate)
+    cfg.DATASETS.TEST = ()
+    run(cfg, eval_only=True)
+    assert folders == ["config.yaml"]
+    for path in tmp_path.iterdir():  # where no training was, the config is written
+        if path.is_file():
+            path.unlink()
+    run(cfg, eval_only=True)
+    assert "MASKIOU_ON" in folders[1]
+
+
+def test_the_eval_command_refuses_the_folder_of_a_training(model_folder, run_command):
+    weights = model_folder / "model_final.pth"
+    config = (model_folder / "config.yaml").read_text()
+    code, _, err = run_command("eval", "--weights", weights, "--output-dir", model_folder)
+    assert code == 1
+    assert f"--output-dir '{model_folder}' is the folder of a training" in err
+    assert (model_folder / "config.yaml").read_text() == config

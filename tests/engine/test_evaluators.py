@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
 from msrcnn.config import get_msrcnn_cfg
+from msrcnn.engine import evaluate
 from msrcnn.engine.evaluators import build_evaluator, evaluation_settings
+from msrcnn.errors import UserError
 from msrcnn.evaluation import EvaluationSettings
 from msrcnn.provenance import file_record, software
 
@@ -86,3 +89,34 @@ def test_evaluation_says_what_made_it(tiny_cfg, evaluated, shapes_root, tmp_path
 
 def test_default_settings_are_those_of_the_config():
     assert evaluation_settings(get_msrcnn_cfg()) == EvaluationSettings()
+
+
+def test_nothing_to_evaluate_on_is_an_error(tiny_cfg):
+    tiny_cfg.DATASETS.TEST = ()
+    with pytest.raises(UserError, match="DATASETS.TEST is empty: give --val-data"):
+        evaluate(tiny_cfg)
+
+
+def test_expected_results_are_checked(tiny_cfg, monkeypatch):
+    """As in Detectron2's train_net.py: other results end the program with status 1."""
+    module = sys.modules[evaluate.__module__]  # the function of the same name hides it
+    monkeypatch.setattr(module, "load_model", lambda *args, **kwargs: None)
+    results = {"bbox": {"AP": 1.4}}
+    monkeypatch.setattr(module.Trainer, "test", lambda cfg, model: results)
+    tiny_cfg.DATASETS.TEST = ("shapes_val",)
+    tiny_cfg.TEST.EXPECTED_RESULTS = [["bbox", "AP", 1.5, 0.2]]
+    assert evaluate(tiny_cfg) == results
+    tiny_cfg.TEST.EXPECTED_RESULTS = [["bbox", "AP", 50.0, 1.0]]
+    with pytest.raises(SystemExit, match="1"):
+        evaluate(tiny_cfg)
+
+
+def test_predictions_on_custom_data_need_no_config(run_command, shapes_root, tmp_path):
+    annotations = shapes_root / "annotations" / "instances_val.json"
+    (tmp_path / "none.json").write_text("[]")
+    code, _, err = run_command(
+        *("eval", "--predictions", tmp_path / "none.json", "--output-dir", tmp_path / "out"),
+        *("--val-data", f"{annotations}:{shapes_root}/val", "TEST.BOOTSTRAP", 0),
+    )
+    assert code == 0, err
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["bbox"]["AP"] == 0

@@ -172,3 +172,9 @@ def test_evaluation_and_fit_find_the_config(model_folder, shapes_root, tmp_path,
         code, _, err = run_command("fit-scores", "--weights", model_folder / "plain", *arguments)
     assert code == 1
     assert f"another process writes its results to '{tmp_path / 'fitted'}': wait for it" in err
+
+
+def test_a_folder_with_a_config_that_is_given(tmp_path):
+    (tmp_path / "model.yaml").touch()
+    (tmp_path / "model.pth").touch()
+    assert find_model(str(tmp_path), "c.yaml") == (str(tmp_path / "model.pth"), "c.yaml")

@@ -277,3 +277,15 @@ def test_names_travel_with_the_checkpoints_of_a_run(data, tmp_path):
     trainer = Trainer(cfg)
     trainer.checkpointer.save("model_final")
     assert load_class_names(tmp_path / "run" / "model_final.pth") == classes(cfg)
+
+
+@pytest.mark.parametrize("custom", ["val_data", "train_data"])
+def test_a_guess_of_the_classes_is_told(data, unnamed, caplog, custom):
+    """Other data may have the classes in another order."""
+    kwargs = {"keep_classes": True, "splits": BOTH} if custom == "train_data" else {}
+    cfg = prepare(unnamed, **{custom: data("b", other_ids)}, **kwargs)
+    assert f"'{unnamed}' does not name its classes: they are taken to be those of" in caplog.text
+    assert ", ".join(classes(cfg)[:2]) in caplog.text
+    caplog.clear()
+    prepare(unnamed, ["DATASETS.CLASS_NAMES", str(tuple(ORDER))], val_data=data("c"))
+    assert not caplog.text

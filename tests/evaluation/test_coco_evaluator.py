@@ -199,7 +199,10 @@ def reevaluate(dataset, tmp_path):
 
 
 def measured(summary):
-    return {key: summary[key] for key in summary if key not in ("seconds", "provenance")}
+    numbers = {key: summary[key] for key in summary if key not in ("seconds", "provenance")}
+    quality = {**numbers["maskiou"]}
+    quality.pop("false_positives", None)  # of the model, which saved predictions do not know
+    return {**numbers, "maskiou": quality}
 
 
 def test_saved_predictions_give_the_same_evaluation(dataset, tmp_path):

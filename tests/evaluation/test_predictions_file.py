@@ -115,3 +115,16 @@ def test_file_of_a_later_version(tmp_path):
     np.savez(tmp_path / "p.npz", format=np.array(99))
     with pytest.raises(UserError, match="another version"):
         load_predictions(tmp_path / "p.npz")
+
+
+def test_boxes_of_a_file_of_masks_are_told(tmp_path, caplog):
+    mask = {"size": [4, 4], "counts": [0, 8, 8]}
+    record = {"image_id": 1, "category_id": 1, "score": 0.5, "segmentation": mask}
+    path = tmp_path / "segm.json"
+    path.write_text(json.dumps([record]))
+    assert load_predictions(path).bbox.tolist() == [[0, 0, 2, 4]]
+    assert f"{path} has no boxes: its box AP is that of the boxes around its masks" in caplog.text
+    caplog.clear()
+    path.write_text(json.dumps([{**record, "bbox": [0, 0, 2, 4]}]))
+    load_predictions(path)
+    assert not caplog.text

@@ -7,6 +7,7 @@ from detectron2.data.datasets import register_coco_instances
 from msrcnn.config import load_config
 from msrcnn.engine import Processes, check_config
 from msrcnn.errors import UserError
+from msrcnn.folder_lock import alone_in
 from msrcnn.scores import FIT_DEFAULTS, fit_scores, train_and_fit
 from msrcnn.scores.fit_scores import check_fit
 from msrcnn.scores.train_and_fit import detector_weights, training_config
@@ -139,3 +140,12 @@ def test_a_fit_that_fails_names_the_detector(cfg, monkeypatch):
     monkeypatch.setattr(module, "start_run", lambda cfg, eval_only: cfg.clone())
     with pytest.raises(UserError, match="no mask scores: none of .* detector is '.*model_final"):
         module._fit(cfg)
+
+
+def test_one_training_at_a_time_writes_to_a_folder(cfg, tmp_path):
+    """Two would mix their checkpoints, logs and results."""
+    cfg.OUTPUT_DIR = str(tmp_path)
+    refused = pytest.raises(UserError, match="another process writes .*choose another OUTPUT_DIR")
+    with alone_in(tmp_path, "OUTPUT_DIR"), refused:
+        train_and_fit(cfg, Processes())
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
