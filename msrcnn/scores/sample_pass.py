@@ -1,6 +1,7 @@
 """One pass of a frozen detector over its training images, which collects samples."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -99,60 +100,84 @@ class _Collector:
             sampler=SequentialSampler(images),  # the default one would share them out again
             num_workers=self._cfg.DATALOADER.NUM_WORKERS,
         )
-        columns: list[dict[str, np.ndarray]] = []
-        detections: list[Detections] = []
-        left_out, whole = 0, []
+        found: list[_OfImage] = []
         with _Recorder(self._model.roi_heads.mask_head, self._num_classes) as recorder:
             for (image,) in loader:
-                (instances,) = self._model.inference([image], do_postprocess=False)
-                features, mask_logits, classes = recorder.inputs
-                boxes = instances.pred_boxes.tensor.clone()
-                input_area = math.prod(instances.image_size)
-                area_scale = input_area / (image["height"] * image["width"])
-                class_masks = select_class_masks(mask_logits, classes)
-                scalars = torch.cat(
-                    [mask_scalars(class_masks, boxes), detection_context(instances)], dim=1
-                )
-                instances.row = torch.arange(len(instances), device=boxes.device)
-                if mapper.mirrors:
-                    mirror(instances)
-                instances = postprocess_to_rle(instances, image["height"], image["width"])
-                found = Detections.from_instances(instances, image["image_id"], self._category_ids)
-                known = self._category_ids[instances.pred_classes.cpu().numpy()] != ABSENT
-                rows = instances.row.cpu().numpy()[known]  # postprocessing drops empty boxes
-                duplicate = duplicates(self._instances, found)
-                stored_masks = mask_logits if self._all_masks else class_masks[:, None]
-                size = 2 * (features.shape[1:].numel() + stored_masks.shape[1:].numel())
-                drawn = image["image_id"], view, size
-                kept = self._budget.draw(len(rows), *drawn)
-                left_out += len(rows) - len(kept)
-                if self._budget.is_whole(*drawn):
-                    whole.append(image["image_id"])
-                detections.append(found.take(kept, found.images))
-                rows = torch.from_numpy(rows[kept]).to(boxes.device)
-                columns.append(
-                    {
-                        "features": _half(features[rows]),
-                        "mask_logits": _half(stored_masks[rows]),
-                        "scalars": scalars[rows].cpu().numpy(),
-                        "classes": classes[rows].cpu().numpy(),
-                        "duplicate": duplicate[kept],
-                        "area_scale": np.full(len(kept), area_scale, dtype=np.float32),
-                    }
-                )
+                found.append(self._of_image(image, view, mapper, recorder))
                 bar.update()
-        found = Detections.stack(detections)
-        true = true_maskiou(self._ground_truth, found)
+        detections = Detections.stack([each.detections for each in found])
+        columns = [each.columns for each in found]
         joined = {name: np.concatenate([c[name] for c in columns]) for name in columns[0]}
-        area = true.area * joined.pop("area_scale")
+        scale = np.repeat([each.area_scale for each in found], [len(c["classes"]) for c in columns])
+        true = true_maskiou(self._ground_truth, detections)
         samples = Samples(
             **joined,
             target=true.matched.astype(np.float32),
-            area=area.astype(np.float32),
-            view=np.full(len(found), view, dtype=np.int64),
+            area=(true.area * scale.astype(np.float32)).astype(np.float32),
+            view=np.full(len(detections), view, dtype=np.int64),
             usable=~np.isnan(true.matched_or_zero),
         )
-        return samples, found, Selection(left_out, whole)
+        left_out = sum(each.left_out for each in found)
+        whole = [each.image_id for each in found if each.is_whole]
+        return samples, detections, Selection(left_out, whole)
+
+    def _of_image(
+        self, image: dict, view: int, mapper: ViewMapper, recorder: "_Recorder"
+    ) -> "_OfImage":
+        """Detects in an image, and keeps as many detections as the budget allows."""
+        image_id, height, width = image["image_id"], image["height"], image["width"]
+        (instances,) = self._model.inference([image], do_postprocess=False)
+        features, mask_logits, classes = recorder.inputs
+        boxes = instances.pred_boxes.tensor.clone()
+        area_scale = math.prod(instances.image_size) / (height * width)
+        class_masks = select_class_masks(mask_logits, classes)
+        scalars = torch.cat([mask_scalars(class_masks, boxes), detection_context(instances)], dim=1)
+        instances.row = torch.arange(len(instances), device=boxes.device)
+        if mapper.mirrors:
+            mirror(instances)
+        instances = postprocess_to_rle(instances, height, width)
+        detections = Detections.from_instances(instances, image_id, self._category_ids)
+        known = self._category_ids[instances.pred_classes.cpu().numpy()] != ABSENT
+        rows = instances.row.cpu().numpy()[known]  # postprocessing drops empty boxes
+        duplicate = duplicates(self._instances, detections)
+        stored_masks = mask_logits if self._all_masks else class_masks[:, None]
+        size = 2 * (features.shape[1:].numel() + stored_masks.shape[1:].numel())
+        kept = self._budget.draw(len(rows), image_id, view, size)
+        kept_rows = torch.from_numpy(rows[kept]).to(boxes.device)
+        return _OfImage(
+            image_id,
+            detections.take(kept, detections.images),
+            columns={
+                "features": _half(features[kept_rows]),
+                "mask_logits": _half(stored_masks[kept_rows]),
+                "scalars": scalars[kept_rows].cpu().numpy(),
+                "classes": classes[kept_rows].cpu().numpy(),
+                "duplicate": duplicate[kept],
+            },
+            area_scale=area_scale,
+            left_out=len(rows) - len(kept),
+            is_whole=self._budget.is_whole(image_id, view, size),
+        )
+
+
+class _OfImage(NamedTuple):
+    """The detections of an image that are kept.
+
+    Attributes:
+        image_id: id of the image.
+        detections: N detections.
+        columns: arrays of N rows, by the name of their column in ``Samples``.
+        area_scale: the area of the network input over that of the image.
+        left_out: number of detections that the budget has no room for.
+        is_whole: whether the budget keeps all detections of this image.
+    """
+
+    image_id: int
+    detections: Detections
+    columns: dict[str, np.ndarray]
+    area_scale: float
+    left_out: int
+    is_whole: bool
 
 
 class _Recorder(nn.Module):
