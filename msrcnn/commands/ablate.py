@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--slots", type=at_least(1), metavar="N", help="local: concurrent runs")
     add_slurm(parser, "submit jobs")
     instead = parser.add_mutually_exclusive_group()
-    instead.add_argument("--dry-run", action="store_true", help="print what would run and its cost")
+    instead.add_argument("--dry-run", action="store_true", help="print the runs and their time")
     instead.add_argument("--report-only", action="store_true", help="rebuild tables and plots")
     add_overrides(parser)
 

@@ -16,7 +16,7 @@ DATA = (
     "COCO-format annotation file and image folder, separated by a colon; may be given several times"
 )
 TRUST_HELP = "load weights that are not plain data; this RUNS any code that the file contains"
-# Of commands that need a trained model; see engine.find_model.
+# For commands that need a trained model; see engine.find_model.
 WEIGHTS_HELP = "checkpoint of the model, folder with one, or model of Detectron2's zoo"
 
 

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
-    """All whole numbers are numbers of what is measured."""
+    """Rejects counts below 1; the number of foreground proposals may also be 0."""
     for name, value in vars(args).items():
         low = 0 if name == "foreground" else 1  # beside the proposals of the RPN
         for number in value if isinstance(value, list) else [value]:

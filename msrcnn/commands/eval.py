@@ -46,16 +46,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     check_given_once(args, {"--val-data": DATA_KEYS["--val-data"], **MODEL_KEYS})
-    # The config's own weights, to train from, are not needed and may not exist.
     if args.output_dir:
         refuse_training_folder(Path(args.output_dir))
     config_file = args.config_file
-    if args.predictions and args.val_data:  # a model's config has nothing to add
+    if args.predictions and args.val_data:  # the config of the model is not needed
         config_file = config_file or DATA_ONLY
     weights, config_file = find_model(args.weights or "", config_file)
+    # Also without weights: those that the config trains from are not needed and may not exist.
     opts = [*args.opts, "MODEL.WEIGHTS", weights]
     cfg = prepare_config(config_file, opts, val_data=args.val_data, splits=("TEST",))
-    # OUTPUT_DIR of the config is the training's, whose files stay as they are.
+    # OUTPUT_DIR in the config is that of the training, whose files must not be replaced.
     cfg.OUTPUT_DIR = args.output_dir or str(Path(cfg.OUTPUT_DIR) / "eval")
     if args.predictions:
         evaluate_predictions(start_run(cfg, eval_only=True), args.predictions)

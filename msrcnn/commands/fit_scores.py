@@ -42,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=CACHE_GB,
         metavar="N",
-        help="size of the cache in GB; beyond it, detections are drawn (default: %(default)g)",
+        help="size of the cache in GB; if it cannot hold all detections, some are drawn at random "
+        "(default: %(default)g)",
     )
     parser.add_argument(
         "--keep-cache",

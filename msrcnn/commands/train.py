@@ -44,13 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--replay",
         metavar="FILE",
-        help="run the step at which a training has diverged again, from its diverged.pth, and "
-        "print where the first value that is not finite appears",
+        help="repeat the step at which a training diverged, from its diverged.pth, and print where "
+        "the first value that is not finite appears",
     )
     add_train_data(parser)
     add_val_data(parser)
     add_processes(parser)
-    add_slurm(parser, "train in a Slurm job that is submitted")
+    add_slurm(parser, "submit the training to Slurm")
     add_trust(parser)
     add_overrides(parser)
 
@@ -71,7 +71,7 @@ def _train(args: argparse.Namespace, processes: Processes, *, resume: bool) -> N
         launch_processes(partial(run_in_process, cfg, eval_only=True, **settings), processes)
     else:
         train_and_fit(cfg, processes, keep=values_as_given(args.opts), **settings)
-        # Not once for each machine or, under torchrun, each process.
+        # Once per run, not per machine or, under torchrun, per process.
         if processes.machine_rank == 0 and os.getenv("RANK", "0") == "0":
             print(printable_log(training_summary(cfg, args.program)))
 
@@ -88,7 +88,7 @@ def _config(args: argparse.Namespace, *, resume: bool) -> CfgNode:
 
 
 def _submit(args: argparse.Namespace) -> None:
-    """Submits the training to Slurm, which runs it when there is a place."""
+    """Submits the training to Slurm, after the same checks as before a training here."""
     if args.replay or args.machine_rank or args.dist_url != "auto":
         raise UserError("--slurm cannot be combined with --replay, --machine-rank or --dist-url")
     parameters = slurm_parameters(args.num_gpus, args.slurm, args.num_machines)

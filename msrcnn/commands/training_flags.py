@@ -37,8 +37,8 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
         "--batch",
         type=at_least(1),
         metavar="N",
-        help="images per batch; the learning rate of the config is scaled to them, and without "
-        "--epochs and SOLVER.MAX_ITER its schedule, too",
+        help="images per batch; the learning rate of the config is scaled with it, and so is the "
+        "schedule, unless --epochs or SOLVER.MAX_ITER is given",
     )
     parser.add_argument(
         "--size",
@@ -50,7 +50,7 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
         "--early-stop",
         type=at_least(1),
         metavar="N",
-        help="end the training after N evaluations without a new best one",
+        help="end the training after N evaluations in a row without a new best one",
     )
     parser.add_argument(
         "--wandb", metavar="PROJECT", help="also log to this project of Weights & Biases"
@@ -58,7 +58,7 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def training_overrides(args: argparse.Namespace) -> list[str]:
-    """Returns ``KEY VALUE ...`` of a command line, with those that the flags stand for.
+    """Returns ``KEY VALUE ...`` of a command line, preceded by the overrides of its flags.
 
     Raises:
         UserError: if a flag and an override contradict each other.

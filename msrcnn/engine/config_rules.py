@@ -21,7 +21,7 @@ from .scoring_parts import is_res5, required_features, scoring_mask_head
 
 
 def check_config(cfg: CfgNode) -> None:
-    """Rejects a config that asks for something it would not get.
+    """Rejects a config with an invalid value, or with keys that contradict each other.
 
     Raises:
         UserError: naming the key to change.
@@ -57,7 +57,7 @@ def _check_roi_heads(cfg: CfgNode) -> None:
 
 
 def _check_detection(cfg: CfgNode) -> None:
-    """Rejects models that cannot detect as the test-time augmentation or a fit needs it."""
+    """Rejects models whose inference does not support test-time augmentation or a fit."""
     for key in ("TEST.AUG.ENABLED", "SOLVER.FIT_SCORES"):
         if value_of(cfg, key):
             check_rcnn(cfg, key)
@@ -89,7 +89,7 @@ def _check_mask_head(cfg: CfgNode) -> None:
     if head.features_from_res5 != res5:
         raise UserError(
             f"MODEL.ROI_MASK_HEAD.NAME '{name}' does not fit MODEL.ROI_HEADS.NAME "
-            f"'{cfg.MODEL.ROI_HEADS.NAME}': set it to {stock}, or make your own head by "
+            f"'{cfg.MODEL.ROI_HEADS.NAME}': set it to {stock}, or create your own head with "
             f"with_mask_scoring(head, features_from_res5={res5})"
         )
     scorer = cfg.MODEL.ROI_MASKIOU_HEAD.NAME
@@ -141,7 +141,7 @@ def _check_maskiou_head(cfg: CfgNode) -> None:
 
 
 def check_detections_from(cfg: CfgNode) -> None:
-    """Rejects a training on detections that would end before it has begun.
+    """Rejects a training that would end before its training on detections begins.
 
     Raises:
         UserError: naming the key and the iterations of the training.

@@ -242,7 +242,7 @@ def check_choice(key: str, value: object, allowed: Iterable) -> None:
 
 
 def _check_type(key: str, value: object, default: object) -> None:
-    """Rejects what yacs lets pass: ``None``, infinite numbers, elements of another type."""
+    """Rejects what yacs accepts: ``None``, infinite numbers, elements of another type."""
     if value is None and default is not None:
         raise UserError(f"{key} is None; its default is {shown(default)}")
     numbers = [number for number in _numbers(value) if isinstance(number, int | float)]

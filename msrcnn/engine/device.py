@@ -18,8 +18,8 @@ def on_available_device(cfg: CfgNode) -> CfgNode:
     On the CPU, the formats of the config that need a GPU become float32: ``SOLVER.AMP`` is
     disabled if it is float16, and ``TEST.DTYPE`` float16 is replaced.
 
-    The config itself is not modified, so that the files of a run say what was asked for, and also
-    hold on a machine with a GPU. Whoever builds a model or a trainer calls this function.
+    The config itself is not modified, so that the files of a run record what was asked for, and can
+    be used on a machine with a GPU. Call this function before building a model or a trainer.
     """
     device = cfg.MODEL.DEVICE
     if not _is_available(device):

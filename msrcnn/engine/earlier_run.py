@@ -25,7 +25,7 @@ from .evaluators import output_folder
 from .keep_best import NAME as BEST
 from .training_log import LOG
 
-# What a training or its fit continues. Where none of these is, no training has been.
+# Files that a training or its fit would continue. A folder without them is not that of a training.
 OF_A_FIT = (f"{FITTED}.pth", f"{FITTED}.yaml")  # a fit alone leaves them, too
 STATE = (LAST_CHECKPOINT, LOG, f"{BEST}.pth", *OF_A_FIT)
 TENSORBOARD = "events.out.tfevents."
@@ -36,8 +36,9 @@ FOLDER = "earlier_run_{}"
 def set_aside_earlier_run(cfg: CfgNode, *, resume: bool) -> list[str]:
     """Moves the files of an earlier run to a subfolder, unless the training resumes that run.
 
-    Otherwise, the new run would continue its log, and could resume from its checkpoints or fit its
-    best weights. Called by every process, before the run writes anything.
+    Otherwise, the new run would continue the log of the earlier one, and could resume from the
+    earlier checkpoints or fit mask scores to the earlier best weights. Called by every process,
+    before the run writes anything.
 
     Args:
         cfg: the config of the training.

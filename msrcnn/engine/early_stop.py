@@ -32,9 +32,9 @@ class EarlyStop(HookBase):
     """Ends the training after ``SOLVER.EARLY_STOP`` evaluations without a new best one.
 
     Runs in every process, after :class:`~.keep_best.KeepBest`, which runs in the main process only.
-    How many there are follows from the iteration of the best one, which a resumed run knows, so
-    that it ends where one that was never interrupted does. A training that has ended stays ended
-    when it is resumed, unless with a higher ``EARLY_STOP``.
+    The number of evaluations since the best one follows from the iteration of the best one, which a
+    resumed run knows. It therefore ends at the same iteration as an uninterrupted run. Resuming a
+    training that has ended early does not continue it, unless ``EARLY_STOP`` is higher than before.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class EarlyStop(HookBase):
         self.trainer.stops, self._ended_with = True, self._patience
         if self._keep_best is not None:
             logger.info(
-                "SOLVER.EARLY_STOP: no evaluation since that of iteration %d was better; the "
+                "SOLVER.EARLY_STOP: no evaluation was better than that of iteration %d; the "
                 "training ends at iteration %d.",
                 best,
                 steps,

@@ -1,4 +1,4 @@
-"""Evaluates a model's weights, or saved predictions, as a config asks for it."""
+"""Evaluates a model's weights, or saved predictions, with the settings of a config."""
 
 import json
 import logging
@@ -57,7 +57,7 @@ def evaluate(cfg: CfgNode, resume: bool = False, *, trust_weights: bool = False)
         cfg = changed(cfg, {"MODEL.WEIGHTS": found})
     results = Trainer.test(cfg, model)
     if cfg.TEST.EXPECTED_RESULTS and comm.is_main_process():
-        verify_results(cfg, results)  # exits with status 1 if they are others
+        verify_results(cfg, results)  # exits with status 1 if they differ
     return results
 
 

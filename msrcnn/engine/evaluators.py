@@ -72,16 +72,16 @@ def _provenance(cfg: CfgNode) -> dict:
 
 
 def _is_periodic(cfg: CfgNode) -> bool:
-    """Whether a training that goes on evaluates (``TEST.EVAL_PERIOD``)."""
+    """Whether this is an evaluation within a training (``TEST.EVAL_PERIOD``), not at its end."""
     storage = training_storage()
     return storage is not None and storage.iter + 1 < cfg.SOLVER.MAX_ITER
 
 
 def _false_positives(cfg: CfgNode) -> str | None:
-    """Returns ``FALSE_POSITIVES`` of a model's MaskIoU head, if that says what it was trained for.
+    """Returns ``FALSE_POSITIVES`` if it tells what a model's MaskIoU head was trained to predict.
 
-    A head that is not trained has no use for it. With the target ``all_classes``, a proposal whose
-    class is wrong has a target of 0, but one without an instance is not trained on.
+    It does not for a head without training, nor for the target ``all_classes``: the outputs of
+    wrong classes are then trained towards 0, but no proposals without an instance are.
     """
     head = cfg.MODEL.ROI_MASKIOU_HEAD
     if not cfg.MODEL.MASKIOU_ON or head.TARGET == "all_classes":

@@ -1,4 +1,4 @@
-"""Finds a trained model and its config by what users name it."""
+"""Finds a trained model and its config from the name, path or folder that a user gives."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def find_model(name: str, config_file: str = "") -> tuple[str, str]:
     if path.suffix in COMPUTATIONS:
         raise UserError(
             f"'{name}' is an export that runs without msrcnn, see docs/export.md; give the "
-            "checkpoint that it was made of"
+            "checkpoint that it was exported from"
         )
     return name, config_beside(name)
 

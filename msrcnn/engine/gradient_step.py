@@ -56,8 +56,9 @@ class GradientStep(SimpleTrainer):
     """Takes steps in parts, and in float16 or bfloat16.
 
     The gradient is the mean over the parts, as it is over the processes of a run: N parts in one
-    process and one part in each of N processes give the same step. Each part is a mean over its own
-    proposals, so it is also that of the undivided batch where all parts have equally many.
+    process and one part in each of N processes give the same step. The loss of a part is a mean
+    over its own proposals, so the step is also that of the undivided batch if all parts have the
+    same number of proposals.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class GradientStep(SimpleTrainer):
             self.optimizer.step()
 
     def _synchronized(self, last: bool) -> contextlib.AbstractContextManager:
-        """Lets processes exchange gradients once a step, after the last part."""
+        """Lets processes exchange gradients only once per step, with the last part."""
         alone = last or not hasattr(self.model, "no_sync")
         return contextlib.nullcontext() if alone else self.model.no_sync()
 

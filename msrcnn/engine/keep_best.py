@@ -35,7 +35,7 @@ def check_keep_best(cfg: CfgNode) -> None:
     if cfg.TEST.EVAL_PERIOD <= 0:
         raise UserError(
             f"{key} needs evaluations during training: set TEST.EVAL_PERIOD, the iterations "
-            "between two of them"
+            "between two evaluations"
         )
     if not cfg.DATASETS.TEST:
         raise UserError(f"{key} needs an evaluation, but DATASETS.TEST is empty: give --val-data")
@@ -43,7 +43,7 @@ def check_keep_best(cfg: CfgNode) -> None:
     if cfg.SOLVER.KEEP_BEST not in known:
         near = difflib.get_close_matches(cfg.SOLVER.KEEP_BEST, known, cutoff=0)
         raise UserError(
-            f"{key} is not a metric of this training's evaluations of which more is better; "
+            f"{key} is not a metric of this training's evaluations for which higher is better; "
             f"nearest: {', '.join(near)}"
         )
 
@@ -69,7 +69,7 @@ def check_data_of_best(cfg: CfgNode) -> None:
 
 
 def _metrics(cfg: CfgNode) -> list[str]:
-    """Returns the names of the metrics of evaluations during training of which more is better."""
+    """Returns the names of the metrics for which higher is better, of evaluations in a training."""
     of_scores = cfg.MODEL.MASK_ON and cfg.MODEL.MASKIOU_ON
     tasks = ["bbox"]
     if cfg.MODEL.MASK_ON:
@@ -85,8 +85,8 @@ class KeepBest(HookBase):
 
     Like Detectron2's ``BestCheckpointer``, it runs after ``EvalHook``. The best value is saved in
     the checkpoint itself, so that a resumed run knows it and value and file cannot disagree. Every
-    other checkpoint holds what was the best one then: a file that an earlier run has left in the
-    same folder is not taken for that of this run.
+    other checkpoint records the best value at that time, so that a file that an earlier run has
+    left in the same folder is not mistaken for that of this run.
 
     Attributes:
         best_steps: completed iterations at the best evaluation; 0 before the first one.

@@ -26,7 +26,7 @@ class NoMaskScoresError(UserError):
 def load_with_its_scores(
     cfg: CfgNode, *, trust_weights: bool = False
 ) -> tuple[CfgNode, torch.nn.Module]:
-    """Builds the model that some weights are of, with a MaskIoU head only if they have one.
+    """Builds the model of the given weights, with a MaskIoU head only if they have one.
 
     The checkpoints of a training with ``SOLVER.FIT_SCORES`` have none before the fit.
 
@@ -71,7 +71,7 @@ def load_model(
     checkpointer = MaskScoringCheckpointer(model, cfg.OUTPUT_DIR, trusted=trust_weights)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     if checkpointer.report is None:
-        raise UserError("no weights to load: set MODEL.WEIGHTS, or --weights; the model is random")
+        raise UserError("no weights to load: set MODEL.WEIGHTS, or give --weights")
     _check_complete(checkpointer.report, model)
     return model.eval()
 

@@ -1,17 +1,19 @@
-"""Functions that another process calls, in the program of this one."""
+"""Functions to call in another process, after it has imported the main module of this one."""
 
 from collections.abc import Callable
 from multiprocessing import spawn
 
-# Of what multiprocessing tells a process that it spawns: where modules are, and which one is run.
+# What multiprocessing tells a spawned process about modules: where they are, and which is the main
+# module.
 KEYS = ("sys_path", "init_main_from_name", "init_main_from_path")
 
 
 class InThisProgram:
-    """A function to pickle, for a process that has not been started with this program.
+    """A picklable function for a process that runs another program.
 
-    The process first imports the main module of this one, as multiprocessing does, so that a script
-    that registers a head or a loss and then calls :func:`msrcnn.cli.main` has registered it there.
+    The process first imports the main module of this one, as multiprocessing does. If that is a
+    script that registers a head or a loss and then calls :func:`msrcnn.cli.main`, the part is
+    registered there, too.
     """
 
     def __init__(self, function: Callable[[], object]):

@@ -1,7 +1,7 @@
 """From a config file and overrides to a complete, checked config: the one way to set up a run.
 
-Everything that takes a config afterwards (trainer, evaluation, prediction, sweeps) takes it as
-valid.
+Everything that takes a config afterwards (trainer, evaluation, prediction, sweeps) assumes that it
+is valid.
 """
 
 from collections.abc import Sequence
@@ -79,8 +79,8 @@ def prepare_model_config(
         The config, frozen.
 
     Raises:
-        UserError: if the config or the weights are missing, the config has a mistake, or the
-            machine has no such device, or none that computes in this format.
+        UserError: if the config or the weights are missing, the config has a mistake, the machine
+            has no such device, or the device does not support the number format.
     """
     if device:
         check_device(device)

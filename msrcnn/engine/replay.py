@@ -1,4 +1,4 @@
-"""Runs the step at which a training has diverged again, to find where that began."""
+"""Repeats the step at which a training diverged, to find the first value that is not finite."""
 
 import contextlib
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from .trainer import Trainer, seed_step
 
 
 def replay(cfg: CfgNode, path: str) -> str:
-    """Runs the step of each process once more, one after the other, without an update.
+    """Repeats the step of each process, one process after the other, without an update.
 
     Args:
         cfg: the config of the training.

@@ -17,9 +17,9 @@ from .gradient_step import scales_gradients
 from .optimizer import build_optimizer
 from .scoring_parts import register_mask_head
 
-# Keys that decide what weights or the state of an optimizer mean, but not the shape of a tensor,
-# and those that a checkpoint's optimizer and schedule bring along, so that other values would have
-# no effect.
+# Keys that change the meaning of weights or of the optimizer's state without changing the shape of
+# a tensor, and keys that the optimizer and the schedule of a checkpoint override, so that new
+# values would have no effect.
 SETTINGS = (
     "INPUT.FORMAT",
     "MODEL.FPN.FUSE_TYPE",
@@ -52,7 +52,7 @@ def identity(cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer) -
 
 
 def check_resume(cfg: CfgNode, *, trust_weights: bool = False) -> None:
-    """Rejects to resume a run with another model or optimizer.
+    """Refuses to resume a run with another model or optimizer.
 
     Args:
         cfg: the config of the training.
@@ -74,7 +74,7 @@ def check_resume(cfg: CfgNode, *, trust_weights: bool = False) -> None:
 
 
 def _difference(cfg: CfgNode, path: str, checkpoint: dict) -> str:
-    """Says in what a checkpoint differs from the training of a config; empty if in nothing."""
+    """Describes how a checkpoint differs from the training of a config; empty if it does not."""
     if "trainer" not in checkpoint:
         return "it holds only weights, no training state"
     cfg = changed(cfg, {"MODEL.DEVICE": "meta"})  # shapes without memory
@@ -105,7 +105,7 @@ def _difference_of_parameters(in_file: list[list[str]], in_run: list[list[str]])
     if before != now:
         return (
             f"it trains {len(before)} parameters, this run {len(now)}, and {len(before ^ now)} are "
-            "trained by one only (SOLVER.TRAIN_ONLY, MODEL.BACKBONE.FREEZE_AT)"
+            "trained in only one of them (SOLVER.TRAIN_ONLY, MODEL.BACKBONE.FREEZE_AT)"
         )
     if in_file != in_run:
         return (

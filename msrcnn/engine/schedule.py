@@ -32,28 +32,28 @@ def end_of_schedule(opts: Sequence) -> list:
 
 
 def values_as_given(opts: Sequence) -> Sequence[str]:
-    """Returns the keys whose values in overrides are those of the run.
+    """Returns the keys of overrides whose values are used as given, not scaled.
 
-    ``SOLVER.AUTO_SCALE`` as a key scales all values, also those given with it.
+    If ``SOLVER.AUTO_SCALE`` is one of the overrides, it scales the others, too.
     """
     return () if "SOLVER.AUTO_SCALE" in opts[::2] else opts[::2]
 
 
 def scale_schedule(cfg: CfgNode, keep: Container[str] = ()) -> list[str]:
-    """Makes learning rate and schedule those of the run's batch and number of epochs.
+    """Adapts learning rate and schedule to the run's batch size and number of epochs.
 
-    With ``SOLVER.AUTO_SCALE``, half the images per batch have half the learning rate and, if
-    ``SOLVER.MAX_ITER`` is not in ``keep``, twice the iterations, as in "Accurate, Large Minibatch
-    SGD" (arXiv 1706.02677). With ``SOLVER.EPOCHS``,
-    the schedule is stretched to that many passes over the training images. Afterwards neither is
-    set, so that the config saved by a run says what the run did and is not scaled again.
+    With ``SOLVER.AUTO_SCALE``, half the images per batch mean half the learning rate and, unless
+    ``SOLVER.MAX_ITER`` is in ``keep``, twice the iterations, as in "Accurate, Large Minibatch SGD"
+    (arXiv 1706.02677). With ``SOLVER.EPOCHS``, the schedule is stretched to that many passes over
+    the training images. Afterwards neither key is set, so that the config saved by a run says what
+    the run did and is not scaled again.
 
     Args:
         cfg: modified in place. With ``EPOCHS``, its training datasets must be registered.
         keep: names of keys that keep their value.
 
     Returns:
-        The arithmetic, for the user: a line for each of the two that was set.
+        The arithmetic, for the user: a line for each of the two keys that was set.
 
     Raises:
         UserError: if the schedule would end before the training on detections begins.
@@ -115,7 +115,7 @@ def _stretch(
 ) -> None:
     """Multiplies the iterations of the schedule, except for the warm-up.
 
-    A period of 0 means never, and stays.
+    A period of 0 means never, and stays 0.
     """
     solver = cfg.SOLVER
     if "SOLVER.STEPS" not in keep:

@@ -20,7 +20,7 @@ ROI_HEADS = {
     "CascadeROIHeads": "MaskScoringCascadeROIHeads",
 }
 BACKBONES = {"build_resnet_fpn_backbone": "build_deform_resnet_fpn_backbone"}  # if deformable
-# Mask heads that are the same but for mask scoring and where they get their RoI features.
+# Mask heads that differ only in mask scoring and in the source of their RoI features.
 MASK_HEADS = ("MaskRCNNConvUpsampleHead", "MaskScoringHead", "MaskScoringRes5Head")
 
 
@@ -49,11 +49,11 @@ def required_features(cfg: CfgNode) -> dict[str, str]:
 
 
 def use_scoring_parts(cfg: CfgNode) -> None:
-    """Lets a Detectron2 config gain mask scoring by ``MODEL.MASKIOU_ON True`` alone.
+    """Adds mask scoring to a Detectron2 config that sets ``MODEL.MASKIOU_ON True``.
 
     Replaces the mask head, and the stock ROI heads where the config needs ours. A mask head of
     another project, such as ``MyMaskHead``, is replaced by ``MaskScoringMyMaskHead``, which this
-    function registers. What cannot be replaced is left alone; :func:`check_config` says why.
+    function registers. A part that cannot be replaced stays; :func:`check_config` says why.
 
     Also replaces Detectron2's FPN backbone, if it is deformable, by ours, which has the same
     parameters and outputs, and runs on a CPU and without Detectron2's compiled extension.
@@ -74,16 +74,16 @@ def scoring_mask_head(name: str, res5: bool) -> str:
     """Returns the name of a mask head's version that scores masks, which is registered if needed.
 
     Args:
-        name: of the mask head, or of its version that scores masks.
-        res5: whether the ROI heads compute its features with res5.
+        name: name of the mask head, or of its version that scores masks.
+        res5: whether the ROI heads compute the features of the mask head with res5.
 
     Returns:
-        ``name``, if it scores masks already, or there is nothing to be done.
+        The name; ``name`` itself if that head already scores masks or cannot score any.
     """
     prefix = "MaskScoringRes5" if res5 else "MaskScoring"
     if name in MASK_HEADS:
         return f"{prefix}Head"
-    # The name of a config that this function has changed may not be registered yet.
+    # A name that this function has put into a config may not be registered in this process yet.
     plain = name if name in ROI_MASK_HEAD_REGISTRY else name.removeprefix(prefix)
     if plain not in ROI_MASK_HEAD_REGISTRY:
         return name

@@ -21,7 +21,7 @@ CPUS_PER_GPU = 8  # for the data loader
 MINUTES = 24 * 60  # time limit of a job
 JOB_ID = "slurm_job"  # file in a job's folder with the number of the last job
 REQUEUES = 100  # how often a job whose time is up is put back into the queue
-# What follows from other arguments, or belongs to submitit.
+# Options that follow from other arguments, or that submitit sets.
 OURS = {
     *("nodes", "ntasks", "ntasks_per_node", "gpus", "gpus_per_node", "job_name"),
     *("array", "output", "error", "open_mode", "signal", "requeue"),
@@ -117,7 +117,7 @@ def processes_of_job(num_gpus: int) -> Processes:
     job = submitit.JobEnvironment()
     if job.num_nodes == 1:
         return Processes(num_gpus)
-    port = 20_000 + int(job.raw_job_id) % 10_000  # of its own on machines that jobs share
+    port = 20_000 + int(job.raw_job_id) % 10_000  # jobs that share a machine need different ones
     return Processes(num_gpus, job.num_nodes, job.node, f"tcp://{job.hostnames[0]}:{port}")
 
 
@@ -128,7 +128,7 @@ def active_job(folder: Path) -> submitit.SlurmJob | None:
     except OSError:
         return None
     jobs = query_jobs()
-    # If Slurm does not answer, assume that it is active: a run must not have two jobs.
+    # If Slurm does not answer, assume that the job is active: a run must not have two jobs.
     if job.paths.result_pickle.exists() or (jobs is not None and job.job_id not in jobs):
         return None
     return job

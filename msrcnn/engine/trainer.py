@@ -56,7 +56,7 @@ class Trainer(DefaultTrainer):
             UserError: if the data cannot be used.
         """
         self.trust_weights = trust_weights
-        if comm.get_world_size() == 1:  # otherwise, by the process that launched this one
+        if comm.get_world_size() == 1:  # otherwise, the process that launched this one has done so
             check_data(cfg, ("TRAIN", "TEST"))
         self.stops = False  # set by a hook: the training ends after the step
         cfg = on_available_device(cfg)
@@ -147,8 +147,8 @@ class Trainer(DefaultTrainer):
     def resume_or_load(self, resume: bool = True) -> None:
         """Starts from ``MODEL.WEIGHTS``, or resumes from the last checkpoint.
 
-        A resumed run continues as if it had never stopped, bit for bit on the CPU. That the
-        checkpoint is of this run is checked by :func:`~.resume_check.check_resume`.
+        A resumed run continues as if it had never stopped, bit for bit on the CPU.
+        :func:`~.resume_check.check_resume` checks that the checkpoint belongs to this run.
 
         Raises:
             UserError: if processes resume from different iterations.
@@ -187,7 +187,7 @@ class Trainer(DefaultTrainer):
         self._end_if_stopped(self.start_iter)
 
     def _make_up_for_evaluation(self) -> None:
-        """Evaluates a resumed run if it was killed between a checkpoint and its evaluation."""
+        """Evaluates a resumed run that was killed between a checkpoint and its evaluation."""
         period, steps = self.cfg.TEST.EVAL_PERIOD, self.start_iter
         if period <= 0 or steps == 0 or steps % period or steps >= self.max_iter:
             return
@@ -208,7 +208,7 @@ class Trainer(DefaultTrainer):
         self._end_if_stopped(self.iter + 1)
 
     def _end_if_stopped(self, steps: int) -> None:
-        """Ends the training as if it had been meant to take this many steps."""
+        """Ends the training as if its ``SOLVER.MAX_ITER`` were this number of steps."""
         if self.stops:
             self.iter = self.max_iter = steps
             self.cfg = changed(self.cfg, {"SOLVER.MAX_ITER": steps})
@@ -259,7 +259,10 @@ class EndOfTraining(BaseException):
 
 
 class SameBatches(HookBase):
-    """Gives ``PreciseBN`` the same batches each time; on its own it would continue its iterator."""
+    """Gives ``PreciseBN`` the same batches each time, so that a resumed run gives the same result.
+
+    On its own, ``PreciseBN`` would continue its iterator.
+    """
 
     def __init__(self, precise_bn: PreciseBN):
         self._precise_bn = precise_bn
@@ -272,8 +275,8 @@ class SameBatches(HookBase):
 def seed_step(seed: int, rank: int, iteration: int) -> None:
     """Seeds the random numbers of a step of training.
 
-    Each step has its own, whatever an evaluation has drawn before and wherever the run was
-    interrupted.
+    Each step has its own seed, so that it depends neither on the random numbers that an evaluation
+    has drawn nor on where the run was interrupted.
     """
     seed_all_rng(int(np.random.SeedSequence((seed, rank, iteration)).generate_state(1)[0]))
 

@@ -60,7 +60,7 @@ def best(tmp_path):
 def test_ends_after_evaluations_that_are_not_better(train, tmp_path, caplog):
     with caplog.at_level("INFO"):
         trainer = train()
-    assert "SOLVER.EARLY_STOP: no evaluation since that of iteration 2 was better" in caplog.text
+    assert "SOLVER.EARLY_STOP: no evaluation was better than that of iteration 2" in caplog.text
     assert trainer.iter == trainer.max_iter == trainer.cfg.SOLVER.MAX_ITER == 4
     assert best(tmp_path) == {"metric": METRIC, "value": 3.0, "steps": 2}
     final = torch.load(tmp_path / "model_final.pth", weights_only=True)
@@ -87,7 +87,7 @@ def test_the_last_step_ends_the_training_anyway(train, caplog):
     with caplog.at_level("INFO"):
         trainer = train(patience=4)  # that at 5 is the best of 9
     assert trainer.iter == trainer.max_iter == 9
-    assert "no evaluation since" not in caplog.text
+    assert "no evaluation was better" not in caplog.text
 
 
 @pytest.mark.parametrize(("best", "stops"), [(2, True), (4, False), (0, False)])  # 0: no value yet
