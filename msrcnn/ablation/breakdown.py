@@ -26,8 +26,8 @@ def breakdown(evaluations: list[dict], per_class: list[Path]) -> dict | None:
 
     Returns:
         A dict with ``all``, ``size``, ``iou`` and ``class``, each a dict of groups, and
-        ``agreement``. A group has the mean ``AP`` under each ranking that applies, and ``gain`` and
-        ``free_gain``: what mask score and mask confidence gain over box score, each with its
+        ``agreement``. A group has the mean ``AP`` under each ranking that applies, ``gain`` of the
+        mask score and ``free_gain`` of mask confidence, both over the box score, each with its
         ``mean`` and, for more than one seed, the ``std`` and ``ci95`` over seeds. Groups without
         an instance are left out. ``agreement`` has the mean ``pearson``, ``spearman``, ``mae`` and
         ``calibration_error`` by score, with the suffixes of the scopes. The calibration error is

@@ -233,8 +233,8 @@ def _times(record: dict) -> dict[str, float | None]:
 def _learning_curve(run: Run) -> list[dict]:
     """Returns the AP of a detector over its training: completed ``iteration``s, AP by ranking."""
     lines = read_evaluations(run.folder / LOG)
-    # The last one is logged as the number of iterations, the others count from 0. If the training
-    # stopped early, that many iterations were evaluated twice.
+    # The last evaluation is logged under the number of iterations, the others under the iteration
+    # counted from 0. A training that stopped early has evaluated its last iteration twice.
     last = lines[-1]["iteration"] if lines and run.finished else run.steps
     steps = {min(line["iteration"] + 1, last): line for line in lines}
     return [

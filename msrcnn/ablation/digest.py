@@ -14,8 +14,8 @@ from ..provenance import file_record
 def digest(cfg: CfgNode, start: str | None) -> str:
     """Returns the digest of a run, ten characters.
 
-    The images of custom data are part of it; a dataset with a name has those that belong to it. The
-    content of the file in ``MODEL.WEIGHTS`` is not.
+    It depends on the images of custom data, but not on those of registered datasets, which are
+    assumed never to change, nor on the content of the file in ``MODEL.WEIGHTS``.
 
     Args:
         cfg: the complete config.

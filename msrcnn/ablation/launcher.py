@@ -66,5 +66,5 @@ class Launcher(ABC):
         """Stops the jobs of this machine; called when the sweep is interrupted.
 
         Returns:
-            What the user should know about the jobs that still run; empty if none does.
+            A message for the user about jobs that are still running; empty if there are none.
         """

@@ -27,11 +27,11 @@ class LocalJob(Job):
 
     def state(self) -> JobState:
         if self._process.returncode is None:
-            # Without waiting for it, which would give its number away.
+            # Without reaping the process, whose id the system could then reuse.
             ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
             if os.waitid(os.P_PID, self._process.pid, ended) is None:
                 return JobState.RUNNING
-            self.kill()  # the child processes that it has left
+            self.kill()  # child processes that it has left behind
         code = self._process.returncode
         if code < 0:
             return JobState.KILLED
@@ -40,7 +40,7 @@ class LocalJob(Job):
     def kill(self) -> None:
         """Kills the process and its child processes, and waits until it has ended.
 
-        Once it has, the number of the group may be that of other processes: nothing is killed.
+        Afterwards it does nothing, because the system may have reused the id of the group.
         """
         if self._process.returncode is None:
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -114,7 +114,7 @@ def visible_gpus() -> list[int]:
     """Returns the numbers of the GPUs that this process may use.
 
     Raises:
-        UserError: if ``CUDA_VISIBLE_DEVICES`` names them in another way than by number.
+        UserError: if ``CUDA_VISIBLE_DEVICES`` does not list GPUs by number.
     """
     count = torch.cuda.device_count()
     names = os.getenv("CUDA_VISIBLE_DEVICES")

@@ -172,7 +172,7 @@ def make_plan(
     Raises:
         UserError: naming the variant and the mistake in its config.
     """
-    # Report a mistake in opts as such.
+    # First without the sweep's settings, so that a mistake in opts is not blamed on a variant.
     load_config(sweep.protocols[protocol].base, [*end_of_schedule(opts), *opts])
     if "SEED" in opts[::2]:
         raise UserError("command line: SEED is set by 'seeds' in the sweep file; remove it")
@@ -348,7 +348,7 @@ def _check_same_detector(cfg: CfgNode, detector: CfgNode) -> None:
 
 
 def _check_joint_head(cfg: CfgNode, detector: CfgNode) -> None:
-    """Rejects a variant that would be evaluated with a head that it has not."""
+    """Rejects a variant without a fit whose head is not the one trained with the detector."""
     if cfg.MODEL.ROI_MASKIOU_HEAD != detector.MODEL.ROI_MASKIOU_HEAD:
         raise UserError(
             "the protocol is 'joint': a variant without SOLVER.FIT_SCORES True is evaluated with "

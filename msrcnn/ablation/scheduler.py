@@ -14,7 +14,7 @@ from .plan import Plan, Run
 
 LOG_LINES = 12  # of a failed run, shown to the user
 POLL_SECONDS = 0.5
-LATE_SECONDS = 60.0  # how long to wait for the result of a run that ended well
+LATE_SECONDS = 60.0  # how long to wait for the result of a job that ended without an error
 
 
 class Status(Enum):

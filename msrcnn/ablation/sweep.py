@@ -82,8 +82,8 @@ class Protocol(_Entry):
         seeds: every variant is trained once with each seed.
         head_only: config keys of ``SOLVER`` and ``MODEL.ROI_MASKIOU_HEAD`` and their values, for
             the MaskIoU head alone: the schedule of a training on proposals, or the settings of a
-            fit to detections. ``set`` of a variant goes before.
-            ``None`` if the sweep varies more than the head.
+            fit to detections. ``set`` of a variant overrides them. ``None`` if the sweep varies
+            more than the head.
         joint: with ``head_only``, every seed has a detector of its own, which is trained together
             with the base's MaskIoU head. A variant without a fit is evaluated with that head.
     """

@@ -24,14 +24,14 @@ class Selection(NamedTuple):
 class CacheBudget:
     """Divides the size of a cache among images.
 
-    If a cache cannot hold the detections of all images, some images, drawn by lot, keep all of
-    theirs in the first view: AP and calibration can only be computed from complete images. Of the
-    others, detections are drawn. Draws depend on the image and the view alone, because fits with
-    different seeds share a cache.
+    If a cache cannot hold the detections of all images, some images, drawn at random, keep all
+    detections of their first view, because AP and calibration can only be computed from complete
+    images. Of the other images, detections are drawn at random. Draws depend only on the image and
+    the view, because fits with different seeds share a cache.
 
     Attributes:
         max_bytes: size of the cache.
-        images: their number.
+        images: number of images.
         views: number of views of each image.
         per_image: the most detections that an image can have.
     """
@@ -56,16 +56,17 @@ class CacheBudget:
         """Returns the indices of the detections that an image keeps, in order.
 
         Args:
-            number: of its detections.
-            image_id: the image.
-            view: of the image.
+            number: number of its detections.
+            image_id: id of the image.
+            view: view of the image.
             size: bytes per detection.
         """
         if self.is_whole(image_id, view, size):
             return np.arange(number)
         rng = np.random.default_rng([image_id, view])
         share = (1 - WHOLE_SHARE) * self.max_bytes / (self.images * self.views * size)
-        limit = int(share) + (rng.random() < share % 1)  # a share below 1 leaves images out
+        # The fraction is left to chance: with a share below 1, some images keep no detection.
+        limit = int(share) + (rng.random() < share % 1)
         if number <= limit:
             return np.arange(number)
         return np.sort(rng.choice(number, limit, replace=False))

@@ -12,7 +12,8 @@ from ..modeling import ROI_MASKIOU_HEAD_REGISTRY
 from .fit import fit_seed
 from .sample_cache import SMALL
 
-# Of this version of msrcnn; earlier ones had areas in pixels of the image, and no key of images.
+# What samples hold, which may change between versions of msrcnn. At first, areas were in pixels of
+# the image instead of the network input, and keys did not include the images.
 COLUMNS = [*SMALL, "areas of the input", "images"]
 
 
@@ -41,8 +42,8 @@ def cache_key(cfg: CfgNode, model: nn.Module, ground_truth: COCO) -> dict[str, s
 def cache_name(cfg: CfgNode) -> str:
     """Returns a folder name for the samples of a detector and its training data.
 
-    Fits have the same name if they can use the same samples, which another version of msrcnn may
-    not be able to.
+    Fits that can use the same samples have the same name. Another version of msrcnn has another
+    name if its samples hold something else.
     """
     return f"{_seen(cfg)}-{json_digest([COLUMNS, _settings(cfg)])[:10]}"
 
@@ -61,8 +62,8 @@ def _settings(cfg: CfgNode) -> list:
 
 
 def _seen(cfg: CfgNode) -> str:
-    """Names the feature and the masks of a detection that the head sees."""
+    """Returns a name for the feature and the masks that the head takes of a detection."""
     head = cfg.MODEL.ROI_MASKIOU_HEAD
     if ROI_MASKIOU_HEAD_REGISTRY.get(head.NAME).uses_mask_features:
         return f"{head.INPUT}-mask_feature"
-    return "concat" if head.INPUT == "multiply" else head.INPUT  # both see the same
+    return "concat" if head.INPUT == "multiply" else head.INPUT  # both take the same

@@ -11,7 +11,7 @@ from ..evaluation import Detections
 from ..evaluation.mask_quality import instances_by_class, on_incomplete
 
 MIN_IOU = 0.5  # from which a mask is correct
-MIN_SAMPLES = 10  # correct and wrong masks: a curve through fewer says nothing
+MIN_SAMPLES = 10  # of correct and of wrong masks; a curve through fewer means little
 BINS = 10
 MIN_SLOPE = 1e-3  # so that the probability increases with the score
 
@@ -24,19 +24,19 @@ class Calibration(NamedTuple):
 
 
 def right_masks(ground_truth: COCO, detections: Detections, scores: np.ndarray) -> np.ndarray:
-    """Says which masks are correct, as COCO's evaluation counts them at an IoU of 0.5.
+    """Returns which masks are correct, as COCO's evaluation counts them at an IoU of 0.5.
 
-    The detections of a class in an image take an instance each, in the order of their scores: the
-    one with the largest mask IoU of those that are left, if that is at least 0.5.
+    In the order of their scores, the detections of a class in an image are each matched with the
+    unmatched instance that has the largest mask IoU, if this IoU is at least 0.5.
 
     Args:
         ground_truth: annotations of the images, with masks.
         detections: N detections with masks.
-        scores: of shape (N,), by which they are ranked.
+        scores: array of shape (N,) that the detections are ranked by.
 
     Returns:
-        Float array of shape (N,): 1 if a mask is correct, 0 if it is wrong, NaN if it may be
-        correct all the same, see :func:`~msrcnn.evaluation.mask_quality.on_incomplete`.
+        Float array of shape (N,): 1 if a mask is correct, 0 if it is wrong, NaN if it matches no
+        instance but may be correct, see :func:`~msrcnn.evaluation.mask_quality.on_incomplete`.
     """
     instances = instances_by_class(ground_truth)
     right = np.where(on_incomplete(ground_truth, detections), np.nan, 0.0)
@@ -55,17 +55,18 @@ def right_masks(ground_truth: COCO, detections: Detections, scores: np.ndarray) 
 
 
 def fit_calibration(scores: np.ndarray, right: np.ndarray) -> Calibration | None:
-    """Fits the probability that a mask is correct to its score, by logistic regression.
+    """Fits the probability that a mask is correct as a function of its score, by Platt scaling.
 
-    Platt, "Probabilistic outputs for support vector machines" (1999), whose targets keep a few
-    samples from giving certainty; here on the logarithm of the score, a product of factors.
+    Platt, "Probabilistic outputs for support vector machines" (1999). As there, targets are
+    smoothed, so that few samples do not lead to certainty. The regression is on the logarithm of
+    the score, because the score is a product of factors.
 
     Args:
         scores: mask scores, of shape (N,).
         right: see :func:`right_masks`.
 
     Returns:
-        ``None`` if there are too few correct or wrong masks.
+        The calibration; ``None`` if there are too few correct or wrong masks.
     """
     known = ~np.isnan(right) & (scores > 0)
     logarithm, correct = np.log(scores[known].astype(np.float64)), right[known] == 1

@@ -13,14 +13,15 @@ from ..escaping import one_line
 
 MAX_PROCESSES = 8  # each needs the memory of an image's inference
 GRACE_SECONDS = 10  # in which a process that is told to end can clean up
-MANY_THREADS = 16  # beyond these, one image on all threads is faster than MAX_PROCESSES
+MANY_THREADS = 16  # with more, one process with all threads is faster than MAX_PROCESSES
 
 
 def share_among_cores(work: Callable[..., object]) -> None:
     """Calls a function in as many processes as PyTorch has threads, within limits.
 
-    A detector spends so much of its time between the operators that one image on two threads takes
-    nearly as long as on one: two images at a time take half as long.
+    A detector spends so much of its time between operators that an image on two threads takes
+    nearly as long as on one thread. Two processes with one thread each are therefore nearly twice
+    as fast.
 
     Args:
         work: called with ``rank`` and ``world_size``. Rank 0 is this process.

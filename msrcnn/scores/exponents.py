@@ -39,7 +39,7 @@ def choose_exponents(
         detections: N detections with masks.
         maskiou: predicted MaskIoU, of shape (N,).
         max_dets: see :meth:`~msrcnn.evaluation.coco_metrics.Engine.average_precision`.
-        default: chosen of equally good ones, if it is among them, and without any AP.
+        default: chosen if it is among the best, or if AP is undefined for all pairs.
         score_exponents, confidence_exponents: what to choose from.
 
     Returns:
@@ -59,14 +59,14 @@ def choose_exponents(
         ap = engine.average_precision(detections, "segm", scores, max_dets).metrics["AP"]
         if ap is not None:
             found[exponents] = ap
-    # Of other equal ones the first, which are the smallest exponents.
+    # If the default is not among the best, max returns the first of them: the smallest exponents.
     return max(found, key=lambda each: (found[each], each == default), default=default), found
 
 
 def choose_free_exponent(
     ground_truth: COCO, detections: Detections, max_dets: int, default: float
 ) -> float:
-    """Chooses the exponent of mask confidence alone, the strongest ranking that costs nothing."""
+    """Chooses the exponent of mask confidence without MaskIoU, for a baseline without training."""
     nothing = np.ones(len(detections))
     exponents, _ = choose_exponents(
         ground_truth,

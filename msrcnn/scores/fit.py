@@ -27,7 +27,7 @@ BATCH_AT_TEST = 512
 
 @dataclass(frozen=True)
 class FitResult:
-    """What came out of a fit.
+    """The outcome of a fit, besides the head.
 
     Attributes:
         samples: number of detections that the head was fitted to.
@@ -50,9 +50,9 @@ def fit_seed(cfg) -> int:
 class SampleRows:
     """Which cached samples make up an epoch, as rows of the cache.
 
-    Matched detections all take part; with ``ONE_PER_INSTANCE``, duplicates do not match. With
-    ``FALSE_POSITIVES "zero"``, twice as many without an instance are drawn, with a target of 0;
-    with ``"ignore"``, none.
+    Every epoch has all matched detections; with ``ONE_PER_INSTANCE``, duplicates do not count as
+    matched. With ``FALSE_POSITIVES "zero"``, twice as many detections without an instance are drawn
+    for each epoch, with a target of 0; with ``"ignore"``, none.
     """
 
     def __init__(self, cache: SampleCache, cfg, among: np.ndarray):
@@ -87,7 +87,7 @@ def fit_head(
     """Fits a MaskIoU head with AdamW and a one-cycle learning rate.
 
     Args:
-        head: changed in place; afterwards the one with the lowest loss on the held-out samples.
+        head: modified in place; ends with the weights of the lowest loss on the held-out samples.
         cache: the samples.
         cfg: reads ``SOLVER.FIT_*``, ``SEED`` and ``MODEL.ROI_MASKIOU_HEAD``.
         fitted: bool array of shape (N,), samples to train on.

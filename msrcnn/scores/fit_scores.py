@@ -40,9 +40,9 @@ from .sample_pass import collect_samples, sample_parts
 
 logger = logging.getLogger(__name__)
 
-FEW_IMAGES = 20  # held-out images, with fewer of which choices are a matter of chance
-CACHE = "samples"  # folder of the cache in OUTPUT_DIR; in a sweep, in that of the detector
-# Config keys that the fit uses unless others are given; the paper's training has other ones.
+FEW_IMAGES = 20  # with fewer held-out images, what is chosen on them is a matter of chance
+CACHE = "samples"  # folder of the cache in OUTPUT_DIR; in a sweep, in the detector's folder
+# Defaults of a fit, as alternating keys and values. Those of a config are the paper's.
 FIT_DEFAULTS = (
     *("MODEL.MASKIOU_ON", True, "MODEL.ROI_MASKIOU_HEAD.SAMPLES", "detections"),
     *("MODEL.ROI_MASKIOU_HEAD.FALSE_POSITIVES", "zero"),
@@ -91,7 +91,7 @@ def check_fit(cfg) -> None:
         raise UserError(f"MODEL.ROI_MASKIOU_HEAD.NAME '{head.NAME}' has nothing to fit")
     if head.SAMPLES != "detections":
         raise UserError(
-            "a fit of mask scores is to detections: set MODEL.ROI_MASKIOU_HEAD.SAMPLES detections"
+            "mask scores are fitted to detections: set MODEL.ROI_MASKIOU_HEAD.SAMPLES detections"
         )
     same = set(cfg.INPUT.MIN_SIZE_TRAIN) == {cfg.INPUT.MIN_SIZE_TEST}
     if cfg.SOLVER.FIT_VIEWS > 1 and same and cfg.INPUT.RANDOM_FLIP != "horizontal":
@@ -182,10 +182,10 @@ class ScoreFit:
         comm.synchronize()
 
     def evaluate(self) -> OrderedDict:
-        """Evaluates the fitted model as ``OUTPUT_DIR`` has it.
+        """Evaluates the fitted model, loaded from ``OUTPUT_DIR``.
 
         Returns:
-            The metrics; empty if ``DATASETS.TEST`` is.
+            The metrics; empty if ``DATASETS.TEST`` is empty.
         """
         if not self._cfg.DATASETS.TEST:
             return OrderedDict()
@@ -234,9 +234,10 @@ class ScoreFit:
         write_file(self._output_dir / FIT_RECORD, json.dumps(record, indent=2) + "\n")
 
     def _held_out_images(self) -> np.ndarray:
-        """Returns the ids of the images that the fit is not trained on.
+        """Returns the ids of the images that the head is not fitted to.
 
-        All of their detections are in the cache: AP, and what a duplicate is, depend on all.
+        All of their detections are in the cache: AP and calibration depend on all detections of an
+        image.
         """
         number = max(round(self._cfg.SOLVER.FIT_HELD_OUT * len(self._ground_truth.imgs)), 1)
         among = self.cache.whole_images
@@ -287,8 +288,8 @@ def draw_images(images: Iterable[int], number: int, seed: int) -> np.ndarray:
 
     Args:
         images: ids of all images.
-        number: of those to draw.
-        seed: of the draw.
+        number: how many to draw.
+        seed: seed of the draw.
 
     Returns:
         Their ids in increasing order.

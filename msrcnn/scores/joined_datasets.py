@@ -8,7 +8,7 @@ from ..evaluation.mask_quality import LVIS_LISTS
 
 
 class JoinedDatasets:
-    """Training datasets with the same classes, whose images are numbered through.
+    """Training datasets with the same classes, joined under new, consecutive image ids.
 
     A single dataset keeps its ids.
 

@@ -74,7 +74,7 @@ PART_FILES = (*(f"{name}.npy" for name in LARGE), SMALL_FILE, SELECTION_FILE, DE
 
 
 class SampleCache:
-    """A folder with the samples of a dataset, in parts that are complete or not there."""
+    """A folder with the samples of a dataset, in parts that are either complete or missing."""
 
     def __init__(self, folder: Path, key: dict):
         """
@@ -83,8 +83,8 @@ class SampleCache:
             key: what the samples depend on, JSON-serializable.
 
         Raises:
-            UserError: if the folder has samples that were made from something else, or is not of a
-                cache.
+            UserError: if the samples in the folder were made with another key, or the folder has
+                files but no cache.
         """
         self.folder = folder
         path = folder / KEY_FILE
@@ -100,7 +100,7 @@ class SampleCache:
             write_file(path, json.dumps(key))
 
     def limit(self, gigabytes: float) -> None:
-        """Notes the limit of the size on disk, by which parts leave detections out.
+        """Records the limit of the size on disk, because of which parts leave detections out.
 
         Raises:
             UserError: if parts were made with another limit.
@@ -128,8 +128,8 @@ class SampleCache:
         """Writes a part.
 
         Args:
-            number: of the part, from 0.
-            samples: of the part.
+            number: number of the part, from 0.
+            samples: the samples of the part.
             detections: the same detections in the same order.
             selection: what was kept of all detections.
         """
@@ -145,10 +145,10 @@ class SampleCache:
         save_predictions(detections, self._path(number, DETECTIONS_FILE))
 
     def mark_complete(self, parts: int) -> None:
-        """Notes that all samples are there, see :func:`is_complete`.
+        """Records that all samples are there, see :func:`is_complete`.
 
         Args:
-            parts: their number.
+            parts: number of parts.
 
         Raises:
             UserError: if a part is missing.
@@ -162,23 +162,23 @@ class SampleCache:
         write_file(self.folder / COMPLETE_FILE, "")
 
     def remove(self) -> None:
-        """Deletes the files of the cache, and its folder unless it has others."""
+        """Deletes the files of the cache, and its folder unless there are other files in it."""
         for path in self.folder.iterdir():
             if path.is_file() and _is_own(path.name):
                 path.unlink()
         try:
             self.folder.rmdir()
         except OSError:
-            logger.info("'%s' stays: it has files that are not of the cache.", self.folder)
+            logger.info("'%s' is kept: it has files that are not of the cache.", self.folder)
 
     @cached_property
     def left_out(self) -> int:
-        """Number of detections that had no room."""
+        """Number of detections that were left out for lack of room."""
         return sum(each.left_out for each in self._selections)
 
     @cached_property
     def whole_images(self) -> list[int] | None:
-        """Ids of images with all of their detections; ``None`` if all images have."""
+        """Ids of the images whose detections are all kept; ``None`` if those of all images are."""
         if not self.left_out:
             return None
         return [image_id for each in self._selections for image_id in each.whole]
@@ -307,7 +307,7 @@ def _selection(path: Path) -> Selection:
 
 
 def _small_arrays(path: Path) -> dict[str, np.ndarray]:
-    # NumPy leaves a damaged file open that it has opened itself.
+    # If NumPy opens a damaged file itself, it leaves it open.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in SMALL}
 

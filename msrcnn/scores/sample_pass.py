@@ -24,7 +24,7 @@ from .progress_bar import progress_bar
 from .sample_cache import SampleCache, Samples
 from .view_mapper import ViewMapper, mirror
 
-PARTS = 200  # at most; open files are limited
+PARTS = 200  # at most, because the number of open files is limited
 MIN_IMAGES = 64  # of a part
 
 
@@ -42,9 +42,9 @@ def collect_samples(
     """Runs the detector on images, and writes a sample for each detection.
 
     Detections are those of the evaluation without test-time augmentation: the same size of images,
-    the same threshold, NMS and limit. With ``SOLVER.FIT_VIEWS`` above 1, each image is seen again,
-    mirrored or at a size of the training. An interrupted pass resumes with the first part that is
-    missing.
+    the same threshold, NMS and limit. With ``SOLVER.FIT_VIEWS`` above 1, the detector also runs on
+    each image mirrored or at a size of the training. An interrupted pass resumes with the first
+    part that is missing.
 
     Args:
         cfg: config of the model.
@@ -194,7 +194,7 @@ class _Recorder(nn.Module):
         self._kept = mask_head, mask_head.maskiou_head  # in a tuple, so not as submodules
 
     def forward(self, features, mask_logits, classes, scalars=None) -> torch.Tensor:
-        """Returns a MaskIoU of 0 for every class: nobody looks at it, and it costs nothing."""
+        """Returns a MaskIoU of 0 for every class, which nothing uses, without allocating it."""
         self.inputs = features, mask_logits, classes
         return features.new_zeros(1, 1).expand(len(features), self._num_classes)
 

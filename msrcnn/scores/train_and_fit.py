@@ -59,8 +59,8 @@ def train_and_fit(
 def training_config(cfg: CfgNode) -> CfgNode:
     """Returns the config of the training before the fit.
 
-    The head learns only in the fit, so that the training is that of a plain Mask R-CNN; and the
-    evaluation follows the fit, unless it is periodic.
+    Because the head is trained only in the fit, this is the training of a plain Mask R-CNN. Without
+    ``TEST.EVAL_PERIOD``, it has no evaluation: the only one follows the fit.
     """
     if not cfg.SOLVER.FIT_SCORES:
         return cfg
@@ -71,7 +71,7 @@ def training_config(cfg: CfgNode) -> CfgNode:
 def detector_weights(folder: Path, cfg: CfgNode) -> Path:
     """Returns the weights that a training has left: the best ones, or else the last.
 
-    Without ``SOLVER.KEEP_BEST``, or if its metric has no value on the data, none are the best.
+    There are no best ones without ``SOLVER.KEEP_BEST``, or if its metric has no value on the data.
 
     Args:
         folder: the output folder of the training.
