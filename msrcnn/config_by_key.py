@@ -12,7 +12,7 @@ NO_EFFECT = (
     "SOLVER.REFERENCE_BATCH",  # the schedule is already scaled
     "DATASETS.CLASS_NAMES",  # follow from the data
 )
-# Changes that make a plain Mask R-CNN of a Mask Scoring R-CNN; both have the same detector.
+# Changes that turn a Mask Scoring R-CNN into the plain Mask R-CNN with the same detector.
 WITHOUT_HEAD = {"MODEL.MASKIOU_ON": False, "MODEL.ROI_MASK_HEAD.RANK_BY": "box_score"}
 EXACT_SCALING = 1e-9  # relative difference of a scaled learning rate by rounding
 

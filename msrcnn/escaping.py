@@ -1,4 +1,4 @@
-"""Text from files, written so that it is only text: for terminals, Markdown and CSV.
+"""Escapes text from files, so that it has no effect in terminals, Markdown and CSV.
 
 HTML is built by ``visualization.html``, and text in figures by ``visualization.fonts``.
 """

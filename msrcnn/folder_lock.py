@@ -14,7 +14,7 @@ LOCK = ".lock"
 def alone_in(folder: Path, flag: str) -> Iterator[None]:
     """Keeps other processes from writing their results to a folder, which is created if missing.
 
-    A file system without locks keeps none of them.
+    On a file system without locks, it has no effect.
 
     Args:
         folder: the folder.

@@ -20,7 +20,7 @@ from .modeling.maskiou_head import after_res5, mask_shape
 
 
 def add_mask_scoring(model: DictConfig, **maskiou_head: Any) -> None:
-    """Lets a model's mask head also score its masks.
+    """Adds mask scoring to a model's mask head.
 
     Sizes and the number of classes follow the model's own, also if they are set after this call.
     Arguments of the mask head, such as ``maskiou_loss_weight``, are set on
@@ -63,7 +63,7 @@ def mask_scoring_head(head_class: str, features_from_res5: bool, **kwargs: Any) 
     """Builds a mask head of another project so that it also scores its masks.
 
     Args:
-        head_class: its class, by module and name, as configs that are saved have it.
+        head_class: class of the mask head, as module and name, which saved configs need.
         features_from_res5: see :func:`with_mask_scoring`.
         **kwargs: arguments of the head and of :class:`MaskScoring`.
     """
@@ -71,7 +71,7 @@ def mask_scoring_head(head_class: str, features_from_res5: bool, **kwargs: Any) 
 
 
 def _score_masks(mask_head: DictConfig, res5: bool) -> None:
-    """Lets the config of a mask head call its version that scores masks."""
+    """Replaces the class in a mask head's config by the version that scores masks."""
     head = _target(mask_head)
     if head is mask_scoring_head:  # by a call before this one
         return

@@ -55,8 +55,8 @@ def file_record(path: str | Path) -> dict[str, str | None] | None:
     """Returns the ``path`` and the ``sha256`` of a file.
 
     Args:
-        path: the file; if it is empty, the result is ``None``, and if it is not a local file, such
-            as a URL, its hash is.
+        path: the file. If it is empty, the result is ``None``; if it is not a local file, such as a
+            URL, the hash is ``None``.
     """
     if not str(path):
         return None

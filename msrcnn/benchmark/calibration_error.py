@@ -1,4 +1,4 @@
-"""Calibration of a fitted model on validation data: how likely is a mask of a score right?"""
+"""Calibration of a fitted model on validation data: do scores equal the share of correct masks?"""
 
 import argparse
 from pathlib import Path
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(args: argparse.Namespace) -> dict:
-    """Compares box score, mask score and calibrated mask score with what is right.
+    """Compares box score, mask score and calibrated mask score with the share of correct masks.
 
     Returns:
         ``dataset``, ``calibration``, ``predictions``, numbers of ``masks`` and ``right`` masks, and

@@ -1,4 +1,4 @@
-"""What the check of a dataset before training costs, the first time and again."""
+"""Time and memory of the check of a dataset before training, without and with caches."""
 
 import argparse
 import functools

@@ -1,4 +1,4 @@
-"""Time of inference with and without mask scores, and beside other implementations."""
+"""Time of inference with and without mask scores, also compared with other implementations."""
 
 import argparse
 import copy
@@ -55,8 +55,8 @@ def measure(args: argparse.Namespace) -> dict:
     is ``fast`` up to result records, with masks that are encoded without being pasted; ``detectron2
     to rle`` is ``mask r-cnn`` up to result records. ``torchvision`` is its Mask R-CNN at the same
     size up to masks pasted at the size of the file, if the config is a ResNet-50 FPN. In another
-    format than fp32, all run under autocast but ``fast``, which has its own, and ``mask r-cnn in
-    fp32``.
+    format than fp32, all run under autocast except ``fast``, which enables it for some of its
+    parts, and ``mask r-cnn in fp32``.
 
     Returns:
         ``config``, ``overrides``, ``dtype``; ``detections``, the mean number per image;

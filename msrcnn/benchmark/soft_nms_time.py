@@ -1,4 +1,4 @@
-"""Time of Soft-NMS, and its operators, beside a plain loop and beside NMS."""
+"""Time and operators of Soft-NMS, compared with a plain loop and with NMS."""
 
 import argparse
 import statistics

@@ -1,4 +1,4 @@
-"""Time of the MaskIoU target, beside two ways of earlier implementations."""
+"""Time of the MaskIoU target, compared with the methods of two earlier implementations."""
 
 import argparse
 import statistics

@@ -1,4 +1,4 @@
-"""Times of several ways to do the same, measured in turn so that a noisy machine affects all."""
+"""Times several ways to do the same in turn, so that noise on the machine affects all of them."""
 
 import time
 from collections.abc import Callable

@@ -26,9 +26,8 @@ class CocoRecords:
 
         Args:
             file_name: path of the image in the image folder.
-            width: of the image in pixels, as its ``height``.
-            height: see ``width``.
-            annotations: those of this image.
+            width, height: size of the image in pixels.
+            annotations: the annotations of this image.
         """
         images, known = self.content["images"], self.content["annotations"]
         image_id = len(images) + 1
@@ -37,10 +36,10 @@ class CocoRecords:
             known.append({"id": len(known) + 1, "image_id": image_id, **record})
 
     def write(self, path: Path, **entries) -> None:
-        """Writes the annotation file, whose folder is created.
+        """Writes the annotation file.
 
         Args:
-            path: of the file.
+            path: the file to write; its folder is created if missing.
             **entries: further entries of the file, which come first.
         """
         write_file(path, json.dumps({**entries, **self.content}))

@@ -18,7 +18,7 @@ SAMPLED = 200  # images whose values are looked at, if not all are decoded
 MAX_CLIPPED = 0.01  # share of the pixels beyond the range
 MIN_USED = 1 / 8  # share of the range: with less, fewer than 32 levels of grey are left
 FEW_LEVELS = 16  # of the 256; a single image may be fainter than a dataset
-MOST = 0.8  # of the images: what they share is no accident
+MOST = 0.8  # share of the images from which a problem is systematic
 
 
 EIGHT_BITS = "8 bits"  # a kind of problem of a picture
@@ -119,7 +119,7 @@ def suggestion(values: Values) -> str:
 def range_findings(
     images: list[dict], folder: Path, value_range: Sequence[float], *, decode: bool = False
 ) -> list[Finding]:
-    """Finds images that ``INPUT.VALUE_RANGE`` leaves nothing of, and those that it does not scale.
+    """Finds images that ``INPUT.VALUE_RANGE`` clips or flattens, and images that it does not scale.
 
     Args:
         images: records of a COCO-format file, whose files can be read.
@@ -153,7 +153,7 @@ def range_findings(
 def picture_problem(
     array: np.ndarray | None, value_range: Sequence[float]
 ) -> tuple[str, str] | None:
-    """Says whether an image does not look like one that the model was trained on.
+    """Returns in what an image is unlike those that the model was trained on.
 
     Args:
         array: the image, as it is stored; ``None`` if it has 8 bits.
@@ -191,7 +191,7 @@ class _Look(NamedTuple):
 
 
 def _look(path: str, value_range: Sequence[float], *, values: bool) -> _Look:
-    """Says whether an image has more than 8 bits, and with ``values`` what its values are."""
+    """Returns whether an image has more than 8 bits, and with ``values`` also its values."""
     try:
         with Image.open(path) as image:
             if image.mode not in DEEP:

@@ -17,7 +17,7 @@ def images_digest(name: str) -> str:
     """Returns a hash of the images of a registered dataset, wherever their folder is.
 
     It is computed once per process, unless the annotation file changes. A copy of the images has
-    the same one, since neither paths nor times count.
+    the same hash, because neither paths nor times count.
 
     Args:
         name: of the dataset.

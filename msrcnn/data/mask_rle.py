@@ -7,10 +7,9 @@ def as_rle(segmentation: list | dict, height: int, width: int) -> dict:
     """Returns a mask as compressed RLE.
 
     Args:
-        segmentation: of an annotation: polygons, or RLE with compressed run lengths or a list of
-            them.
-        height: of its image in pixels, as the ``width``.
-        width: see ``height``.
+        segmentation: that of an annotation: polygons, or RLE with compressed run lengths or a list
+            of them.
+        height, width: size of its image in pixels.
     """
     if isinstance(segmentation, list):
         return mask_util.merge(mask_util.frPyObjects(segmentation, height, width))

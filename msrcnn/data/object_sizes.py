@@ -1,4 +1,4 @@
-"""How many objects images have and how large these are, to choose ``--size`` and limits by."""
+"""The number and the size of objects, to choose ``--size`` and the limit of detections."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Run lengths of RLE masks, decoded without trust in them: pycocotools reads past a damaged one."""
+"""Decodes run lengths of untrusted RLE masks; pycocotools reads beyond the end of damaged ones."""
 
 import itertools
 from typing import NamedTuple
@@ -15,8 +15,8 @@ class Runs(NamedTuple):
     Attributes:
         values: int64 array of the run lengths of all masks one after the other, of background and
             foreground in turn.
-        numbers: int64 array of shape (N,), how many of them each mask has.
-        damaged: bool array of shape (N,), whether they are damaged, so that they mean nothing.
+        numbers: int64 array of shape (N,), how many run lengths each mask has.
+        damaged: bool array of shape (N,), whether those of a mask are damaged and must not be used.
     """
 
     values: np.ndarray

@@ -1,4 +1,4 @@
-"""Small JSON files in the user's cache folder, for what takes long to find out again."""
+"""Small JSON files in the user's cache folder, for results that take long to compute again."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ def read_cache(kind: str, key: str) -> dict | None:
 
     Args:
         kind: name of a folder in the cache.
-        key: what the content is about.
+        key: name of what the content describes, such as a path.
     """
     path = _path(kind, key)
     try:

@@ -62,7 +62,7 @@ SCOPES = (
         "matched detections",
         "How well a score predicts the MaskIoU of a detection that matches an instance.",
         "ignore",
-        "all its samples had an instance",
+        "each of its samples had an instance",
     ),
     Scope(
         "_all",
@@ -94,8 +94,8 @@ def quality_statistics(predicted: np.ndarray, true: TrueMaskIoU) -> dict:
           and the number of detections (``n``);
         * ``by_size``: the first four for each of ``SIZES``, by area of the matched instance;
         * ``pearson_all``, ``spearman_all``, ``mae_all``, ``n_all``, ``calibration_all``: the same
-          over all detections, with a true MaskIoU of 0 for those without a matched instance. Those
-          of them that may be objects all the same are left out, see
+          over all detections, with a true MaskIoU of 0 for those without a matched instance, except
+          for those that may be objects although no annotation says so, which are left out, see
           :func:`~.mask_quality.on_incomplete`.
     """
     predicted = predicted.astype(float)

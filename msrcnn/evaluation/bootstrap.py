@@ -18,20 +18,20 @@ from .intervals import CONFIDENCE
 from .matching import CategoryMatches, Matches, match_detections
 
 SEED = 0
-# From fewer images, samples say little about other images: from one, all samples are the same.
+# Samples of fewer images say little about other images; those of a single image are all the same.
 MIN_IMAGES = 20
 MAX_COUNTS = 250_000  # detections x samples at a time, which fit into a processor's cache
 
 
 def too_few_images(images: int) -> str:
-    """Says why there is no interval, if a dataset has too few images; else empty."""
+    """Returns why there is no interval if a dataset has too few images, otherwise ``""``."""
     if images >= MIN_IMAGES:
         return ""
     return f"no interval: {images} image{'s'[: images != 1]}, at least {MIN_IMAGES} needed"
 
 
 def interval_text(ci95: list[float] | None, images: int) -> str:
-    """Says in parentheses what the interval of a gain is, or why there is none; may be empty.
+    """Returns the interval of a gain in parentheses, or why there is none; may be empty.
 
     Args:
         ci95: lower and upper bound, or ``None``.

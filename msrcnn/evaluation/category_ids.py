@@ -22,8 +22,8 @@ def category_ids(
 
     Args:
         ground_truth: the dataset.
-        dataset_name: its name. Names in its metadata go before those of the annotation file, as in
-            Detectron2: LVIS has a category with two.
+        dataset_name: name of the dataset. Class names in its metadata take precedence over those in
+            the annotation file, as in Detectron2: they differ for a category of LVIS.
         class_names: names of the model's classes by index; empty if unknown. Then the classes are
             the categories in ascending order of their ids, as Detectron2 assigns them.
 

@@ -1,4 +1,4 @@
-"""Which classes are taken for which others."""
+"""Which classes are confused with which others."""
 
 import dataclasses
 
@@ -18,8 +18,8 @@ MIN_SCORE = 0.5
 def confusion(ground_truth: COCO, detections: Detections, true: TrueMaskIoU | None) -> dict:
     """Counts detections by the class of their instance and by their own class.
 
-    Each detection, in decreasing order of its box score, takes the instance that it overlaps most,
-    of any class, if their IoU is at least ``IOU_THRESHOLD`` and no other detection has taken it.
+    In decreasing order of box score, each detection is matched with the unmatched instance of any
+    class that it overlaps most, if their IoU is at least ``IOU_THRESHOLD``.
 
     Args:
         ground_truth: the dataset.

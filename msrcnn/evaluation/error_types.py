@@ -24,8 +24,8 @@ def error_types(
 ) -> dict:
     """Computes how much AP50 would rise without each type of error.
 
-    What an error costs depends on the detections of all images, which are in memory together. Of
-    more than ``MAX_IMAGES`` images, as many are drawn from a fixed seed.
+    What an error costs depends on the detections of all images, which are therefore in memory
+    together. If there are more than ``MAX_IMAGES`` images, that many are drawn with a fixed seed.
 
     Args:
         ground_truth: the dataset, with annotations.
@@ -35,7 +35,7 @@ def error_types(
     Returns:
         A dict with
 
-        * ``images``: their number;
+        * ``images``: the number of images;
         * ``AP50`` in percent;
         * ``delta_ap``: for each of ``ERRORS`` and ``SPECIAL``, the gain in AP50, in percentage
           points, if these errors were corrected;

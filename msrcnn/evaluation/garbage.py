@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Stops it, also as a decorator.
+    """Disables the garbage collector, as a context manager or a decorator.
 
-    An evaluation makes millions of dicts and numbers, through which the collector would look again
-    and again. None of them refer to each other in cycles, which only the collector would free.
+    An evaluation creates millions of dicts and numbers, which the collector would traverse again
+    and again. None of them form cycles, which only the collector could free.
     """
     enabled = gc.isenabled()
     gc.disable()

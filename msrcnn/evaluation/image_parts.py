@@ -1,4 +1,4 @@
-"""Passes a dataset and its detections on in parts of a few images each, which bounds memory."""
+"""Splits a dataset and its detections into parts of a few images each, which bounds memory."""
 
 from collections.abc import Iterator
 from typing import NamedTuple

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Not hotcoco's: it uses threads, which a process that forked from an evaluation would wait for.
+# Not hotcoco's, which uses threads: a process forked after an evaluation would wait for them.
 import pycocotools.mask as mask_util
 from pycocotools.coco import COCO
 
@@ -26,8 +26,8 @@ class TrueMaskIoU(NamedTuple):
         matched: array of shape (N,), MaskIoU with the matched instance: the instance of the class
             with the largest box IoU, if that is at least ``MIN_BOX_IOU``. NaN if no instance is
             matched.
-        matched_or_zero: array of shape (N,), the same, but 0 if no instance is matched. NaN if
-            such a detection may be an object all the same, see :func:`on_incomplete`.
+        matched_or_zero: array of shape (N,), the same, but 0 if no instance is matched, or NaN if
+            such a detection may still be an object, see :func:`on_incomplete`.
         instance: array of shape (N,), annotation id of the matched instance, or 0.
         area: array of shape (N,), area of the matched instance in pixels, or NaN.
     """

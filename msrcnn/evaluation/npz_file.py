@@ -1,4 +1,4 @@
-"""Writes .npz files, and reads them without trust: no pickled objects, no memory beyond a limit."""
+"""Writes .npz files, and reads untrusted ones: no pickled objects, no memory beyond a limit."""
 
 import io
 import math
@@ -52,7 +52,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     Raises:
         OSError: if the file cannot be read.
         UserError: if the file is damaged, has anything but numeric arrays, or would unpack to more
-            than ``MAX_BYTES``, or to more than ``SMALL`` and ``MAX_RATIO`` times its size.
+            than ``MAX_BYTES``, or than the larger of ``SMALL`` and ``MAX_RATIO`` times its size.
     """
     limit = min(MAX_BYTES, max(SMALL, MAX_RATIO * path.stat().st_size))
     try:
@@ -62,8 +62,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             size = sum(member.file_size for member in archive.infolist())
             if size > limit:
                 raise UserError(
-                    f"refused: it would unpack to {size / 2**20:,.0f} MB, and a file of its size "
-                    f"may have {limit / 2**20:,.0f} MB"
+                    f"refused: it would unpack to {size / 2**20:,.0f} MB; the limit for a file of "
+                    f"its size is {limit / 2**20:,.0f} MB"
                 )
             arrays = {}
             for name, member in members.items():

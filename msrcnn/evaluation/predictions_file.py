@@ -214,7 +214,7 @@ def _load_results(path: Path) -> Detections:
     )
     check_values(detections)
     if has_masks and not has_boxes:
-        logger.warning("%s has no boxes: its box AP is that of the boxes around its masks.", path)
+        logger.warning("%s has no boxes: box AP is that of the bounding boxes of its masks.", path)
         boxes = np.array([mask_util.toBbox(rle) for rle in present(detections.segmentation)])
         detections = dataclasses.replace(detections, bbox=boxes)
     return detections

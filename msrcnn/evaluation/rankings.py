@@ -32,8 +32,9 @@ RANKINGS = {
     "segm_oracle_matched": "mask AP by true MaskIoU, matched",
     "segm_oracle": "mask AP by true MaskIoU",
 }
-# Rankings that use the ground truth. Every false positive is last in the second; the first leaves
-# them where they are, as a perfect prediction of MaskIoU would if it knew nothing of them.
+# Rankings that use the ground truth. The second puts every false positive last. The first gives
+# false positives the mean MaskIoU of the other detections: a perfect prediction of the MaskIoU with
+# an instance says nothing about detections without one.
 ORACLES = ("segm_oracle_matched", "segm_oracle")
 # The two that the paper compares.
 COMPARED = ("segm_box_score", "segm_mask_score")

@@ -14,8 +14,8 @@ import numpy as np
 class RLEMasks(Sequence):
     """N masks, a sequence of dicts in the format of ``pycocotools.mask.encode``.
 
-    The dicts are made when they are asked for: kept, they would need twice the memory of the
-    strings, in small pieces that are returned to the system late.
+    The dicts are created on access. Stored, they would need twice the memory of the strings, in
+    small pieces that are returned to the system late.
 
     Attributes:
         counts: the RLE strings of all masks, one after the other.

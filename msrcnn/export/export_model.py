@@ -21,13 +21,13 @@ from .weights_format import export_weights
 
 
 class _Graph(NamedTuple):
-    """A format of which a file holds the whole model.
+    """A format whose files hold the model with its computation.
 
     Attributes:
-        suffixes: of its files.
-        convert: from a model, an image and metadata to the content of a file.
-        runner: from the content to a function that runs it.
-        any_device: whether the file runs on any device, or on that of the conversion.
+        suffixes: suffixes of its files.
+        convert: converts a model, with an image and metadata, to the content of a file.
+        runner: returns a function that runs the content of a file.
+        any_device: whether the file runs on any device, or only on that of the conversion.
         require: raises ``UserError`` if a package is missing.
     """
 

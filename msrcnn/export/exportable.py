@@ -9,7 +9,7 @@ from ..modeling.meta_architecture import check_rcnn
 
 
 def check_exportable(cfg: CfgNode, model_format: str) -> None:
-    """Rejects configs whose model does more than a trace of it can.
+    """Rejects configs whose model cannot be traced.
 
     Raises:
         UserError: naming the key.

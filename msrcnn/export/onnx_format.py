@@ -72,7 +72,7 @@ def to_onnx(model: SingleImage, image: Tensor, metadata: dict) -> bytes:
         # Where it fails, the exporter prints the whole graph.
         contextlib.redirect_stdout(None),
     ):
-        # About every Python number in the trace; the result is compared with the model.
+        # The tracer warns about every Python number; the result is compared with the model.
         warnings.simplefilter("ignore")
         try:
             torch.onnx.export(

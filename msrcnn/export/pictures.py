@@ -42,7 +42,7 @@ def _input(pixels: np.ndarray, image_format: str, min_size: int, max_size: int) 
 
 @contextmanager
 def score_threshold(model: SingleImage, factor: float) -> Iterator[None]:
-    """Within it, the model's score threshold is multiplied by a factor."""
+    """Multiplies the model's score threshold by a factor within a ``with`` block."""
     predictors = [m for m in model.modules() if hasattr(m, "test_score_thresh")]
     stock = [predictor.test_score_thresh for predictor in predictors]
     for predictor in predictors:

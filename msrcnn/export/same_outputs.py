@@ -1,4 +1,4 @@
-"""Whether an exported model finds the same as the model itself."""
+"""Compares the outputs of an exported model with those of the model itself."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,11 +10,11 @@ from ..escaping import one_line
 
 Run = Callable[[Tensor], dict[str, Tensor]]  # from an image to the outputs of SingleImage
 
-# Other kernels add in another order. Over the models of the tests, this changes boxes by up to
-# 0.0003 pixels, probabilities of masks by 0.0002 and scores by 0.00001; in deeper networks and
+# Other kernels add numbers in another order. In the models of the tests, this changes boxes by up
+# to 0.0003 pixels, probabilities of masks by 0.0002 and scores by 0.00001; in deeper networks and
 # larger images by more. These limits are still far below what a metric or an eye can see, and far
-# below what an operator of another meaning does: RoIAlign without its half pixel samples features
-# 2 to 16 pixels away.
+# below the effect of an operator with another meaning: RoIAlign without its half-pixel shift samples
+# features 2 to 16 pixels away.
 TOLERANCES = {
     "pred_boxes": 0.1,  # pixels
     "scores": 1e-3,

@@ -37,7 +37,7 @@ class SingleImage(nn.Module):
         """
         Args:
             image: tensor of shape (C, H, W), uint8 or float in [0, 255], with the channels of
-                ``INPUT.FORMAT``, at the size that the network shall see.
+                ``INPUT.FORMAT``, at the input size of the network.
 
         Returns:
             For N detections, under Detectron2's names: ``pred_boxes`` of shape (N, 4) in pixels of
@@ -57,9 +57,9 @@ class SingleImage(nn.Module):
 
 @contextmanager
 def traceable() -> Iterator[None]:
-    """Within it, a trace of the model holds for any image, not only for that of the trace.
+    """Makes traces of a model valid for any image, not only for the traced one.
 
-    The tracer records the branch that it sees, and what is a Python number, as a constant.
+    The tracer records only the branch that is taken, and Python numbers as constants.
     """
     with ExitStack() as stack:
         for module in COUNTING:

@@ -25,7 +25,7 @@ def to_torchscript(model: SingleImage, image: Tensor, metadata: dict) -> bytes:
         The content of a file for ``torch.jit.load``.
     """
     with traceable(), torch.no_grad(), warnings.catch_warnings():
-        # About every Python number in the trace; the result is compared with the model.
+        # The tracer warns about every Python number; the result is compared with the model.
         warnings.simplefilter("ignore")
         # Not strict: the outputs are a dict.
         traced = torch.jit.trace(model, image, strict=False, check_trace=False)

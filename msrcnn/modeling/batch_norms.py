@@ -1,4 +1,4 @@
-"""Which batch norms of a model only follow a convolution, so that they can be part of it."""
+"""Finds the batch norms of a model that can be folded into the convolution before them."""
 
 from collections import Counter
 from collections.abc import Iterator

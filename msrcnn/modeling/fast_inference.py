@@ -35,11 +35,11 @@ def speed_up(model: nn.Module, dtype: torch.dtype = torch.float32) -> Callable[[
     statistics: in Detectron2's ``Conv2d``, in an ``nn.Sequential``, and in the graphs of
     torchvision's backbones. A ReLU overwrites the output of its convolution, and mask heads compute
     the masks of the detected classes only. On a CPU, convolutions change to the channels-last
-    format. The outputs change by rounding only: that of ``dtype``.
+    format. The outputs change only by rounding to ``dtype``.
 
     Args:
         model: a model with float32 parameters.
-        dtype: that the parts of the model compute in, see :func:`~.number_format.compute_in`.
+        dtype: number format of the model's parts, see :func:`~.number_format.compute_in`.
 
     Returns:
         A function that restores the parameters and layers.

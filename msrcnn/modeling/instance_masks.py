@@ -1,4 +1,4 @@
-"""Masks of an image's instances, of which every proposal refers to one."""
+"""Masks of an image's instances, which proposals refer to by index."""
 
 import torch
 from detectron2.layers import ROIAlign
@@ -6,7 +6,7 @@ from detectron2.structures import BitMasks, PolygonMasks
 
 
 class InstanceMasks(BitMasks):
-    """``BitMasks`` whose selection by index copies no mask.
+    """``BitMasks`` that can be indexed without copying masks.
 
     Detectron2's ROI heads select the mask of the matched instance for every sampled proposal:
     512 masks of 800 x 1333 pixels are 546 MB. Here a selection holds the masks of the image and

@@ -69,5 +69,5 @@ def rank_by_mask_score(detections: Instances) -> None:
 
 
 def box_scores(detections: Instances) -> torch.Tensor:
-    """Returns the box scores of detections, of shape (N,), whatever ``scores`` is."""
+    """Returns the box scores of detections, of shape (N,), even if ``scores`` are mask scores."""
     return detections.box_scores if detections.has("box_scores") else detections.scores

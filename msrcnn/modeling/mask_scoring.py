@@ -1,4 +1,4 @@
-"""Mask scoring: what makes a mask head also score its masks (paper 3.1).
+"""Mask scoring: the extension with which a mask head also scores its masks (paper 3.1).
 
 Every ROI-heads class of Detectron2 calls ``mask_head(features, instances)``: in training with the
 foreground proposals, at test time with the detections that survived NMS. That call carries all
@@ -28,11 +28,11 @@ from .maskiou_samples import TARGETS
 
 
 class MaskScoring:
-    """Lets a subclass of ``BaseMaskRCNNHead``, the next base class, also score its masks.
+    """A mixin that adds mask scoring to a subclass of ``BaseMaskRCNNHead``, the next base class.
 
     The parameters of the mask head keep their names, and those of the MaskIoU head are under
-    ``maskiou_head``, so that any Mask R-CNN checkpoint loads unchanged. Without a MaskIoU head it
-    is the mask head alone. :func:`~msrcnn.modeling.with_mask_scoring` makes such a class.
+    ``maskiou_head``, so that any Mask R-CNN checkpoint loads unchanged. Without a MaskIoU head, the
+    mask head works as before. :func:`~msrcnn.modeling.with_mask_scoring` creates such a class.
     """
 
     features_from_res5 = False  # whether ROI heads pass features that went through res5 (C4)
@@ -63,12 +63,12 @@ class MaskScoring:
             maskiou_loss_type: see :func:`maskiou_loss`.
             maskiou_loss_weight: weight of ``loss_maskiou``.
             maskiou_target: which outputs are trained, a key of ``TARGETS``.
-            maskiou_thresh: samples whose true MaskIoU is not above it are not trained on.
+            maskiou_thresh: only samples whose true MaskIoU is above it are trained on.
             score_exponent, confidence_exponent: exponents of :func:`mask_score`; the paper's are 1
                 and 0.
             calibration: slope and offset of :func:`mask_probability`; ``()`` for none.
-            rank_by: what ``scores`` of the output is: ``"box_score"``, or ``"mask_score"``, with
-                the box scores in ``box_scores``.
+            rank_by: what ``scores`` of the output contains: ``"box_score"``, or ``"mask_score"``,
+                with the box scores in ``box_scores``.
             detections_from: iteration from which the ROI heads train the MaskIoU head on
                 detections, by :meth:`maskiou_inputs` and :meth:`detection_losses`; ``None``: never.
             **kwargs: passed to the mask head.

@@ -12,7 +12,7 @@ from .mask_scoring import MaskScoring, SequentialMaskScoring
 
 @ROI_MASK_HEAD_REGISTRY.register()
 class MaskScoringHead(SequentialMaskScoring, MaskRCNNConvUpsampleHead):
-    """Detectron2's mask head that also predicts how good its masks are."""
+    """Detectron2's mask head that also predicts the MaskIoU of its masks."""
 
 
 @ROI_MASK_HEAD_REGISTRY.register()
@@ -41,7 +41,7 @@ def with_mask_scoring(
     Args:
         head: a subclass of Detectron2's ``BaseMaskRCNNHead`` that implements ``layers``, from RoI
             features of shape (N, channels, H, W) to mask logits of shape (N, classes, M, M).
-        name: of the new class; that of ``head`` by default.
+        name: name of the new class; that of ``head`` by default.
         features_from_res5: whether the ROI heads are ``Res5ROIHeads`` (C4).
 
     Raises:

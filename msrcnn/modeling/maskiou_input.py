@@ -73,9 +73,10 @@ class InputDesign(NamedTuple):
 
     Attributes:
         combine: called with features, mask logits and classes.
-        num_channels: number of channels of the result, from those of the feature and of the mask.
-        feature_scale: size of the RoI feature in units of the mask head's.
-        needs_all_masks: whether it looks at the masks of other classes than the sample's.
+        num_channels: computes the number of channels of the result from those of the feature and of
+            the mask.
+        feature_scale: size of the RoI feature relative to the mask head's.
+        needs_all_masks: whether it uses the masks of other classes than the sample's.
     """
 
     combine: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]

@@ -19,7 +19,7 @@ def check_rcnn(cfg: CfgNode, what: str) -> None:
 
     Args:
         cfg: config of the model.
-        what: needs such a model; the start of the message.
+        what: what needs such a model, for the start of the message.
 
     Raises:
         UserError: naming the key.

@@ -1,4 +1,4 @@
-"""Inference in a shorter number format: the layers compute in it, boxes and scores do not."""
+"""Inference in lower precision: layers run in it, boxes and scores stay in float32."""
 
 from collections.abc import Callable, Iterator
 from functools import partial

@@ -1,11 +1,11 @@
-"""ROI heads for what the mask head's call does not carry; otherwise the stock ones work.
+"""ROI heads for options that need more than Detectron2's pass to the mask head.
 
 * Soft-NMS replaces NMS in the box predictor, and in Cascade after the last one.
 * The MaskIoU head's input ``high_res`` needs a second, finer pooling.
 * The MaskIoU targets ``all_classes`` and ``positive_classes`` need all instances of the image.
 * Training the MaskIoU head on detections needs a box inference in every training step.
 
-Each class lists in ``supports`` which of these it can do: ``"soft_nms"``, ``"high_res"``,
+Each class lists in ``supports`` which of these it supports: ``"soft_nms"``, ``"high_res"``,
 ``"image_instances"``, ``"detection_samples"``.
 """
 

@@ -48,8 +48,8 @@ class FileResults:
     def images(self, images: dict[Path, Path]) -> Iterator[tuple[Path, str | UserError | None]]:
         """Predicts images that are not done.
 
-        The batches do not depend on what is done: a model's results differ with the padding that
-        the other images of a batch cause.
+        Batches do not depend on which images are done, because the results for an image depend on
+        its padding, and thereby on the other images of its batch.
 
         Args:
             images: path of the drawing in the folder by path of the image.
@@ -142,7 +142,7 @@ class FileResults:
                 raise UserError(f"cannot write '{output}': {full.strerror or full}") from full
         self.log.finish(path, str(name), files, str(error or ""))
         if error is not None:
-            raise UserError(f"{error}; what is before is drawn in '{output}'")
+            raise UserError(f"{error}; the frames before are drawn in '{output}'")
         yield f"drew {drawn} detections in {length} frames in {output}"
 
     def coco_records(self, inputs: dict[Path, Path]) -> Iterator[tuple[str, dict]]:

@@ -65,7 +65,7 @@ class ResultLog:
         )
 
     def forget(self, name: str) -> None:
-        """Leaves out the records of an input that is to be done again, should it fail now."""
+        """Drops the records of an input that is processed again and may fail this time."""
         self._done.pop(name, None)
 
     def start(self) -> None:
@@ -82,13 +82,13 @@ class ResultLog:
         self._write({"record": record})
 
     def finish(self, source: Path, name: str, files: list[Path], error: str = "") -> None:
-        """Says that all files of an input are written.
+        """Records that all files of an input are written.
 
         Args:
             source: the input file.
             name: path of its result in the output folder.
             files: what was written.
-            error: why there are not all of its frames, so that it is to be done again.
+            error: why some of its frames are missing; it is then processed again.
         """
         names = [str(path.relative_to(self._folder)) for path in files]
         done = {"done": name, "input": _state(source), "files": names, "error": error}

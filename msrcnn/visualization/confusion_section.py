@@ -115,7 +115,7 @@ def _pairs(cells: Counter, names: dict[int, str]) -> list[Content]:
     instances = _instances(cells)
     rows = [
         row(
-            f"{names[true]} taken for {names[predicted]}",
+            f"{names[true]} predicted as {names[predicted]}",
             f"{n:,}",
             number(100 * n / instances[true], 1),
         )

@@ -24,8 +24,8 @@ NOTE = (
     f"an instance of the class is at least {MIN_OVERLAP} but below {IOU_THRESHOLD}. Duplicate: "
     f"the instance has a detection with a higher score. On background: no IoU of {MIN_OVERLAP} "
     "with any instance. Missed instance: no detection, not even one with another error, is on it. "
-    "Gains do not add up, since one detection can hide another. Detections count whatever their "
-    "score is; those with low scores cost little AP."
+    "Gains do not add up, since one detection can hide another. Detections of any score are "
+    "counted; those with low scores cost little AP."
 )
 
 

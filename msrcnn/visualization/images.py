@@ -64,8 +64,8 @@ def path_inside(info: dict, image_root: Path) -> str:
 def read_rgb(path: str | Path) -> np.ndarray:
     """Loads an image file or URL to draw it, rotated according to its EXIF orientation.
 
-    An image of more than 8 bits is shown from its smallest to its largest value: what is drawn is
-    to be seen, whatever ``INPUT.VALUE_RANGE`` is.
+    An image of more than 8 bits is scaled from its smallest to its largest value, regardless of
+    ``INPUT.VALUE_RANGE``, so that its content is visible.
 
     Returns:
         uint8 array of shape (H, W, 3), RGB.

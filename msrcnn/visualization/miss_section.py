@@ -42,7 +42,7 @@ def miss_section(evaluation: Evaluation, image_root: Path | None) -> list[Conten
         element("p", note, class_="note"),
         *gallery(
             "Largest missed instances",
-            "Instances that no detection matches, whatever its score, in decreasing order of "
+            "Instances that no detection of any score matches, in decreasing order of "
             "area; with the detection of any class that overlaps each most.",
             [figure for figure, _ in missed],
         ),

@@ -41,7 +41,7 @@ def sample_section(evaluation: Evaluation, image_root: Path | None) -> list[Cont
         return []
     note = (
         f"{counted(len(figures), 'image', 'images')} drawn at random from all images (seed "
-        f"{SEED}), whatever the predictions are. Left: ground truth. Right: detections with a box "
+        f"{SEED}), regardless of predictions. Left: ground truth. Right: detections with a box "
         f"score of at least {MIN_SCORE}. Colors are those of classes. The first {LISTED} instances "
         "are numbered, and the detections with the highest box scores."
     ) + plain_background_note(missing)

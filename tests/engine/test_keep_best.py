@@ -27,7 +27,7 @@ def cfg(tiny_cfg):
         ("a/segm_mask_score/AP", {"DATASETS.TEST": ("a", "b")}, None),
         ("segm_mask_score/AP", {"DATASETS.TEST": ("a", "b")}, "nearest: ./segm_mask_score/AP"),
         ("a/segm_mask_score/AP", {}, "nearest: segm_mask_score/AP"),
-        ("segm/AP", {}, "not a metric of this training's evaluations of .* nearest: segm"),
+        ("segm/AP", {}, "not a metric of this training's evaluations for .* nearest: segm"),
         ("maskiou/spearman_all", {}, None),
         ("maskiou/mae", {}, "for which higher is better"),
         ("maskiou/n", {}, "for which higher is better"),

@@ -31,7 +31,7 @@ def folder(shapes_root, tmp_path_factory):
         ("SOLVER.OPTIMIZER", "sgd", "its SOLVER.OPTIMIZER is 'adamw', not 'sgd'"),
         ("SOLVER.BASE_LR", 0.5, "its SOLVER.BASE_LR is .*, not 0.5"),
         ("SOLVER.WEIGHT_DECAY", 0.5, "its SOLVER.WEIGHT_DECAY is .*, not 0.5"),
-        ("SOLVER.TRAIN_ONLY", ("maskiou_head",), "by one only .SOLVER.TRAIN_ONLY"),
+        ("SOLVER.TRAIN_ONLY", ("maskiou_head",), "only one of them .SOLVER.TRAIN_ONLY"),
         ("SOLVER.BIAS_LR_FACTOR", 2.0, "its SOLVER.BIAS_LR_FACTOR is 1.0, not 2.0"),
         # Norms are a group of their own, whatever its decay.
         ("SOLVER.WEIGHT_DECAY_NORM", 0.5, "its SOLVER.WEIGHT_DECAY_NORM is 0.0, not 0.5"),

@@ -123,7 +123,7 @@ def test_boxes_of_a_file_of_masks_are_told(tmp_path, caplog):
     path = tmp_path / "segm.json"
     path.write_text(json.dumps([record]))
     assert load_predictions(path).bbox.tolist() == [[0, 0, 2, 4]]
-    assert f"{path} has no boxes: its box AP is that of the boxes around its masks" in caplog.text
+    assert f"{path} has no boxes: box AP is that of the bounding boxes of its masks" in caplog.text
     caplog.clear()
     path.write_text(json.dumps([{**record, "bbox": [0, 0, 2, 4]}]))
     load_predictions(path)

@@ -182,7 +182,7 @@ def test_a_video_that_breaks_off(predict, write, tmp_path, name, settings, messa
     assert code == 1
     assert err.splitlines()[-1] == "error: 1 of 2 videos are incomplete: see above"
     assert re.search(message, err)
-    assert f"what is before is drawn in '{tmp_path / 'drawn' / 'cut.mp4'}'" in err
+    assert f"the frames before are drawn in '{tmp_path / 'drawn' / 'cut.mp4'}'" in err
     drawn = read(tmp_path / "drawn" / "cut.mp4")
     readable = len(list(_decodable(cut)))
     assert 3 < len(drawn.pixels) == readable < 30

@@ -50,7 +50,7 @@ def test_matrix_of_all_classes(scene):
         ["cow", "", "", "", ""],
         ["no instance", "3", "", "", ""],
     ]
-    assert page.tables["Most frequent confusions"][1:] == [["dog taken for cat", "1", "50.0"]]
+    assert page.tables["Most frequent confusions"][1:] == [["dog predicted as cat", "1", "50.0"]]
     assert "most confused of" not in page.text
 
 
@@ -75,4 +75,4 @@ def test_matrix_of_many_classes_shows_the_most_confused(scene):
     assert not any(each.startswith("right") for each in shaded)  # nothing is known to be right
     _, *pairs = page.tables["Most frequent confusions"]
     assert len(pairs) == MAX_PAIRS
-    assert pairs[0][:2] == ["class 1202 taken for class 1203", "1,202"]
+    assert pairs[0][:2] == ["class 1202 predicted as class 1203", "1,202"]
