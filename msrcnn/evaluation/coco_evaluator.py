@@ -89,7 +89,7 @@ class MaskScoringEvaluator(DatasetEvaluator):
                 self._join()
 
     def _join(self) -> None:
-        """Joins the detections of the last images, whose small arrays keep the heap from shrinking."""
+        """Joins the last detections, whose many small arrays keep the heap from shrinking."""
         if self._parts:
             self._joined.append(Detections.stack(self._parts))
         self._parts = []

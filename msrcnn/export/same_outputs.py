@@ -13,8 +13,8 @@ Run = Callable[[Tensor], dict[str, Tensor]]  # from an image to the outputs of S
 # Other kernels add numbers in another order. In the models of the tests, this changes boxes by up
 # to 0.0003 pixels, probabilities of masks by 0.0002 and scores by 0.00001; in deeper networks and
 # larger images by more. These limits are still far below what a metric or an eye can see, and far
-# below the effect of an operator with another meaning: RoIAlign without its half-pixel shift samples
-# features 2 to 16 pixels away.
+# below the effect of an operator with another meaning: RoIAlign without the half-pixel shift
+# samples features 2 to 16 pixels away.
 TOLERANCES = {
     "pred_boxes": 0.1,  # pixels
     "scores": 1e-3,
