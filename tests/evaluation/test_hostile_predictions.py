@@ -202,7 +202,7 @@ def test_records_of_different_kinds(tmp_path, first, second, message):
 def test_a_bomb_is_refused_before_it_unpacks(tmp_path, monkeypatch):
     monkeypatch.setattr(npz_file, "_read_array", lambda file: pytest.fail("unpacked"))
     monkeypatch.setattr(npz_file, "SMALL", 1 << 20)
-    with one_error("would unpack to 2 MB, and a file of its size may have 1"):
+    with one_error("would unpack to 2 MB; the limit for a file of its size is 1"):
         load(tmp_path, npz(images=np.zeros(2 << 17, dtype=np.int64)))
 
 
