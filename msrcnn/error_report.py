@@ -1,4 +1,4 @@
-"""How a process ends with an error: in one line, if the user can mend it."""
+"""How a process ends with an error: in one line, if the user can fix it."""
 
 import os
 import select

@@ -17,7 +17,7 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C, or another signal that asks the process to end.
 
     Attributes:
-        number: of the signal.
+        number: number of the signal.
         note: what the user should know, besides how to continue.
     """
 

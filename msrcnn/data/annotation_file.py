@@ -62,7 +62,7 @@ class CheckedData:
         """
         Args:
             facts: see :func:`facts_of`.
-            name: of the file or the dataset, for messages.
+            name: name of the file or the dataset, for messages.
             command: the command that lists all problems, for messages.
 
         Raises:

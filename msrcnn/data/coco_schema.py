@@ -87,8 +87,8 @@ def image_name(image: dict) -> str:
     """Returns the path of an image relative to the image folder of the dataset.
 
     Args:
-        image: its record. Those of LVIS are named by the last two parts of their ``coco_url``, as
-            in Detectron2, even if they have a ``file_name``, which is that of an older COCO.
+        image: the record of the image. For LVIS, the path is the last two parts of ``coco_url``, as
+            in Detectron2, even if there is a ``file_name``, which is that of an older COCO.
     """
     if is_linked(image):
         return "/".join(image["coco_url"].split("/")[-2:])
@@ -198,7 +198,7 @@ class NamedRecords:
         """Returns the kind of the record that a message begins with, and the record.
 
         Args:
-            message: of the schema or of the rules about the content.
+            message: a message of the schema or of the rules about the content.
         """
         for end, character in enumerate(message):
             if character in ": " and message[:end] in self._records:

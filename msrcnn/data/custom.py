@@ -86,7 +86,7 @@ def use_custom_data(
         train: ``ANN.json:IMAGES`` of each dataset to train on; none keeps the config's datasets.
         val: ``ANN.json:IMAGES`` of each dataset to evaluate on; without it, a run that trains on
             custom data evaluates on nothing.
-        keep_test: evaluate on the config's datasets all the same, which the user has named.
+        keep_test: evaluate on the config's datasets nevertheless, because the user has named them.
 
     Raises:
         UserError: if a file is missing or malformed.

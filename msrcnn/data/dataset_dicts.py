@@ -15,9 +15,9 @@ def coco_content(dataset_dicts: Iterable[dict], class_names: list[str], name: st
     """Converts dataset dicts to COCO's format, without changing values, so that they are checked.
 
     Args:
-        dataset_dicts: in Detectron2's format, as a registered function returns them.
+        dataset_dicts: dataset dicts in Detectron2's format, as a registered function returns them.
         class_names: ``thing_classes`` of the dataset's metadata.
-        name: of the dataset, for messages.
+        name: name of the dataset, for messages.
 
     Returns:
         The content of an annotation file, with class indices as ids of categories and

@@ -20,7 +20,7 @@ class HeaderCache:
     def __init__(self, folder: Path, images: int, *, trusted: bool = True):
         """
         Args:
-            folder: of the images.
+            folder: folder of the images.
             images: number of images to look up; nothing is kept of small datasets.
             trusted: whether to believe what is in the cache; it is renewed in any case.
         """

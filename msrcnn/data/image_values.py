@@ -28,11 +28,11 @@ class Values(NamedTuple):
     """The values in one or more images of more than 8 bits.
 
     Attributes:
-        images: number of the images.
-        low: their smallest value; not finite if one of their values is not.
-        high: their largest value.
-        clipped: number of their pixels that are beyond a range of values.
-        pixels: number of their pixels.
+        images: number of images.
+        low: smallest value; not finite if a value is not.
+        high: largest value.
+        clipped: number of pixels beyond a range of values.
+        pixels: number of pixels.
         whole: whether all values are whole numbers.
     """
 

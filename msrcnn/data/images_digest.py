@@ -20,7 +20,7 @@ def images_digest(name: str) -> str:
     the same hash, because neither paths nor times count.
 
     Args:
-        name: of the dataset.
+        name: name of the dataset.
 
     Returns:
         The hash; empty if the images are not on a disk.

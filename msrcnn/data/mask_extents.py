@@ -34,7 +34,7 @@ def mask_extents(annotations: list[dict], sizes: dict[int, tuple[int, int]]) -> 
     """Reads the masks of annotations.
 
     Args:
-        annotations: of the types of the schema.
+        annotations: annotations whose values have the types of the schema.
         sizes: width and height of each image, by id.
     """
     number = len(annotations)

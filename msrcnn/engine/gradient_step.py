@@ -44,7 +44,7 @@ def build_gradient_step(
         cfg: config of the run, for this machine.
         model: the model, in any wrapper for several processes.
         loader: yields a batch of this process for each step.
-        optimizer: its optimizer.
+        optimizer: the optimizer of the model.
     """
     own_precision = cfg.SOLVER.AMP.ENABLED and not scales_gradients(cfg)
     if own_precision or cfg.SOLVER.ACCUMULATE_STEPS > 1:

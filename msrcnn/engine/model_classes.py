@@ -142,9 +142,9 @@ def _check_dataset(name: str, found: list[str], names: list[str], number: int) -
 
     Args:
         name: name of the dataset.
-        found: its classes; empty if unknown.
+        found: the classes of the dataset; empty if unknown.
         names: the model's classes; empty if unknown.
-        number: their number.
+        number: number of the model's classes.
     """
     if not found:
         return

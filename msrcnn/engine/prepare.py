@@ -71,7 +71,7 @@ def prepare_model_config(
 
     Args:
         weights: the model, see :func:`~.find_model.find_model`; with a config also a URL.
-        config_file: its config; by default the one that belongs to the weights.
+        config_file: config of the model; by default the one that belongs to the weights.
         device: replaces ``MODEL.DEVICE``.
         dtype: replaces ``TEST.DTYPE``.
 

@@ -35,7 +35,7 @@ def try_device(device: str) -> str:
     """
     try:
         losses, detections = _run(device)
-    except Exception as error:  # whatever it is, it belongs into the report
+    except Exception as error:  # of any kind: it belongs in the report
         return f"fails: {type(error).__name__}: {error}"
     if not all(map(math.isfinite, losses.values())):
         return f"fails: losses that are not finite: {losses}"

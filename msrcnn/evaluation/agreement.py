@@ -27,7 +27,7 @@ class Scope(NamedTuple):
     """A set of detections that scores are compared on.
 
     Attributes:
-        suffix: of the keys in evaluation.json.
+        suffix: suffix of the keys in evaluation.json.
         label: name of the set.
         meaning: what the agreement on these detections tells, in a sentence.
         false_positives: the value of ``MODEL.ROI_MASKIOU_HEAD.FALSE_POSITIVES`` with which a

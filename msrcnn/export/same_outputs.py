@@ -33,7 +33,7 @@ def check_same(expected: Run, found: Run, images: Sequence[Tensor]) -> None:
     Args:
         expected: the model.
         found: the exported model.
-        images: to run both on.
+        images: the images to run both on.
 
     Raises:
         UserError: if their detections differ by more than rounding.

@@ -28,7 +28,7 @@ class SingleImage(nn.Module):
     def __init__(self, model: GeneralizedRCNN):
         """
         Args:
-            model: in evaluation mode.
+            model: a Mask R-CNN, in evaluation mode.
         """
         super().__init__()
         self.model = model.eval()

@@ -66,8 +66,8 @@ class DetectionSampler:
     def __call__(self, detections: list[Instances], targets: list[Instances]) -> list[Instances]:
         """
         Args:
-            detections: of each image, with ``pred_boxes`` and ``pred_classes``, by decreasing
-                score.
+            detections: detections of each image, with ``pred_boxes`` and ``pred_classes``, in
+                decreasing order of score.
             targets: instances of each image, with ``gt_boxes`` and ``gt_classes``.
 
         Returns:

@@ -151,7 +151,8 @@ class MaskScoring:
 
         Args:
             features, mask_logits: from :meth:`maskiou_inputs`, without gradient.
-            detections: of each image, from :class:`~.detection_samples.DetectionSampler`.
+            detections: detections of each image, from
+                :class:`~.detection_samples.DetectionSampler`.
             targets: instances of each image.
 
         Returns:

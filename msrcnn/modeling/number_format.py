@@ -29,7 +29,7 @@ def compute_in(model: nn.Module, dtype: torch.dtype) -> Callable[[], None]:
 
     Args:
         model: a model of Detectron2; of other models, the parts that are named in ``PARTS``.
-        dtype: of convolutions and matrix products.
+        dtype: number format of convolutions and matrix products.
 
     Returns:
         A function that restores the methods of the parts.

@@ -20,7 +20,7 @@ from ..visualization import draw_detections
 class Prediction:
     """Detections in one image, in the order of their box scores.
 
-    Masks are pasted into the image, or encoded, when they are asked for, and only those.
+    A mask is pasted into the image, or encoded, only when it is needed.
 
     Attributes:
         pixels: the image, a uint8 array of shape (H, W, 3), RGB.
@@ -73,12 +73,12 @@ class Prediction:
         min_mask_score: float | None = None,
         min_probability: float | None = None,
     ) -> "Prediction":
-        """Returns the detections whose scores are at least these.
+        """Returns the detections whose scores reach all given limits.
 
         Args:
-            min_score: of the box score.
-            min_mask_score: of the mask score.
-            min_probability: of the probability that the mask is correct, which a fit calibrates.
+            min_score: lowest box score.
+            min_mask_score: lowest mask score.
+            min_probability: lowest probability that the mask is correct, which a fit calibrates.
 
         Raises:
             UserError: if the model does not predict a score that is asked for.
@@ -106,7 +106,7 @@ class Prediction:
         min_probability: float | None = None,
         enlarge: bool = True,
     ) -> Image.Image:
-        """Draws the detections :meth:`select` returns, with class, box score and mask score.
+        """Draws the detections that :meth:`select` returns, with class, box score and mask score.
 
         Args:
             min_score, min_mask_score, min_probability: see :meth:`select`.

@@ -13,7 +13,7 @@ def mask_path(picture: Path, number: int) -> Path:
 
     Args:
         picture: path of the drawing, without its extension.
-        number: of the detection in the drawing, from 1.
+        number: number of the detection in the drawing, from 1.
     """
     return picture.with_name(f"{picture.name}_mask{number}.png")
 

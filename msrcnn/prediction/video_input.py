@@ -24,7 +24,7 @@ class Frame(NamedTuple):
     """A frame of a video.
 
     Attributes:
-        number: of the frame, from 0.
+        number: index of the frame, from 0.
         pixels: uint8 array of shape (H, W, 3), RGB, or uint16 array of shape (H, W) of a video of
             grey of 16 bits, turned upright.
         pts: when it is shown, in units of the video's ``time_base``; 0 for the first frame.

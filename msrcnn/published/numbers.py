@@ -42,8 +42,8 @@ class Training:
     """What a Mask R-CNN costs to train, as published by Detectron2's model zoo.
 
     Attributes:
-        seconds: per iteration of 16 images on 8 V100 GPUs.
-        memory: of a GPU, in GB.
+        seconds: time of an iteration of 16 images on 8 V100 GPUs.
+        memory: memory of a GPU in GB.
     """
 
     seconds: float

@@ -243,9 +243,9 @@ def predict_all(head: nn.Module, cache: SampleCache, rows: np.ndarray) -> np.nda
     """Predicts the MaskIoU of cached detections.
 
     Args:
-        head: in evaluation mode.
+        head: the MaskIoU head, in evaluation mode.
         cache: the samples.
-        rows: K indices.
+        rows: indices of K samples.
 
     Returns:
         Float32 array of shape (K,), in [0, 1].

@@ -256,7 +256,7 @@ class ScoreFit:
 def build_with_fresh_head(cfg, *, trust_weights: bool = False) -> nn.Module:
     """Builds the model with the detector's weights and a newly initialized MaskIoU head.
 
-    A MaskIoU head in the file is ignored, whatever its shape.
+    A MaskIoU head in the file is ignored, even if its shapes differ.
 
     Raises:
         UserError: if the weights are not those of the whole detector.

@@ -75,7 +75,7 @@ def detector_weights(folder: Path, cfg: CfgNode) -> Path:
 
     Args:
         folder: the output folder of the training.
-        cfg: its config, whose ``OUTPUT_DIR`` is not read.
+        cfg: the config of the training; its ``OUTPUT_DIR`` is not read.
     """
     best = folder / f"{BEST}.pth"
     return best if cfg.SOLVER.KEEP_BEST and best.is_file() else folder / FINAL_WEIGHTS

@@ -1,4 +1,4 @@
-"""What a training has led to: its scores, its files, and the commands that use them."""
+"""The summary of a training: its metrics, its files, and the commands that use them."""
 
 import shlex
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def training_summary(cfg: CfgNode, program: Sequence[str] = ("msrcnn",)) -> str:
     """Returns a summary of a finished training as text.
 
     Args:
-        cfg: its config.
+        cfg: the config of the training.
         program: the words that start a command, for the commands of the summary.
     """
     folder = Path(cfg.OUTPUT_DIR)

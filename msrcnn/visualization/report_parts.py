@@ -73,9 +73,9 @@ def mask_figure(
     Args:
         picture: the picture.
         what: what it shows, for its description.
-        name: of the class.
+        name: name of the class.
         values: see :func:`terms`.
-        file_name: of the image.
+        file_name: file name of the image.
         remark: a further line of the caption.
     """
     caption = element(
