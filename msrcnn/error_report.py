@@ -15,8 +15,9 @@ from .escaping import one_line
 def report_errors(run: Callable[[], object], again: str = "") -> None:
     """Runs a function; a ``UserError`` ends the process with one line and exit status 1.
 
-    So does Ctrl-C or another signal that asks it to end, with 128 and the signal's number. If
-    nobody reads the output any more, as after ``| head``, the process ends without a line.
+    Ctrl-C, or another signal that asks the process to end, also ends it with one line, and with
+    exit status 128 plus the signal's number. If nobody reads the output any more, as after
+    ``| head``, the process ends without a line.
 
     Args:
         run: the function.

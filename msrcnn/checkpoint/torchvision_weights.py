@@ -73,8 +73,8 @@ def add_body_prefix(
         their names.
     """
     body = [name.removeprefix(BODY) for name in model_names if name.startswith(BODY)]
-    # In the modules before the last layer, whatever the model lacks is of another backbone. The
-    # last module itself can go on in the file: `features` ends with a layer for the classifier.
+    # In the modules before the last layer, parameters that the model lacks are of another backbone.
+    # The last module can have more layers in the file: `features` ends with one for the classifier.
     # The order is that of the model, as a safetensors file has its own.
     before_last = {module for name in body for module in _modules(name)} - _modules(body[-1])
     return {

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# What takes the time, by the name that Detectron2's models give it, and the method that runs it.
-# Box predictors stay in float32: most of their scores are near 0 or 1, where few bits tell few
-# detections apart.
+# The parts that take most of the time, by their names in Detectron2's models, and the method that
+# runs each. Box predictors stay in float32: most of their scores are near 0 or 1, where lower
+# precision makes many of them equal.
 PARTS = {
     "backbone": "forward",
     "rpn_head": "forward",
@@ -50,7 +50,7 @@ def compute_in(model: nn.Module, dtype: torch.dtype) -> Callable[[], None]:
 def _parts(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
     """Yields every part once, with its method.
 
-    Leaves out what has a method of its own, and what is in another part, as res5 in a backbone.
+    Leaves out parts whose method is already replaced, and parts of a backbone, such as its res5.
     """
     found: dict[int, tuple[nn.Module, str]] = {}
     backbones = [getattr(module, "backbone", None) for module in model.modules()]

@@ -146,9 +146,9 @@ class _HighRes:
 class _DetectionSamples:
     """Trains the MaskIoU head on the current model's detections, from an iteration on.
 
-    Their features are computed without gradient: the detector learns as without mask scoring, and
-    false positives, whose target of 0 says nothing about a feature, do not disturb it. It also
-    makes the step cheaper.
+    Features of detections are computed without gradient. The detector is then trained as without
+    mask scoring, undisturbed by false positives, whose target of 0 says nothing about a feature,
+    and a step is cheaper.
     """
 
     def __init__(self, *, detection_sampler: DetectionSampler | None = None, **kwargs):
@@ -161,8 +161,8 @@ class _DetectionSamples:
         return {**super().from_config(cfg, input_shape), "detection_sampler": sampler}
 
     def forward(self, images, features, proposals, targets=None):
-        # The losses come first: autocast caches weights as they are first used, and in older
-        # PyTorch those that it casts without gradient would get none.
+        # The other losses come first: autocast caches weights when they are first used, and in
+        # older PyTorch, weights that were first used without gradient would get no gradient.
         results, losses = super().forward(images, features, proposals, targets)
         if self.training and self.detection_sampler and self.mask_head.step_uses_detections:
             losses.update(self._detection_losses(features, proposals, targets))
