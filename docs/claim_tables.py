@@ -137,7 +137,7 @@ def verdict() -> None:
         side = "above" if fmean(values) >= CLAIMED else "below"
         sure = "within" if low <= CLAIMED <= high else "outside"
         print(f"* {name.capitalize()}: the mean gain over the box score is {side} {CLAIMED:g},")
-        print(f"  which is {sure} its interval.")
+        print(f"  which is {sure} the 95% interval of the gain.")
 
 
 def mean_of_data(by_data: Sequence[Sequence[float]]) -> tuple[float, list[float]]:

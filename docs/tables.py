@@ -155,8 +155,8 @@ def inference_with_scores() -> None:
     ratios = found["ratios"]
     added, ours = ratios["mask scores"]["median"] - 1, ratios["msrcnn / Detectron2"]["median"]
     print(f"The MaskIoU head adds {added:.0%} to the inference time of R-50 FPN. The commands and")
-    print("`Predictor` run networks faster, which saves more than that: with mask scores they take")
-    print(f"{ours:.2f} of the time of Detectron2's Mask R-CNN without (fp32,")
+    print("`Predictor` run networks faster, which saves more than that: with mask scores, they")
+    print(f"take {ours:.2f} of the time of Detectron2's Mask R-CNN without mask scores (fp32,")
     print(f"{found['hardware']}; [docs/speed.md](docs/speed.md)).")
 
 
@@ -265,13 +265,9 @@ def loading() -> None:
     needed = 16 / 8 / training.seconds
     each = record("speed_loader")["images_per_second"]
     workers = math.ceil(needed / each)
-    print(
-        f"Detectron2's model zoo trains R-50 FPN with {training.seconds} s for 16 images on 8 V100,"
-    )
-    print(
-        f"{needed:.1f} images per second and GPU, which takes {workers} "
-        f"worker{'s' * (workers > 1)} on such cores."
-    )
+    print(f"Detectron2's model zoo trains R-50 FPN with {training.seconds} s for 16 images on 8")
+    print(f"V100 GPUs, that is, with {needed:.1f} images per second and GPU. On such cores,")
+    print(f"this takes {workers} worker{'s' * (workers > 1)} per GPU.")
 
 
 def evaluation_speedup() -> None:
@@ -297,7 +293,7 @@ def evaluation_mib() -> float:
 
 def evaluation_memory() -> None:
     print("Between 1,000 and 5,000 images, the memory of our evaluation grows by")
-    print(f"{evaluation_mib():.2f} MiB an image with 100 detections each.")
+    print(f"{evaluation_mib():.2f} MiB per image with 100 detections.")
 
 
 EPOCHS = 12  # about the 1x schedule
