@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import logging
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -177,7 +178,7 @@ def checked_file(annotations: Path, images: Path) -> CheckedData:
 
 @functools.cache
 def _checked(path: Path, images: Path, modified: int, size: int) -> CheckedData:
-    command = f"msrcnn check {path} {images}"
+    command = shlex.join(["msrcnn", "check", str(path), str(images), "--examples", "-1"])
     known = read_cache("annotations", str(path)) or {}
     if known.get("file") == [size, modified]:
         return CheckedData(known["facts"], str(path), command)

@@ -33,7 +33,7 @@ def find_model(name: str, config_file: str = "") -> tuple[str, str]:
     if config_file:
         return name, config_file
     if not name:
-        raise UserError("give --config-file: no weights are given")
+        raise UserError("there are no weights to find a config beside: give --config-file")
     if "://" not in name and not path.is_file():
         if config := _zoo_config(name):
             return name, config

@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 
 import pytest
 from detectron2.data import DatasetCatalog
@@ -22,6 +23,20 @@ def test_custom_data_in_one_flag(tiny_cfg, shapes_root):
     assert len(DatasetCatalog.get(name)) == 12
     assert dataset_classes(name)[0] == "disc"
     assert len(DatasetCatalog.get(tiny_cfg.DATASETS.TEST[0])) == 6
+
+
+def test_the_command_in_a_message_lists_every_problem(tiny_cfg, shapes_root, tmp_path, run_command):
+    content = json.loads((shapes_root / "annotations" / "instances_val.json").read_text())
+    for annotation in content["annotations"][:5]:
+        annotation["category_id"] = 77
+    annotations = tmp_path / "with space.json"
+    annotations.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"\(4 more; `msrcnn check .*` lists them\)") as error:
+        use_custom_data(tiny_cfg, val=[f"{annotations}:{shapes_root}/val"])
+    command = str(error.value).split("`")[1]
+    _, out, _ = run_command(*shlex.split(command)[1:])
+    for annotation in content["annotations"][:5]:
+        assert f"annotation {annotation['id']}" in out
 
 
 def test_a_file_is_read_again_once_changed(tiny_cfg, shapes_root, tmp_path, monkeypatch):

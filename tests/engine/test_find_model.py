@@ -121,7 +121,7 @@ def test_a_model_of_the_zoo_whose_config_is_python_code(suffix):
 
 
 def test_no_weights_and_no_config():
-    with pytest.raises(UserError, match="give --config-file: no weights are given"):
+    with pytest.raises(UserError, match="no weights to find a config beside: give --config-file"):
         find_model("")
 
 
