@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
     if args.predictions and args.val_data:  # a model's config has nothing to add
         config_file = config_file or DATA_ONLY
     weights, config_file = find_model(args.weights or "", config_file)
-    opts = [*args.opts, "MODEL.WEIGHTS", weights]
+    opts = ["MODEL.WEIGHTS", weights, *args.opts]
     cfg = prepare_config(config_file, opts, val_data=args.val_data, splits=("TEST",))
     # OUTPUT_DIR of the config is the training's, whose files stay as they are.
     cfg.OUTPUT_DIR = args.output_dir or str(Path(cfg.OUTPUT_DIR) / "eval")

@@ -1,5 +1,6 @@
 """Custom datasets from the command line: ``--train-data ANN.json:IMAGES``."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def dataset_label(name: str) -> str:
 def _splits(flag: str) -> list[tuple[Path, Path]]:
     """Splits ``ANN.json:IMAGES`` at every colon that leaves an existing file and folder."""
     colons = (index for index, character in enumerate(flag) if character == SEPARATOR)
-    pairs = ((flag[:colon], flag[colon + 1 :]) for colon in colons)
+    pairs = (map(os.path.expanduser, (flag[:each], flag[each + 1 :])) for each in colons)
     paths = ((Path(a), named_folder(b)) for a, b in pairs if a and b)
     return [each for each in paths if not missing_path(*each)]
 
