@@ -38,7 +38,8 @@ class Conversion:
         parameters: tensors by Detectron2's names.
         config: nested dict, as in YAML. With it, the model has the same outputs as in the other
             library, up to the differences listed in docs/checkpoints.md.
-        description: one sentence on the model, and one on outputs that were dropped.
+        description: one sentence on the model, one on outputs that were dropped, and one on other
+            weights in the file.
     """
 
     parameters: dict[str, Tensor]
@@ -90,7 +91,8 @@ def convert_weights(
     eps = model.bn_eps if bn_eps is None else bn_eps
     if eps != DETECTRON2_EPS:
         parameters.update(_without_statistics(parameters, eps))
-    return Conversion(parameters, config, _describe(model, config, style))
+    description = "\n".join(filter(None, (_describe(model, config, style), file.note)))
+    return Conversion(parameters, config, description)
 
 
 def convert_checkpoint(
