@@ -10,6 +10,7 @@ from detectron2.modeling import build_model
 from torchvision.models import detection, get_model
 
 from msrcnn.checkpoint.convert import SOURCES, convert_checkpoint, convert_weights
+from msrcnn.checkpoint.convert.conversion import how_to_convert
 from msrcnn.checkpoint.convert.files import CheckpointFile
 from msrcnn.config import get_msrcnn_cfg
 from msrcnn.errors import UserError
@@ -222,6 +223,22 @@ def test_file_of_an_unsupported_library(source):
         convert(old, source)
     with pytest.raises(UserError, match=f"such as 'blocks.0.weight', are not those of {source}"):
         convert({"blocks.0.weight": torch.empty(1)}, source)
+
+
+@pytest.mark.parametrize(
+    ("state", "option"),
+    [
+        (published.maskscoring_rcnn(), "maskscoring_rcnn"),
+        (published.mmdet(), "mmdet"),
+        (torchvision_state("maskrcnn_resnet50_fpn"), "torchvision"),
+        (get_model("resnet18", weights=None).state_dict(), ""),
+        (detectron2_state(), ""),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_detector_that_is_not_converted_is_told(state, option):
+    assert how_to_convert(state).endswith(f"`msrcnn convert --from {option}`" if option else "")
+    assert bool(how_to_convert(state)) == bool(option)
 
 
 def test_unsupported_style():
