@@ -4,6 +4,8 @@ A class is known by its name. Category ids and indices are those of one file or 
 data and models are matched by name.
 """
 
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -22,6 +24,27 @@ def in_id_order(categories: Iterable[dict]) -> list[str]:
 def same_classes(names: Sequence[str], others: Sequence[str]) -> bool:
     """Whether two lists have the same names, in any order."""
     return sorted(names) == sorted(others)
+
+
+def spelled_otherwise(names: Iterable[str], others: Iterable[str]) -> str:
+    """Says which names differ from others only in their spelling; empty if none do.
+
+    Capital letters, spaces, hyphens, underscores and the encoding of accents are spelling. Names
+    that both have are none of them.
+    """
+    names, others = list(names), list(others)
+    known: dict[str, str] = {}
+    for other in others:
+        known.setdefault(_sound(other), other)
+    pairs = [(name, known.get(_sound(name))) for name in names if name not in others]
+    found = [f"{a!a} and {b!a}" for a, b in pairs if b is not None]
+    return f"{first_of(found, SHOWN)} differ only in their spelling" if found else ""
+
+
+def _sound(name: str) -> str:
+    """Returns what names that a person would take for the same have in common."""
+    words = re.split(r"[\s_-]+", unicodedata.normalize("NFKC", name).casefold())
+    return " ".join(filter(None, words))
 
 
 def class_indices(names: Sequence[str], model_names: Sequence[str]) -> list[int | None]:

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import re
 import shlex
 import signal
 import sys
@@ -28,6 +29,8 @@ COMMANDS = {
     "doctor": "print what a bug report needs",
     "record": "record an evaluation with its command and hardware",
 }
+# What a shell replaces only outside of quotes, and not after the = of --output=~/drawn.
+HOME = re.compile(r"^(--[\w-]+=)?~(?=/)")
 
 
 def main(command: str | None = None) -> None:
@@ -48,7 +51,8 @@ def main(command: str | None = None) -> None:
             own = start  # a program that registers parts of its own
         start = [*own, command]
     module = _module(command)
-    args = command_parser(command, program).parse_args(arguments)
+    words = [HOME.sub(lambda m: f"{m[1] or ''}{Path.home()}", word) for word in arguments]
+    args = command_parser(command, program).parse_args(words)
     args.command_line = f"{program} {shlex.join(arguments)}"
     args.program = own
     # A training continues from its last checkpoint, and predictions after their last image; all

@@ -1,18 +1,19 @@
 """Every config key of msrcnn, with its default and meaning; the configs by name."""
 
 import difflib
-import re
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 from detectron2.config import CfgNode, get_cfg
 
+from .config_mistakes import check_overrides, mistake
 from .errors import UserError
-from .escaping import one_line
 from .yaml_limits import check_yaml
 
 CONFIG_ROOT = Path(__file__).parent / "configs"
+SWEEPS = "ablations"  # its folder of sweeps, which are no configs
 RUN_CONFIG = "config.yaml"  # Detectron2 writes it to the output folder of a run
 REFERENCE_BATCH = 16  # images per batch that Detectron2's schedules are written for
 # What yacs raises for a key or value that does not fit, and Python for one that is nested too deep.
@@ -21,10 +22,6 @@ MERGE_ERRORS = (
     *(MemoryError, RecursionError),
 )
 SEED_LIMIT = 2**31  # SEED must be below it
-MISMATCH = re.compile(
-    r"Type mismatch \((.*) vs. (.*)\) with values \((.*) vs. (.*)\) for config key: (\S+)",
-    re.DOTALL,  # the values of a section have a line for each key
-)
 
 
 def add_msrcnn_config(cfg: CfgNode) -> None:
@@ -222,13 +219,26 @@ def get_config_file(name: str) -> str:
     """
     path = CONFIG_ROOT / name
     if not path.is_file():
-        known = sorted(str(p.relative_to(CONFIG_ROOT)) for p in CONFIG_ROOT.rglob("*.yaml"))
-        near = difflib.get_close_matches(name, known, cutoff=0.5)
-        hint = f"did you mean: {', '.join(near)}?" if near else f"'{CONFIG_ROOT}' has all"
+        hint = _nearest_configs(name)
         if Path(name).is_file():
             hint = "msrcnn.config.load_config loads config files of your own"
         raise FileNotFoundError(f"no config '{name}' in msrcnn; {hint}")
     return str(path)
+
+
+def _nearest_configs(name: str) -> str:
+    """Says which configs of msrcnn have a name like this one, in whatever folder."""
+    files = (path.relative_to(CONFIG_ROOT) for path in CONFIG_ROOT.rglob("*.yaml"))
+    known = sorted(str(path) for path in files if path.parts[0] != SWEEPS)
+    wanted = str(Path(name or "-").with_suffix(".yaml")).removeprefix("configs/")
+    stems: dict[str, list[str]] = {}
+    for each in known:
+        stems.setdefault(Path(each).stem, []).append(each)
+    near = stems.get(Path(wanted).stem) or difflib.get_close_matches(wanted, known, cutoff=0.7)
+    if not near:
+        matches = difflib.get_close_matches(Path(wanted).stem, stems, cutoff=0.5)
+        near = [each for stem in matches for each in stems[stem]]
+    return f"nearest: {', '.join(near)}" if near else f"'{CONFIG_ROOT}' has msrcnn's"
 
 
 def get_config(name: str) -> CfgNode:
@@ -261,12 +271,20 @@ def find_config(config_file: str) -> Path:
     """Returns the path of a config given as a path, or as a name relative to msrcnn's ``configs/``.
 
     Raises:
-        UserError: if there is no such file.
+        UserError: if there is no such file, or it is a Python config.
     """
     for path in (Path(config_file), CONFIG_ROOT / config_file):
+        if path.is_file() and path.suffix == ".py":
+            raise UserError(
+                f"--config-file '{config_file}' is a Python config (LazyConfig), but the commands "
+                "read YAML: use one of msrcnn's YAML configs, or call msrcnn.lazy.add_mask_scoring "
+                "in the Python config and train it with Detectron2's lazyconfig_train_net.py"
+            )
         if path.is_file():
             return path
-    raise UserError(f"--config-file '{config_file}': no such file")
+    folder = config_file and Path(config_file).is_dir()
+    what = "this is a folder, name a file" if folder else "no such file"
+    raise UserError(f"--config-file '{config_file}': {what}; {_nearest_configs(config_file)}")
 
 
 def config_beside(weights: str) -> str:
@@ -304,47 +322,13 @@ def load_config(config_file: str | Path, opts: Sequence[str] = ()) -> CfgNode:
         check_yaml(path)
         _merge_file(cfg, str(path))
     except (*MERGE_ERRORS, OSError, yaml.YAMLError) as error:
-        raise UserError(f"config {path}: {_message(error)}") from error
+        raise UserError(f"config {path}: {mistake(error, cfg)}") from error
     try:
-        _check_words(opts)
-        _check_sections(cfg, opts[::2])
+        check_overrides(cfg, opts)
         cfg.merge_from_list(list(opts))
     except MERGE_ERRORS as error:
-        raise UserError(f"command line: {_message(error)}") from error
+        raise UserError(f"command line: {mistake(error, cfg)}") from error
+    for section, key in ((cfg, "OUTPUT_DIR"), (cfg.MODEL, "WEIGHTS")):
+        if isinstance(section[key], str):  # otherwise check_config says so
+            section[key] = os.path.expanduser(section[key])
     return cfg
-
-
-def _check_words(opts: Sequence[str]) -> None:
-    """Rejects flags after the first KEY VALUE, and a key without a value."""
-    for word in opts[::2]:
-        if str(word).startswith("--"):
-            raise ValueError(f"{word} must stand before the first KEY VALUE")
-    if len(opts) % 2:  # yacs would quote words that a command has added
-        raise ValueError("a key has no value; give KEY VALUE for each")
-
-
-def _check_sections(cfg: CfgNode, keys: Sequence[str]) -> None:
-    """Rejects a section as a key: yacs would replace all of it."""
-    for key in keys:
-        section: object = cfg
-        for part in key.split("."):
-            section = section.get(part) if isinstance(section, CfgNode) else None
-        if isinstance(section, CfgNode):
-            raise KeyError(
-                f"{key} is a section; give one of its keys, such as {key}.{min(section)}"
-            )
-
-
-def _message(error: Exception) -> str:
-    if isinstance(error, RecursionError | MemoryError):
-        return "a value is nested too deep"
-    # str() of a KeyError is quoted; the first argument of an OSError is a number.
-    message = str(error.args[0]) if isinstance(error, KeyError) else str(error)
-    if match := MISMATCH.search(message):
-        expected, found, default, value, key = match.groups()
-        if CfgNode.__name__ in expected:
-            return f"{key} is {value}, but it is a section: give values to its keys, or remove it"
-        if CfgNode.__name__ in found:
-            return f"{key} has keys below it, but it is not a section: its default is {default}"
-        return f"{key} is {value}, which is of another type than its default, {default}"
-    return one_line(message) or type(error).__name__

@@ -22,7 +22,7 @@ LEVELS = [
     ["data"],
     ["modeling"],
     ["config", "class_names", "provenance"],
-    ["folder_lock"],
+    ["folder_lock", "config_mistakes"],
     ["atomic_file", "json_file", "error_report"],
     ["errors", "version", "escaping"],
     ["config_by_key", "yaml_limits"],

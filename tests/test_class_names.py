@@ -2,7 +2,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from msrcnn.class_names import arranged, class_indices, listed, same_classes
+from msrcnn.class_names import arranged, class_indices, listed, same_classes, spelled_otherwise
 
 NAMES = st.lists(st.text(max_size=3), min_size=1, max_size=5, unique=True)
 
@@ -44,3 +44,22 @@ def test_lists_in_messages():
     assert listed(["cat"]) == "1 class (cat)"
     assert listed(list("abcdefgh")) == "8 classes (a, b, c, d, e, f, and 2 more)"
     assert listed(["x\n\x1b[31my", "z" * 100]) == rf"2 classes (x\n\x1b[31my, {'z' * 37}...)"
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "found"),
+    [
+        ("traffic light", "Traffic_Light", "'traffic light' and 'Traffic_Light' differ"),
+        ("cat", "cat\N{NO-BREAK SPACE}", "'cat' and 'cat\\xa0' differ"),
+        (
+            "caf\N{LATIN SMALL LETTER E WITH ACUTE}",
+            "cafe\u0301",
+            r"'caf\xe9' and 'cafe\u0301' differ",
+        ),
+        ("cat", "cats", ""),
+        ("cat", "cat", ""),
+    ],
+)
+def test_names_that_differ_in_their_spelling(name, other, found):
+    assert spelled_otherwise([name, "dog"], ["dog", other]).startswith(found)
+    assert bool(spelled_otherwise([name, "dog"], ["dog", other])) == bool(found)

@@ -57,6 +57,14 @@ def test_a_sweep_is_planned_or_reported(capsys, monkeypatch):
     assert "--report-only: not allowed with argument --dry-run" in err
 
 
+def test_home_is_replaced_where_a_shell_does_not(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code, _, err = run_in_process(capsys, monkeypatch, "check", "~/a.json", "~")
+    assert (code, f"'{tmp_path}/a.json' does not exist" in err) == (1, True)
+    code, _, err = run_in_process(capsys, monkeypatch, "train", "--config-file=~/a.yaml")
+    assert (code, f"'{tmp_path}/a.yaml': no such file" in err) == (1, True)
+
+
 def test_list_of_commands(capsys, monkeypatch):
     code, out, _ = run_in_process(capsys, monkeypatch, "-h")
     assert code == 0

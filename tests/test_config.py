@@ -122,7 +122,7 @@ def test_unknown_config_suggests_the_nearest():
 
 
 def test_unknown_config_without_a_near_one(tmp_path, monkeypatch):
-    with pytest.raises(FileNotFoundError, match="no config 'x' in msrcnn; '.*configs' has all"):
+    with pytest.raises(FileNotFoundError, match="no config 'x' in msrcnn; '.*configs' has"):
         get_config_file("x")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.yaml").touch()
@@ -150,11 +150,61 @@ def test_missing_config(file):
 
 
 @pytest.mark.parametrize(
+    ("file", "nearest"),
+    [
+        ("smoke_ms_rcnn_R_18_FPN.yaml", "quick/smoke_ms_rcnn_R_18_FPN.yaml$"),
+        ("quick/smoke_ms_rcnn_R18_FPN.yaml", "quick/smoke_ms_rcnn_R_18_FPN.yaml, "),
+        (f"configs/{COCO}/ms_rcnn_R_50_FPN_1x", f"{COCO}/ms_rcnn_R_50_FPN_1x.yaml$"),
+        ("own_data", "finetune/own_data_"),
+    ],
+)
+def test_missing_config_suggests_the_nearest(file, nearest, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"no such file; nearest: {nearest}"):
+        find_config(file)
+
+
+def test_a_sweep_is_no_config():
+    with pytest.raises(UserError, match=r"no such file; (?!.*ablations/)"):
+        find_config("ablations/head_inputs.yaml")
+
+
+def test_folder_and_python_config(tmp_path):
+    with pytest.raises(UserError, match="this is a folder, name a file"):
+        find_config(str(tmp_path))
+    with pytest.raises(UserError, match=r"LSJ.py' is a Python config \(LazyConfig\), .* YAML"):
+        find_config("new_baselines/ms_rcnn_R_50_FPN_100ep_LSJ.py")
+
+
+def test_home_in_a_config(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "own.yaml").write_text("VERSION: 2\nOUTPUT_DIR: ~/run\n")
+    cfg = load_config(tmp_path / "own.yaml", ["MODEL.WEIGHTS", "~/w.pth"])
+    assert cfg.OUTPUT_DIR == str(tmp_path / "run")
+    assert cfg.MODEL.WEIGHTS == str(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
     ("opts", "message"),
     [
         (["MODEL.MASKIOU", "True"], "command line: .*MODEL.MASKIOU"),
-        (["SEED"], "^command line: a key has no value"),
-        (["SOLVER.EPOCHS", 0, "SOLVER.MAX_ITER"], "^command line: a key has no value"),
+        (["SEED"], "^command line: SEED has no value"),
+        (["SOLVER.EPOCHS", 0, "SOLVER.MAX_ITER"], "^command line: SOLVER.MAX_ITER has no value"),
+        (["SEED", "MODEL.WEIGHTS", "w.pth"], "^command line: a key has no value"),
+        (["SEED=1"], "^command line: 'SEED=1' is one word: .*, as in SEED 1$"),
+        (["SEED", "1", "OUTPUT_DIR=a=b", "x"], "'OUTPUT_DIR=a=b' .*, as in OUTPUT_DIR a=b$"),
+        (["BASE_LR", "1.0"], "no key 'BASE_LR'; nearest: SOLVER.BASE_LR$"),
+        (["solver.base_lr", "1.0"], "no key 'solver.base_lr'; nearest: SOLVER.BASE_LR$"),
+        (["SOLVER.BASE_LRR", "1.0"], "no key 'SOLVER.BASE_LRR'; nearest: SOLVER.BASE_LR, "),
+        (["WARMUP_ITER", "1"], "no key 'WARMUP_ITER'; nearest: SOLVER.WARMUP_ITERS$"),
+        (["xyzzy", "1"], "no key 'xyzzy'; docs/config.md lists msrcnn's keys"),
+        (["SOLVER.MAX_ITER.X", "1"], "no key 'SOLVER.MAX_ITER.X'; nearest: SOLVER.MAX_ITER, "),
+        (["SOLVER.BASE_LR", "1"], "SOLVER.BASE_LR is 1; it must be a number with a point: 1.0$"),
+        (["OUTPUT_DIR", "7"], "OUTPUT_DIR is 7; it must be text in quotes of its own: \"'7'\"$"),
+        (["MODEL.MASKIOU_ON", "yes"], "MASKIOU_ON is yes; it must be True or False, as its"),
+        (["SOLVER.STEPS", "5"], r"SOLVER.STEPS is 5; it must be a tuple, such as \"\(5,\)\"$"),
+        (["DATASETS.TEST", "(a,b)"], r"must be a tuple, such as \"\('a', 'b'\)\"$"),
+        (["MODEL.PIXEL_MEAN", "1.5"], r"must be a list, such as \"\[1.5\]\"$"),
         (["SEED", "often"], "command line: .*SEED"),
     ],
 )
@@ -165,7 +215,7 @@ def test_invalid_override_has_a_clear_message(opts, message):
 
 def test_unknown_key_in_a_file_names_the_file(tmp_path):
     (tmp_path / "custom.yaml").write_text("MODEL:\n  MASKIOU_OFF: True\n")
-    with pytest.raises(UserError, match=r"custom\.yaml: .*MASKIOU_OFF"):
+    with pytest.raises(UserError, match=r"custom\.yaml: .*MASKIOU_OFF'; nearest: MODEL.MASKIOU_ON"):
         load_config(tmp_path / "custom.yaml")
 
 

@@ -1,6 +1,5 @@
 """From a sweep file to the runs that it asks for, each with its complete, checked config."""
 
-import difflib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import nn
 from ..benchmark.cost import head_costs
 from ..config import MERGE_ERRORS, load_config
 from ..config_by_key import WITHOUT_HEAD, changed, differences, flatten
+from ..config_mistakes import mistake, unknown_key
 from ..data.registered import checked_dataset
 from ..engine import prepare_config, scale_schedule
 from ..engine.keep_best import check_data_of_best
@@ -292,12 +292,11 @@ def _check_settings(cfg: CfgNode, settings: dict) -> None:
         if key == "SEED":
             raise UserError("'set' has SEED, which is set by the protocol's 'seeds'; remove it")
         if key not in known:
-            near = difflib.get_close_matches(key, known) or ["none"]
-            raise UserError(f"'set' has the unknown config key '{key}'; nearest: {', '.join(near)}")
+            raise UserError(f"'set': {unknown_key(key, known)}")
         try:
             cfg.merge_from_list([key, value])
         except MERGE_ERRORS as error:
-            raise UserError(f"'set' has {key} {value!r}: {error}") from error
+            raise UserError(f"'set': {mistake(error, cfg)}") from error
 
 
 def _build_head(cfg: CfgNode) -> nn.Module | None:

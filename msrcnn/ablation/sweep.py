@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from ..config import CONFIG_ROOT, SEED_LIMIT
+from ..config import CONFIG_ROOT, SEED_LIMIT, SWEEPS
 from ..errors import UserError
 from ..escaping import one_line
 from ..evaluation.agreement import SCORES
@@ -182,7 +182,7 @@ def load_sweep(name: str) -> Sweep:
     Raises:
         UserError: naming the file, the entry, what is wrong with it and how to fix it.
     """
-    shipped = {path.stem: path for path in sorted((CONFIG_ROOT / "ablations").glob("*.yaml"))}
+    shipped = {path.stem: path for path in sorted((CONFIG_ROOT / SWEEPS).glob("*.yaml"))}
     path = next(filter(Path.is_file, (Path(name), CONFIG_ROOT / name)), shipped.get(name))
     if path is None:
         raise UserError(f"--sweep '{name}': no such file; msrcnn comes with {', '.join(shipped)}")

@@ -21,6 +21,7 @@ from .checkpoint_files import (
     periodic_checkpoints,
     resumable_checkpoints,
 )
+from .convert.conversion import how_to_convert
 from .expected_images import IMAGENET_RGB, ExpectedImages
 from .load_report import LoadReport, Mismatch, make_report
 from .safe_load import CLASS_NAMES, load_checkpoint_file
@@ -185,6 +186,8 @@ class MaskScoringCheckpointer(DetectionCheckpointer):
         folder = Path(filename).parent.resolve()
         own = bool(self.save_dir) and folder == Path(self.save_dir).resolve()
         checkpoint = load_checkpoint_file(filename, trusted=self.trusted, own=own)
+        if how := how_to_convert(checkpoint["model"]):  # a few names may be those of the model
+            raise UserError(f"'{self._source}' {how}")
         model_names = self.model.state_dict().keys()
         if has_torchvision_backbone(model_names):
             renamed = add_body_prefix(checkpoint["model"], model_names)

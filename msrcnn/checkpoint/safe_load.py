@@ -251,6 +251,11 @@ def _tensor(name: str, value: Any) -> Tensor:
         value = value.array()
     if isinstance(value, np.ndarray):
         value = torch.from_numpy(value)
+    if isinstance(value, dict):
+        raise TypeError(
+            f"its entry '{name}' has entries of its own: save the weights by themselves, or use "
+            "`msrcnn convert` if the model is another library's"
+        )
     if not isinstance(value, Tensor):
         raise TypeError(f"its entry '{name}' is a {type(value).__name__}, not a tensor")
     if value.device.type != "cpu" or value.nbytes > value.untyped_storage().nbytes():

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..data.availability import check_datasets
+from ..data.custom import registered_name
 from ..data.registered import image_root
 from ..errors import UserError
 from ..evaluation import load_ground_truth, load_predictions
@@ -13,7 +14,9 @@ from .arguments import at_least
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", required=True, metavar="NAME", help="a registered dataset")
+    parser.add_argument(
+        "--dataset", required=True, metavar="NAME", help="a registered dataset, or ANN.json:IMAGES"
+    )
     parser.add_argument(
         "--predictions",
         type=Path,
@@ -28,14 +31,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    check_datasets([args.dataset])
-    images = image_root(args.dataset)
+    dataset = registered_name(args.dataset)
+    check_datasets([dataset])
+    images = image_root(dataset)
     if images is None:
         raise UserError(
             f"dataset '{args.dataset}': its image folder is not on a disk; copy it to one, and "
             "register that"
         )
-    ground_truth = load_ground_truth(args.dataset)
+    ground_truth = load_ground_truth(dataset)
     detections = load_predictions(args.predictions, ground_truth)
     picture = prediction_grid(ground_truth, images, detections, num_images=args.num_images)
     write_image(args.output, picture)

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
         config_file = config_file or DATA_ONLY
     weights, config_file = find_model(args.weights or "", config_file)
     # Also without weights: those that the config trains from are not needed and may not exist.
-    opts = [*args.opts, "MODEL.WEIGHTS", weights]
+    opts = ["MODEL.WEIGHTS", weights, *args.opts]
     cfg = prepare_config(config_file, opts, val_data=args.val_data, splits=("TEST",))
     # OUTPUT_DIR in the config is that of the training, whose files must not be replaced.
     cfg.OUTPUT_DIR = args.output_dir or str(Path(cfg.OUTPUT_DIR) / "eval")

@@ -59,7 +59,8 @@ def run(args: argparse.Namespace) -> None:
     check_given_once(args, {**DATA_KEYS, **MODEL_KEYS})
     refuse_training_folder(Path(args.output_dir))
     weights, config_file = find_model(args.weights, args.config_file)
-    opts = [*FIT_DEFAULTS, *args.opts, "MODEL.WEIGHTS", weights, "OUTPUT_DIR", args.output_dir]
+    own = ["MODEL.WEIGHTS", weights, "OUTPUT_DIR", args.output_dir]
+    opts = [*FIT_DEFAULTS, *own, *args.opts]
     cfg = prepare_config(
         config_file,
         opts,

@@ -17,7 +17,7 @@ from ..prediction.coco_file import write_coco
 from ..prediction.file_results import FileResults
 from ..prediction.find_inputs import find_inputs, is_video
 from ..prediction.output_files import check_outputs
-from ..prediction.result_log import ResultLog
+from ..prediction.result_log import ResultLog, refuse_other_results
 from ..prediction.video_input import pyav
 from .arguments import WEIGHTS_HELP, add_config, add_trust, at_least, not_negative
 
@@ -87,6 +87,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--coco '{args.coco}': the file name must end in .json")
     inputs = find_inputs(args.inputs, args.output)
     check_outputs({path: args.output / name for path, name in inputs.items()}, masks=args.masks)
+    refuse_other_results(args.output, inputs)
     videos = {path: name for path, name in inputs.items() if is_video(path)}
     images = {path: name for path, name in inputs.items() if path not in videos}
     if videos:

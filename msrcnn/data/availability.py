@@ -24,6 +24,8 @@ def check_datasets(names: Iterable[str]) -> None:
         if name not in known:
             if is_custom_dataset(name):
                 parse_data_flag(name)  # says what is missing
+            if Path(name).is_file():
+                raise UserError(f"'{name}' is a file: give its image folder too, ANN.json:IMAGES")
             near = ", ".join(difflib.get_close_matches(name, known, cutoff=0))
             raise UserError(f"no dataset '{name}' is registered; nearest: {near}")
         metadata = MetadataCatalog.get(name)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ..class_names import spelled_otherwise
 from .coco_schema import KINDS, POLYGONS, image_name, schema_problems
 from .finding import Finding
 from .image_files import image_problems
@@ -96,10 +97,17 @@ def check_trainable(content: dict, *, masks: bool = True) -> list[Finding]:
         found = f"all {len(annotations)} annotations are crowds"
         empty = "'annotations' is empty"
         return [Finding(True, [f"no instance to train on: {found if annotations else empty}"])]
+    missing = [each for each in instances if masks and not each.get("segmentation")]
+    if 1 < len(missing) == len(instances):
+        boxes = (
+            f"none of the {len(instances)} instances has a 'segmentation': they are boxes, but "
+            "masks are needed; export polygons or masks from the labelling tool. With "
+            "MODEL.MASK_ON False MODEL.MASKIOU_ON False, a model needs boxes only"
+        )
+        return [Finding(True, [boxes])]
     without = [
         f"annotation {each['id']} has no 'segmentation'; it must be RLE, or {POLYGONS}"
-        for each in instances
-        if masks and not each.get("segmentation")
+        for each in missing
     ]
     return [Finding(True, without)] if without else []
 
@@ -126,21 +134,37 @@ def check_images(
     if outside and Path(folder) != Path():
         return [Finding(True, outside)]
     listed: dict[str, set[str]] = {}  # one directory listing instead of one stat per image
-    missing = []
+    missing: list[tuple[int, str]] = []
     for record in images:
         path = image_path(record, folder)
         parent, name = os.path.split(path)
         if parent not in listed:
             listed[parent] = _listing(parent)
         if name not in listed[parent]:
-            missing.append(
-                f"image {record['id']}: {path!r} does not exist; fix its 'file_name' or the image "
-                "directory"
-            )
-    problems = missing or image_problems(images, folder, decode=decode, value_range=value_range)
+            missing.append((record["id"], path))
+    problems = _missing(missing, folder) or image_problems(
+        images, folder, decode=decode, value_range=value_range
+    )
     if problems:
         return [Finding(True, problems)]
     return range_findings(images, folder, value_range, decode=decode) if value_range else []
+
+
+def _missing(images: list[tuple[int, str]], folder: Path) -> list[str]:
+    """Names the images that do not exist, and files that they may mean."""
+    if not images:
+        return []
+    files: dict[str, str] = {}  # by name, which may differ in capital letters
+    for parent, folders, names in os.walk(folder) if folder != Path() else ():
+        folders.sort()
+        for name in sorted(names):
+            files.setdefault(name.casefold(), os.path.join(parent, name))
+    near = [files.get(os.path.basename(path).casefold()) for _, path in images]
+    return [
+        f"image {number}: {path!r} does not exist{found and f', but {found!r} does'}; fix its "
+        "'file_name' or the image directory"
+        for (number, path), found in zip(images, (each or "" for each in near))
+    ]
 
 
 def _listing(folder: str) -> set[str]:
@@ -161,6 +185,7 @@ def _identity(content: dict) -> Iterator[Finding]:
     for key, kind in KINDS.items():
         yield Finding(True, list(_repeated(content.get(key, []), "id", kind)))
     yield Finding(True, list(_repeated(content["categories"], "name", "category")))
+    yield Finding(False, list(_spellings(content["categories"])))
     yield Finding(False, list(_same_files(content["images"])))
     image_ids = {image["id"] for image in content["images"]}
     category_ids = {category["id"] for category in content["categories"]}
@@ -176,6 +201,14 @@ def _identity(content: dict) -> Iterator[Finding]:
             if each[key] not in known
         ],
     )
+
+
+def _spellings(categories: list[dict]) -> Iterator[str]:
+    """Each name is a class of its own, also if it is another one with a typing error."""
+    for index, category in enumerate(categories):
+        earlier = [each["name"] for each in categories[:index]]
+        if found := spelled_otherwise([category["name"]], earlier):
+            yield f"category {category['id']}: {found}, but are two classes; give them one name"
 
 
 def _crowd_regions(content: dict) -> Iterator[Finding]:

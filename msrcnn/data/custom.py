@@ -1,5 +1,6 @@
 """Custom datasets from the command line: ``--train-data ANN.json:IMAGES``."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def dataset_label(name: str) -> str:
 def _splits(flag: str) -> list[tuple[Path, Path]]:
     """Splits ``ANN.json:IMAGES`` at every colon that leaves an existing file and folder."""
     colons = (index for index, character in enumerate(flag) if character == SEPARATOR)
-    pairs = ((flag[:colon], flag[colon + 1 :]) for colon in colons)
+    pairs = (map(os.path.expanduser, (flag[:each], flag[each + 1 :])) for each in colons)
     paths = ((Path(a), named_folder(b)) for a, b in pairs if a and b)
     return [each for each in paths if not missing_path(*each)]
 
@@ -74,6 +75,22 @@ def parse_data_flag(flag: str) -> tuple[Path, Path]:
     raise UserError(missing_path(Path(annotations), Path(images)))
 
 
+def registered_name(dataset: str) -> str:
+    """Returns the name of a dataset; custom data are registered with Detectron2 in this process.
+
+    Args:
+        dataset: the name of a registered dataset, or ``ANN.json:IMAGES``.
+
+    Raises:
+        UserError: if it is neither.
+    """
+    if not is_custom_dataset(dataset):
+        return dataset
+    name = _name(*parse_data_flag(dataset))
+    _register(name)
+    return name
+
+
 def use_custom_data(
     cfg: CfgNode, train: Sequence[str] = (), val: Sequence[str] = (), *, keep_test: bool = False
 ) -> None:
@@ -97,7 +114,7 @@ def use_custom_data(
         if not flags:
             continue
         pairs = [parse_data_flag(flag) for flag in flags]
-        cfg.DATASETS[split] = tuple(f"{a.resolve()}{SEPARATOR}{b.resolve()}" for a, b in pairs)
+        cfg.DATASETS[split] = tuple(_name(*pair) for pair in pairs)
         formats = {checked_file(*pair).mask_format for pair in pairs}
         if split == "TRAIN" and "bitmask" in formats:
             cfg.INPUT.MASK_FORMAT = "bitmask"
@@ -113,7 +130,15 @@ def register_custom_datasets(cfg: CfgNode) -> None:
     Args:
         cfg: a config from :func:`use_custom_data`.
     """
-    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
-        if is_custom_dataset(name) and name not in DatasetCatalog.list():
-            for annotations, images in _splits(name)[:1]:
-                register_coco_instances(name, {}, str(annotations), str(images))
+    for name in filter(is_custom_dataset, (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
+        _register(name)
+
+
+def _name(annotations: Path, images: Path) -> str:
+    return f"{annotations.resolve()}{SEPARATOR}{images.resolve()}"
+
+
+def _register(name: str) -> None:
+    if name not in DatasetCatalog.list():
+        for annotations, images in _splits(name)[:1]:
+            register_coco_instances(name, {}, str(annotations), str(images))

@@ -1,5 +1,7 @@
 """What the readers of labels in one file per image share."""
 
+from pathlib import Path
+
 import numpy as np
 import pycocotools.mask as mask_util
 
@@ -29,3 +31,10 @@ def box_around(points: list[np.ndarray]) -> list[float]:
     """Returns the box (x, y, width, height) of some points."""
     low, high = np.concatenate(points).min(0), np.concatenate(points).max(0)
     return [*low.tolist(), *(high - low).tolist()]
+
+
+def picture_names(folder: Path) -> list[str]:
+    """Returns the names of the images in a folder and its subfolders, relative to it."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    found = (path for path in files if path.suffix.lower() in PICTURES)
+    return [path.relative_to(folder).as_posix() for path in found]

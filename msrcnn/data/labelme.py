@@ -5,7 +5,7 @@ import io
 import json
 import warnings
 from collections import Counter
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import pycocotools.mask as mask_util
@@ -14,7 +14,7 @@ from PIL import Image
 from ..errors import UserError, first_of
 from .coco_records import CocoRecords
 from .image_paths import leaves_folder
-from .label_files import ENCODING, LISTED, PICTURES, box_around, of_polygons
+from .label_files import ENCODING, LISTED, box_around, of_polygons, picture_names
 
 OUTLINES = ("polygon", "circle")
 WITHOUT_AREA = ("line", "linestrip", "point", "points")
@@ -22,7 +22,7 @@ CORNERS = 64  # of the polygon that a circle becomes
 
 
 def read_labelme(source: str, images: str) -> dict:
-    """Converts a folder of labelme's files to COCO's format.
+    """Converts a folder of labelme's files to COCO's format, with its subfolders.
 
     Polygons, circles and masks become instances; shapes of one image with the same label and group
     are one instance. Lines and points are left out.
@@ -37,7 +37,7 @@ def read_labelme(source: str, images: str) -> dict:
     Raises:
         UserError: naming every file with a shape that cannot be read.
     """
-    files = {path: _content(path) for path in sorted(Path(source).glob("*.json"))}
+    files = {path: _content(path) for path in sorted(Path(source).rglob("*.json"))}
     labeled = {path: content for path, content in files.items() if "shapes" in content}
     names = sorted({_label(path, shape) for path in labeled for shape in labeled[path]["shapes"]})
     ids = {name: number for number, name in enumerate(names, start=1)}
@@ -45,7 +45,7 @@ def read_labelme(source: str, images: str) -> dict:
     left_out, mistakes = Counter(), []
     for path, content in labeled.items():
         try:
-            image = _image(path, content, Path(images))
+            image = _image(path, content, path.parent.relative_to(source), Path(images))
         except UserError as error:
             mistakes.append(str(error))
             continue
@@ -72,8 +72,7 @@ def read_labelme(source: str, images: str) -> dict:
 def _warn_of_unlabeled(images: Path, records: list[dict]) -> None:
     """labelme writes no file of a picture in which nothing was drawn, unless it is saved."""
     known = {record["file_name"] for record in records}
-    names = [p.name for p in sorted(images.iterdir()) if p.suffix.lower() in PICTURES]
-    without = [name for name in names if name not in known]
+    without = [name for name in picture_names(images) if name not in known]
     if without:
         warnings.warn(
             f"left out {len(without)} picture(s) without a file of labelme, such as "
@@ -100,19 +99,31 @@ def _label(path: Path, shape: object) -> str:
     return label
 
 
-def _image(path: Path, content: dict, images: Path) -> dict:
+def _image(path: Path, content: dict, subfolder: Path, images: Path) -> dict:
     given = content.get("imagePath")
     if not isinstance(given, str) or not given:
         raise UserError(f"{path} has no 'imagePath'")
-    # Relative to the JSON file, on the machine of the annotator.
-    name = PureWindowsPath(given).as_posix()
-    if leaves_folder({"file_name": name}) or not (images / name).is_file():
-        name = PureWindowsPath(given).name
+    name = _image_name(PureWindowsPath(given), subfolder, images)
     size = {key: content.get(f"image{key.capitalize()}") for key in ("width", "height")}
     for key, value in size.items():
         if type(value) is not int or value < 1:
             raise UserError(f"{path}: image{key.capitalize()} is {value!r}; it must be above 0")
     return {"file_name": name, **size}
+
+
+def _image_name(given: PureWindowsPath, subfolder: Path, images: Path) -> str:
+    """Finds an image by a path relative to its JSON file, on the machine of the annotator.
+
+    Args:
+        given: the path.
+        subfolder: of the JSON file; images are in folders of the same name, or all in one.
+        images: the image folder.
+    """
+    ends = (PurePosixPath(*given.parts[start:]) for start in range(len(given.parts)))
+    inside = [str(end) for end in ends if not leaves_folder({"file_name": str(end)})]
+    names = [*((subfolder / end).as_posix() for end in inside), *inside]
+    missing = (subfolder / given.name).as_posix()
+    return next((name for name in names if (images / name).is_file()), missing)
 
 
 def _instances(path: Path, shapes: list[dict], left_out: Counter) -> list[list[dict]]:

@@ -4,6 +4,7 @@ import copy
 import math
 from collections import Counter
 from collections.abc import Callable
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from .mask_extents import mask_extents
 from .mask_rle import as_rle
 from .mask_rules import FAR, MIN_IOU, are_fractions, area_fits, box_iou, lie_inside, nearly_all
 from .repair_records import Note, is_whole, repair_records
+
+POLYGON = 6  # numbers of the smallest one, which has three points
 
 
 def repaired(content: object, images: Path) -> tuple[dict, list[str]]:
@@ -56,6 +59,7 @@ def repaired(content: object, images: Path) -> tuple[dict, list[str]]:
             f"its {key} is not the id of one of the {kind}",
             changes,
         )
+    _fix_polygons(content, changes)
     _fix_masks(content, changes)
     return content, changes
 
@@ -177,6 +181,35 @@ class _Masks:
         self.empty = extents.empty_rle[kept]
         image = [sizes[each["image_id"]] for each in self.annotations]
         self.image = np.array(image, dtype=float).reshape(-1, 2)
+
+
+def _fix_polygons(content: dict, changes: list[str]) -> None:
+    """Removes polygons of fewer than three points, which have no area."""
+    polygons = [
+        each
+        for each in content.get("annotations", [])
+        if isinstance(each.get("segmentation"), list)
+        and all(isinstance(polygon, list) for polygon in each["segmentation"])
+    ]
+    kept = [[p for p in each["segmentation"] if not _is_short(p)] for each in polygons]
+    fewer = [len(own) < len(each["segmentation"]) for own, each in zip(kept, polygons)]
+    if nearly_all(np.array(fewer)):  # the corners of boxes, perhaps
+        return
+    for annotation, own in zip(compress(polygons, fewer), compress(kept, fewer)):
+        if own:
+            number = len(annotation["segmentation"]) - len(own)
+            changes.append(
+                f"annotation {annotation['id']}: {number} polygon(s) with fewer than three points "
+                "removed from its mask"
+            )
+        annotation["segmentation"] = own
+    empty = {each["id"] for each in compress(polygons, fewer) if not each["segmentation"]}
+    reason = "its mask has fewer than three points"
+    _keep(content, "annotations", lambda a: a["id"] not in empty, reason, changes)
+
+
+def _is_short(polygon: list) -> bool:
+    return len(polygon) < POLYGON and len(polygon) % 2 == 0  # of an odd number, one is lost
 
 
 def _fix_masks(content: dict, changes: list[str]) -> None:

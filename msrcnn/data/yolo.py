@@ -10,7 +10,7 @@ from ..errors import UserError, first_of
 from ..yaml_limits import UniqueKeysLoader, check_yaml
 from .coco_records import CocoRecords
 from .image_files import read_header
-from .label_files import ENCODING, LISTED, PICTURES, of_polygons
+from .label_files import ENCODING, LISTED, of_polygons, picture_names
 
 CLASSES = "data.yaml"
 ABOVE = 3  # folders above the labels in which CLASSES may be: labels/train, labels, the dataset
@@ -19,7 +19,7 @@ BOX = 5  # numbers on the line of a box: its class, center, width and height
 
 
 def read_yolo(source: str, images: str) -> dict:
-    """Converts a folder of YOLO's label files to COCO's format.
+    """Converts a folder of YOLO's label files to COCO's format, with its subfolders.
 
     A line ``class x1 y1 x2 y2 ...``, with coordinates between 0 and 1, becomes an instance. A line
     of 5 numbers is a box and becomes an annotation without a mask. An image without a label file
@@ -38,24 +38,24 @@ def read_yolo(source: str, images: str) -> dict:
         UserError: naming the lines that cannot be read.
     """
     names = _class_names(Path(source).resolve())
-    labels = {path.stem: path for path in sorted(Path(source).glob("*.txt"))}
-    files = [path for path in sorted(Path(images).iterdir()) if path.suffix.lower() in PICTURES]
-    known = {path.stem for path in files}
-    mistakes = [f"{path} has no image" for stem, path in labels.items() if stem not in known]
+    labels = {_key(path, source): path for path in sorted(Path(source).rglob("*.txt"))}
+    files = {name: Path(images, name) for name in picture_names(Path(images))}
+    known = {_key(path, images) for path in files.values()}
+    mistakes = [f"{path} has no image" for key, path in labels.items() if key not in known]
     records = CocoRecords([{"id": number, "name": name} for number, name in enumerate(names, 1)])
     without = []
-    for file in files:
+    for name, file in files.items():
         try:
             width, height = read_header(str(file)).shown
         except Exception as error:  # its type depends on the format
             mistakes.append(f"{file} cannot be read: {error}")
             continue
         annotations = []
-        if file.stem in labels:
-            annotations = _annotations(labels[file.stem], len(names), width, height, mistakes)
+        if label := labels.get(_key(file, images)):
+            annotations = _annotations(label, len(names), width, height, mistakes)
         else:
-            without.append(file.name)
-        records.add(file.name, width, height, annotations)
+            without.append(name)
+        records.add(name, width, height, annotations)
     if mistakes:
         raise UserError(first_of(mistakes, LISTED, "; "))
     if without:
@@ -65,6 +65,11 @@ def read_yolo(source: str, images: str) -> dict:
             stacklevel=2,
         )
     return records.content
+
+
+def _key(path: Path, folder: str) -> Path:
+    """Returns what a label file and its image have in common."""
+    return path.relative_to(folder).with_suffix("")
 
 
 def _class_names(folder: Path) -> list[str]:

@@ -29,6 +29,7 @@ from .training_log import LOG
 OF_A_FIT = (f"{FITTED}.pth", f"{FITTED}.yaml")  # a fit alone leaves them, too
 STATE = (LAST_CHECKPOINT, LOG, f"{BEST}.pth", *OF_A_FIT)
 TENSORBOARD = "events.out.tfevents."
+HEADER = 100  # bytes of a file of TensorBoard without an event; it has 88
 RESULTS = (FIT_RECORD, EVALUATION, PER_CLASS, REPORT, PLOTS, DETECTIONS, DIVERGED)
 FOLDER = "earlier_run_{}"
 
@@ -107,6 +108,10 @@ def _move(folder: Path, weights: str, datasets: Sequence[str]) -> list[str]:
             f"MODEL.WEIGHTS '{weights}' is of an earlier run in OUTPUT_DIR: choose another "
             "OUTPUT_DIR, or continue that run with --resume"
         )
+    if all(_is_left_by_a_failed_start(path) for path in found):
+        for path in found:
+            path.unlink()
+        return []
     names = {*RESULTS, *(output_folder(each, datasets) for each in datasets)} - {""}
     found += [folder / name for name in sorted(names) if (folder / name).exists()]
     number = 1
@@ -124,6 +129,12 @@ def _move(folder: Path, weights: str, datasets: Sequence[str]) -> list[str]:
             "another OUTPUT_DIR"
         ) from error
     return [f"The files of an earlier run are in {aside} now."]
+
+
+def _is_left_by_a_failed_start(path: Path) -> bool:
+    """Whether a run has opened this log, but logged no step."""
+    size = path.stat().st_size
+    return size == 0 if path.name == LOG else path.name.startswith(TENSORBOARD) and size <= HEADER
 
 
 def _is_state(path: Path) -> bool:

@@ -8,7 +8,14 @@ from detectron2.config import CfgNode
 
 from ..checkpoint import load_class_names
 from ..checkpoint.checkpoint_files import resumable_checkpoints
-from ..class_names import arranged, class_indices, listed, same_classes, shortened
+from ..class_names import (
+    arranged,
+    class_indices,
+    listed,
+    same_classes,
+    shortened,
+    spelled_otherwise,
+)
 from ..data.custom import dataset_label, is_custom_dataset
 from ..data.dataset_classes import dataset_classes
 from ..errors import UserError
@@ -91,7 +98,7 @@ def _classes_of_training(train: dict[str, list[str]]) -> list[str]:
             raise UserError(
                 f"DATASETS.TRAIN: {dataset_label(first)} has {listed(names)}, but "
                 f"{dataset_label(name)} has {listed(found)}: train on datasets with the same "
-                "classes"
+                f"classes{_hint(found, names)}"
             )
     return names
 
@@ -107,9 +114,10 @@ def _arranged(cfg: CfgNode, names: list[str], saved: list[str]) -> list[str]:
     if len(saved) == len(names) and not same_classes(saved, names):
         logger.warning(
             "The weights have %s, the training data %s: classes with a new name start from the "
-            "weights of those that they replace.",
+            "weights of those that they replace%s.",
             listed(saved),
             listed(names),
+            _hint(names, saved),
         )
     return arranged(names, saved or cfg.DATASETS.CLASS_NAMES)
 
@@ -154,9 +162,15 @@ def _check_dataset(name: str, found: list[str], names: list[str], number: int) -
             raise UserError(
                 f"{dataset_label(name)} has {listed(found)}, but the model has {listed(names)}: "
                 f"give data and model the same names; the model has no {shortened(missing)}"
+                f"{_hint(missing, names)}"
             )
     elif number != len(found):
         raise UserError(
             f"{dataset_label(name)} has {listed(found)}, but MODEL.ROI_HEADS.NUM_CLASSES is "
             f"{number}; the names of the model's classes are unknown: set DATASETS.CLASS_NAMES"
         )
+
+
+def _hint(names: list[str], others: list[str]) -> str:
+    found = spelled_otherwise(names, others)
+    return found and f"; {found}"

@@ -55,6 +55,7 @@ def start_console_log() -> None:
     """Sets up the logger of a command that keeps no log file."""
     for handler in setup_logger(name="msrcnn").handlers:
         handler.addFilter(_escape)
+        handler.addFilter(_for_console)
 
 
 def silence_known_warnings() -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..atomic_file import atomic_file
 from ..errors import UserError
+from ..modeling.mask_score import box_scores
 from ..visualization.images import write_image
 from .coco_file import coco_record
 from .image_prediction import Prediction
@@ -91,7 +92,12 @@ class FileResults:
         if self.records:
             self.log.add(coco_record(found, self.rank_by))
         self.log.finish(path, str(name), files)
-        return f"drew {len(shown)} of {len(found)} detections in {output}"
+        below = (
+            f", whose highest score is {self._highest(found):.2f},"
+            if len(found) and not len(shown)
+            else ""
+        )
+        return f"drew {len(shown)} of {len(found)} detections{below} in {output}"
 
     def video(self, path: Path, name: Path) -> Iterator[int | str]:
         """Predicts a video frame by frame.
@@ -160,6 +166,13 @@ class FileResults:
             return found.select(min_score=self.min_score)
         limit = "min_probability" if found.is_calibrated else "min_mask_score"
         return found.select(**{limit: self.min_score})
+
+    def _highest(self, found: Prediction) -> float:
+        """Returns the highest of the scores that :meth:`_shown` compares."""
+        if self.rank_by == "box":
+            return box_scores(found.instances).max().item()
+        name = "mask_probability" if found.is_calibrated else "mask_scores"
+        return found.instances.get(name).max().item()
 
     def _write_masks(self, shown: Prediction, base: Path) -> list[Path]:
         if not self.masks or not shown.instances.has("pred_masks"):

@@ -1,6 +1,7 @@
 """Finds the images and videos of a command line."""
 
 import glob
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -53,9 +54,11 @@ def find_inputs(arguments: list[str], output_folder: Path | None = None) -> dict
             output = output.with_name(each.name + output.suffix)
             found[each] = output
         if output in by_output:
+            above = os.path.commonpath([by_output[output].parent, each.parent])
             raise UserError(
-                f"'{by_output[output]}' and '{each}' would both be drawn in '{output}': use two "
-                "commands with different output folders"
+                f"'{by_output[output]}' and '{each}' would both be drawn in '{output}': give the "
+                f"folder '{above or '.'}', whose subfolders are kept, or use two commands with "
+                "different output folders"
             )
         by_output[output] = each
     return found

@@ -42,7 +42,8 @@ def as_picture(
         try:
             return open_picture(str(image), value_range, look)
         except READ_ERRORS as error:
-            raise UserError(f"cannot read image '{image}': {error}") from error
+            reason = getattr(error, "strerror", None) or str(error)  # that of a file has its path
+            raise UserError(f"cannot read image '{image}': {reason}") from error
     if isinstance(image, Image.Image):
         if 0 in image.size:
             raise UserError(f"an image of {image.width} x {image.height} has no pixels")

@@ -1,13 +1,44 @@
 """What a run of ``msrcnn predict`` has done, so that an interrupted one can resume."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..atomic_file import remove_parts, write_file
 from ..errors import UserError
 
 LOG = "predict.jsonl"
+
+
+def refuse_other_results(folder: Path, outputs: Mapping[Path, Path]) -> None:
+    """Refuses to overwrite a file that no run has written, or the result of another input.
+
+    A run that was killed may have left files without a line in the log.
+
+    Args:
+        folder: the output folder.
+        outputs: path of the result in the folder by path of the input.
+
+    Raises:
+        UserError: naming the first file.
+    """
+    log = folder / LOG
+    lines = map(_parsed, log.read_bytes().splitlines(keepends=True)) if log.is_file() else []
+    inputs = {line["done"]: line["input"] for line in lines if line and "done" in line}
+    for source, name in outputs.items():
+        if not (folder / name).exists():
+            continue
+        if not log.is_file():
+            raise UserError(
+                f"'{folder / name}' is there already, and not from this command: choose another "
+                "--output"
+            )
+        known = inputs.get(str(name))
+        if known and known[0] != str(source.resolve()):
+            raise UserError(
+                f"'{folder / name}' is the result of '{known[0]}', and that of '{source}' would "
+                "replace it: choose another --output, or remove it"
+            )
 
 
 class ResultLog:

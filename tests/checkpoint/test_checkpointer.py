@@ -24,6 +24,14 @@ def test_pickle_without_weights(tmp_path):
         MaskScoringCheckpointer(nn.Linear(2, 2)).load(str(tmp_path / "list.pkl"))
 
 
+def test_a_detector_of_another_library(tmp_path):
+    """Some of its names may be those of the model, with the classes in another order."""
+    weights = {"weight": torch.ones(2, 2), "roi_head.bbox_head.fc_cls.weight": torch.ones(2)}
+    torch.save(weights, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"w\.pth' is mmdet.*: convert it with .* --from mmdet"):
+        MaskScoringCheckpointer(nn.Linear(2, 2)).load(str(tmp_path / "w.pth"))
+
+
 @pytest.mark.parametrize("name", ["reduce.pth", "reduce_2.pkl", "plain_pickle.pth"])
 def test_code_in_a_file_runs_only_if_trusted(name, tmp_path):
     marker = tmp_path / "it_ran"

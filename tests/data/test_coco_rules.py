@@ -98,6 +98,7 @@ STOPS = [
         "category name 'cat' is used more than once",
     ),
     ((*ANNOTATION, "segmentation"), ..., "annotation 5 has no 'segmentation'"),
+    (("images", 0, "file_name"), "b/A.PNG", "b/A.PNG' does not exist, but '.*/a.png' does; fix"),
     ((*ANNOTATION, "id"), ..., "annotation at index 0 has no 'id'"),
     ((*ANNOTATION, "id"), 6, "annotation id 6 is used more than once"),
     ((*ANNOTATION, "image_id"), 8, "annotation 5: image_id 8 is not the id of an image"),
@@ -152,6 +153,15 @@ def test_what_few_records_show_is_a_warning(images, key, value, message):
     assert any(re.search(message, m) for finding in findings for m in finding.messages)
 
 
+@pytest.mark.parametrize("name", ["Cat", "cat ", "CAT"])
+def test_classes_that_differ_in_their_spelling(images, name):
+    content = changed(("categories",), [*VALID["categories"], {"id": 4, "name": name}])
+    (finding,) = check_coco(content, images)
+    assert not finding.stops
+    (message,) = finding.messages
+    assert message.startswith(f"category 4: '{name}' and 'cat' differ only in their spelling")
+
+
 @pytest.mark.parametrize(("area", "fits"), [(0, False), (0.5, True), (32, True), (33, False)])
 def test_an_area_of_more_than_the_box_is_a_warning(images, area, fits):
     """The area of the polygons, of their pixels, and that of the box differ."""
@@ -182,6 +192,7 @@ def test_the_area_of_a_mask_without_one_is_0(images):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (every("segmentation", []), "none of the 3 instances .*: they are boxes, but masks"),
         (every("bbox", [1, 1, 0, 8]), "nearly all others, must be .* above 0"),
         (every("bbox", [1, 1, 1, 1]), "compute them again from the masks"),
         (

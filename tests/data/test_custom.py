@@ -61,6 +61,13 @@ def test_a_file_is_read_again_once_changed(tiny_cfg, shapes_root, tmp_path, monk
     assert dataset_classes(tiny_cfg.DATASETS.TEST[0])[-1] == "new"
 
 
+def test_home_after_the_colon(tiny_cfg, shapes_root, monkeypatch):
+    """Where no shell replaces it."""
+    monkeypatch.setenv("HOME", str(shapes_root))
+    use_custom_data(tiny_cfg, [flag("~", "train")])
+    assert tiny_cfg.DATASETS.TRAIN == (flag(shapes_root.resolve(), "train"),)
+
+
 def test_rle_of_one_class(tiny_cfg, nuclei_root):
     tiny_cfg.INPUT.MASK_FORMAT = "polygon"
     val = f"{nuclei_root}/val.json:{nuclei_root}/val"

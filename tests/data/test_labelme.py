@@ -129,6 +129,31 @@ def test_pictures_without_a_file_are_counted(convert, tmp_path):
     assert "left out 1 picture(s) without a file of labelme, such as 'b.png'" in warning
 
 
+@pytest.mark.parametrize(
+    ("labels", "pictures", "given", "expected"),
+    [
+        (["a.json", "cam1/a.json"], ["a.png", "cam1/a.png"], "a.png", ["a.png", "cam1/a.png"]),
+        (["cam1/a.json"], ["a.png", "cam1/a.png"], "..\\cam1\\a.png", ["cam1/a.png"]),
+        (["cam1/a.json"], ["a.png"], "a.png", ["a.png"]),  # all pictures in one folder
+        (["a.json"], ["cam1/a.png"], "D:\\photos\\cam1\\a.png", ["cam1/a.png"]),
+        (["cam1/a.json"], ["cam2/a.png"], "a.png", ["cam1/a.png"]),  # missing, not another one
+    ],
+)
+def test_subfolders(labels, pictures, given, expected, tmp_path):
+    content = {"imagePath": given, "imageWidth": 40, "imageHeight": 30, "shapes": [shape()]}
+    for name in (*labels, *(f"images/{name}" for name in pictures)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    for name in labels:
+        (tmp_path / name).write_text(json.dumps(content))
+    for name in pictures:
+        Image.new("RGB", (40, 30)).save(tmp_path / "images" / name)
+    found, left_out = read_other("labelme", tmp_path, tmp_path / "images")
+    assert [image["file_name"] for image in found["images"]] == expected
+    without = sorted({*pictures} - {*expected})
+    assert len(left_out) == bool(without)
+    assert all(f"such as '{without[0]}'" in each for each in left_out)
+
+
 def test_files_of_windows(convert, tmp_path):
     """Their UTF-8 may begin with a byte order mark."""
     convert(shape())

@@ -145,7 +145,7 @@ def test_boxes_suffice_for_a_detector_and_for_evaluation(tiny_cfg, dicts, regist
             del annotation["segmentation"]
     tiny_cfg.DATASETS.TRAIN = tiny_cfg.DATASETS.TEST = (registered(dicts, thing_classes=CLASSES),)
     check_data(tiny_cfg, ["TEST"])
-    with pytest.raises(UserError, match="has no 'segmentation'"):
+    with pytest.raises(UserError, match="none of the 11 instances has a 'segmentation'"):
         check_data(tiny_cfg, ["TRAIN"])
     tiny_cfg.MODEL.MASK_ON = False
     check_data(tiny_cfg, ["TRAIN"])

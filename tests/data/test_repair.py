@@ -71,6 +71,7 @@ FIXED = [  # as it is, as it should be, and the line about it
     ((*ANNOTATION, "bbox"), [0, 0, 1, 1], [1, 1, 8, 8], "bbox .* now, around its mask"),
     ((*ANNOTATION, "bbox"), ["1", 1, 8, 8], [1, 1, 8, 8], "bbox .* is .1, 1, 8, 8. now"),
     ((*ANNOTATION, "segmentation"), [["1", *SQUARE[0][1:]]], SQUARE, "segmentation .* now"),
+    ((*ANNOTATION, "segmentation"), [[1, 1, 9, 9], *SQUARE, []], SQUARE, "1: 2 polygon.* removed"),
     (("images", 0, "width"), "20", 20, "image 7: width '20' is 20 now"),
     (("images", 0, "height"), ..., 10, "image 7: 20 x null is 20 x 10 now, as in its file"),
     (("categories", 0, "name"), 7, "7", "category 3: name 7 is '7' now"),
@@ -90,6 +91,8 @@ def test_value_is_fixed_and_said(images, path, value, expected, message):
 
 
 REMOVED = [
+    ((*ANNOTATION, "segmentation"), [[1, 1, 9, 9]], 5, 2),
+    ((*ANNOTATION, "segmentation"), [[]], 5, 2),
     ((*ANNOTATION, "image_id"), 9, 5, 2),
     ((*ANNOTATION, "category_id"), [3], 5, 2),
     ((*ANNOTATION, "segmentation"), [[50, 50, 60, 50, 60, 60]], 5, 2),
@@ -109,6 +112,14 @@ def test_records_that_nothing_can_be_done_with_are_removed(
     assert all("is removed: " in change for change in changes)
     assert len(changes) == 6 - annotations + 2 - number
     assert check_coco(found, images) == []
+
+
+def test_polygons_that_are_boxes_stay(images):
+    """Somebody may know how to read them."""
+    content = copy.deepcopy(VALID)
+    for annotation in content["annotations"]:
+        annotation["segmentation"] = [[1, 1, 9, 9]]
+    assert repaired(content, images) == (content, [])
 
 
 def test_an_area_that_fits_stays(images):

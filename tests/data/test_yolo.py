@@ -43,6 +43,27 @@ def test_polygons(convert):
     assert (cat["category_id"], cat["area"]) == (1, 40 * 30)
 
 
+def test_subfolders(convert):
+    """Images of the same name in two of them have labels of their own."""
+    for folder in ("cam1", "cam2", "cam3"):
+        (convert.images / folder).mkdir()
+        Image.new("RGB", (40, 30)).save(convert.images / folder / "a.jpg")
+    labels = convert.classes.parent / "labels" / "train"
+    (labels / "cam1").mkdir()
+    (labels / "cam2").mkdir()
+    (labels / "cam2" / "a.txt").write_text("0 0 0 1 0 1 1\n0 0 0 1 0 1 1 0 1")
+    content, (warning,) = convert(TRIANGLE, name="cam1/a")
+    assert [i["file_name"] for i in content["images"]] == [
+        *("a.png", "cam1/a.jpg", "cam2/a.jpg", "cam3/a.jpg")
+    ]
+    assert [a["image_id"] for a in content["annotations"]] == [2, 3, 3]
+    assert "2 image(s) without a label file, such as 'a.png'" in warning
+    assert check_coco(content, convert.images) == []
+    (labels / "cam4").mkdir()
+    with pytest.raises(UserError, match=r"cam4/b\.txt has no image"):
+        convert(TRIANGLE, name="cam4/b")
+
+
 def test_rounded_coordinates_end_at_the_border(convert):
     content, warned = convert("0 -0.000001 0 1.0000001 0 1 1.0004 0 1")
     assert warned == []

@@ -53,9 +53,24 @@ def test_files_are_moved(cfg, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {*STAY, aside.name}
     assert set_aside_earlier_run(cfg, resume=False) == []  # no training has been
     assert not (tmp_path / "earlier_run_2").exists()
-    (tmp_path / "metrics.json").touch()
+    (tmp_path / "metrics.json").write_text("{}")
     set_aside_earlier_run(cfg, resume=False)
     assert (tmp_path / "earlier_run_2" / "metrics.json").exists()
+
+
+def test_a_start_that_failed_leaves_nothing(cfg, tmp_path):
+    """Not a folder for each attempt."""
+    cfg.OUTPUT_DIR = str(tmp_path / "new")
+    (tmp_path / "new").mkdir()
+    log, events = tmp_path / "new" / "metrics.json", tmp_path / "new" / "events.out.tfevents.1.host"
+    log.touch()
+    events.write_bytes(bytes(88))
+    assert set_aside_earlier_run(cfg, resume=False) == []
+    assert list((tmp_path / "new").iterdir()) == []
+    log.touch()
+    events.write_bytes(bytes(500))
+    assert len(set_aside_earlier_run(cfg, resume=False)) == 1
+    assert (tmp_path / "new" / "earlier_run_1" / events.name).exists()
 
 
 def test_a_run_that_resumes_keeps_its_files(cfg, tmp_path):

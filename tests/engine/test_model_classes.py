@@ -154,6 +154,18 @@ def test_other_names_are_one_error(data, weights, kwargs, message):
         prepare(weights, **flags, splits=splits, keep_classes=keep)
 
 
+@pytest.mark.parametrize("name", ["Disc", "disc "])
+def test_another_spelling_is_told(data, weights, name, caplog):
+    other = data("other", lambda content: with_names(content, {"disc": name}))
+    hint = f"; '{name}' and 'disc' differ only in their spelling"
+    with pytest.raises(UserError, match=f"the model has no {name}{hint}$"):
+        prepare(weights, val_data=other, splits=("TEST",))
+    with pytest.raises(UserError, match=f"train on datasets with the same classes{hint}$"):
+        prepare(train_data=[*data("same"), *other], splits=("TRAIN",))
+    prepare(weights, train_data=other, splits=("TRAIN",))
+    assert f"those that they replace{hint}." in caplog.text
+
+
 def test_weights_of_another_config(weights, data, tmp_path):
     cfg = prepare(val_data=data("renamed", renamed), splits=("TEST",))
     (tmp_path / "other.yaml").write_text(cfg.dump())
@@ -283,7 +295,8 @@ def test_names_travel_with_the_checkpoints_of_a_run(data, tmp_path):
 def test_a_guess_of_the_classes_is_told(data, unnamed, caplog, custom):
     """Other data may have the classes in another order."""
     kwargs = {"keep_classes": True, "splits": BOTH} if custom == "train_data" else {}
-    cfg = prepare(unnamed, **{custom: data("b", other_ids)}, **kwargs)
+    opts = ["DATASETS.TRAIN", "('nowhere',)"]  # the config's own data would name the classes
+    cfg = prepare(unnamed, opts, **{custom: data("b", other_ids)}, **kwargs)
     assert f"'{unnamed}' does not name its classes: they are taken to be those of" in caplog.text
     assert ", ".join(classes(cfg)[:2]) in caplog.text
     caplog.clear()

@@ -1,5 +1,7 @@
+import io
 import logging
 import multiprocessing
+import sys
 
 import pytest
 import torch
@@ -7,7 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import SimpleTrainer
 
 from msrcnn.config import load_config
-from msrcnn.engine import Trainer, prepare_config, start_run
+from msrcnn.engine import Trainer, prepare_config, run_log, start_run
 from msrcnn.engine.device import _log_once, on_available_device
 from msrcnn.engine.run_log import _for_console
 from msrcnn.errors import UserError
@@ -127,3 +129,19 @@ def test_console_filter(name, function, level, shown):
     level = getattr(logging, level)
     record = logging.LogRecord(name, level, "file", 1, "message", None, None, function)
     assert _for_console(record) == shown
+
+
+@pytest.mark.parametrize("start", [run_log.start_console_log, lambda: run_log.start_log("out")])
+def test_details_are_not_shown(start, monkeypatch, tmp_path):
+    """Such as the names of all parameters, also in commands that keep no log file."""
+    stream, logger = io.StringIO(), logging.getLogger("msrcnn")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(logger, "handlers", [])
+    run_log.setup_logger.cache_clear()
+    start()
+    logger.debug("all names")
+    logger.info("a summary")
+    run_log.setup_logger.cache_clear()
+    assert "a summary" in stream.getvalue()
+    assert "all names" not in stream.getvalue()

@@ -1,5 +1,6 @@
 """``msrcnn predict``, in this process."""
 
+import re
 import shutil
 
 import numpy as np
@@ -96,6 +97,40 @@ def test_masks_of_what_is_drawn(predict, photos, tmp_path):
     assert drawn(tmp_path) == [f"{image.stem}.png"], "the masks of the earlier drawing are gone"
 
 
+def test_nothing_to_draw_is_told(predict, photos):
+    image = sorted(photos.glob("*.jpg"))[0]
+    _, out, _ = predict(image, "--min-score", 0.01)
+    assert "highest" not in out
+    for rank_by in ("box", "mask"):
+        code, out, _ = predict(image, "--min-score", 2, "--rank-by", rank_by)
+        assert code == 0
+        assert re.search(r"drew 0 of [1-9]\d* detections, whose highest score is 0\.\d\d, in ", out)
+
+
+def test_results_of_another_input_are_not_overwritten(predict, photos, tmp_path):
+    image = sorted(photos.glob("*.jpg"))[0]
+    other = tmp_path / "camera 2" / image.name
+    other.parent.mkdir()
+    shutil.copy(image, other)
+    assert predict(image)[0] == predict(image)[0] == 0
+    for flags in ([], ["--resume"]):
+        code, _, err = predict(other, *flags)
+        assert code == 1
+        assert f"{image.stem}.png' is the result of '{image}', and that of '{other}' would" in err
+    (tmp_path / "drawn" / f"{image.stem}.png").unlink()
+    assert predict(other)[0] == 0
+
+
+def test_a_file_of_the_user_is_not_overwritten(predict, photos, tmp_path):
+    image = sorted(photos.glob("*.jpg"))[0]
+    own = tmp_path / "drawn" / f"{image.stem}.png"
+    own.parent.mkdir()
+    own.write_bytes(b"own")
+    code, _, err = predict(image)
+    assert (code, own.read_bytes()) == (1, b"own")
+    assert f"'{own}' is there already, and not from this command" in err
+
+
 def test_an_input_is_not_overwritten(predict, photos, tmp_path):
     shutil.copytree(photos, tmp_path / "drawn")
     for path in (tmp_path / "drawn").rglob("*.jpg"):
@@ -140,7 +175,7 @@ def test_patterns_and_mistakes(photos, tmp_path):
     image = sorted(photos.glob("*.jpg"))[0]
     (photos / "copy").mkdir()
     shutil.copy(image, photos / "copy")
-    with pytest.raises(UserError, match="would both be drawn in"):
+    with pytest.raises(UserError, match=f"would both be drawn in .*: give the folder '{photos}'"):
         find_inputs([str(image), str(photos / "copy" / image.name)])
     with pytest.raises(UserError, match="'http://host/a.jpg' is a URL: download"):
         find_inputs(["http://host/a.jpg"])

@@ -100,6 +100,19 @@ def test_command_draws_a_dataset_of_a_python_function(tmp_path, run_command):
     assert "dataset 'drawn function': its image folder is not on a disk" in refused
 
 
+def test_command_draws_custom_data(shapes_root, tmp_path, run_command):
+    annotations = shapes_root / "annotations" / "instances_val.json"
+    save_predictions(Detections.nothing(), tmp_path / "found.npz")
+    flags = ("--predictions", tmp_path / "found.npz", "--output", tmp_path / "grid.png")
+    code, _, err = run_command("draw", "--dataset", f"{annotations}:{shapes_root}/val", *flags)
+    assert code == 0, err
+    assert (tmp_path / "grid.png").is_file()
+    _, _, err = run_command("draw", "--dataset", annotations, *flags)
+    assert f"'{annotations}' is a file: give its image folder too, ANN.json:IMAGES" in err
+    _, _, err = run_command("draw", "--dataset", f"{annotations}:{tmp_path}/nowhere", *flags)
+    assert f"image folder '{tmp_path}/nowhere' does not exist" in err
+
+
 def test_missing_image_is_named(shapes, tmp_path):
     with pytest.raises(UserError, match="cannot read image"):
         prediction_grid(shapes, tmp_path, Detections.nothing())

@@ -1,5 +1,6 @@
 """Converts a checkpoint of another library, and writes the matching config."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,12 +39,29 @@ class Conversion:
         parameters: tensors by Detectron2's names.
         config: nested dict, as in YAML. With it, the model has the same outputs as in the other
             library, up to the differences listed in docs/checkpoints.md.
-        description: one sentence on the model, and one on outputs that were dropped.
+        description: one sentence on the model, one on outputs that were dropped, and one on other
+            weights in the file.
     """
 
     parameters: dict[str, Tensor]
     config: dict
     description: str
+
+
+def how_to_convert(names: Collection[str]) -> str:
+    """Says how to convert a detector of another library; empty if the names are not of one.
+
+    Args:
+        names: of the parameters in a file.
+    """
+    found = _model_class(names)
+    if found is None or found.part:  # a backbone alone, which needs no conversion
+        return ""
+    return f"is {found.title}: convert it with `msrcnn convert --from {found.option}`"
+
+
+def _model_class(names: Collection[str]) -> type[SourceModel] | None:
+    return next((model for model in MODELS if model.recognizes(set(names))), None)
 
 
 def convert_weights(
@@ -71,7 +89,7 @@ def convert_weights(
             missing, unexpected or of the wrong shape.
     """
     names = set(file.parameters)
-    model_class = next((model for model in MODELS if model.recognizes(names)), None)
+    model_class = _model_class(names)
     if model_class is None or model_class.option != source:
         raise UserError(_other_library(names, source, model_class))
     model = model_class(file.parameters, file.config_text, all_classes=all_classes)
@@ -90,7 +108,8 @@ def convert_weights(
     eps = model.bn_eps if bn_eps is None else bn_eps
     if eps != DETECTRON2_EPS:
         parameters.update(_without_statistics(parameters, eps))
-    return Conversion(parameters, config, _describe(model, config, style))
+    description = "\n".join(filter(None, (_describe(model, config, style), file.note)))
+    return Conversion(parameters, config, description)
 
 
 def convert_checkpoint(

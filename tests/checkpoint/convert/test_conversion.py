@@ -10,6 +10,7 @@ from detectron2.modeling import build_model
 from torchvision.models import detection, get_model
 
 from msrcnn.checkpoint.convert import SOURCES, convert_checkpoint, convert_weights
+from msrcnn.checkpoint.convert.conversion import how_to_convert
 from msrcnn.checkpoint.convert.files import CheckpointFile
 from msrcnn.config import get_msrcnn_cfg
 from msrcnn.errors import UserError
@@ -224,6 +225,22 @@ def test_file_of_an_unsupported_library(source):
         convert({"blocks.0.weight": torch.empty(1)}, source)
 
 
+@pytest.mark.parametrize(
+    ("state", "option"),
+    [
+        (published.maskscoring_rcnn(), "maskscoring_rcnn"),
+        (published.mmdet(), "mmdet"),
+        (torchvision_state("maskrcnn_resnet50_fpn"), "torchvision"),
+        (get_model("resnet18", weights=None).state_dict(), ""),
+        (detectron2_state(), ""),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_detector_that_is_not_converted_is_told(state, option):
+    assert how_to_convert(state).endswith(f"`msrcnn convert --from {option}`" if option else "")
+    assert bool(how_to_convert(state)) == bool(option)
+
+
 def test_unsupported_style():
     with pytest.raises(
         UserError, match="style 'caffe': torchvision's Mask R-CNN is available only in pytorch"
@@ -256,6 +273,12 @@ def test_bn_eps():
         ({}, "contains no dict of weights"),
         ({"model": {}}, "contains no dict of weights"),
         ({"epoch": 3, "best": 0.5}, "'epoch' is not a tensor"),
+        ({"model": {"a.b": torch.ones(1), "c": 3}}, "'c' is not a tensor"),
+        ({"x": torch.ones(1)}, "its entries, such as 'x', are not those of a model"),
+        (
+            {"net": {"a.b": torch.ones(1)}, "ema": {"model": {"a.b": torch.ones(1)}}},
+            "several sets of weights, 'net', 'ema/model': save one of them",
+        ),
     ],
 )
 def test_invalid_file(tmp_path, content, message):
@@ -266,6 +289,47 @@ def test_invalid_file(tmp_path, content, message):
         torch.save(content, path)
     with pytest.raises(UserError, match=f"'{path}'.*{message}"):
         convert_checkpoint(path, tmp_path / "ours.pth", "mmdet")
+
+
+OPTIMIZER = {"state": {0: {"exp_avg": torch.ones(1)}}, "param_groups": [{"lr": 0.1}]}
+
+
+@pytest.mark.parametrize(
+    ("wrap", "note"),
+    [
+        (lambda state: {"model": state, "optimizer": OPTIMIZER}, ""),
+        (lambda state: {"model": {"state_dict": state}}, "the weights under 'model/state_dict'."),
+        (lambda state: {"model": {}, "ema": state}, "the weights under 'ema'."),
+        (lambda state: {"net": state}, "the weights under 'net'."),
+        (
+            lambda state: {"model": state, "model_ema": {**state, "fc.bias": torch.ones(9)}},
+            "the weights under 'model'; those under 'model_ema' were left out.",
+        ),
+        (lambda state: {f"module.{name}": each for name, each in state.items()}, ""),
+        (
+            lambda state: {
+                "state_dict": {f"model._orig_mod.{name}": each for name, each in state.items()}
+            },
+            "",
+        ),
+        (
+            lambda state: {
+                "ema": {"n_averaged": torch.ones(()), **{f"module.{n}": state[n] for n in state}}
+            },
+            "the weights under 'ema'.",
+        ),
+    ],
+)
+def test_weights_inside_of_other_objects(tmp_path, wrap, note):
+    state = get_model("resnet18", weights=None).state_dict()
+    torch.save(wrap(state), tmp_path / "theirs.pth")
+    found = convert_checkpoint(tmp_path / "theirs.pth", tmp_path / "ours.pth", "torchvision")
+    expected = convert(state, "torchvision")
+    assert all(torch.equal(each, found.parameters[n]) for n, each in expected.parameters.items())
+    assert found.description == "\n".join(
+        filter(None, (expected.description, note and f"These are {note}"))
+    )
+    assert note in (tmp_path / "ours.yaml").read_text()
 
 
 def test_nothing_is_written_if_the_conversion_fails(tmp_path):
