@@ -4,7 +4,7 @@ import dataclasses
 import json
 import logging
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pycocotools.mask as mask_util
 from pycocotools.coco import COCO
 
 from ..class_names import listed, shortened
+from ..data.coco_schema import image_name
 from ..errors import UserError
 from .category_ids import ABSENT
 from .detection_rules import check_detections, check_values
@@ -22,13 +23,13 @@ from .rle_masks import RLEMasks
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2  # increase it for any change that older versions cannot read
-READABLE = (1, 2)  # 1 has no names of categories
+FORMAT = 3  # increase it for any change that older versions cannot read
+READABLE = (1, 2, 3)  # 1 has no names of categories, 2 has none of images
 IDS = ("images", "image_id", "category_id")
 NUMBERS = ("bbox", "score", *OPTIONAL_SCORES)
 MASKS = ("mask_counts", "mask_length", "mask_size")
 NEEDED = {"image_id", "category_id", "bbox", "score"}
-NAMES = "categories"  # JSON: the names of the categories by id
+CATEGORIES, IMAGES = "categories", "image_names"  # JSON: their names by id
 
 
 def save_predictions(detections: Detections, path: Path, ground_truth: COCO | None = None) -> None:
@@ -40,7 +41,7 @@ def save_predictions(detections: Detections, path: Path, ground_truth: COCO | No
     Args:
         detections: the detections to save.
         path: the ``.npz`` file to write; its folder is created if missing.
-        ground_truth: the dataset, to save the names of its categories, too.
+        ground_truth: the dataset, to save the names of its categories and images, too.
     """
     columns = {name: getattr(detections, name) for name in (*IDS, *NUMBERS)}
     columns = {name: column for name, column in columns.items() if column is not None}
@@ -50,18 +51,19 @@ def save_predictions(detections: Detections, path: Path, ground_truth: COCO | No
         columns["mask_length"] = masks.length.astype(np.int32)
         columns["mask_size"] = masks.size.astype(np.int32)
     if ground_truth is not None:
-        names = {each["id"]: each["name"] for each in ground_truth.cats.values()}
-        # Not as an array of strings, in which the longest name sets the size of all.
-        columns[NAMES] = np.frombuffer(json.dumps(names).encode(), dtype=np.uint8)
+        for key, names in _names_of(ground_truth).items():
+            # Not as an array of strings, in which the longest name sets the size of all.
+            columns[key] = np.frombuffer(json.dumps(names).encode(), dtype=np.uint8)
     write_npz(path, {"format": np.array(FORMAT), **columns})
 
 
 def load_predictions(path: Path, ground_truth: COCO | None = None) -> Detections:
     """Loads detections that an evaluation saved, or a COCO result file.
 
-    A ``predictions.npz`` has the names of the categories. If the dataset to evaluate on has them
-    under other ids, detections get its ids; those of a category that it lacks are left out, and a
-    log message says so.
+    A ``predictions.npz`` has the names of the categories and images. If the dataset to evaluate on
+    has the categories under other ids, detections get its ids; those of a category that it lacks
+    are left out, and a log message says so. Images must have the same names, except for folder and
+    extension: two splits of a dataset often have the same ids.
 
     Args:
         path: a ``predictions.npz``, or a JSON file with a list of COCO results that have a box, a
@@ -77,13 +79,14 @@ def load_predictions(path: Path, ground_truth: COCO | None = None) -> Detections
             is_npz = zipfile.is_zipfile(file)
         if is_npz:
             columns = read_npz(path)
-            names = _names(columns)
+            names = {key: _names(columns, key) for key in (CATEGORIES, IMAGES)}
             detections = _from_columns(columns)
         else:
             names, detections = {}, _load_results(path)
         if ground_truth is not None:
-            if names:
-                detections = _with_categories_of(ground_truth, detections, names, path)
+            _check_images(ground_truth, detections, names.get(IMAGES, {}))
+            if of_categories := names.get(CATEGORIES):
+                detections = _with_categories_of(ground_truth, detections, of_categories, path)
             check_detections(ground_truth, detections)
     except OSError as error:
         raise UserError(f"cannot read predictions '{path}': {error.strerror or error}") from error
@@ -92,15 +95,35 @@ def load_predictions(path: Path, ground_truth: COCO | None = None) -> Detections
     return detections
 
 
-def _names(columns: dict[str, np.ndarray]) -> dict[int, str]:
-    """Removes the names of the categories from ``columns`` and returns them by id."""
+def _names_of(ground_truth: COCO) -> dict[str, dict[int, str]]:
+    """Returns the names of a dataset's categories and images by id."""
+    return {
+        CATEGORIES: {each["id"]: each["name"] for each in ground_truth.cats.values()},
+        IMAGES: {number: image_name(each) for number, each in ground_truth.imgs.items()},
+    }
+
+
+def _names(columns: dict[str, np.ndarray], key: str) -> dict[int, str]:
+    """Removes names from ``columns`` and returns them by id; empty if the file has none."""
     try:
-        names = json.loads(columns.pop(NAMES, np.zeros(0, np.uint8)).tobytes() or "{}")
+        names = json.loads(columns.pop(key, np.zeros(0, np.uint8)).tobytes() or "{}")
         if not all(isinstance(name, str) for name in names.values()):
             raise TypeError("a name is not a string")
         return {int(number): name for number, name in names.items()}
     except (AttributeError, RecursionError, TypeError, ValueError) as error:
-        raise UserError(f"damaged: {NAMES}: {error}") from error
+        raise UserError(f"damaged: {key}: {error}") from error
+
+
+def _check_images(ground_truth: COCO, detections: Detections, names: dict[int, str]) -> None:
+    """Rejects detections of images that have another name in the dataset."""
+    wanted = _names_of(ground_truth)[IMAGES]
+    for number in np.unique(detections.image_id).tolist():
+        then, now = names.get(number), wanted.get(number)
+        if then and now and PurePosixPath(then).stem != PurePosixPath(now).stem:
+            raise UserError(
+                f"they are of image {number}, '{then}', which is '{now}' in the dataset: evaluate "
+                "them on the dataset that they were predicted on"
+            )
 
 
 def _with_categories_of(
@@ -114,7 +137,7 @@ def _with_categories_of(
         names: names of that dataset's categories by id.
         path: the file, for messages.
     """
-    if names == {each["id"]: each["name"] for each in ground_truth.cats.values()}:
+    if names == _names_of(ground_truth)[CATEGORIES]:
         return detections
     wanted = {each["name"]: each["id"] for each in ground_truth.cats.values()}
     if not wanted.keys() <= set(names.values()):

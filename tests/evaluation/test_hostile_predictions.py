@@ -128,6 +128,7 @@ def test_sound_files(tmp_path):
         ({"nonsense": np.ones(2)}, "it has nonsense"),
         ({"format": np.array([1, 2])}, "another version"),
         (named("{"), "damaged: categories"),
+        ({"image_names": np.frombuffer(b'{"7": 5}', np.uint8)}, "image_names: a name is not a str"),
         (named("[3]"), "damaged: categories"),
         (named('{"x": "a"}'), "damaged: categories"),
         (named('{"3": 5}'), "damaged: categories: a name is not a string"),

@@ -1,3 +1,4 @@
+import copy
 import json
 from dataclasses import fields
 
@@ -34,6 +35,26 @@ def test_compact(coco_root, tmp_path):
     save_predictions(detections, tmp_path / "p.npz")
     results = json.dumps(detections.results("segm", detections.score))
     assert (tmp_path / "p.npz").stat().st_size < len(results) / 2
+
+
+def test_predictions_of_another_split_with_the_same_ids(ground_truth, tmp_path):
+    """Ids and sizes alone cannot tell the images of two splits apart."""
+    path = tmp_path / "p.npz"
+    detections = noisy_detections(ground_truth)
+    save_predictions(detections, path, ground_truth)
+    other = copy.deepcopy(ground_truth)
+    record = other.imgs[int(detections.image_id[-1])]
+    record["file_name"] = f"elsewhere/{record['file_name']}".replace(".jpg", ".png")
+    assert_same(load_predictions(path, other), detections)
+    name = record["file_name"]
+    record["file_name"] = "another.jpg"
+    with pytest.raises(UserError, match=rf"of image {record['id']}, .*'another\.jpg' in the data"):
+        load_predictions(path, other)
+    record["file_name"] = name
+    empty = set(other.imgs) - set(detections.image_id.tolist())
+    for number in empty:  # nothing is said of them
+        other.imgs[number]["file_name"] = "another.jpg"
+    assert_same(load_predictions(path, other), detections)
 
 
 def test_no_detections(tmp_path):
