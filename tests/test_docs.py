@@ -81,6 +81,7 @@ def test_table_of_parameter_names_matches_the_converters():
         [cell.strip().strip("`") for cell in row.split("|")[1:-1]] for row in rows if "_" in row
     ]
     libraries = (MaskScoringRCNN, MMDetection, TorchvisionMaskRCNN)
+    assert len(rows) > 10
     for ours, *theirs in rows[2:]:  # without the heading and the ResNet
         ours = _first(ours.replace("...", "roi_heads.mask_head."))
         for library, name in zip(libraries, theirs, strict=True):
@@ -101,9 +102,12 @@ def test_code_named_in_the_method_exists():
     """Files must exist at their paths, and other names anywhere in the package."""
     method = (ROOT / "docs" / "method.md").read_text()
     source = "\n".join(path.read_text() for path in (ROOT / "msrcnn").rglob("*.py"))
-    for path in re.findall(r"`(\w+/\w+\.py)`", method):
+    paths = re.findall(r"`(\w+/\w+\.py)`", method)
+    names = re.findall(r"`([A-Z]\w+(?:\.\w+)*)`", method)
+    assert min(len(paths), len(names)) > 20
+    for path in paths:
         assert (ROOT / "msrcnn" / path).is_file(), path
-    for name in re.findall(r"`([A-Z]\w+(?:\.\w+)*)`", method):
+    for name in names:
         assert name.split(".")[-1] in source, name
 
 

@@ -1,5 +1,5 @@
 import os
-import time
+import signal
 
 import pytest
 
@@ -26,7 +26,7 @@ def test_a_forked_process_does_not_keep_the_lock(tmp_path):
     with alone_in(tmp_path, "--output"):
         child = os.fork()
         if not child:
-            time.sleep(60)
+            signal.pause()
             os._exit(0)
     try:
         with alone_in(tmp_path, "--output"):

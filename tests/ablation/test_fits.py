@@ -3,11 +3,11 @@
 import json
 import shutil
 import threading
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from sample_sweeps import FITS, PROPOSALS, custom_data, write_sweep
 
 from msrcnn.ablation import job as job_module
@@ -205,11 +205,11 @@ def test_killed_fit_starts_again_with_the_same_result(sweep, shapes_root, monkey
 def test_two_fits_at_once_make_one_pass(shapes_root, tmp_path, monkeypatch):
     """The second waits for the pass of the first; then both fit at the same time."""
     plan = planned(tmp_path, shapes_root, {"concat": {}, "l2_rank": L2_RANK})
-    both_fit, passes = threading.Barrier(2, timeout=60), []
+    both_wait, both_fit = (threading.Barrier(2, timeout=60) for _ in range(2))
+    passes = []
 
     def collect(cfg, samples):
         passes.append(samples)
-        time.sleep(0.3)  # long enough for the other run to arrive
         samples.mkdir()
         (samples / "complete").touch()
 
@@ -217,6 +217,12 @@ def test_two_fits_at_once_make_one_pass(shapes_root, tmp_path, monkeypatch):
         both_fit.wait()
         Path(cfg.OUTPUT_DIR, "evaluation.json").write_text("{}")
 
+    def lock(path):
+        if Path(path).parent == runs[0].samples.parent:
+            both_wait.wait()  # neither has begun the pass
+        return FileLock(path)
+
+    monkeypatch.setattr(job_module, "FileLock", lock)
     monkeypatch.setattr(job_module, "_collect", collect)
     monkeypatch.setattr(job_module, "_fit_and_evaluate", fit)
     (detector := plan.detector.folder).mkdir(parents=True)

@@ -334,6 +334,10 @@ POLYGONS = st.lists(
 )
 
 
+CLOCKWISE = [(0, 0), (0, 4), (4, 4), (4, 0)]
+
+
+@example([[CLOCKWISE, CLOCKWISE[::-1]]])  # whose signed areas add up to 0
 @given(st.lists(POLYGONS, min_size=1, max_size=4))
 def test_boxes_and_areas_of_polygons(masks):
     """Of several masks of several polygons each, which are read together."""

@@ -84,16 +84,20 @@ def test_coco_file(predict, photos, tmp_path, rank_by):
 
 def test_masks_of_what_is_drawn(predict, photos, tmp_path):
     image = sorted(photos.glob("*.jpg"))[0]
-    code, out, err = predict(image, "--masks", "--rank-by", "mask", "--min-score", 0.01)
+    flags = ("--masks", "--rank-by", "mask", "--coco", tmp_path / "found.json")
+    code, out, err = predict(image, *flags, "--min-score", 0.01)
     assert code == 0, err
     shown = int(out.split(": drew ")[1].split(" of ")[0])
     names = drawn(tmp_path)
     assert names[0] == f"{image.stem}.png"
     assert names[1:] == sorted(f"{image.stem}_mask{n}.png" for n in range(1, shown + 1))
-    mask = np.asarray(Image.open(tmp_path / "drawn" / f"{image.stem}_mask1.png"))
-    assert mask.shape == np.asarray(Image.open(image)).shape[:2]
-    assert set(np.unique(mask)) <= {0, 255}
-    assert predict(image, "--masks", "--rank-by", "mask", "--min-score", 1)[0] == 0
+    found = COCO(str(tmp_path / "found.json")).anns.values()
+    above = [each for each in found if each["score"] >= 0.01]
+    assert len(above) == shown > 1
+    for n, annotation in enumerate(above, start=1):
+        mask = np.asarray(Image.open(tmp_path / "drawn" / f"{image.stem}_mask{n}.png"))
+        np.testing.assert_array_equal(mask, 255 * mask_util.decode(annotation["segmentation"]))
+    assert predict(image, *flags, "--min-score", 1)[0] == 0
     assert drawn(tmp_path) == [f"{image.stem}.png"], "the masks of the earlier drawing are gone"
 
 

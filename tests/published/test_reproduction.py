@@ -14,10 +14,14 @@ from msrcnn.engine import prepare_config
 from msrcnn.errors import UserError
 from msrcnn.evaluation import (
     EvaluationSettings,
+    ap_interval,
+    bootstrap,
     evaluate_detections,
+    load_predictions,
     save_predictions,
     student_interval,
 )
+from msrcnn.evaluation.settings import DEFAULT_SETTINGS
 from msrcnn.published import compare_with_published, load_published, verdict_table
 from msrcnn.published import reproduction as module
 
@@ -65,11 +69,29 @@ def test_one_run_with_an_interval_over_images(finish):
     assert [row["published"] for row in found["results"]] == [
         value for each in published for value in (each.mask, each.box)
     ]
+    ground_truth = module.load_ground_truth("coco_2017_val")
+    detections = load_predictions(folder / "inference" / "predictions.npz", ground_truth)
+    scores = {"segm": detections.mask_score, "bbox": detections.score}
     for row in found["results"]:
         ranking = {"mask AP": "segm_mask_score", "box AP": "bbox"}[row["metric"]]
         low, high = row["ci95"]
         assert row["AP"] == evaluation_of(folder)[ranking]["AP"]
         assert 0 < low < row["AP"] < high < 100
+        kind = {"mask AP": "segm", "box AP": "bbox"}[row["metric"]]
+        assert [low, high] == ap_interval(
+            *(ground_truth, detections, kind, scores[kind]),
+            max_dets=100,
+            samples=DEFAULT_SETTINGS.bootstrap,
+        )
+    assert compare_with_published([folder, folder / ".." / folder.name]) == found  # the same run
+
+
+def test_no_interval_from_few_images(finish, monkeypatch):
+    folder = finish()
+    monkeypatch.setattr(bootstrap, "MIN_IMAGES", module.IMAGES + 1)
+    found = compare_with_published([folder])
+    assert {(row["ci95"], row["verdict"]) for row in found["results"]} == {(None, "unknown")}
+    assert " -  " in verdict_table(found)
 
 
 def test_verdict_is_whether_the_interval_contains_the_published_ap(finish, monkeypatch):
@@ -102,7 +124,9 @@ def test_box_score_ranks_the_masks_of_a_plain_mask_rcnn(finish):
     found = compare_with_published([folder])
     assert found["config"] == "mask_rcnn_R_50_FPN_1x"
     assert found["gain"] is None
-    assert found["results"][0]["AP"] == evaluation_of(folder)["segm_box_score"]["AP"]
+    row = found["results"][0]
+    assert row["AP"] == evaluation_of(folder)["segm_box_score"]["AP"]
+    assert row["ci95"][0] < row["AP"] < row["ci95"][1]
 
 
 def test_schedule_for_fewer_gpus_is_the_same_training(finish):
@@ -155,6 +179,13 @@ def test_a_training_that_has_not_finished(finish, last, finished):
     else:
         with pytest.raises(UserError, match="of iteration 5000 of 90000: finish .* --resume"):
             compare_with_published([folder])
+
+
+def test_a_training_that_has_stopped_early_is_finished(finish):
+    folder = finish(**{"SOLVER.EARLY_STOP": 3})
+    found = {**evaluation_of(folder), "provenance": {"iteration": 4999}}
+    (folder / "evaluation.json").write_text(json.dumps(found))
+    assert compare_with_published([folder])["config"] == CONFIG
 
 
 @pytest.mark.parametrize(

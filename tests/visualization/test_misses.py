@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 
 import numpy as np
@@ -51,8 +52,11 @@ def test_what_overlaps_most(scene):
     annotation, iou = overlapped_instance(scene, 2)
     assert (annotation["id"], iou) == (2, 1.0)
     assert overlapped_instance(scene, 5) is None  # an image without instances
-    scene.ground_truth.anns[5]["iscrowd"] = 1
     assert overlapped_instance(scene, 4) is None  # only on a crowd
+    no_crowd = copy.deepcopy(scene.ground_truth)
+    no_crowd.anns[5]["iscrowd"] = 0
+    annotation, iou = overlapped_instance(dataclasses.replace(scene, ground_truth=no_crowd), 4)
+    assert (annotation["id"], iou) == (5, pytest.approx(20**2 / 40**2))
 
 
 def test_section_of_misses(scene):
