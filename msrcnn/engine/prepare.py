@@ -11,6 +11,7 @@ from detectron2.config import CfgNode
 
 from ..checkpoint import resolve_weights
 from ..checkpoint.checkpoint_files import resumable_checkpoints
+from ..class_names import listed
 from ..config import load_config
 from ..data.custom import use_custom_data
 from ..data.registered import check_data
@@ -21,6 +22,8 @@ from .device import check_device, on_available_device
 from .find_model import find_model
 from .model_classes import use_class_names
 from .scoring_parts import use_scoring_parts
+
+NUM_CLASSES = "MODEL.ROI_HEADS.NUM_CLASSES"
 
 
 def prepare_config(
@@ -60,7 +63,13 @@ def prepare_config(
     if cfg.MODEL.WEIGHTS and not (resume and resumable_checkpoints(Path(cfg.OUTPUT_DIR))):
         _check_weights(cfg.MODEL.WEIGHTS)
     check_data(cfg, splits)
+    number = cfg.MODEL.ROI_HEADS.NUM_CLASSES
     use_class_names(cfg, splits, resume=resume, keep_classes=keep_classes)
+    if NUM_CLASSES in opts[::2] and cfg.MODEL.ROI_HEADS.NUM_CLASSES != number:
+        raise UserError(
+            f"command line: {NUM_CLASSES} is {number}, but data or weights have "
+            f"{listed(cfg.DATASETS.CLASS_NAMES)}: leave it out, it follows from them"
+        )
     return cfg
 
 

@@ -72,3 +72,12 @@ def test_config_of_a_trained_model(tmp_path):
     assert found.is_frozen()
     assert str(weights) == found.MODEL.WEIGHTS
     assert found.MODEL.ROI_HEADS.NUM_CLASSES == 6
+
+
+def test_a_number_of_classes_that_the_data_contradict(shapes_root):
+    """The classes follow from custom data: another number on the command line is a mistake."""
+    data = [f"{shapes_root}/annotations/instances_train.json:{shapes_root}/train"]
+    number = "MODEL.ROI_HEADS.NUM_CLASSES"
+    with pytest.raises(UserError, match=rf"{number} is 5, but .* 6 classes \(disc, .*leave it out"):
+        prepare_config(SMOKE, [number, "5"], train_data=data, splits=("TRAIN",))
+    prepare_config(SMOKE, [number, "6"], train_data=data, splits=("TRAIN",))
