@@ -37,12 +37,18 @@ def test_measures_every_way_of_every_load(monkeypatch):
     assert f"{few['to_nms']['median']:.3g} (" in soft_nms_time.table(result)
 
 
-def test_ways_take_turns():
-    order = []
-    ways = {name: lambda _, name=name: order.append(name) for name in "ab"}
+def test_ways_take_turns(monkeypatch):
+    order, clock = [], [100.0]
+
+    def run(name, seconds):
+        order.append(name)
+        clock[0] += seconds
+
+    monkeypatch.setattr(timing, "now", lambda device: clock[0])
+    ways = {"a": lambda repeat: run("a", 2.0 + repeat), "b": lambda _: run("b", 1.0)}
     seconds = timing.measure_in_turn(ways, torch.device("cpu"), 2)
     assert "".join(order) == "baabbaab"
-    assert {name: len(each) for name, each in seconds.items()} == {"a": 2, "b": 2}
+    assert seconds == {"a": [2.0, 3.0], "b": [1.0, 1.0]}
 
 
 def test_clock_of_a_device(monkeypatch):
