@@ -1,4 +1,5 @@
 import argparse
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -36,12 +37,46 @@ def test_measures_every_way_of_every_load(monkeypatch):
     assert f"{few['to_nms']['median']:.3g} (" in soft_nms_time.table(result)
 
 
-def test_ways_take_turns():
-    order = []
-    ways = {name: lambda _, name=name: order.append(name) for name in "ab"}
+def test_ways_take_turns(monkeypatch):
+    order, clock = [], [100.0]
+
+    def run(name, seconds):
+        order.append(name)
+        clock[0] += seconds
+
+    monkeypatch.setattr(timing, "now", lambda device: clock[0])
+    ways = {"a": lambda repeat: run("a", 2.0 + repeat), "b": lambda _: run("b", 1.0)}
     seconds = timing.measure_in_turn(ways, torch.device("cpu"), 2)
     assert "".join(order) == "baabbaab"
-    assert {name: len(each) for name, each in seconds.items()} == {"a": 2, "b": 2}
+    assert seconds == {"a": [2.0, 3.0], "b": [1.0, 1.0]}
+
+
+def test_clock_of_a_device(monkeypatch):
+    """That of a GPU stands still until it has computed everything."""
+    called = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: called.append("synchronize"))
+    clocks = {name: lambda name=name: called.append(name) or 1.0 for name in ("process", "wall")}
+    clock = SimpleNamespace(process_time=clocks["process"], perf_counter=clocks["wall"])
+    monkeypatch.setattr(timing, "time", clock)
+    for device in ("cpu", "cuda"):
+        assert timing.now(torch.device(device)) == 1.0
+    assert called == ["process", "synchronize", "wall"]
+
+
+def test_memory_of_a_gpu_is_that_of_each_way(monkeypatch):
+    peak = {"bytes": 9 * 2**20}  # of what was before
+
+    def use(mib):
+        peak["bytes"] = max(peak["bytes"], mib * 2**20)
+
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: peak.update(bytes=0))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: peak["bytes"])
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 3 * 2**20)
+    ways = {"a": lambda _: use(5), "b": lambda _: use(2)}
+    assert timing.peak_mib(ways, torch.device("cuda")) == {"a": 5.0, "b": 2.0}
+    assert timing.peak_mib(ways, torch.device("cpu")) == {}
+    assert timing.allocated_mib(torch.device("cuda")) == 3.0
+    assert timing.allocated_mib(torch.device("cpu")) == 0.0
 
 
 def test_ratio_is_the_median_of_the_pairs():

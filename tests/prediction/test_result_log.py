@@ -10,7 +10,7 @@ import pytest
 import scripts
 from PIL import Image
 
-from msrcnn.atomic_file import atomic_file
+from msrcnn.atomic_file import MACHINE, PART, atomic_file
 from msrcnn.cli import main
 from msrcnn.errors import UserError
 from msrcnn.folder_lock import LOCK, alone_in
@@ -197,6 +197,46 @@ def test_log(tmp_path, source):
         assert not log.is_done(source, "c.mp4")
 
 
+def test_an_input_that_has_changed_is_done_again(tmp_path, source):
+    before = source.stat().st_mtime_ns
+    with ResultLog(tmp_path / "out", {}, resume=False) as log:
+        add(log, source, "a.png")
+        for content, time, done in (
+            (b"12", before, False),
+            (b"2", before + 1, False),
+            (b"1", before, True),
+        ):
+            source.write_bytes(content)
+            os.utime(source, ns=(time, time))
+            assert log.is_done(source, "a.png") == done
+
+
+def test_what_is_done_is_in_the_file_at_once(tmp_path, source):
+    """A process may be killed before it closes the file."""
+    with ResultLog(tmp_path / "out", {}, resume=False) as log:
+        for name in ("a.png", "b.png"):
+            add(log, source, name, 1)
+            last = (tmp_path / "out" / LOG).read_text().splitlines()[-1]
+            assert json.loads(last)["done"] == name
+
+
+def test_what_a_killed_process_has_half_written_is_removed(tmp_path, source):
+    folder = tmp_path / "out"
+    (folder / "more").mkdir(parents=True)
+    with ResultLog(folder, {}, resume=False) as log:
+        add(log, source, "more/a.png", 1)
+    parts = [
+        place / f".b.png.{MACHINE}.{os.getpid()}.0123abcd.part"
+        for place in (folder, folder / "more")
+    ]
+    for part in parts:
+        part.touch()
+        assert PART.fullmatch(part.name)
+    ResultLog(folder, {}, resume=True).__exit__()
+    assert not any(part.exists() for part in parts)
+    assert (folder / "more" / "a.png").exists()
+
+
 def test_records_of_an_input_that_failed_are_not_those_of_the_next(tmp_path, source):
     with ResultLog(tmp_path, {}, resume=False) as log:
         add(log, source, "a.png", 1)
@@ -250,3 +290,5 @@ def test_a_log_that_breaks_off_anywhere(tmp_path, source):
             add(log, source, "c.png", 4)
             assert numbers(log, "c.png") == [4]
             assert numbers(log, "a.png") == ([1] if length >= ends[2] else [])
+        with ResultLog(folder, {}, resume=True) as log:  # nothing of the rest is left
+            assert numbers(log, "c.png") == [4]
