@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from detectron2.config import CfgNode, get_cfg
 
-from .config_mistakes import check_overrides, mistake
+from .config_mistakes import check_overrides, check_sections, mistake
 from .errors import UserError
 from .yaml_limits import check_yaml
 
@@ -234,7 +234,9 @@ def _nearest_configs(name: str) -> str:
     stems: dict[str, list[str]] = {}
     for each in known:
         stems.setdefault(Path(each).stem, []).append(each)
-    near = stems.get(Path(wanted).stem) or difflib.get_close_matches(wanted, known, cutoff=0.7)
+    near = stems.get(Path(wanted).stem)
+    if not near and Path(wanted).parent != Path():
+        near = difflib.get_close_matches(wanted, known, cutoff=0.7)
     if not near:
         matches = difflib.get_close_matches(Path(wanted).stem, stems, cutoff=0.5)
         near = [each for stem in matches for each in stems[stem]]
@@ -258,7 +260,11 @@ def get_config(name: str) -> CfgNode:
 def _merge_file(cfg: CfgNode, path: str) -> None:
     """Merges a config file, and notes for which batch it is written."""
     # Configs are untrusted data: with allow_unsafe, YAML could construct any Python object.
-    cfg.merge_from_file(path, allow_unsafe=False)
+    try:
+        cfg.merge_from_file(path, allow_unsafe=False)
+    except TypeError:  # Detectron2 looks into sections to guess the version of a config
+        check_sections(cfg, cfg.load_yaml_with_base(path, allow_unsafe=False))
+        raise
     # The `W.pth` of `W.yaml` is the file beside it, from any working folder: see config_beside.
     config, weights = Path(path), cfg.MODEL.WEIGHTS
     if weights == f"{config.stem}{Path(weights).suffix}" and config.with_name(weights).is_file():

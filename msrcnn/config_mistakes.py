@@ -58,6 +58,17 @@ def check_overrides(cfg: CfgNode, opts: Sequence) -> None:
         raise ValueError(unknown_key(key, known))
 
 
+def check_sections(cfg: CfgNode, content: dict) -> None:
+    """Rejects a value in place of a section, such as ``MODEL: 5``.
+
+    Raises:
+        ValueError: naming the section.
+    """
+    for key, value in content.items():
+        if isinstance(cfg.get(key), CfgNode) and not isinstance(value, dict):
+            raise ValueError(_not_a_section(key, value))
+
+
 def unknown_key(key: str, known: Iterable[str]) -> str:
     """Says that there is no such key, and which are like it."""
     known = list(known)
@@ -92,7 +103,7 @@ def mistake(error: Exception, cfg: CfgNode) -> str:
 
 def _mismatch(expected: str, found: str, default: str, value: str, key: str) -> str:
     if CfgNode.__name__ in expected:
-        return f"{key} is {value}, but it is a section: give values to its keys, or remove it"
+        return _not_a_section(key, value)
     if CfgNode.__name__ in found:
         return f"{key} has keys below it, but it is not a section: its default is {default}"
     if expected in ("tuple", "list"):
@@ -104,6 +115,10 @@ def _mismatch(expected: str, found: str, default: str, value: str, key: str) -> 
     else:
         hint = f", as its default, {default}"
     return f"{key} is {value}; it must be {KINDS.get(expected, expected)}{hint}"
+
+
+def _not_a_section(key: str, value: object) -> str:
+    return f"{key} is {value}, but it is a section: give values to its keys, or remove it"
 
 
 def _sequence(text: str, kind: str) -> str:

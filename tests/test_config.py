@@ -152,6 +152,7 @@ def test_missing_config(file):
 @pytest.mark.parametrize(
     ("file", "nearest"),
     [
+        ("ms_rcnn_R50_FPN_1x.yaml", "COCO-InstanceSegmentation/ms_rcnn_R_50_FPN_1x.yaml"),
         ("smoke_ms_rcnn_R_18_FPN.yaml", "quick/smoke_ms_rcnn_R_18_FPN.yaml$"),
         ("quick/smoke_ms_rcnn_R18_FPN.yaml", "quick/smoke_ms_rcnn_R_18_FPN.yaml, "),
         (f"configs/{COCO}/ms_rcnn_R_50_FPN_1x", f"{COCO}/ms_rcnn_R_50_FPN_1x.yaml$"),

@@ -37,6 +37,8 @@ BOMB = "a: &a [x, x]\n" + "".join(
         (b"_BASE_: https://example.com/a.yaml", "is not a local file; download it"),
         (b"SEED: 2020-01-01", "SEED"),
         (b"VERSION: 2\nMODEL:\n", "MODEL is None, but it is a section: give values to its keys"),
+        (b"MODEL:\n", "MODEL is None, but it is a section: give values to its keys"),
+        (b"TEST: 5\n", "TEST is 5, but it is a section: give values to its keys"),
         (b"VERSION: 2\nMODEL: 5", "MODEL is 5, but it is a section"),
         (b"SEED: {A: 1}", "SEED has keys below it, but it is not a section: its default is -1"),
         (b"SEED: 1\n1: 2", "config.yaml', line 2: the key 1 is not text: put it in quotes"),
@@ -77,7 +79,7 @@ def test_merged_keys_do_not_occur_twice(tmp_path):
 
 
 def test_folder_is_refused(tmp_path):
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="this is a folder, name a file"):
         load_config(tmp_path)
 
 
