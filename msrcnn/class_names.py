@@ -35,13 +35,13 @@ def spelled_otherwise(names: Iterable[str], others: Iterable[str]) -> str:
     names, others = list(names), list(others)
     known: dict[str, str] = {}
     for other in others:
-        known.setdefault(_sound(other), other)
-    pairs = [(name, known.get(_sound(name))) for name in names if name not in others]
+        known.setdefault(without_spelling(other), other)
+    pairs = [(name, known.get(without_spelling(name))) for name in names if name not in others]
     found = [f"{a!a} and {b!a}" for a, b in pairs if b is not None]
     return f"{first_of(found, SHOWN)} differ only in their spelling" if found else ""
 
 
-def _sound(name: str) -> str:
+def without_spelling(name: str) -> str:
     """Returns what names that a person would take for the same have in common."""
     words = re.split(r"[\s_-]+", unicodedata.normalize("NFKC", name).casefold())
     return " ".join(filter(None, words))

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..class_names import spelled_otherwise
+from ..class_names import spelled_otherwise, without_spelling
 from .coco_schema import KINDS, POLYGONS, image_name, schema_problems
 from .finding import Finding
 from .image_files import image_problems
@@ -205,9 +205,11 @@ def _identity(content: dict) -> Iterator[Finding]:
 
 def _spellings(categories: list[dict]) -> Iterator[str]:
     """Each name is a class of its own, also if it is another one with a typing error."""
-    for index, category in enumerate(categories):
-        earlier = [each["name"] for each in categories[:index]]
-        if found := spelled_otherwise([category["name"]], earlier):
+    first: dict[str, str] = {}  # names by what is left without their spelling
+    for category in categories:
+        name = category["name"]
+        other = first.setdefault(without_spelling(name), name)
+        if found := spelled_otherwise([name], [other]):
             yield f"category {category['id']}: {found}, but are two classes; give them one name"
 
 

@@ -51,7 +51,8 @@ def save_predictions(detections: Detections, path: Path, ground_truth: COCO | No
         columns["mask_length"] = masks.length.astype(np.int32)
         columns["mask_size"] = masks.size.astype(np.int32)
     if ground_truth is not None:
-        for key, names in _names_of(ground_truth).items():
+        of_images = {number: image_name(each) for number, each in ground_truth.imgs.items()}
+        for key, names in ((CATEGORIES, _category_names(ground_truth)), (IMAGES, of_images)):
             # Not as an array of strings, in which the longest name sets the size of all.
             columns[key] = np.frombuffer(json.dumps(names).encode(), dtype=np.uint8)
     write_npz(path, {"format": np.array(FORMAT), **columns})
@@ -95,12 +96,8 @@ def load_predictions(path: Path, ground_truth: COCO | None = None) -> Detections
     return detections
 
 
-def _names_of(ground_truth: COCO) -> dict[str, dict[int, str]]:
-    """Returns the names of a dataset's categories and images by id."""
-    return {
-        CATEGORIES: {each["id"]: each["name"] for each in ground_truth.cats.values()},
-        IMAGES: {number: image_name(each) for number, each in ground_truth.imgs.items()},
-    }
+def _category_names(ground_truth: COCO) -> dict[int, str]:
+    return {each["id"]: each["name"] for each in ground_truth.cats.values()}
 
 
 def _names(columns: dict[str, np.ndarray], key: str) -> dict[int, str]:
@@ -116,9 +113,8 @@ def _names(columns: dict[str, np.ndarray], key: str) -> dict[int, str]:
 
 def _check_images(ground_truth: COCO, detections: Detections, names: dict[int, str]) -> None:
     """Rejects detections of images that have another name in the dataset."""
-    wanted = _names_of(ground_truth)[IMAGES]
     for number in np.unique(detections.image_id).tolist():
-        then, now = names.get(number), wanted.get(number)
+        then, now = names.get(number), image_name(ground_truth.imgs.get(number, {}))
         if then and now and PurePosixPath(then).stem != PurePosixPath(now).stem:
             raise UserError(
                 f"they are of image {number}, '{then}', which is '{now}' in the dataset: evaluate "
@@ -137,7 +133,7 @@ def _with_categories_of(
         names: names of that dataset's categories by id.
         path: the file, for messages.
     """
-    if names == _names_of(ground_truth)[CATEGORIES]:
+    if names == _category_names(ground_truth):
         return detections
     wanted = {each["name"]: each["id"] for each in ground_truth.cats.values()}
     if not wanted.keys() <= set(names.values()):
